@@ -1,0 +1,422 @@
+"""RunConfig: everything that defines one run, as plain dataclasses with their rules.
+
+No number stands here: values live in conf/, ranges and meanings in this file. The module imports
+neither torch nor Hydra, so every part of lungan may import it.
+
+Slots make an unknown key fail; ``frozen`` and ``Literal`` are left out because OmegaConf refuses
+them in structured configs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lungan.errors import ConfigError
+
+RECIPE_VERSION = 1
+"""Part of every trajectory id: raised when the same config would train to other weights."""
+
+
+def rule(text: str, holds: Callable[[Any], bool]) -> Any:
+    """A field without a default whose value must satisfy ``holds``; ``text`` follows "must be"."""
+    return dataclasses.field(metadata={"text": text, "holds": holds})
+
+
+def at_least(low: float) -> Any:
+    return rule(f"at least {low}", lambda value: math.isfinite(value) and value >= low)
+
+
+def above(low: float) -> Any:
+    return rule(f"greater than {low}", lambda value: math.isfinite(value) and value > low)
+
+
+def within(low: float, high: float) -> Any:
+    """From ``low`` up to, but not including, ``high``."""
+    return rule(f"at least {low} and less than {high}", lambda value: low <= value < high)
+
+
+def one_of(*choices: Any) -> Any:
+    return rule(f"one of {', '.join(map(str, choices))}", lambda value: value in choices)
+
+
+def subset_of(*choices: str) -> Any:
+    return rule(
+        f"a list of distinct names from {', '.join(choices)}",
+        lambda value: set(value) <= set(choices) and len(set(value)) == len(value),
+    )
+
+
+IMAGE_SIZES = (28, 32, 64, 128, 224, 256)
+
+
+@dataclass(kw_only=True, slots=True)
+class DataConfig:
+    """What every reader shares. ``splits`` and ``classes`` choose what the GAN trains on; an
+    empty list means all. Scores see the whole set."""
+
+    name: str
+    size: int
+    channels: int = one_of(1, 3)
+    splits: list[str]
+    classes: list[str]
+
+
+@dataclass(kw_only=True, slots=True)
+class PhantomConfig(DataConfig):
+    """Procedural chest radiographs drawn from ``seed``; ``num_images`` in train + val."""
+
+    size: int = rule("from 28 to 256", lambda value: 28 <= value <= 256)
+    channels: int = one_of(1)
+    splits: list[str] = subset_of("train", "val", "test")
+    classes: list[str] = subset_of("normal", "pneumonia")
+    num_images: int = at_least(20)
+    num_test: int = at_least(4)
+    seed: int = at_least(0)
+
+
+@dataclass(kw_only=True, slots=True)
+class PneumoniaMnistConfig(DataConfig):
+    """PneumoniaMNIST at ``path`` (a file, or a folder that holds it), LUNGAN_DATA, the cache, or
+    downloaded where ``download`` allows it."""
+
+    size: int = one_of(28, 64, 128, 224)
+    channels: int = one_of(1)
+    splits: list[str] = subset_of("train", "val", "test")
+    classes: list[str] = subset_of("normal", "pneumonia")
+    path: str | None
+    download: bool
+
+
+@dataclass(kw_only=True, slots=True)
+class FolderConfig(DataConfig):
+    """Image files under ``path``: class folders, split/class folders, or one flat folder."""
+
+    size: int = rule("from 16 to 512", lambda value: 16 <= value <= 512)
+    path: str
+    on_bad_image: str = one_of("error", "skip")
+    val_fraction: float = within(0, 1)
+    test_fraction: float = within(0, 1)
+
+
+@dataclass(kw_only=True, slots=True)
+class NpzConfig(DataConfig):
+    """An .npz with MedMNIST's keys, or ``images`` and, optionally, ``labels``."""
+
+    size: int = rule("from 16 to 512", lambda value: 16 <= value <= 512)
+    path: str
+    val_fraction: float = within(0, 1)
+    test_fraction: float = within(0, 1)
+
+
+@dataclass(kw_only=True, slots=True)
+class GeneratorConfig:
+    name: str
+    latent_dim: int = at_least(1)
+
+
+@dataclass(kw_only=True, slots=True)
+class DcganGeneratorConfig(GeneratorConfig):
+    """``width`` channels before the last layer, doubled a stage up to ``max_width``."""
+
+    width: int = rule("a multiple of 8, at least 8", lambda value: value >= 8 and value % 8 == 0)
+    max_width: int = rule("a multiple of 8, at least 8", lambda v: v >= 8 and v % 8 == 0)
+    leaky_slope: float = within(0, 1)
+    batch_norm_momentum: float = rule("greater than 0, at most 1", lambda value: 0 < value <= 1)
+    batch_norm_epsilon: float = above(0)
+
+
+@dataclass(kw_only=True, slots=True)
+class DiscriminatorConfig:
+    name: str
+
+
+@dataclass(kw_only=True, slots=True)
+class DcganDiscriminatorConfig(DiscriminatorConfig):
+    """``width`` channels after the first layer, doubled a stage up to ``max_width``."""
+
+    width: int = rule("a multiple of 8, at least 8", lambda value: value >= 8 and value % 8 == 0)
+    max_width: int = rule("a multiple of 8, at least 8", lambda v: v >= 8 and v % 8 == 0)
+    leaky_slope: float = within(0, 1)
+    dropout: float = within(0, 1)
+
+
+@dataclass(kw_only=True, slots=True)
+class LossConfig:
+    """``update``: ``simultaneous`` is the report's step, both updates from one generator forward;
+    ``alternating`` draws new latents for the generator after ``discriminator_updates``."""
+
+    name: str
+    update: str = one_of("simultaneous", "alternating")
+    discriminator_updates: int = at_least(1)
+
+
+@dataclass(kw_only=True, slots=True)
+class OptimizerConfig:
+    name: str
+    generator_lr: float = above(0)
+    discriminator_lr: float = above(0)
+
+
+@dataclass(kw_only=True, slots=True)
+class AdamConfig(OptimizerConfig):
+    """``epsilon_convention``: where epsilon stands. ``keras`` adds it before bias correction."""
+
+    beta1: float = within(0, 1)
+    beta2: float = within(0, 1)
+    epsilon: float = above(0)
+    epsilon_convention: str = one_of("keras", "torch")
+    weight_decay: float = at_least(0)
+
+
+@dataclass(kw_only=True, slots=True)
+class RmspropConfig(OptimizerConfig):
+    """``epsilon_convention``: ``keras`` has epsilon inside the square root, ``torch`` outside."""
+
+    decay: float = within(0, 1)
+    momentum: float = within(0, 1)
+    epsilon: float = above(0)
+    epsilon_convention: str = one_of("keras", "torch")
+
+
+@dataclass(kw_only=True, slots=True)
+class SgdConfig(OptimizerConfig):
+    momentum: float = within(0, 1)
+
+
+@dataclass(kw_only=True, slots=True)
+class ScheduleConfig:
+    """A factor on both learning rates, a function of epochs done. ``warmup_epochs`` rise
+    linearly from zero before the schedule proper."""
+
+    name: str
+    warmup_epochs: float = at_least(0)
+
+
+@dataclass(kw_only=True, slots=True)
+class DecayScheduleConfig(ScheduleConfig):
+    """``linear`` and ``cosine``: from 1 to ``final_factor`` at the last epoch of the run."""
+
+    final_factor: float = rule("from 0 to 1", lambda value: 0 <= value <= 1)
+
+
+@dataclass(kw_only=True, slots=True)
+class StepScheduleConfig(ScheduleConfig):
+    every_epochs: int = at_least(1)
+    factor: float = rule("greater than 0, at most 1", lambda value: 0 < value <= 1)
+
+
+@dataclass(kw_only=True, slots=True)
+class AugmentConfig:
+    name: str
+
+
+@dataclass(kw_only=True, slots=True)
+class ScoreConfig:
+    """How a generator is scored. ``encoders``: networks whose features the scores are taken in;
+    ``auto`` is Inception where its weights are at hand and the in-domain encoder for data with
+    labels. ``num_images=0`` means as many as the reference split allows."""
+
+    name: str
+    encoders: list[str] = subset_of("auto", "inception", "domain", "efficientnet_lite2")
+    num_images: int = rule("0, or at least 20", lambda value: value == 0 or value >= 20)
+    batch_size: int = at_least(1)
+    seed: int = at_least(0)
+    every_epochs: int = at_least(0)
+    inception_weights: str | None
+    require_inception: bool
+    inception_splits: int = at_least(1)
+    nearest_k: int = at_least(1)
+    kernel_subsets: int = at_least(1)
+    kernel_subset_size: int = at_least(2)
+    extrapolate: bool
+    memorization: bool
+    floor_splits: int = at_least(1)
+
+
+@dataclass(kw_only=True, slots=True)
+class TrackerConfig:
+    name: str
+
+
+@dataclass(kw_only=True, slots=True)
+class WandbConfig(TrackerConfig):
+    mode: str = one_of("offline", "online", "disabled")
+    project: str = rule("a name", lambda value: bool(value.strip()))
+    entity: str | None
+    group: str | None
+    tags: list[str]
+
+
+@dataclass(kw_only=True, slots=True)
+class RunConfig:
+    """One run. ``lr`` is where both learning rates come from unless set one by one; ``threads=0``
+    leaves the number of CPU threads to torch."""
+
+    data: DataConfig
+    generator: GeneratorConfig
+    discriminator: DiscriminatorConfig
+    loss: LossConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    augment: AugmentConfig
+    score: ScoreConfig
+    tracker: TrackerConfig
+    epochs: int = at_least(1)
+    batch_size: int = at_least(2)
+    lr: float = above(0)
+    seed: int = rule("from 0 to 2^63 - 1", lambda value: 0 <= value < 2**63)
+    precision: str = one_of("auto", "fp32", "bf16")
+    device: str
+    threads: int = at_least(0)
+    store: str = rule("a folder", lambda value: bool(value.strip()))
+    checkpoint_every_epochs: int = at_least(1)
+    samples_every_epochs: int = at_least(0)
+    retry: str = one_of("never", "diverged")
+
+
+SCHEMAS: dict[str, dict[str, type[Any]]] = {
+    "data": {
+        "phantom": PhantomConfig,
+        "pneumoniamnist": PneumoniaMnistConfig,
+        "folder": FolderConfig,
+        "npz": NpzConfig,
+    },
+    "generator": {"dcgan": DcganGeneratorConfig},
+    "discriminator": {"dcgan": DcganDiscriminatorConfig},
+    "loss": {"bce": LossConfig},
+    "optimizer": {
+        "adam": AdamConfig,
+        "adamw": AdamConfig,
+        "rmsprop": RmspropConfig,
+        "sgd": SgdConfig,
+    },
+    "schedule": {
+        "constant": ScheduleConfig,
+        "linear": DecayScheduleConfig,
+        "cosine": DecayScheduleConfig,
+        "step": StepScheduleConfig,
+    },
+    "augment": {"none": AugmentConfig},
+    "score": {
+        "none": ScoreConfig,
+        "fast": ScoreConfig,
+        "standard": ScoreConfig,
+        "full": ScoreConfig,
+    },
+    "tracker": {"none": TrackerConfig, "wandb": WandbConfig},
+}
+"""The choices of every group, and the dataclass that each composes against."""
+
+
+def check(config: RunConfig) -> None:
+    """Check every field's rule and what fields demand of each other, before any data is read.
+
+    Raises: ConfigError naming key, rule, value and the way out.
+    """
+    _check_fields(config, "")
+    _check_stages(config)
+    _check_device(config.device)
+    if config.loss.update == "simultaneous" and config.loss.discriminator_updates != 1:
+        raise ConfigError(
+            "loss.discriminator_updates must be 1 with loss.update=simultaneous, got "
+            f"{config.loss.discriminator_updates}; use loss.update=alternating"
+        )
+    if config.schedule.warmup_epochs > config.epochs:
+        raise ConfigError(
+            f"schedule.warmup_epochs must be at most epochs ({config.epochs}), "
+            f"got {config.schedule.warmup_epochs}"
+        )
+    if isinstance(config.data, FolderConfig | NpzConfig):
+        total = config.data.val_fraction + config.data.test_fraction
+        if total >= 1:
+            raise ConfigError(
+                f"data.val_fraction + data.test_fraction must be less than 1, got {total:g}"
+            )
+
+
+def check_batch(config: RunConfig, num_images: int) -> None:
+    """Check the one rule that needs the number of training images.
+
+    Raises: ConfigError where a batch is larger than the data set.
+    """
+    if config.batch_size > num_images:
+        raise ConfigError(
+            f"batch_size must be at most the number of training images ({num_images}), "
+            f"got {config.batch_size}"
+        )
+
+
+def num_stages(size: int) -> int | None:
+    """How often a 7- or 8-pixel map doubles to reach ``size`` pixels; None where it cannot."""
+    for base in (7, 8):
+        stages = round(math.log2(size / base))
+        if stages >= 1 and base * 2**stages == size:
+            return stages
+    return None
+
+
+def _check_fields(config: Any, prefix: str) -> None:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        key = prefix + field.name
+        if dataclasses.is_dataclass(value):
+            _check_fields(value, f"{key}.")
+        elif "holds" in field.metadata and not field.metadata["holds"](value):
+            raise ConfigError(f"{key} must be {field.metadata['text']}, got {value}")
+
+
+def _check_stages(config: RunConfig) -> None:
+    stages = num_stages(config.data.size)
+    if stages is None or stages < 2:
+        raise ConfigError(
+            "data.size must be 7 or 8 times a power of two (28, 32, 56, 64, 112, 128, 224, 256) "
+            f"for generator={config.generator.name}, got {config.data.size}"
+        )
+
+
+def _check_device(device: str) -> None:
+    kind, _, index = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdigit())):
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:<index>, got {device}")
+
+
+def trajectory_id(config: RunConfig, data_hash: str, precision: str) -> str:
+    """Hash (64 hex digits) of all that shapes the weights step by step.
+
+    data_hash: ``content_hash`` of the images that the run trains on, which stands for the data
+    config: the same images from another path are the same trajectory.
+    precision: the resolved one, ``fp32`` or ``bf16``.
+    """
+    shaping: dict[str, Any] = {
+        "recipe": RECIPE_VERSION,
+        "data": data_hash,
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "precision": precision,
+    }
+    for group in ("generator", "discriminator", "loss", "optimizer", "schedule", "augment"):
+        shaping[group] = dataclasses.asdict(getattr(config, group))
+    if depends_on_horizon(config.schedule):
+        shaping["epochs"] = config.epochs
+    return _hash(shaping)
+
+
+def run_id(trajectory: str, epochs: int) -> str:
+    """Hash (64 hex digits) of a trajectory and where on it the run ends."""
+    return _hash({"trajectory": trajectory, "epochs": epochs})
+
+
+def depends_on_horizon(schedule: ScheduleConfig) -> bool:
+    """Whether the learning rate at an epoch depends on how many epochs the run has."""
+    return isinstance(schedule, DecayScheduleConfig)
+
+
+def _hash(value: dict[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
