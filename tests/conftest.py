@@ -1,0 +1,20 @@
+"""Fixtures that every part of the tests shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data_path() -> Path:
+    """PneumoniaMNIST at 28x28, where LUNGAN_DATA or ../shared/data has it."""
+    folder = Path(os.environ.get("LUNGAN_DATA", REPOSITORY.parent / "shared" / "data"))
+    path = folder if folder.is_file() else folder / "pneumoniamnist.npz"
+    if not path.is_file():
+        pytest.skip(f"no real data: {path} is absent (set LUNGAN_DATA)")
+    return path
