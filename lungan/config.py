@@ -10,17 +10,10 @@ them in structured configs.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-from lungan.errors import ConfigError
-
-RECIPE_VERSION = 1
-"""Part of every trajectory id: raised when the same config would train to other weights."""
 
 
 def rule(text: str, holds: Callable[[Any], bool]) -> Any:
@@ -50,9 +43,6 @@ def subset_of(*choices: str) -> Any:
         f"a list of distinct names from {', '.join(choices)}",
         lambda value: set(value) <= set(choices) and len(set(value)) == len(value),
     )
-
-
-IMAGE_SIZES = (28, 32, 64, 128, 224, 256)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -314,44 +304,6 @@ SCHEMAS: dict[str, dict[str, type[Any]]] = {
 """The choices of every group, and the dataclass that each composes against."""
 
 
-def check(config: RunConfig) -> None:
-    """Check every field's rule and what fields demand of each other, before any data is read.
-
-    Raises: ConfigError naming key, rule, value and the way out.
-    """
-    _check_fields(config, "")
-    _check_stages(config)
-    _check_device(config.device)
-    if config.loss.update == "simultaneous" and config.loss.discriminator_updates != 1:
-        raise ConfigError(
-            "loss.discriminator_updates must be 1 with loss.update=simultaneous, got "
-            f"{config.loss.discriminator_updates}; use loss.update=alternating"
-        )
-    if config.schedule.warmup_epochs > config.epochs:
-        raise ConfigError(
-            f"schedule.warmup_epochs must be at most epochs ({config.epochs}), "
-            f"got {config.schedule.warmup_epochs}"
-        )
-    if isinstance(config.data, FolderConfig | NpzConfig):
-        total = config.data.val_fraction + config.data.test_fraction
-        if total >= 1:
-            raise ConfigError(
-                f"data.val_fraction + data.test_fraction must be less than 1, got {total:g}"
-            )
-
-
-def check_batch(config: RunConfig, num_images: int) -> None:
-    """Check the one rule that needs the number of training images.
-
-    Raises: ConfigError where a batch is larger than the data set.
-    """
-    if config.batch_size > num_images:
-        raise ConfigError(
-            f"batch_size must be at most the number of training images ({num_images}), "
-            f"got {config.batch_size}"
-        )
-
-
 def num_stages(size: int) -> int | None:
     """How often a 7- or 8-pixel map doubles to reach ``size`` pixels; None where it cannot."""
     for base in (7, 8):
@@ -359,64 +311,3 @@ def num_stages(size: int) -> int | None:
         if stages >= 1 and base * 2**stages == size:
             return stages
     return None
-
-
-def _check_fields(config: Any, prefix: str) -> None:
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        key = prefix + field.name
-        if dataclasses.is_dataclass(value):
-            _check_fields(value, f"{key}.")
-        elif "holds" in field.metadata and not field.metadata["holds"](value):
-            raise ConfigError(f"{key} must be {field.metadata['text']}, got {value}")
-
-
-def _check_stages(config: RunConfig) -> None:
-    stages = num_stages(config.data.size)
-    if stages is None or stages < 2:
-        raise ConfigError(
-            "data.size must be 7 or 8 times a power of two (28, 32, 56, 64, 112, 128, 224, 256) "
-            f"for generator={config.generator.name}, got {config.data.size}"
-        )
-
-
-def _check_device(device: str) -> None:
-    kind, _, index = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdigit())):
-        raise ConfigError(f"device must be auto, cpu, cuda or cuda:<index>, got {device}")
-
-
-def trajectory_id(config: RunConfig, data_hash: str, precision: str) -> str:
-    """Hash (64 hex digits) of all that shapes the weights step by step.
-
-    data_hash: ``content_hash`` of the images that the run trains on, which stands for the data
-    config: the same images from another path are the same trajectory.
-    precision: the resolved one, ``fp32`` or ``bf16``.
-    """
-    shaping: dict[str, Any] = {
-        "recipe": RECIPE_VERSION,
-        "data": data_hash,
-        "batch_size": config.batch_size,
-        "seed": config.seed,
-        "precision": precision,
-    }
-    for group in ("generator", "discriminator", "loss", "optimizer", "schedule", "augment"):
-        shaping[group] = dataclasses.asdict(getattr(config, group))
-    if depends_on_horizon(config.schedule):
-        shaping["epochs"] = config.epochs
-    return _hash(shaping)
-
-
-def run_id(trajectory: str, epochs: int) -> str:
-    """Hash (64 hex digits) of a trajectory and where on it the run ends."""
-    return _hash({"trajectory": trajectory, "epochs": epochs})
-
-
-def depends_on_horizon(schedule: ScheduleConfig) -> bool:
-    """Whether the learning rate at an epoch depends on how many epochs the run has."""
-    return isinstance(schedule, DecayScheduleConfig)
-
-
-def _hash(value: dict[str, Any]) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,49 @@
+"""The two hashes that name what a RunConfig gives: its trajectory and its run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from lungan.config import DecayScheduleConfig, RunConfig, ScheduleConfig
+
+RECIPE_VERSION = 1
+"""Part of every trajectory id: raised when the same config would train to other weights."""
+
+
+def trajectory_id(config: RunConfig, data_hash: str, precision: str) -> str:
+    """Hash (64 hex digits) of all that shapes the weights step by step.
+
+    data_hash: ``content_hash`` of the images that the run trains on, which stands for the data
+    config: the same images from another path are the same trajectory.
+    precision: the resolved one, ``fp32`` or ``bf16``.
+    """
+    shaping: dict[str, Any] = {
+        "recipe": RECIPE_VERSION,
+        "data": data_hash,
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "precision": precision,
+    }
+    for group in ("generator", "discriminator", "loss", "optimizer", "schedule", "augment"):
+        shaping[group] = dataclasses.asdict(getattr(config, group))
+    if depends_on_horizon(config.schedule):
+        shaping["epochs"] = config.epochs
+    return _hash(shaping)
+
+
+def run_id(trajectory: str, epochs: int) -> str:
+    """Hash (64 hex digits) of a trajectory and where on it the run ends."""
+    return _hash({"trajectory": trajectory, "epochs": epochs})
+
+
+def depends_on_horizon(schedule: ScheduleConfig) -> bool:
+    """Whether the learning rate at an epoch depends on how many epochs the run has."""
+    return isinstance(schedule, DecayScheduleConfig)
+
+
+def _hash(value: dict[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
