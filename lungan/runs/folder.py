@@ -1,0 +1,166 @@
+"""The run folder: the names of its files, atomic writes, and reading it back.
+
+No other module knows these names. Imports no torch, so that the results side stays quick to start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import yaml
+
+from lungan import checks
+from lungan.config import RunConfig
+from lungan.errors import RunFolderError
+
+CONFIG = "config.yaml"
+METRICS = "metrics.jsonl"
+SAMPLES = "samples"
+FIGURES = "figures"
+LOSSES = "losses.png"
+GENERATOR = "generator.safetensors"
+CHECKPOINT = "checkpoint.pt"
+SCORES = "scores.json"
+SUMMARY = "summary.json"
+LOG = "log.txt"
+CLAIM = "claim.json"
+WANDB = "wandb"
+
+
+def sample_path(folder: Path, epoch: int) -> Path:
+    return folder / SAMPLES / f"epoch_{epoch:04d}.png"
+
+
+def losses_path(folder: Path) -> Path:
+    return folder / FIGURES / LOSSES
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears at ``path`` whole, and on disk, or not at all.
+
+    Raises: RunFolderError where the folder cannot be written or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes files that only their owner can read; a store is often shared.
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(name).chmod(0o666 & ~umask)
+        Path(name).replace(path)
+    except BaseException as error:
+        Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _unwritable(path, error) from error
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with atomic_write(path) as stream:
+        stream.write(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON with non-finite numbers as null, since JSON has none."""
+    write_bytes(path, (json.dumps(_finite(value), indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+    write_bytes(folder / CONFIG, text.encode())
+
+
+def json_line(value: dict[str, Any]) -> str:
+    return json.dumps(_finite(value), allow_nan=False) + "\n"
+
+
+def append_line(path: Path, value: dict[str, Any]) -> None:
+    """Add one JSON object as a line and flush it to disk."""
+    try:
+        with path.open("ab") as stream:
+            stream.write(json_line(value).encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def read_json(path: Path) -> Any:
+    """Raises: RunFolderError where the file is absent, unreadable or not JSON."""
+    return _read(path, lambda text: json.loads(text))
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """What summary.json holds; None where the run has not finished.
+
+    Raises: RunFolderError where the file is damaged.
+    """
+    path = folder / SUMMARY
+    if not path.exists():
+        return None
+    summary = read_json(path)
+    if not isinstance(summary, dict) or "status" not in summary or "run_id" not in summary:
+        raise RunFolderError(f"{path} is not a run's summary; remove the folder to run it again")
+    return summary
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Raises: RunFolderError where it is absent or damaged, ConfigError where it does not fit."""
+    return checks.parse(_read(folder / CONFIG, yaml.safe_load))
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The epochs' metrics in order; a torn last line, which a crash leaves, is passed over."""
+    path = folder / METRICS
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    metrics = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            metrics.append(json.loads(line))
+        except ValueError as error:
+            raise RunFolderError(f"{path}: line {number} is not JSON") from error
+    return metrics
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise RunFolderError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+
+
+def _unwritable(path: Path, error: OSError) -> RunFolderError:
+    return RunFolderError(
+        f"{path} cannot be written: {error.strerror or error}; free space there, or choose "
+        "another folder with store=<folder>; what was written before stays good"
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,57 @@
+"""The two pictures that a run leaves: sample grids and loss curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lungan.runs import folder as names
+
+GRID_COLUMNS = 8
+GAP_PIXELS = 2
+
+
+def grid(images: NDArray[np.uint8], columns: int = GRID_COLUMNS) -> NDArray[np.uint8]:
+    """images: (N, C, H, W) uint8 in rows of ``columns``; gives (rows, columns, C) uint8."""
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    shape = (rows * (height + GAP_PIXELS) - GAP_PIXELS, columns * (width + GAP_PIXELS) - GAP_PIXELS)
+    sheet = np.full((*shape, channels), 255, dtype=np.uint8)
+    for index, image in enumerate(images):
+        top = index // columns * (height + GAP_PIXELS)
+        left = index % columns * (width + GAP_PIXELS)
+        sheet[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return sheet
+
+
+def write_png(path: Path, image: NDArray[np.uint8]) -> None:
+    """image: (H, W, C) uint8, grey or RGB. Raises: RunFolderError where it cannot be written."""
+    ordered = image[..., ::-1] if image.shape[-1] == 3 else image  # OpenCV writes BGR
+    _, encoded = cv2.imencode(".png", np.ascontiguousarray(ordered))
+    names.write_bytes(path, encoded.tobytes())
+
+
+def write_loss_curves(path: Path, metrics: Sequence[dict[str, Any]]) -> None:
+    """Losses and mean logits by epoch. Raises: RunFolderError where it cannot be written."""
+    from matplotlib.figure import Figure  # half a second, and only once a run
+
+    epochs = [row["epoch"] for row in metrics]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    losses, logits = figure.subplots(1, 2)
+    for axes, keys, title in (
+        (losses, ("loss_generator", "loss_discriminator"), "loss"),
+        (logits, ("logit_real", "logit_fake"), "mean logit"),
+    ):
+        for key in keys:
+            label = key.partition("_")[2]
+            axes.plot(epochs, [row[key] for row in metrics], label=label, marker=".", ms=3)
+        axes.set(title=title, xlabel="epoch")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    with names.atomic_write(path) as stream:
+        figure.savefig(stream, format="png", dpi=110)

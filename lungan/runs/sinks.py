@@ -1,0 +1,115 @@
+"""Sinks: what a run's events become on disk and on the screen."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from lungan.runs import folder as names
+from lungan.runs import pictures
+from lungan.runs.claim import Claim
+from lungan.training.events import Checkpoint, EpochEnd, EpochStart, Event, Samples, StepEnd
+
+LINE_EVERY_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class FolderSink:
+    """Writes metrics, samples and checkpoints; each stays good whenever the process is killed."""
+
+    def __init__(self, folder: Path, claim: Claim) -> None:
+        self._folder = folder
+        self._claim = claim
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case EpochEnd():
+                names.append_line(self._folder / names.METRICS, dict(event.metrics))
+            case Samples():
+                path = names.sample_path(self._folder, event.epoch)
+                pictures.write_png(path, pictures.grid(event.images))
+            case Checkpoint():
+                self._claim.assert_held()
+                with names.atomic_write(self._folder / names.CHECKPOINT) as stream:
+                    torch.save(event.state, stream)
+            case _:
+                pass
+
+
+def rewind_metrics(folder: Path, epoch: int) -> None:
+    """Drop what metrics.jsonl holds of epochs after the checkpoint that the run continues from.
+
+    Raises: RunFolderError where the file cannot be read or written.
+    """
+    rows = [row for row in names.read_metrics(folder) if row["epoch"] <= epoch]
+    lines = "".join(names.json_line(row) for row in rows)
+    names.write_bytes(folder / names.METRICS, lines.encode())
+
+
+class ProgressSink:
+    """A bar on a terminal; elsewhere a line at the first epoch and then every half minute."""
+
+    def __init__(self, name: str, epochs: int) -> None:
+        self._epochs = epochs
+        self._terminal = sys.stderr.isatty()
+        self._bar: tqdm[None] | None = None
+        self._name = name
+        self._began = time.monotonic()
+        self._spoke = -LINE_EVERY_SECONDS
+        self._first_epoch = 0
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case EpochStart() if self._first_epoch == 0:
+                self._first_epoch = event.epoch
+                if self._terminal:
+                    self._bar = tqdm(
+                        total=self._epochs * event.num_steps,
+                        initial=(event.epoch - 1) * event.num_steps,
+                        desc=f"epoch {event.epoch}/{self._epochs}",
+                        unit="step",
+                        dynamic_ncols=True,
+                        bar_format="{desc} {bar} {percentage:3.0f}% · {remaining} left{postfix}",
+                    )
+            case StepEnd() if self._bar is not None:
+                self._bar.update()
+            case EpochEnd():
+                self._epoch(event)
+            case _:
+                pass
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _epoch(self, event: EpochEnd) -> None:
+        figures = (
+            f"generator {event.metrics['loss_generator']:.3f}, "
+            f"discriminator {event.metrics['loss_discriminator']:.3f}, "
+            f"{event.metrics['images_per_second']:.0f} images/s"
+        )
+        if self._bar is not None:
+            self._bar.set_description_str(
+                f"epoch {min(event.epoch + 1, self._epochs)}/{self._epochs}", refresh=False
+            )
+            self._bar.set_postfix_str(figures)
+            return
+        now = time.monotonic()
+        if now - self._spoke < LINE_EVERY_SECONDS and event.epoch < self._epochs:
+            return
+        self._spoke = now
+        per_epoch = (now - self._began) / (event.epoch - self._first_epoch + 1)
+        left = per_epoch * (self._epochs - event.epoch)
+        log.info(
+            "epoch %d/%d: losses %s, %s left",
+            event.epoch,
+            self._epochs,
+            figures,
+            tqdm.format_interval(left),
+        )

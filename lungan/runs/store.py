@@ -1,0 +1,161 @@
+"""The store: a folder of run folders, shared by any number of processes and machines.
+
+It answers one question, under one lock: this run, is it done, under way elsewhere, to be
+continued, or to be started?
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lungan.config import RunConfig
+from lungan.errors import RunFolderError
+from lungan.identity import run_id
+from lungan.runs import folder as names
+from lungan.runs.claim import Claim, Owner, exclusive, live_owner
+
+log = logging.getLogger(__name__)
+
+HASH_DIGITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """``trajectory`` and ``run``: 64 hex digits each; ``slug``: for people."""
+
+    trajectory: str
+    run: str
+    epochs: int
+    slug: str
+
+    @property
+    def name(self) -> str:
+        """The run folder's name."""
+        return f"{self.slug}-{self.run[:HASH_DIGITS]}"
+
+
+def identify(config: RunConfig, trajectory: str) -> RunIdentity:
+    slug = (
+        f"{config.data.name}{config.data.size}-{config.generator.name}-{config.loss.name}"
+        f"-{config.optimizer.name}-lr{config.optimizer.generator_lr:g}-{config.epochs}ep"
+        f"-s{config.seed}"
+    )
+    return RunIdentity(trajectory, run_id(trajectory, config.epochs), config.epochs, slug)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The run is done, diverged or failed before: its summary is the result."""
+
+    folder: Path
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Another live process has the run."""
+
+    folder: Path
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The run is this process's to do. ``shorter``: the folder of the longest finished run on
+    the same trajectory, where this run has no checkpoint of its own yet."""
+
+    folder: Path
+    claim: Claim
+    shorter: Path | None
+
+
+class Store:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def claim(
+        self, identity: RunIdentity, *, retry_diverged: bool = False
+    ) -> Finished | Busy | Claimed:
+        """Decide who does the run. A failed run is always retried, a diverged one when asked.
+
+        Raises: RunFolderError where the store cannot be read or written.
+        """
+        with exclusive(self.root):
+            by_hash = self._folders()
+            folder = self.root / by_hash.get(identity.run[:HASH_DIGITS], identity.name)
+            summary = names.read_summary(folder)
+            if summary is not None and summary["run_id"] != identity.run:
+                raise RunFolderError(
+                    f"{folder} belongs to run {summary['run_id'][:16]}, not {identity.run[:16]}: "
+                    "their ids begin alike; use another store=<folder> for this run"
+                )
+            again = ("failed", "diverged") if retry_diverged else ("failed",)
+            if summary is not None and summary["status"] not in again:
+                return Finished(folder, summary)
+            owner = live_owner(folder)
+            if owner is not None:
+                return Busy(folder, owner)
+            claim = Claim(folder)
+            if summary is not None:
+                self._clear(folder, keep_checkpoint=summary["status"] == "failed")
+            own = (folder / names.CHECKPOINT).exists()
+            return Claimed(folder, claim, None if own else self._shorter(identity, by_hash))
+
+    def _folders(self) -> dict[str, str]:
+        """Run folders by the hash that their names end in."""
+        folders = {}
+        for path in self.root.iterdir():
+            digits = path.name.rpartition("-")[2]
+            if len(digits) == HASH_DIGITS and path.is_dir():
+                folders[digits] = path.name
+        return folders
+
+    def _shorter(self, identity: RunIdentity, by_hash: dict[str, str]) -> Path | None:
+        # A run's id follows from its trajectory and epochs, so its shorter siblings are found
+        # by name, with no index to keep.
+        for epochs in range(identity.epochs - 1, 0, -1):
+            sibling = run_id(identity.trajectory, epochs)
+            name = by_hash.get(sibling[:HASH_DIGITS])
+            if name is None:
+                continue
+            folder = self.root / name
+            try:
+                summary = names.read_summary(folder)
+            except RunFolderError as error:
+                log.warning("%s", error)
+                continue
+            if (
+                summary is not None
+                and summary["run_id"] == sibling
+                and summary["status"] == "done"
+                and (folder / names.CHECKPOINT).exists()
+            ):
+                return folder
+        return None
+
+    @staticmethod
+    def _clear(folder: Path, *, keep_checkpoint: bool) -> None:
+        (folder / names.SUMMARY).unlink()
+        if not keep_checkpoint:
+            (folder / names.CHECKPOINT).unlink(missing_ok=True)
+
+
+def adopt(shorter: Path, folder: Path) -> None:
+    """Give a run the checkpoint, metrics and samples of the shorter run that it continues.
+
+    Raises: RunFolderError where the store cannot be written.
+    """
+    try:
+        if (shorter / names.SAMPLES).is_dir():
+            shutil.copytree(shorter / names.SAMPLES, folder / names.SAMPLES, dirs_exist_ok=True)
+        for name in (names.METRICS, names.CHECKPOINT):  # the checkpoint last: it makes it count
+            with (shorter / name).open("rb") as source, names.atomic_write(folder / name) as target:
+                shutil.copyfileobj(source, target)
+    except OSError as error:
+        raise RunFolderError(
+            f"{folder} cannot be given the checkpoint of {shorter}: {error.strerror or error}"
+        ) from error

@@ -1,0 +1,124 @@
+"""The training loop: epochs over images that lie on the device, told to whoever listens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lungan.config import RunConfig
+from lungan.errors import DivergedError
+from lungan.training.events import Checkpoint, EpochEnd, EpochStart, Samples, Sink, StepEnd
+from lungan.training.randomness import fixed_latents, permutation
+from lungan.training.schedules import learning_rate_factor
+from lungan.training.state import TrainingState
+from lungan.training.step import StepOutcome
+
+NUM_SAMPLES = 32
+
+
+class Interrupted(Exception):
+    """Training stopped because ``stop`` said so; the state was emitted as a checkpoint before."""
+
+
+def train(
+    config: RunConfig,
+    state: TrainingState,
+    step: Callable[[Tensor], StepOutcome],
+    images: Tensor,
+    *,
+    emit: Sink,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train ``state`` in place from where it is to ``config.epochs``.
+
+    images: (N, C, H, W) uint8, on the device of the networks.
+    emit: called with every event, in order; what it raises ends the training.
+    stop: asked after every step; True ends with a checkpoint in the middle of the epoch.
+
+    Everything random is a function of seed and position, so a state that was saved and loaded
+    goes on with the same bits as one that never stopped.
+
+    Raises: DivergedError at the end of an epoch with a non-finite mean, Interrupted.
+    """
+    latents = fixed_latents(config.seed, NUM_SAMPLES, config.generator.latent_dim)
+    latents = latents.to(images.device)
+    steps_per_epoch = -(-len(images) // config.batch_size)
+    while state.epoch < config.epochs:
+        first = state.step - state.epoch * steps_per_epoch
+        emit(EpochStart(state.epoch + 1, steps_per_epoch))
+        order = permutation(config.seed, state.epoch, len(images)).to(images.device)
+        began = time.perf_counter() - state.epoch_seconds
+        for index in range(first, steps_per_epoch):
+            factor = learning_rate_factor(
+                config.schedule, state.epoch + index / steps_per_epoch, config.epochs
+            )
+            lrs = _set_learning_rates(config, state, factor)
+            chosen = order[index * config.batch_size : (index + 1) * config.batch_size]
+            outcome = step(images[chosen])
+            state.epoch_totals += _stacked(outcome).double() * len(chosen)
+            state.images_seen += len(chosen)
+            emit(StepEnd(state.epoch + 1, index + 1, len(chosen)))
+            if index + 1 < steps_per_epoch and stop():
+                state.epoch_seconds = time.perf_counter() - began
+                emit(Checkpoint(state.epoch, state.state_dict()))
+                raise Interrupted
+
+        means = (state.epoch_totals / len(images)).tolist()  # waits for the device
+        seconds = time.perf_counter() - began
+        metrics = dict(zip(StepOutcome.names(), means, strict=True))
+        state.epoch += 1
+        state.begin_epoch()
+        for name, value in metrics.items():
+            if not torch.isfinite(torch.tensor(value)):
+                raise DivergedError(
+                    f"{name} became {value} in epoch {state.epoch}; try a lower lr or another loss"
+                )
+        emit(
+            EpochEnd(
+                state.epoch,
+                {"epoch": state.epoch, "images_seen": state.images_seen}
+                | metrics
+                | lrs
+                | {"seconds": seconds, "images_per_second": len(images) / seconds},
+            )
+        )
+        last = state.epoch == config.epochs
+        every = config.samples_every_epochs
+        if last or (every and state.epoch % every == 0):
+            emit(Samples(state.epoch, to_uint8(_sample(state, latents)).cpu().numpy()))
+        if last or state.epoch % config.checkpoint_every_epochs == 0:
+            emit(Checkpoint(state.epoch, state.state_dict()))
+        if not last and stop():
+            if state.epoch % config.checkpoint_every_epochs:
+                emit(Checkpoint(state.epoch, state.state_dict()))
+            raise Interrupted
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as uint8, rounded; the inverse of ``x / 127.5 - 1``."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+@torch.no_grad()
+def _sample(state: TrainingState, latents: Tensor) -> Tensor:
+    state.generator.eval()
+    images: Tensor = state.generator(latents)
+    state.generator.train()
+    return images
+
+
+def _stacked(outcome: StepOutcome) -> Tensor:
+    return torch.stack([getattr(outcome, name) for name in StepOutcome.names()])
+
+
+def _set_learning_rates(config: RunConfig, state: TrainingState, factor: float) -> dict[str, float]:
+    lrs = {}
+    for network in ("generator", "discriminator"):
+        lr = getattr(config.optimizer, f"{network}_lr") * factor
+        for group in getattr(state, f"{network}_optimizer").param_groups:
+            group["lr"] = lr
+        lrs[f"lr_{network}"] = lr
+    return lrs
