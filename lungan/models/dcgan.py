@@ -1,0 +1,101 @@
+"""DCGAN generator and discriminator for any size that num_stages allows and 1 or 3 channels.
+
+Source: Radford, Metz & Chintala 2016, in the form of TensorFlow's DCGAN tutorial (5x5 kernels,
+leaky ReLU on both sides, dropout in the discriminator), which they equal at 28x28x1.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lungan.config import DcganDiscriminatorConfig, DcganGeneratorConfig
+from lungan.models.layers import (
+    BatchNorm,
+    DownConvolution,
+    TransposedConvolution,
+    UpConvolution,
+    glorot_uniform,
+)
+from lungan.models.protocols import Dropout
+
+
+class DcganGenerator(nn.Module):
+    """Latents (N, latent_dim) to images (N, channels, size, size) in [-1, 1]."""
+
+    def __init__(
+        self,
+        config: DcganGeneratorConfig,
+        num_stages: int,
+        base_size: int,
+        channels: int,
+        rng: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.latent_dim = config.latent_dim
+        self.leaky_slope = config.leaky_slope
+        self.base_size = base_size
+        widths = [min(config.width * 2**k, config.max_width) for k in range(num_stages, -1, -1)]
+        num_features = base_size**2 * widths[0]
+        self.projection = nn.Linear(config.latent_dim, num_features, bias=False)
+        glorot_uniform(self.projection.weight, rng)
+        self.projection_norm = self._norm(config, num_features)
+        convolutions = [TransposedConvolution(widths[0], widths[1], rng)]
+        convolutions += [UpConvolution(*pair, rng) for pair in itertools.pairwise(widths[1:])]
+        self.convolutions = nn.ModuleList(convolutions)
+        self.norms = nn.ModuleList([self._norm(config, width) for width in widths[1:]])
+        self.to_images = UpConvolution(widths[-1], channels, rng)
+
+    @staticmethod
+    def _norm(config: DcganGeneratorConfig, channels: int) -> BatchNorm:
+        return BatchNorm(channels, config.batch_norm_momentum, config.batch_norm_epsilon)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        features = self.projection_norm(self.projection(latents))
+        features = F.leaky_relu(features, self.leaky_slope)
+        # Features are laid out (height, width, channel), as in Keras: channels-last, no copy.
+        side = self.base_size
+        features = features.view(len(latents), side, side, -1).permute(0, 3, 1, 2)
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            features = F.leaky_relu(norm(convolution(features)), self.leaky_slope)
+        return torch.tanh(self.to_images(features))
+
+
+class DcganDiscriminator(nn.Module):
+    """Images (N, channels, size, size) in [-1, 1] to logits (N,) of being real.
+
+    No layer mixes the images of a batch.
+    """
+
+    def __init__(
+        self,
+        config: DcganDiscriminatorConfig,
+        num_stages: int,
+        base_size: int,
+        channels: int,
+        rng: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.leaky_slope = config.leaky_slope
+        self.dropout = config.dropout
+        widths = [channels]
+        widths += [min(config.width * 2**k, config.max_width) for k in range(num_stages)]
+        self.convolutions = nn.ModuleList(
+            [DownConvolution(*pair, rng) for pair in itertools.pairwise(widths)]
+        )
+        self.linear = nn.Linear(base_size**2 * widths[-1], 1)
+        glorot_uniform(self.linear.weight, rng)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, images: Tensor, dropout: Dropout | None = None) -> Tensor:
+        """dropout: drops features with the given probability; None turns dropout off."""
+        features = images
+        for convolution in self.convolutions:
+            features = F.leaky_relu(convolution(features), self.leaky_slope)
+            if dropout is not None and self.dropout > 0:
+                features = dropout(features, self.dropout)
+        logits: Tensor = self.linear(features.permute(0, 2, 3, 1).flatten(1))
+        return logits.squeeze(1)

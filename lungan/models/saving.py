@@ -1,0 +1,71 @@
+"""A generator in one file: safetensors, with what is needed to build it again as metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import nn
+
+import lungan
+from lungan import checks
+from lungan.config import GeneratorConfig
+from lungan.errors import LunganError, WeightsError
+from lungan.models.build import build_generator
+
+FORMAT = "lungan-generator-1"
+MAX_IMAGE_SIZE = 1024
+
+
+def serialize_generator(
+    generator: nn.Module, config: GeneratorConfig, *, image_size: int, channels: int
+) -> bytes:
+    """The file's content, of weights on any device."""
+    description = {
+        "format": FORMAT,
+        "lungan": lungan.__version__,
+        "generator": dataclasses.asdict(config),
+        "image_size": image_size,
+        "channels": channels,
+    }
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    return safetensors.torch.save(tensors, {"lungan": json.dumps(description)})
+
+
+def load_generator(path: Path) -> nn.Module:
+    """The generator of a safetensors file, in evaluation mode on the CPU.
+
+    The file is untrusted: its metadata only chooses among lungan's own networks.
+
+    Raises: WeightsError where it is absent, damaged or not a generator of lungan's.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as stream:
+            description = json.loads((stream.metadata() or {})["lungan"])
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path} does not exist; give a run's generator.safetensors") from error
+    except (KeyError, ValueError, OSError, safetensors.SafetensorError) as error:
+        raise WeightsError(f"{path} is not a generator saved by lungan: {error}") from error
+    try:
+        size, channels = _image_shape(description)
+        config = checks.parse_group("generator", description["generator"])
+        checks.check_fields(config, "generator.")
+        generator = build_generator(config, size, channels)
+        generator.load_state_dict(tensors)
+    except (LunganError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path} does not describe a generator: {reason}") from error
+    return generator.eval()
+
+
+def _image_shape(description: object) -> tuple[int, int]:
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise ValueError(f"its format is not {FORMAT}")
+    size, channels = description.get("image_size"), description.get("channels")
+    if type(size) is not int or not 8 <= size <= MAX_IMAGE_SIZE or channels not in (1, 3):
+        raise ValueError(f"image_size {size} with {channels} channels is out of range")
+    return size, channels

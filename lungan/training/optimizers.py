@@ -1,0 +1,142 @@
+"""Optimizers by name, with Keras' or PyTorch's place for epsilon."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+
+from lungan.config import AdamConfig, OptimizerConfig, RmspropConfig, SgdConfig
+from lungan.errors import ConfigError
+
+
+class _KerasEpsilon(Adam):
+    """Adam whose epsilon is added before bias correction.
+
+    It equals PyTorch's with ``epsilon / sqrt(1 - beta2^t)``: 32 times as much at the first step.
+    The number of steps is kept in the group, as a plain number, so that no step waits for a device.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            group["num_steps"] = group.get("num_steps", 0) + 1
+            group.setdefault("keras_epsilon", group["eps"])
+            correction = 1 - group["betas"][1] ** group["num_steps"]
+            group["eps"] = group["keras_epsilon"] / math.sqrt(correction)
+        return super().step(closure)
+
+
+class KerasAdam(_KerasEpsilon):
+    """Adam as in Keras: ``lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + epsilon)``.
+
+    Source: Kingma & Ba 2015, the reordered form at the end of section 2.
+    """
+
+
+class KerasAdamW(_KerasEpsilon, AdamW):
+    """The same with decoupled weight decay. Source: Loshchilov & Hutter 2019."""
+
+
+class KerasRmsprop(Optimizer):
+    """RMSprop as in Keras: epsilon inside the root, the learning rate inside the momentum.
+
+    Source: Hinton, Neural Networks for Machine Learning, lecture 6e.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        decay: float,
+        momentum: float,
+        epsilon: float,
+    ) -> None:
+        defaults = {"lr": lr, "decay": decay, "momentum": momentum, "epsilon": epsilon}
+        super().__init__(parameters, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Raises: ValueError for a closure, which nothing in lungan gives."""
+        if closure is not None:
+            raise ValueError("KerasRmsprop.step takes no closure")
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            gradients = [p.grad for p in parameters]
+            squares = self._state("mean_square", parameters)
+            torch._foreach_mul_(squares, group["decay"])
+            torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["decay"])
+            roots = torch._foreach_add(squares, group["epsilon"])
+            torch._foreach_sqrt_(roots)
+            if group["momentum"] == 0:
+                torch._foreach_addcdiv_(parameters, gradients, roots, -group["lr"])
+                continue
+            velocities = self._state("velocity", parameters)
+            torch._foreach_mul_(velocities, group["momentum"])
+            torch._foreach_addcdiv_(velocities, gradients, roots, group["lr"])
+            torch._foreach_sub_(parameters, velocities)
+
+    def _state(self, name: str, parameters: list[nn.Parameter]) -> list[Tensor]:
+        for parameter in parameters:
+            if name not in self.state[parameter]:
+                self.state[parameter][name] = torch.zeros_like(parameter)
+        return [self.state[parameter][name] for parameter in parameters]
+
+
+def build_optimizer(
+    config: OptimizerConfig, parameters: Iterable[nn.Parameter], lr: float
+) -> Optimizer:
+    """The optimizer that ``optimizer.name`` asks for; ``lr`` is the one before any schedule.
+
+    Raises: ConfigError for an unknown name.
+    """
+    if config.name not in BUILDERS:
+        raise ConfigError(
+            f"optimizer.name must be one of {', '.join(sorted(BUILDERS))}, got {config.name}"
+        )
+    return BUILDERS[config.name](config, parameters, lr)
+
+
+def _adam(config: AdamConfig, parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
+    keras = config.epsilon_convention == "keras"
+    if config.name == "adamw":
+        kind: type[Adam] = KerasAdamW if keras else AdamW
+    else:
+        kind = KerasAdam if keras else Adam
+    return kind(
+        parameters,
+        lr=lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.epsilon,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def _rmsprop(config: RmspropConfig, parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
+    if config.epsilon_convention == "keras":
+        return KerasRmsprop(parameters, lr, config.decay, config.momentum, config.epsilon)
+    return RMSprop(
+        parameters,
+        lr=lr,
+        alpha=config.decay,
+        eps=config.epsilon,
+        momentum=config.momentum,
+        foreach=True,
+    )
+
+
+def _sgd(config: SgdConfig, parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
+    return SGD(parameters, lr=lr, momentum=config.momentum, fused=True)
+
+
+BUILDERS: dict[str, Callable[[Any, Iterable[nn.Parameter], float], Optimizer]] = {
+    "adam": _adam,
+    "adamw": _adam,
+    "rmsprop": _rmsprop,
+    "sgd": _sgd,
+}

@@ -1,0 +1,87 @@
+"""All randomness of a run: pure functions of (seed, stream, index).
+
+Nothing here has a state that a checkpoint would have to keep: step 1000 draws the same numbers
+whether or not the process that runs it also ran step 999.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def stream(seed: int, name: str, *index: int) -> np.random.Generator:
+    """An independent random generator for each (seed, name, index)."""
+    key = (zlib.crc32(name.encode()), *index)
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+def weights_rng(seed: int, network: str) -> torch.Generator:
+    """The CPU generator that a network's weights are drawn from."""
+    return torch.Generator().manual_seed(int(stream(seed, f"weights/{network}").integers(2**63)))
+
+
+def latents(
+    seed: int,
+    step: int,
+    count: int,
+    latent_dim: int,
+    device: torch.device,
+    update: int = 0,
+) -> Tensor:
+    """Standard normal latents (count, latent_dim) float32, the same on every device.
+
+    update: which update of the step they are for.
+    """
+    draws = _normal(stream(seed, "latents", step, update), count, latent_dim)
+    if device.type == "cuda":
+        return draws.pin_memory().to(device, non_blocking=True)
+    return draws
+
+
+def fixed_latents(seed: int, count: int, latent_dim: int) -> Tensor:
+    """The latents (count, latent_dim) float32 that a run's sample grids are made from, on CPU."""
+    return _normal(stream(seed, "fixed_latents"), count, latent_dim)
+
+
+def permutation(seed: int, epoch: int, num_images: int) -> Tensor:
+    """The order (num_images,) int64 in which an epoch visits the images, on CPU."""
+    return torch.from_numpy(stream(seed, "permutation", epoch).permutation(num_images))
+
+
+class DropoutMasks:
+    """Dropout for one forward pass: each call draws a new mask, from (seed, step, update) alone."""
+
+    def __init__(self, seed: int, step: int, update: int, device: torch.device) -> None:
+        self._rng = stream(seed, "dropout", step, update)
+        self._device_rng: torch.Generator | None = None
+        if device.type != "cpu":
+            device_seed = int(self._rng.integers(2**63))
+            self._device_rng = torch.Generator(device).manual_seed(device_seed)
+
+    def __call__(self, features: Tensor, probability: float) -> Tensor:
+        """The probability is rounded to a multiple of 1/65536, and the scale fits the rounded."""
+        threshold = round(probability * 65536)
+        kept = self._bits(features.numel(), features.device) >= threshold - 32768
+        # The mask's layout is that of a channels-last map.
+        if features.ndim == 4:
+            num, channels, height, width = features.shape
+            mask = kept.view(num, height, width, channels).permute(0, 3, 1, 2)
+        else:
+            mask = kept.view(features.shape)
+        return features * mask * (65536 / (65536 - threshold))
+
+    def _bits(self, count: int, device: torch.device) -> Tensor:
+        """Uniform int16 (count,)."""
+        if self._device_rng is not None:
+            empty = torch.empty(count, dtype=torch.int16, device=device)
+            return empty.random_(-32768, 32768, generator=self._device_rng)
+        words = self._rng.bit_generator.random_raw(-(-count // 4))
+        return torch.from_numpy(words.view(np.int16)[:count])
+
+
+def _normal(rng: np.random.Generator, count: int, latent_dim: int) -> Tensor:
+    return torch.from_numpy(rng.standard_normal((count, latent_dim), dtype=np.float32))
