@@ -1,0 +1,42 @@
+"""From a data config to its images: the closed registry of readers."""
+
+from __future__ import annotations
+
+from lungan.config import (
+    SCHEMAS,
+    DataConfig,
+    FolderConfig,
+    NpzConfig,
+    PhantomConfig,
+    PneumoniaMnistConfig,
+)
+from lungan.data.images import ImageSet
+from lungan.errors import ConfigError
+
+
+def load(config: DataConfig, *, progress: bool = True) -> ImageSet:
+    """All splits and classes of the data; ``ImageSet.select`` chooses what a GAN trains on.
+
+    progress: show bars where stderr is a terminal.
+
+    Raises: DataError where the data cannot be had or used.
+    """
+    # Imported one by one: a reader's packages are not paid for by the others.
+    match config:
+        case PhantomConfig():
+            from lungan.data.phantom import load_phantom
+
+            return load_phantom(config)
+        case PneumoniaMnistConfig():
+            from lungan.data.medmnist import load_pneumoniamnist
+
+            return load_pneumoniamnist(config, progress=progress)
+        case FolderConfig():
+            from lungan.data.folder import load_folder
+
+            return load_folder(config, progress=progress)
+        case NpzConfig():
+            from lungan.data.npz import load_npz
+
+            return load_npz(config)
+    raise ConfigError(f"data must be one of {', '.join(SCHEMAS['data'])}, got {config.name}")

@@ -1,0 +1,114 @@
+"""data=pneumoniamnist: PneumoniaMNIST from a file, the cache, or its Zenodo record.
+
+Source: Yang et al., MedMNIST v2, Scientific Data 10:41, 2023; images of Kermany et al., Cell
+172:1122, 2018; CC BY 4.0.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from lungan.config import PneumoniaMnistConfig
+from lungan.data.cache import cache_folder
+from lungan.data.download import DownloadError, download
+from lungan.data.images import ImageSet
+from lungan.data.npz import read_parts
+from lungan.data.partition import SPLITS
+from lungan.errors import DataError
+
+RECORD_URL = "https://zenodo.org/records/10519652"
+
+FILES = {
+    28: ("pneumoniamnist.npz", "28209eda62fecd6e6a2d98b1501bb15f"),
+    64: ("pneumoniamnist_64.npz", "8f4eceb4ccffa70c672198ea285246c6"),
+    128: ("pneumoniamnist_128.npz", "05b46931834c231683c68f40c47b2971"),
+    224: ("pneumoniamnist_224.npz", "d6a3c71de1b945ea11211b03746c1fe1"),
+}
+"""Name and published MD5 by size. Only a download is held to the MD5: a file that is given may
+be another packing of the same images."""
+
+CLASS_NAMES = ("normal", "pneumonia")
+
+
+def load_pneumoniamnist(config: PneumoniaMnistConfig, *, progress: bool = True) -> ImageSet:
+    """All of PneumoniaMNIST at ``config.size``, split after split.
+
+    Raises: DataError where no file is found and none can be had, or it is not the data set.
+    """
+    path = _find(config) or _download(config, progress)
+    parts = read_parts(path)
+    images, labels = [], []
+    for split in SPLITS:
+        if split not in parts:
+            raise DataError(f"{path} is not PneumoniaMNIST: it has no {split}_images")
+        part_images, part_labels = parts[split]
+        if part_images.ndim != 3:
+            raise DataError(f"{path} is not PneumoniaMNIST: {split}_images are in colour")
+        if part_images.shape[1] != config.size:
+            raise DataError(
+                f"data.size is {config.size}, but {path} holds images of {part_images.shape[1]}x"
+                f"{part_images.shape[1]} pixels; set data.size={part_images.shape[1]}, or give "
+                f"{FILES[config.size][0]}"
+            )
+        if part_labels is None or not np.isin(part_labels, (0, 1)).all():
+            raise DataError(f"{path} is not PneumoniaMNIST: {split}_labels must be there, 0 or 1")
+        images.append(part_images)
+        labels.append(part_labels)
+    return ImageSet(
+        images=np.concatenate(images)[:, None],
+        labels=np.concatenate(labels),
+        splits=np.repeat(np.arange(len(SPLITS)), [len(part) for part in images]),
+        class_names=CLASS_NAMES,
+        split_names=SPLITS,
+        source=f"PneumoniaMNIST {config.size}x{config.size} (MedMNIST v2, CC BY 4.0)",
+    )
+
+
+def _find(config: PneumoniaMnistConfig) -> Path | None:
+    """The file, where it is at hand; a place that was named must hold it."""
+    name = FILES[config.size][0]
+    if config.path is not None:
+        return _at("data.path", config.path, name)
+    if place := os.environ.get("LUNGAN_DATA"):
+        # A folder for several data sets need not hold this one.
+        path = _at("LUNGAN_DATA", place, name, must_hold=False)
+        if path.is_file():
+            return path
+    cached = cache_folder() / name
+    return cached if cached.is_file() else None
+
+
+def _at(key: str, place: str, name: str, *, must_hold: bool = True) -> Path:
+    path = Path(place).expanduser()
+    if not path.exists():
+        raise DataError(f"{key} must be {name} or a folder that holds it, {path} does not exist")
+    if path.is_dir():
+        path /= name
+        if must_hold and not path.is_file():
+            raise DataError(f"{key} must be a folder that holds {name}, or a file: no {path}")
+    return path
+
+
+def _download(config: PneumoniaMnistConfig, progress: bool) -> Path:
+    name, md5 = FILES[config.size]
+    path = cache_folder() / name
+    by_hand = (
+        f"get {name} from {RECORD_URL} and put it into {path.parent}, or set data.path; "
+        "data=phantom needs no download"
+    )
+    if not config.download:
+        raise DataError(f"{name} is not at hand and data.download is false: {by_hand}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        download(f"{RECORD_URL}/files/{name}?download=1", path, md5, progress=progress)
+    except DownloadError as error:
+        raise DataError(f"{name} cannot be downloaded ({error}): {by_hand}") from error
+    except OSError as error:
+        raise DataError(
+            f"{name} cannot be written to {path.parent} ({error.strerror or error}): set "
+            "LUNGAN_CACHE to a folder with room, or data.path to the file"
+        ) from error
+    return path
