@@ -14,7 +14,8 @@ def check(config: RunConfig) -> None:
 
     Raises: ConfigError naming key, rule, value and the way out.
     """
-    _check_fields(config, "")
+    check_fields(config, "")
+    _check_names(config)
     _check_stages(config)
     _check_device(config.device)
     if config.loss.update == "simultaneous" and config.loss.discriminator_updates != 1:
@@ -47,14 +48,28 @@ def check_batch(config: RunConfig, num_images: int) -> None:
         )
 
 
-def _check_fields(config: Any, prefix: str) -> None:
+def check_fields(config: Any, prefix: str) -> None:
+    """Check the rule of every field of a dataclass, and of those below it.
+
+    Raises: ConfigError with ``prefix`` before the field's name.
+    """
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         key = prefix + field.name
         if dataclasses.is_dataclass(value):
-            _check_fields(value, f"{key}.")
+            check_fields(value, f"{key}.")
         elif "holds" in field.metadata and not field.metadata["holds"](value):
             raise ConfigError(f"{key} must be {field.metadata['text']}, got {value}")
+
+
+def _check_names(config: RunConfig) -> None:
+    for group, schemas in SCHEMAS.items():
+        chosen = getattr(config, group)
+        if schemas.get(chosen.name) is not type(chosen):
+            raise ConfigError(
+                f"{group}.name is set by {group}=<choice>, one of {', '.join(schemas)}; "
+                f"got {group}.name={chosen.name}"
+            )
 
 
 def _check_stages(config: RunConfig) -> None:
@@ -77,7 +92,8 @@ def parse(values: Any) -> RunConfig:
 
     Raises: ConfigError for a key that is missing or unknown, or a value of a wrong type.
     """
-    return _parse(RunConfig, values, "")
+    config: RunConfig = _parse(RunConfig, values, "")
+    return config
 
 
 def parse_group(group: str, values: Any) -> Any:

@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -23,9 +24,10 @@ log = logging.getLogger(__name__)
 class FolderSink:
     """Writes metrics, samples and checkpoints; each stays good whenever the process is killed."""
 
-    def __init__(self, folder: Path, claim: Claim) -> None:
+    def __init__(self, folder: Path, claim: Claim, continued_from: str | None) -> None:
         self._folder = folder
         self._claim = claim
+        self._origin = {"run": folder.name, "continued_from": continued_from}
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -37,7 +39,7 @@ class FolderSink:
             case Checkpoint():
                 self._claim.assert_held()
                 with names.atomic_write(self._folder / names.CHECKPOINT) as stream:
-                    torch.save(event.state, stream)
+                    torch.save({"state": event.state, **self._origin}, stream)
             case _:
                 pass
 
@@ -58,7 +60,7 @@ class ProgressSink:
     def __init__(self, name: str, epochs: int) -> None:
         self._epochs = epochs
         self._terminal = sys.stderr.isatty()
-        self._bar: tqdm[None] | None = None
+        self._bar: Any = None
         self._name = name
         self._began = time.monotonic()
         self._spoke = -LINE_EVERY_SECONDS

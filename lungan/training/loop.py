@@ -11,15 +11,15 @@ from torch import Tensor
 from lungan.config import RunConfig
 from lungan.errors import DivergedError
 from lungan.training.events import Checkpoint, EpochEnd, EpochStart, Samples, Sink, StepEnd
+from lungan.training.outcome import StepOutcome
 from lungan.training.randomness import fixed_latents, permutation
 from lungan.training.schedules import learning_rate_factor
 from lungan.training.state import TrainingState
-from lungan.training.step import StepOutcome
 
 NUM_SAMPLES = 32
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818
     """Training stopped because ``stop`` said so; the state was emitted as a checkpoint before."""
 
 

@@ -1,0 +1,251 @@
+"""One run from config to summary: find out what is left to do, do it, leave it in its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lungan import checks
+from lungan.config import RunConfig
+from lungan.data import build as data
+from lungan.data.images import ImageSet
+from lungan.errors import DivergedError, LunganError, RunFolderError
+from lungan.identity import trajectory_id
+from lungan.models.saving import serialize_generator
+from lungan.runs import folder as names
+from lungan.runs import pictures, provenance
+from lungan.runs.sinks import FolderSink, ProgressSink, rewind_metrics
+from lungan.runs.stopping import StopSignal
+from lungan.runs.store import Busy, Claimed, Finished, RunIdentity, Store, adopt, identify
+from lungan.runs.trackers import NoTracker, build_tracker
+from lungan.training.device import resolve_device, resolve_precision
+from lungan.training.events import Event, RunEnd, Sink
+from lungan.training.loop import train
+from lungan.training.state import TrainingState, build_state
+from lungan.training.step import build_step
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A config with what it stands for on this machine: nothing has been written yet."""
+
+    config: RunConfig
+    device: torch.device
+    precision: str
+    image_set: ImageSet
+    training_set: ImageSet
+    identity: RunIdentity
+    data_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """``reused``: the run had been finished before. ``notes``: lines for the user."""
+
+    folder: Path
+    summary: dict[str, Any]
+    reused: bool
+    notes: tuple[str, ...] = ()
+
+
+def prepare(config: RunConfig, load: Callable[..., ImageSet] = data.load) -> Prepared:
+    """Resolve device and precision, read the data and name the run.
+
+    Raises: ConfigError, DataError.
+    """
+    checks.check(config)
+    device = resolve_device(config.device)
+    precision = resolve_precision(config.precision, device)
+    began = time.perf_counter()
+    image_set = load(config.data)
+    training_set = image_set.select(config.data.splits, config.data.classes)
+    checks.check_batch(config, len(training_set))
+    identity = identify(config, trajectory_id(config, training_set.content_hash, precision))
+    seconds = time.perf_counter() - began
+    return Prepared(config, device, precision, image_set, training_set, identity, seconds)
+
+
+def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None = None) -> Result:
+    """Do the run, or find that it was done.
+
+    A result with status ``diverged`` is returned, not raised. What is not the user's doing is
+    recorded as ``failed``, with its traceback in log.txt, and raised.
+
+    Raises: RunFolderError where the store cannot be used or another process has the run,
+    Interrupted and KeyboardInterrupt where it was stopped: the same call goes on.
+    """
+    config, identity = prepared.config, prepared.identity
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    found = Store(Path(config.store)).claim(identity, retry_diverged=config.retry == "diverged")
+    match found:
+        case Finished():
+            return Result(found.folder, found.summary, reused=True)
+        case Busy():
+            raise RunFolderError(
+                f"{found.folder} is under way in process {found.owner.pid} on "
+                f"{found.owner.host}; wait for it, or stop it and repeat the command"
+            )
+        case Claimed():
+            with contextlib.closing(_Work(prepared, found, sweep)) as work:
+                return work.run(stop or StopSignal())
+
+
+class _Work:
+    """The run while its claim is held."""
+
+    def __init__(self, prepared: Prepared, claimed: Claimed, sweep: str | None) -> None:
+        self._prepared = prepared
+        self._config = prepared.config
+        self._claimed = claimed
+        self._folder = claimed.folder
+        self._sweep = sweep
+        self._continued_from: str | None = None
+        self._seconds = {"data": prepared.data_seconds, "training": 0.0, "scoring": 0.0}
+        self._log = logging.FileHandler(self._folder / names.LOG, encoding="utf-8", delay=True)
+        self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logging.getLogger("lungan").addHandler(self._log)
+
+    def close(self) -> None:
+        logging.getLogger("lungan").removeHandler(self._log)
+        self._log.close()
+        self._claimed.claim.release()
+
+    def run(self, stop: StopSignal) -> Result:
+        try:
+            return self._run(stop)
+        except DivergedError as error:
+            log.warning("%s: diverged: %s", self._folder.name, error)
+            return self._finish("diverged", str(error), None, NoTracker())
+        except LunganError:
+            raise  # the user can mend it: the run stays unfinished, and the same command goes on
+        except Exception as error:
+            log.exception("%s failed", self._folder.name)
+            self._finish("failed", f"{type(error).__name__}: {error}", None, NoTracker())
+            raise
+
+    def _run(self, stop: StopSignal) -> Result:
+        prepared, config, folder = self._prepared, self._config, self._folder
+        names.write_config(folder, config)
+        state = self._start()
+        log.info(
+            "%s: %d images, %s on %s, from epoch %d to %d%s",
+            folder.name,
+            len(prepared.training_set),
+            prepared.precision,
+            prepared.device,
+            state.epoch,
+            config.epochs,
+            f", continued from {self._continued_from}" if self._continued_from else "",
+        )
+        progress = ProgressSink(folder.name, config.epochs)
+        tracker = build_tracker(config, prepared.identity, folder, self._sweep)
+        on_disk = FolderSink(folder, self._claimed.claim, self._continued_from)
+        sinks: list[Sink] = [on_disk, tracker, progress]
+
+        def emit(event: Event) -> None:
+            for sink in sinks:
+                sink(event)
+
+        with contextlib.closing(tracker):
+            with self._timed("training"), contextlib.closing(progress), stop.deferred():
+                images = torch.from_numpy(prepared.training_set.images).to(prepared.device)
+                step = build_step(config, state, prepared.precision)
+                train(config, state, step, images, emit=emit, stop=stop.requested)
+            weights = serialize_generator(
+                state.generator,
+                config.generator,
+                image_size=prepared.training_set.size,
+                channels=prepared.training_set.channels,
+            )
+            names.write_bytes(folder / names.GENERATOR, weights)
+            pictures.write_loss_curves(names.losses_path(folder), names.read_metrics(folder))
+            return self._finish("done", None, state, tracker)
+
+    def _start(self) -> TrainingState:
+        """A fresh state, or the one of the checkpoint that the run goes on from."""
+        prepared, folder = self._prepared, self._folder
+        if self._claimed.shorter is not None:
+            adopt(self._claimed.shorter, folder)
+        state = build_state(
+            self._config,
+            prepared.training_set.size,
+            prepared.training_set.channels,
+            prepared.device,
+        )
+        checkpoint = folder / names.CHECKPOINT
+        if checkpoint.exists():
+            try:
+                saved = torch.load(checkpoint, map_location=prepared.device, weights_only=True)
+                own = saved["run"] == folder.name
+                self._continued_from = saved["continued_from"] if own else saved["run"]
+                state.load_state_dict(saved["state"])
+            except Exception as error:
+                raise RunFolderError(
+                    f"{checkpoint} cannot be read ({type(error).__name__}); remove it to start "
+                    "the run from the beginning"
+                ) from error
+        rewind_metrics(folder, state.epoch)
+        return state
+
+    def _finish(
+        self, status: str, reason: str | None, state: TrainingState | None, tracker: Sink
+    ) -> Result:
+        prepared, config, folder = self._prepared, self._config, self._folder
+        epochs_done = len(names.read_metrics(folder))
+        summary = {
+            "status": status,
+            "reason": reason,
+            "run_id": prepared.identity.run,
+            "trajectory_id": prepared.identity.trajectory,
+            "name": folder.name,
+            "epochs": config.epochs,
+            "epochs_done": epochs_done,
+            "continued_from": self._continued_from,
+            "sweeps": [self._sweep] if self._sweep else [],
+            "num_train_images": len(prepared.training_set),
+            "data_hash": prepared.image_set.content_hash,
+            "data_source": prepared.image_set.source,
+            "device": str(prepared.device),
+            "precision": prepared.precision,
+            "threads": torch.get_num_threads(),
+            "machine": provenance.machine(),
+            "versions": provenance.versions(),
+            "git_commit": provenance.git_commit(),
+            "seconds": self._seconds | {"total": sum(self._seconds.values())},
+            "scores": None,
+            "config": dataclasses.asdict(config),
+        }
+        if state is not None:
+            summary["num_parameters"] = {
+                "generator": _count(state.generator),
+                "discriminator": _count(state.discriminator),
+            }
+        tracker(RunEnd(summary))
+        self._claimed.claim.assert_held()
+        names.write_json(folder / names.SUMMARY, summary)
+        return Result(folder, summary, reused=False)
+
+    @contextlib.contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[phase] += time.perf_counter() - began
+
+
+def _count(network: torch.nn.Module) -> int:
+    """Parameters with batch norm's running statistics, as Keras counts them."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return sum(tensor.numel() for tensor in tensors if tensor.is_floating_point())
