@@ -1,0 +1,445 @@
+"""Runs recorded offline and read back with W&B's own reader, and W&B in every kind of trouble."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from lungan.config import WandbConfig
+from lungan.runs import folder as names
+from lungan.runs import pictures
+from lungan.runs.wandb import CLOSE_SECONDS, MAX_PENDING, WandbSink, sync_command
+from lungan.runs.wandb_recording import START_SECONDS, flat_summary, wandb_name
+from lungan.training.events import Checkpoint, EpochEnd, RunEnd, Samples, StepEnd
+
+RUN_ID = "0123456789abcdef" * 4
+RUN_CONFIG = {"epochs": 3, "optimizer": {"name": "adam", "lr": 1e-3}, "data": {"classes": ["a"]}}
+SUMMARY = {
+    "status": "done",
+    "reason": None,
+    "epochs_done": 3,
+    "versions": {"python": "3.11"},
+    "config": RUN_CONFIG,
+    "scores": {
+        "epoch": 3,
+        "num_images": 1900,
+        "scoring_id": "f" * 64,
+        "encoders": {"domain": {"feature_dim": 128}},
+        "values": {
+            "domain.recall": 0.25,
+            "domain.recall.floor": 0.97,
+            "inception.inception_score": None,
+        },
+        "reasons": {"inception": "no weights"},
+    },
+}
+
+
+def config(mode: str = "offline") -> WandbConfig:
+    return WandbConfig(
+        name="wandb", mode=mode, project="lungan-test", entity=None, group=None, tags=["a", "b"]
+    )
+
+
+def sink(folder: Path, mode: str = "offline", run_id: str = RUN_ID, **changed: Any) -> WandbSink:
+    arguments: dict[str, Any] = {
+        "folder": folder,
+        "run_id": run_id,
+        "name": folder.name,
+        "run_config": RUN_CONFIG,
+        "group": "study",
+        "job_type": "train",
+        "tags": ["a", "b"],
+    }
+    return WandbSink(config(mode), **(arguments | changed))
+
+
+def metrics(epoch: int) -> dict[str, float]:
+    return {"epoch": epoch, "images_seen": 100 * epoch, "loss_generator": 1.0 / epoch}
+
+
+def images(epoch: int, channels: int = 1) -> np.ndarray:
+    rng = np.random.default_rng(epoch)
+    return rng.integers(0, 256, (32, channels, 28, 28), dtype=np.uint8)
+
+
+def emit(tracker: WandbSink, epochs: range, summary: dict[str, Any] | None = None) -> None:
+    for epoch in epochs:
+        tracker(StepEnd(epoch, 1, 100))
+        tracker(EpochEnd(epoch, metrics(epoch)))
+        if epoch % 2 == 0:
+            tracker(Samples(epoch, images(epoch)))
+        tracker(Checkpoint(epoch, {}))
+    if summary is not None:
+        tracker(RunEnd(summary))
+
+
+def recordings(folder: Path) -> list[Path]:
+    return sorted((folder / "wandb").glob("offline-run-*"))
+
+
+def read(recording: Path) -> dict[str, Any]:
+    """What W&B's reader finds: ``run``, ``history`` by step, ``summary``, ``exit_code``."""
+    (path,) = recording.glob("*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+    environment = os.environ | {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    found: dict[str, Any] = {"history": {}, "summary": {}, "metrics": {}, "exit_code": None}
+    for line in done.stdout.splitlines():
+        record = json.loads(line)
+        content = record.get(record["type"], {})
+        match record["type"]:
+            case "run":
+                found["run"] = content
+            case "history":
+                found["history"][content["step"]["num"]] = content["item"]
+            case "summary":
+                found["summary"] |= content["update"]
+            case "metric":
+                found["metrics"][content.get("name") or content["glob_name"]] = content
+            case "exit":
+                found["exit_code"] = content["exit_code"]
+    return found
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.fixture(autouse=True)
+def own_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No account of the machine's user, and no W&B session that outlives the test."""
+    for key in [key for key in os.environ if key.startswith("WANDB_")]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "no-settings"))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    yield
+    if sys.modules.get("wandb") is not None:
+        sys.modules["wandb"].teardown()
+
+
+def test_an_offline_run_holds_every_epoch_config_summary_and_images(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracker = sink(tmp_path)
+    emit(tracker, range(1, 5), SUMMARY)
+    tracker.close()
+
+    (recording,) = recordings(tmp_path)
+    found = read(recording)
+    run = found["run"]
+    assert run["run_id"] == RUN_ID[:16]
+    assert run["display_name"] == tmp_path.name
+    assert (run["project"], run["run_group"], run["job_type"]) == ("lungan-test", "study", "train")
+    assert run["tags"] == ["a", "b"]
+    assert {key: run["config"]["update"][key] for key in RUN_CONFIG} == RUN_CONFIG
+    assert "resume" not in run
+
+    assert sorted(found["history"]) == [1, 2, 3, 4]
+    for epoch, item in found["history"].items():
+        assert {key: item[key] for key in metrics(epoch)} == metrics(epoch)
+        assert ("samples._type" in item) == (epoch % 2 == 0)
+        if epoch % 2 == 0:
+            saved = cv2.imread(
+                str(recording / "files" / item["samples.path"]), cv2.IMREAD_UNCHANGED
+            )
+            np.testing.assert_array_equal(saved, pictures.grid(images(epoch))[..., 0])
+    assert found["metrics"]["*"]["step_metric"] == "epoch"
+
+    summary = found["summary"]
+    assert summary["status"] == "done"
+    assert (summary["domain_recall"], summary["domain_recall_floor"]) == (0.25, 0.97)
+    assert summary["scores_num_images"] == 1900
+    assert not [key for key in summary if "inception_score" in key or key.startswith("config")]
+    assert found["exit_code"] == 0
+    assert warnings(caplog) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_of_the_machine_is_captured(tmp_path: Path) -> None:
+    tracker = sink(tmp_path)
+    emit(tracker, range(1, 3))
+    tracker.close()
+    (recording,) = recordings(tmp_path)
+    files = {path.name for path in (recording / "files").rglob("*") if path.is_file()}
+    assert {path for path in files if not path.endswith(".png")} == set()
+    assert read(recording)["exit_code"] == 1, "no RunEnd: W&B must not call the run finished"
+
+
+def test_colour_grids_keep_their_colours(tmp_path: Path) -> None:
+    tracker = sink(tmp_path)
+    tracker(Samples(1, images(1, channels=3)))
+    tracker.close()
+    (recording,) = recordings(tmp_path)
+    (path,) = recording.rglob("*.png")
+    saved = cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1]
+    np.testing.assert_array_equal(saved, pictures.grid(images(1, channels=3)))
+
+
+def test_four_runs_of_a_sweep_in_one_process_are_four_runs(tmp_path: Path) -> None:
+    expected = {}
+    for number, (optimizer, epochs) in enumerate(
+        (optimizer, epochs) for optimizer in ("adam", "rmsprop") for epochs in (1, 2)
+    ):
+        folder = tmp_path / f"{optimizer}-{epochs}"
+        folder.mkdir()
+        run_config = {"optimizer": {"name": optimizer}, "epochs": epochs}
+        tracker = sink(folder, run_id=f"{number:064x}"[::-1], run_config=run_config)
+        emit(tracker, range(1, epochs + 1), SUMMARY)
+        tracker.close()
+        expected[folder] = run_config
+    ids = set()
+    for folder, run_config in expected.items():
+        (recording,) = recordings(folder)
+        found = read(recording)
+        ids.add(found["run"]["run_id"])
+        update = found["run"]["config"]["update"]
+        assert {key: update[key] for key in run_config} == run_config
+        assert sorted(found["history"]) == list(range(1, run_config["epochs"] + 1))
+    assert len(ids) == 4
+
+
+def test_a_continued_run_is_recorded_whole_under_its_id(tmp_path: Path) -> None:
+    for epoch in (1, 2):
+        names.append_line(tmp_path / names.METRICS, metrics(epoch))
+    pictures.write_png(names.sample_path(tmp_path, 2), pictures.grid(images(2)))
+    tracker = sink(tmp_path)
+    emit(tracker, range(3, 5), SUMMARY)
+    tracker.close()
+    (recording,) = recordings(tmp_path)
+    found = read(recording)
+    assert found["run"]["run_id"] == RUN_ID[:16]
+    assert sorted(found["history"]) == [1, 2, 3, 4]
+    saved = recording / "files" / found["history"][2]["samples.path"]
+    np.testing.assert_array_equal(
+        cv2.imread(str(saved), cv2.IMREAD_UNCHANGED), pictures.grid(images(2))[..., 0]
+    )
+
+
+def test_damaged_metrics_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / names.METRICS).write_text("not JSON\n")
+    sink(tmp_path, mode="offline").close()
+    assert len(warnings(caplog)) == 1
+    assert "W&B lacks this run's earlier epochs" in warnings(caplog)[0]
+
+
+def test_sync_command_names_the_newest_recording(tmp_path: Path) -> None:
+    folder = tmp_path / "a run"
+    assert sync_command(folder) is None
+    for stamp in ("20260102_000000-b", "20260101_000000-a"):
+        (folder / "wandb" / f"offline-run-{stamp}").mkdir(parents=True)
+    assert sync_command(folder) == f"wandb sync '{folder}/wandb/offline-run-20260102_000000-b'"
+
+
+def test_disabled_writes_nothing_and_starts_no_thread(tmp_path: Path) -> None:
+    before = threading.active_count()
+    tracker = sink(tmp_path, mode="disabled")
+    assert threading.active_count() == before
+    emit(tracker, range(1, 3), SUMMARY)
+    tracker.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_the_sink_does_not_import_wandb() -> None:
+    code = "import sys, lungan.runs.wandb; print('wandb' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_wandb_missing_is_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    tracker = sink(tmp_path)
+    emit(tracker, range(1, 4), SUMMARY)
+    tracker.close()
+    tracker.close()
+    assert warnings(caplog) == ["W&B is not installed, so it gets nothing: pip install wandb"]
+
+
+def test_wandb_that_cannot_start_is_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    def init(**_: Any) -> None:
+        raise SystemExit("no room")
+
+    monkeypatch.setattr(wandb, "init", init)
+    tracker = sink(tmp_path)
+    emit(tracker, range(1, 4), SUMMARY)
+    tracker.close()
+    assert warnings(caplog) == ["W&B cannot start, so it gets nothing: SystemExit: no room"]
+
+
+def test_a_broken_log_is_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("broken\nwith a long story")
+
+    monkeypatch.setattr(wandb.Run, "log", refuse)
+    tracker = sink(tmp_path)
+    emit(tracker, range(1, 6), SUMMARY)
+    tracker.close()
+    (message,) = warnings(caplog)
+    assert message.startswith("W&B refused a record") and message.endswith("RuntimeError: broken")
+    assert read(recordings(tmp_path)[0])["summary"]["status"] == "done"
+
+
+def test_a_stuck_wandb_does_not_hold_events_or_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    release = threading.Event()
+    monkeypatch.setattr(wandb, "init", lambda **_: release.wait(30))
+    monkeypatch.setattr("lungan.runs.wandb.CLOSE_SECONDS", 0.3)
+    tracker = sink(tmp_path)
+    began = time.monotonic()
+    for epoch in range(1, MAX_PENDING + 51):
+        tracker(EpochEnd(epoch, metrics(epoch)))
+    assert time.monotonic() - began < 1.0
+    tracker.close()
+    assert time.monotonic() - began < 2.0
+    release.set()
+    assert warnings(caplog) == [
+        "W&B did not finish within 0 s and is left behind",
+        f"W&B lacks {MAX_PENDING + 50} of this run's records; the run folder has them all",
+    ]
+
+
+def test_online_without_a_login_records_offline(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = sink(tmp_path, mode="online")
+    emit(tracker, range(1, 3), SUMMARY)
+    tracker.close()
+    (message,) = warnings(caplog)
+    assert message.startswith("W&B has no login here, so this run is recorded offline")
+    assert sorted(read(recordings(tmp_path)[0])["history"]) == [1, 2]
+
+
+@pytest.fixture
+def hanging_port() -> Iterator[int]:
+    """A port that accepts connections and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+WHOLE_PROCESS = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_wandb import SUMMARY, emit, sink
+import logging
+from lungan.runs import wandb_recording
+wandb_recording.START_SECONDS = float(sys.argv[3])
+logging.basicConfig(format="%(message)s")
+began = time.monotonic()
+tracker = sink(Path(sys.argv[1]), mode="online")
+emit(tracker, range(1, 4), SUMMARY)
+emitted = time.monotonic()
+tracker.close()
+print(emitted - began, time.monotonic() - began)
+"""
+
+
+def whole_process(
+    code: str, folder: Path, start_seconds: float, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, str(folder), str(Path(__file__).parent)]
+    command.append(str(start_seconds))
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize(
+    ("trouble", "start_seconds"),
+    [
+        ("closed_port", 2.0),
+        ("hanging_port", 2.0),
+        pytest.param("closed_port", START_SECONDS, marks=pytest.mark.slow),
+        pytest.param("hanging_port", START_SECONDS, marks=pytest.mark.slow),
+    ],
+)
+def test_a_server_in_trouble_delays_a_whole_process_by_seconds_and_loses_nothing(
+    trouble: str, start_seconds: float, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    port = request.getfixturevalue(trouble)
+    environment = os.environ | {
+        "WANDB_BASE_URL": f"http://127.0.0.1:{port}",
+        "WANDB_API_KEY": "a" * 40,
+    }
+    began = time.monotonic()
+    done = whole_process(WHOLE_PROCESS, tmp_path, start_seconds, environment)
+    whole = time.monotonic() - began
+    emitted, closed = map(float, done.stdout.split())
+    assert emitted < 0.5, "emitting must not wait for W&B"
+    assert closed < CLOSE_SECONDS + 1
+    assert whole < 15, "leaving the process must not wait for W&B either"
+    (message,) = done.stderr.strip().splitlines()
+    assert message.startswith("W&B cannot be reached, recording offline: CommError")
+    assert sorted(read(recordings(tmp_path)[0])["history"]) == [1, 2, 3]
+
+
+class Counting(http.server.BaseHTTPRequestHandler):
+    requests: list[str]
+
+    def do_request(self) -> None:
+        self.requests.append(self.requestline)
+        self.send_error(503)
+
+    do_GET = do_POST = do_CONNECT = do_PUT = do_HEAD = do_request  # noqa: N815
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_offline_asks_nothing_of_the_network(tmp_path: Path) -> None:
+    handler = type("Handler", (Counting,), {"requests": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        proxy = f"http://127.0.0.1:{server.server_port}"
+        environment = {key: value for key, value in os.environ.items() if key != "NO_PROXY"}
+        environment.pop("WANDB_ERROR_REPORTING")
+        environment |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "WANDB_API_KEY": "a" * 40}
+        code = WHOLE_PROCESS.replace("online", "offline")
+        whole_process(code, tmp_path, START_SECONDS, environment)
+        server.shutdown()
+    assert handler.requests == []
+    assert len(recordings(tmp_path)) == 1
+
+
+def test_names_and_summaries_for_wandb() -> None:
+    assert wandb_name("domain.frechet_distance.floor") == "domain_frechet_distance_floor"
+    assert flat_summary({"status": "done", "reason": None, "scores": None}) == {"status": "done"}
