@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 _SUBFILE_TYPE, _WIDTH, _HEIGHT, _ORIENTATION = 254, 256, 257, 274
 _STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS = 273, 279, 324, 325
+_BITS, _COLOUR_MAP, _SAMPLE_FORMAT = 258, 320, 339
 _READ = {
-    _SUBFILE_TYPE, _WIDTH, _HEIGHT, _ORIENTATION,
-    _STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS,
-}  # fmt: skip
+    *(_SUBFILE_TYPE, _WIDTH, _HEIGHT, _ORIENTATION, _BITS, _COLOUR_MAP, _SAMPLE_FORMAT),
+    *(_STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS),
+}
+"""Bits, colour map and sample format are read only to know that they are there whole."""
+
 _CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 """The field types that these tags may have, as struct codes."""
 
@@ -60,33 +63,39 @@ def read_orientation(exif: bytes) -> int:
 
 def _directories(data: bytes) -> list[dict[int, tuple[int, ...]]]:
     order = "<" if data[:2] == b"II" else ">"
-    (magic,) = struct.unpack_from(order + "H", data, 2)
+    (magic,) = _unpack(order + "H", data, 2)
     # BigTIFF: 8-byte offsets and counts, and entries of 20 bytes instead of 12.
     big = magic == 43
     offset_code, count_code, entry_size = ("Q", "Q", 20) if big else ("I", "H", 12)
-    (start,) = struct.unpack_from(order + offset_code, data, 8 if big else 4)
+    (start,) = _unpack(order + offset_code, data, 8 if big else 4)
     found: list[dict[int, tuple[int, ...]]] = []
     seen = set()
     while start and start not in seen:
         seen.add(start)
-        (num_entries,) = struct.unpack_from(order + count_code, data, start)
+        (num_entries,) = _unpack(order + count_code, data, start)
         first = start + struct.calcsize(order + count_code)
         tags = {}
         for at in range(first, first + num_entries * entry_size, entry_size):
-            tag, kind = struct.unpack_from(order + "HH", data, at)
+            tag, kind = _unpack(order + "HH", data, at)
             if tag in _READ and kind in _CODES:
                 tags[tag] = _values(data, order, offset_code, at + 4, _CODES[kind])
         found.append(tags)
-        (start,) = struct.unpack_from(order + offset_code, data, first + num_entries * entry_size)
+        (start,) = _unpack(order + offset_code, data, first + num_entries * entry_size)
     return found
 
 
 def _values(data: bytes, order: str, offset_code: str, at: int, code: str) -> tuple[int, ...]:
-    (count,) = struct.unpack_from(order + offset_code, data, at)
+    (count,) = _unpack(order + offset_code, data, at)
     width = struct.calcsize(order + offset_code)
     at += width
     if count * struct.calcsize(order + code) > width:  # Too long for the entry: kept elsewhere.
-        (at,) = struct.unpack_from(order + offset_code, data, at)
-    if not count or at + count * struct.calcsize(order + code) > len(data):
+        (at,) = _unpack(order + offset_code, data, at)
+    if not count or count > len(data):
         raise struct.error("the values of a tag lie past the end")
-    return struct.unpack_from(f"{order}{count}{code}", data, at)
+    return _unpack(f"{order}{count}{code}", data, at)
+
+
+def _unpack(codes: str, data: bytes, at: int) -> tuple[int, ...]:
+    if at > len(data):  # Python's own error for offsets beyond 63 bits is an OverflowError.
+        raise struct.error("an offset lies past the end")
+    return struct.unpack_from(codes, data, at)
