@@ -1,0 +1,80 @@
+"""What each score is called and which way is better: the one place that says so.
+
+The order of the catalogue is the order of every table and figure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SATELLITES = (".floor_std", ".floor", ".std", ".real")
+"""Endings of keys that belong to another score instead of being one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """``direction``: ``higher`` or ``lower`` is better, ``target`` where ``best`` lies between
+    worse values on both sides, ``unknown`` for a score that the catalogue does not have."""
+
+    title: str
+    direction: str
+    best: float | None = None
+
+    @property
+    def hint(self) -> str:
+        """The direction in words, for headings."""
+        if self.direction in ("higher", "lower"):
+            return f"{self.direction} is better"
+        return f"best {self.best:g}" if self.best is not None else "no direction known"
+
+
+CATALOGUE = {
+    "frechet_distance": Score("Fréchet distance", "lower", 0.0),
+    "frechet_distance_infinity": Score("Fréchet distance, N→∞", "lower", 0.0),
+    "kernel_distance": Score("Kernel distance", "lower", 0.0),
+    "precision": Score("Precision", "higher", 1.0),
+    "recall": Score("Recall", "higher", 1.0),
+    "density": Score("Density", "higher"),
+    "coverage": Score("Coverage", "higher", 1.0),
+    "memorization_distance_ratio": Score("Memorization: distance ratio", "target", 1.0),
+    "memorization_share": Score("Memorization: share too near", "lower", 0.0),
+    "authenticity": Score("Authenticity", "higher", 1.0),
+    "memorization_c_t": Score("Memorization: C_T", "target", 0.0),
+    "inception_score": Score("Inception Score", "higher"),
+}
+
+_ORDER = {name: index for index, name in enumerate(CATALOGUE)}
+
+
+def is_score(key: str) -> bool:
+    """Whether a flat key is a score of its own, not the floor or spread of another."""
+    return not key.endswith(SATELLITES)
+
+
+def is_inception_score(key: str) -> bool:
+    """Inception Scores are never shown alone: see docs/scores.md."""
+    return split_key(key)[1] == "inception_score"
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """``domain.frechet_distance`` to (``domain``, ``frechet_distance``)."""
+    encoder, _, name = key.rpartition(".")
+    return encoder, name
+
+
+def describe(key: str) -> Score:
+    name = split_key(key)[1]
+    return CATALOGUE.get(name) or Score(name.replace("_", " "), "unknown")
+
+
+def title(key: str) -> str:
+    encoder, _ = split_key(key)
+    return f"{describe(key).title} ({encoder})" if encoder else describe(key).title
+
+
+def order(key: str) -> tuple[int, str]:
+    """Sort key: scores of the catalogue in its order, others by name before Inception Scores,
+    which say the least and so come last."""
+    name = split_key(key)[1]
+    position = _ORDER.get(name, len(_ORDER) - 1.5)
+    return int(2 * position), key

@@ -1,0 +1,207 @@
+"""The figures of a report: losses by group, sample grids side by side, scores beside floors.
+
+How much is drawn is bounded, and every caption says what was left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lungan.results import catalogue
+from lungan.results.canvas import Figure, label_outer, left_out, panels_of, png_bytes, style
+from lungan.results.collect import Problem
+from lungan.results.comparisons import Summary, main_settings
+from lungan.results.groups import Group
+from lungan.results.records import Run
+from lungan.runs import folder as names
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FILES = ("losses.png", "samples.png", "scores.png")
+
+MAX_CURVE_GROUPS = 12
+MAX_SAMPLE_GROUPS = 8
+MAX_SCORES = 12
+MAX_SCORE_GROUPS = 24
+_MAX_SAMPLE_PIXELS = 4096
+
+_GENERATOR, _DISCRIMINATOR, _FLOOR, _POINT = "#0072B2", "#D55E00", "#009E73", "#333333"
+
+
+def draw(
+    groups: Sequence[Group], summaries: Sequence[Summary], problems: list[Problem]
+) -> list[Figure]:
+    """All figures that the runs have material for; files that cannot be used become problems."""
+    with style():
+        figures = (
+            draw_scores(groups, summaries),
+            draw_samples(groups, problems),
+            draw_losses(groups, problems),
+        )
+    return [figure for figure in figures if figure is not None]
+
+
+def draw_losses(groups: Sequence[Group], problems: list[Problem]) -> Figure | None:
+    """One panel a group: mean over seeds, with a band from the lowest to the highest."""
+    from lungan.results.curves import LOSSES, MAX_RUNS, read_curves
+
+    shown = [group for group in groups if group.done or group.count("diverged")]
+    curves = [read_curves(group, problems) for group in shown[:MAX_CURVE_GROUPS]]
+    curves = [each for each in curves if each.bands or any(each.stopped.values())]
+    if not curves:
+        return None
+    canvas, panels = panels_of(len(curves), columns=2, panel_height=2.2, share=True)
+    for axes, each in zip(panels, curves, strict=True):
+        for loss, color in zip(LOSSES, (_GENERATOR, _DISCRIMINATOR), strict=True):
+            band = each.bands.get(loss)
+            if band is not None:
+                label = loss.removeprefix("loss_")
+                axes.plot(band.epochs, band.mean, color=color, lw=1.4, label=label)
+                axes.fill_between(band.epochs, band.low, band.high, color=color, alpha=0.2, lw=0)
+            for epochs, values in each.stopped[loss]:
+                axes.plot(epochs, values, color=color, lw=0.8, ls=":")
+                axes.plot(epochs[-1:], values[-1:], color=color, marker="x", ls="")
+        axes.set_title(f"{each.group.label} (n = {each.num_runs})", loc="left")
+    clipped = _limit_losses(panels[0], [b for each in curves for b in each.bands.values()])
+    label_outer(panels, columns=2, x="epoch", y="loss")
+    panels[0].legend(loc="best")
+    caption = "Mean over seeds; the band goes from the lowest to the highest seed. "
+    if any(any(each.stopped.values()) for each in curves):
+        caption += "Dotted lines are runs that diverged, up to the cross. "
+    if clipped:
+        caption += "The axis is cut where single peaks would flatten the rest. "
+    caption += left_out(len(shown), MAX_CURVE_GROUPS, "groups")
+    if any(len(group.done) > MAX_RUNS for group in shown[:MAX_CURVE_GROUPS]):
+        caption += f"At most {MAX_RUNS} runs of a group are drawn."
+    return Figure(
+        "losses.png", "Losses of generator and discriminator", caption.strip(), png_bytes(canvas)
+    )
+
+
+def draw_samples(groups: Sequence[Group], problems: list[Problem]) -> Figure | None:
+    """The last sample grid of one run of each group, of the same seed where all have one."""
+    able = [group for group in groups if group.done]
+    shown = able[:MAX_SAMPLE_GROUPS]
+    seed = _common_seed(shown)
+    grids = []
+    for group in shown:
+        run = next((run for run in group.done if run.config.get("seed") == seed), group.done[0])
+        grid = _last_grid(run, problems)
+        if grid is not None:
+            grids.append((group, run, *grid))
+    if not grids:
+        return None
+    canvas, panels = panels_of(len(grids), columns=2, panel_height=1.95, share=False)
+    for axes, (group, run, epoch, image) in zip(panels, grids, strict=True):
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_axis_off()
+        own = f", seed {run.config.get('seed')}" if seed is None else ""
+        axes.set_title(f"{group.label}{own}, after epoch {epoch}", loc="left")
+    caption = (
+        f"Seed {seed}: the same latents in the same places, nothing selected. "
+        if seed is not None
+        else "One run a group, nothing selected; the groups have no seed in common. "
+    )
+    caption += left_out(len(able), MAX_SAMPLE_GROUPS, "groups")
+    return Figure(
+        "samples.png", "Generated images side by side", caption.strip(), png_bytes(canvas)
+    )
+
+
+def draw_scores(groups: Sequence[Group], summaries: Sequence[Summary]) -> Figure | None:
+    """One panel a score: mean, 95 % interval and single runs of each group, beside the floor."""
+    main = main_settings(summaries)
+    if not main or all(catalogue.is_inception_score(score) for score in main):
+        return None
+    shown_groups = [group for group in groups if group.done][:MAX_SCORE_GROUPS]
+    rows = {id(group): row for row, group in enumerate(shown_groups)}
+    scores = list(main)[:MAX_SCORES]
+    height = 0.75 + 0.24 * len(shown_groups)
+    columns = 3 if len(scores) > 4 else 2
+    canvas, panels = panels_of(len(scores), columns, panel_height=height, share=False)
+    for index, (axes, score) in enumerate(zip(panels, scores, strict=True)):
+        cells = [s for s in summaries if s.score == score and s.settings == main[score]]
+        for cell in cells:
+            if id(cell.group) in rows:
+                _draw_interval(axes, cell, rows[id(cell.group)])
+        _draw_floor(axes, cells)
+        heading = f"{catalogue.title(score)}\n{catalogue.describe(score).hint}"
+        axes.set_title(heading, loc="left")
+        axes.set_ylim(len(shown_groups) - 0.5, -0.5)
+        labels = [group.label for group in shown_groups] if index % columns == 0 else []
+        axes.set_yticks(range(len(shown_groups)), labels or [""] * len(shown_groups))
+        axes.locator_params(axis="x", nbins=4)
+        axes.grid(axis="y", visible=False)
+    caption = "Point and bar: mean and 95 % interval over seeds. Small dots: single runs. "
+    if any(summary.floor is not None for summary in summaries):
+        caption += (
+            "Green: the floor, what real images score against other real ones of the same number, "
+            "with one standard deviation to either side. "
+        )
+    caption += left_out(len(main), MAX_SCORES, "scores")
+    caption += left_out(sum(bool(group.done) for group in groups), MAX_SCORE_GROUPS, "groups")
+    return Figure("scores.png", "Scores beside their floors", caption.strip(), png_bytes(canvas))
+
+
+def _draw_interval(axes: Axes, cell: Summary, row: int) -> None:
+    values = cell.values[:200]
+    axes.plot(values, [row + 0.22] * len(values), ".", color=_GENERATOR, ms=3, alpha=0.6)
+    if cell.interval.low is not None and cell.interval.high is not None:
+        axes.plot([cell.interval.low, cell.interval.high], [row, row], color=_POINT, lw=1.8)
+    axes.plot([cell.interval.mean], [row], "o", color=_POINT, ms=5)
+
+
+def _draw_floor(axes: Axes, cells: Sequence[Summary]) -> None:
+    floors = [cell.floor for cell in cells if cell.floor is not None]
+    spreads = [cell.floor_std for cell in cells if cell.floor_std is not None]
+    if floors:
+        floor = sum(floors) / len(floors)
+        spread = sum(spreads) / len(spreads) if spreads else 0.0
+        axes.axvspan(floor - spread, floor + spread, color=_FLOOR, alpha=0.2, lw=0, zorder=0)
+        axes.axvline(floor, color=_FLOOR, lw=1.2, zorder=0)
+
+
+def _limit_losses(axes: Axes, bands: Sequence[Any]) -> bool:
+    """Keep a few peaks from flattening all curves; whether the axis had to be cut."""
+    import numpy as np
+
+    if not bands:
+        return False
+    values = np.concatenate([band.high for band in bands])
+    usual = float(np.quantile(values, 0.99))
+    if values.max() <= 2 * usual or usual <= 0:
+        return False
+    axes.set_ylim(min(0.0, float(min(band.low.min() for band in bands))), 1.2 * usual)
+    return True
+
+
+def _last_grid(run: Run, problems: list[Problem]) -> tuple[int, Any] | None:
+    """Epoch and pixels of the newest sample grid."""
+    import numpy as np
+    from PIL import Image
+
+    folder = (run.folder or Path()) / names.SAMPLES
+    newest = max(
+        folder.glob("epoch_*.png"), default=None, key=lambda path: (len(path.name), path.name)
+    )
+    if newest is None:
+        return None
+    try:
+        with Image.open(newest, formats=["PNG"]) as image:
+            if max(image.size) > _MAX_SAMPLE_PIXELS:
+                raise ValueError("too large")
+            pixels = np.asarray(image.convert("RGB" if image.mode == "RGB" else "L"))
+        return int(newest.stem.removeprefix("epoch_")), pixels
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        problems.append(Problem(run.name, f"{names.SAMPLES}/{newest.name} is not a usable PNG"))
+        return None
+
+
+def _common_seed(groups: Sequence[Group]) -> Any:
+    """The lowest seed that every group has a finished run of."""
+    seeds = [{run.config.get("seed") for run in group.done} for group in groups]
+    common = [seed for seed in (set.intersection(*seeds) if seeds else ()) if isinstance(seed, int)]
+    return min(common, default=None)

@@ -1,0 +1,207 @@
+"""Runs that differ only in their seed, grouped by what sets the groups apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from lungan.errors import ConfigError
+from lungan.results.collect import Collection
+from lungan.results.records import STATUSES, Run, Scalar
+
+_NOT_SHAPING = frozenset(
+    [
+        "seed",
+        "store",
+        "device",
+        "threads",
+        "precision",
+        "checkpoint_every_epochs",
+        "samples_every_epochs",
+        "retry",
+        "data.path",
+        "data.download",
+    ]
+)
+_NOT_SHAPING_GROUPS = ("score.", "tracker.")
+_FACTS = ("used.precision", "data_hash")
+"""What the config leaves open and still shapes the weights."""
+
+
+@dataclass(slots=True)
+class Group:
+    """values: one for each factor; None where the config has no such key."""
+
+    values: tuple[Scalar, ...]
+    label: str
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def done(self) -> list[Run]:
+        return [run for run in self.runs if run.status == "done"]
+
+    def count(self, status: str) -> int:
+        return sum(run.status == status for run in self.runs)
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """factors: the fewest columns that tell the groups apart. columns: config columns that vary
+    or were asked for, ``seed`` and ``epochs`` always."""
+
+    factors: list[str]
+    groups: list[Group]
+    columns: list[str]
+
+
+def group(collection: Collection, asked: Sequence[str] = ()) -> Grouping:
+    """Sort the runs of a collection into groups, in the order of the factors' values.
+
+    Raises: ConfigError where no run has a column that was asked for.
+    """
+    known = [run for run in collection.runs if run.status != "missing"] or collection.runs
+    varying = varying_columns(known)
+    candidates = _candidates(varying, collection.swept)
+    for fact in _FACTS:
+        if len({run.facts.get(fact) for run in known} - {None}) > 1:
+            candidates.append(fact)
+    factors = _fewest(known, candidates)
+    groups: dict[tuple[Scalar, ...], Group] = {}
+    uncertain = []
+    for run in collection.runs:
+        values = tuple(_value(run, factor) for factor in factors)
+        lacks_fact = any(f in _FACTS and v is None for f, v in zip(factors, values, strict=True))
+        if lacks_fact or (run.status == "missing" and known is not collection.runs):
+            uncertain.append((run, values))
+        else:
+            groups.setdefault(_key(values), Group(values, "")).runs.append(run)
+    certain = dict(groups)
+    for run, values in uncertain:
+        home = groups.get(_key(values)) or _only_fit(values, certain.values())
+        (home or groups.setdefault(_key(values), Group(values, ""))).runs.append(run)
+    ordered = sorted(groups.values(), key=lambda group: [_rank(value) for value in group.values])
+    for each in ordered:
+        each.label = label(factors, each.values)
+    return Grouping(factors, ordered, _columns(collection.runs, varying, asked))
+
+
+def label(factors: Sequence[str], values: Sequence[Scalar]) -> str:
+    """``adam, 50 epochs``: the values of a group's factors in words."""
+    words = []
+    for factor, value in zip(factors, values, strict=True):
+        if factor == "epochs":
+            words.append(f"{value} epochs")
+        elif value is None:
+            words.append(f"no {factor}")
+        elif factor.endswith(".name"):
+            words.append(str(value))
+        elif factor == "data_hash":
+            words.append(f"data {str(value)[:8]}")
+        else:
+            words.append(f"{factor.removeprefix('used.')}={text(value)}")
+    return ", ".join(words) or "all runs"
+
+
+def text(value: Scalar) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def varying_columns(runs: Iterable[Run]) -> list[str]:
+    """Config columns in which two of the runs differ, one of them lacking it included."""
+    first: dict[str, Scalar] = {}
+    times: Counter[str] = Counter()
+    varying: set[str] = set()
+    total = 0
+    for run in runs:
+        total += 1
+        times.update(run.config.keys())
+        for key, value in run.config.items():
+            if first.setdefault(key, value) != value:
+                varying.add(key)
+    return [key for key in first if key in varying or times[key] < total]
+
+
+def status_counts(runs: Sequence[Run]) -> dict[str, int]:
+    """How many runs have each status, in a fixed order, those of none left out."""
+    counts = Counter(run.status for run in runs)
+    return {status: counts[status] for status in STATUSES if counts[status]}
+
+
+def _candidates(varying: Sequence[str], swept: Sequence[str]) -> list[str]:
+    """Columns that may set groups apart, those that people set first."""
+
+    def preference(key: str) -> tuple[int, int]:
+        if key in swept:
+            return 0, swept.index(key)
+        for rank, common in enumerate(("epochs", "lr", "batch_size"), 2):
+            if key == common:
+                return rank, 0
+        return (1, 0) if key.endswith(".name") else (9, 0)
+
+    shaping = [
+        key
+        for key in varying
+        if key not in _NOT_SHAPING and not key.startswith(_NOT_SHAPING_GROUPS)
+    ]
+    return sorted(shaping, key=preference)
+
+
+def _fewest(runs: Sequence[Run], candidates: Sequence[str]) -> list[str]:
+    """The candidates that split the runs further than those before them do."""
+    factors: list[str] = []
+    parts: list[int] = [0] * len(runs)
+    num_parts = 1
+    for candidate in candidates:
+        numbers: dict[tuple[int, tuple[str, Scalar]], int] = {}
+        finer = [
+            numbers.setdefault((part, _typed(_value(run, candidate))), len(numbers))
+            for part, run in zip(parts, runs, strict=True)
+        ]
+        if len(numbers) > num_parts:
+            factors.append(candidate)
+            parts, num_parts = finer, len(numbers)
+    return factors
+
+
+def _only_fit(values: Sequence[Scalar], groups: Iterable[Group]) -> Group | None:
+    """The one group that agrees with all the values that are known."""
+    fits = [
+        each
+        for each in groups
+        if all(v in (None, w) for v, w in zip(values, each.values, strict=True))
+    ]
+    return fits[0] if len(fits) == 1 else None
+
+
+def _columns(runs: Sequence[Run], varying: Sequence[str], asked: Sequence[str]) -> list[str]:
+    known = {key for run in runs for key in run.config}
+    for column in asked:
+        if column not in known:
+            alike = sorted(key for key in known if column.rpartition(".")[2] in key)[:8]
+            hint = f"alike are {', '.join(alike)}" if alike else "see a run's config.yaml"
+            raise ConfigError(f"columns must be config keys of the runs, got {column}; {hint}")
+    always = [column for column in ("epochs", "seed") if column in known]
+    return list(dict.fromkeys([*varying, *always, *asked]))
+
+
+def _value(run: Run, factor: str) -> Scalar:
+    return run.facts.get(factor) if factor in _FACTS else run.config.get(factor)
+
+
+def _typed(value: Scalar) -> tuple[str, Scalar]:
+    """True and 1 are different values of a config, 1 and 1.0 are not."""
+    return ("bool" if isinstance(value, bool) else ""), value
+
+
+def _key(values: Sequence[Scalar]) -> tuple[Scalar, ...]:
+    return tuple(item for value in values for item in _typed(value))
+
+
+def _rank(value: Scalar) -> tuple[int, int | float, str]:
+    """Numbers by size before words by letter; what is absent comes last."""
+    if value is None:
+        return 2, 0, ""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return 0, value, ""
+    return 1, 0, str(value)

@@ -1,0 +1,68 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+
+from lungan.results.comparisons import Summary
+from lungan.results.records import Scalar
+
+NOTHING = "-"
+
+
+def number(value: float, digits: int = 4) -> str:
+    """``digits`` significant digits, without an exponent where that stays readable."""
+    if not math.isfinite(value):
+        return str(value)
+    if value != 0 and not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{_decimals(value, digits)}f}"
+
+
+def interval(mean: float, half_width: float | None) -> str:
+    """``12.34 ± 0.56``: as many decimals as the half-width has in two digits."""
+    if half_width is None or half_width == 0:
+        return number(mean)
+    if not 1e-4 <= half_width < 1e6 or abs(mean) >= 1e6:
+        return f"{number(mean)} ± {number(half_width, 2)}"
+    decimals = _decimals(half_width, 2)
+    return f"{mean:.{decimals}f} ± {half_width:.{decimals}f}"
+
+
+def span(low: float, high: float, digits: int = 3) -> str:
+    """``1.20 to 3.40``, both with the decimals that the smaller of the two needs."""
+    if any(value != 0 and not 1e-4 <= abs(value) < 1e6 for value in (low, high)):
+        return f"{number(low, digits)} to {number(high, digits)}"
+    decimals = min(_decimals(max(abs(low), abs(high)), digits) + 1, 6)
+    return f"{low:.{decimals}f} to {high:.{decimals}f}"
+
+
+def p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def summary(cell: Summary, expected: int) -> str:
+    """A group's mean and interval; n where it is not ``expected``, the group's finished runs."""
+    words = interval(cell.interval.mean, cell.interval.half_width)
+    return words if cell.interval.n == expected else f"{words} (n = {cell.interval.n})"
+
+
+def scalar(value: Scalar) -> str:
+    """A table's cell: empty for what is unknown."""
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def seconds(value: float) -> str:
+    """``47 s``, ``12 min``, ``3 h 20 min``."""
+    if value < 120:
+        return f"{value:.0f} s"
+    minutes = round(value / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _decimals(value: float, digits: int) -> int:
+    if value == 0:
+        return digits - 1
+    return max(0, digits - 1 - math.floor(math.log10(abs(value))))

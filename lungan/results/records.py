@@ -1,0 +1,238 @@
+"""One run folder, read into a flat record; nothing in a folder is trusted to be whole."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from lungan.errors import RunFolderError
+from lungan.runs import folder as names
+
+Scalar: TypeAlias = str | int | float | bool | None
+
+STATUSES = ("done", "diverged", "failed", "unfinished", "missing")
+"""The first three are a summary's own; a folder without a summary is unfinished, and a run of a
+sweep without a folder that can be read is missing."""
+
+_MAX_NUMBER = 1e100
+_MAX_BYTES = 16 * 2**20
+_MAX_NODES = 20_000
+_TAIL_BYTES = 64 * 2**10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """config: dotted keys of RunConfig; for a missing run only those that its sweep set.
+    facts: what else is known, by column name. scores: flat keys, None where there is a reason.
+    settings: per encoder, all that two scores must share to be compared.
+    """
+
+    name: str
+    status: str
+    reason: str = ""
+    folder: Path | None = None
+    config: dict[str, Scalar] = field(default_factory=dict)
+    facts: dict[str, Scalar] = field(default_factory=dict)
+    scores: dict[str, float | None] = field(default_factory=dict)
+    settings: dict[str, tuple[Scalar, ...]] = field(default_factory=dict)
+
+    @property
+    def num_images(self) -> int | None:
+        """Generated images that the scores were taken from."""
+        value = self.facts.get("scores.num_images")
+        return value if isinstance(value, int) else None
+
+
+def read_run(folder: Path) -> Run:
+    """Read what tables need of one run: its summary, or its config where it has not finished.
+
+    Raises: RunFolderError where the folder is not a run or a file of it is damaged.
+    """
+    try:
+        if (folder / names.SUMMARY).is_file():
+            return _finished(folder, read_json(folder / names.SUMMARY))
+        if (folder / names.CONFIG).is_file():
+            config = flatten(_read_yaml(folder / names.CONFIG))
+            epochs_done = last_epoch(folder / names.METRICS)
+            facts: dict[str, Scalar] = {"epochs_done": epochs_done}
+            return Run(
+                name=folder.name, status="unfinished", folder=folder, config=config, facts=facts
+            )
+    except RecursionError as error:
+        raise RunFolderError("a file is nested too deeply to be a run's") from error
+    raise RunFolderError(f"neither {names.SUMMARY} nor {names.CONFIG}: not a run folder")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises: RunFolderError where ``path`` is not a JSON object of reasonable size."""
+    try:
+        value = json.loads(_read_bytes(path))
+    except ValueError as error:
+        raise RunFolderError(f"{path.name} is not JSON: {one_line(error)}") from error
+    return _mapping(value, path.name)
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
+    """Dotted keys to scalars; a list becomes its JSON text."""
+    flat: dict[str, Scalar] = {}
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        elif value is None or isinstance(value, str | int | float | bool):
+            flat[f"{prefix}{key}"] = value
+        elif isinstance(value, list):
+            flat[f"{prefix}{key}"] = json.dumps(value, default=str)
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def last_epoch(path: Path) -> int:
+    """The last epoch that a metrics file has in full, 0 where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _TAIL_BYTES))
+            lines = file.read().split(b"\n")
+    except OSError:
+        return 0
+    for line in reversed(lines):
+        try:
+            epoch = json.loads(line)["epoch"]
+        except (ValueError, RecursionError, KeyError, TypeError):
+            continue
+        if isinstance(epoch, int):
+            return epoch
+    return 0
+
+
+def one_line(value: object) -> str:
+    """Text with its line breaks and runs of spaces made single spaces."""
+    return " ".join(str(value).split())
+
+
+def _finished(folder: Path, summary: dict[str, Any]) -> Run:
+    status = summary.get("status")
+    if status not in STATUSES[:3]:
+        raise RunFolderError(
+            f"{names.SUMMARY}: status must be {', '.join(STATUSES[:3])}, got {one_line(status)!r}"
+        )
+    nested = summary.get("config")
+    config = _read_yaml(folder / names.CONFIG) if nested is None else _mapping(nested, "config")
+    facts: dict[str, Scalar] = {}
+    for key in ("run_id", "trajectory_id", "continued_from", "git_commit", "machine", "data_hash"):
+        facts[key] = _scalar(summary.get(key), key)
+    for key in ("epochs_done", "num_train_images"):
+        facts[key] = _scalar(summary.get(key), key)
+    for key in ("device", "precision"):
+        facts[f"used.{key}"] = _scalar(summary.get(key), key)
+    for key in ("seconds", "num_parameters", "versions"):
+        facts.update(flatten(_mapping(summary.get(key) or {}, key), f"{key}."))
+    scores, settings = _scores(summary.get("scores"), facts)
+    return Run(
+        name=folder.name,
+        status=status,
+        reason=one_line(summary.get("reason") or ""),
+        folder=folder,
+        config=flatten(config),
+        facts=facts,
+        scores=scores,
+        settings=settings,
+    )
+
+
+def _scores(
+    result: Any, facts: dict[str, Scalar]
+) -> tuple[dict[str, float | None], dict[str, tuple[Scalar, ...]]]:
+    """The values of a scoring, what each encoder's can be compared under, and new ``facts``."""
+    if result is None:
+        return {}, {}
+    result = _mapping(result, "scores")
+    values = {
+        str(key): _number(value, f"scores.values.{key}")
+        for key, value in _mapping(result.get("values"), "scores.values").items()
+    }
+    for key in ("num_images", "epoch", "scoring_id"):
+        facts[f"scores.{key}"] = _scalar(result.get(key), f"scores.{key}")
+    facts.update(flatten(_mapping(result.get("reference") or {}, "scores.reference"), "reference."))
+    reasons = _mapping(result.get("reasons") or {}, "scores.reasons")
+    facts["scores.reasons"] = "; ".join(f"{k}: {one_line(v)}" for k, v in sorted(reasons.items()))
+    config = _mapping(result.get("config") or {}, "scores.config")
+    encoders = _mapping(result.get("encoders") or {}, "scores.encoders")
+    shared = (
+        facts["scores.num_images"],
+        facts.get("reference.content_hash"),
+        *(
+            _scalar(config.get(key), key)
+            for key in ("nearest_k", "kernel_subsets", "kernel_subset_size", "inception_splits")
+        ),
+    )
+    settings: dict[str, tuple[Scalar, ...]] = {"": shared}
+    for name, encoder in encoders.items():
+        weights = _scalar(_mapping(encoder, f"encoders.{name}").get("weights_hash"), "weights_hash")
+        facts[f"encoders.{name}.weights_hash"] = weights
+        settings[name] = (*shared, weights)
+    return values, settings
+
+
+def _number(value: Any, key: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise RunFolderError(f"{names.SUMMARY}: {key} must be a number or null")
+    if math.isfinite(value) and abs(value) > _MAX_NUMBER:
+        raise RunFolderError(f"{names.SUMMARY}: {key} is too large to be a score")
+    return float(value) if math.isfinite(value) else None
+
+
+def _scalar(value: Any, key: str) -> Scalar:
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise RunFolderError(f"{names.SUMMARY}: {key} must be one value, not a list or mapping")
+
+
+def _mapping(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RunFolderError(f"{name} must be a mapping, not {type(value).__name__}")
+    return value
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise RunFolderError(f"{path.name} cannot be read: {error.strerror}") from error
+    if len(data) > _MAX_BYTES:
+        raise RunFolderError(f"{path.name} has more than {_MAX_BYTES // 2**20} MiB")
+    return data
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        value = yaml.load(_read_bytes(path), Loader=loader)  # a safe loader in both cases
+    except (yaml.YAMLError, ValueError) as error:
+        raise RunFolderError(f"{path.name} is not YAML: {one_line(error)}") from error
+    _check_size(value, path.name)
+    return _mapping(value, path.name)
+
+
+def _check_size(value: Any, name: str) -> None:
+    """YAML's aliases let a small file stand for an endless tree, so count before walking it."""
+    stack, count = [value], 0
+    while stack:
+        node = stack.pop()
+        count += 1
+        if count > _MAX_NODES:
+            raise RunFolderError(f"{name} has more than {_MAX_NODES} values")
+        if isinstance(node, dict):
+            stack.extend(node.values())
+        elif isinstance(node, list):
+            stack.extend(node)

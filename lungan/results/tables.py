@@ -1,0 +1,236 @@
+"""Tables as data: the CSV files in full, and what people read of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lungan.results import catalogue, numbers
+from lungan.results.collect import Problem
+from lungan.results.comparisons import Comparison, Summary, main_settings
+from lungan.results.groups import Group, Grouping
+from lungan.results.records import Run, Scalar
+
+MAX_GROUP_COLUMNS = 6
+"""Up to so many groups stand side by side, as columns; more go down the page, as rows."""
+
+_FACTS_FIRST = ("epochs_done", "scores.num_images", "seconds.total")
+_FACTS_LAST = ("scores.reasons", "run_id", "trajectory_id")
+_SUFFIXES = ("", ".std", ".real", ".floor", ".floor_std")
+
+
+class Cell(NamedTuple):
+    """Text as shown and, where that does not sort by itself, the value to sort by."""
+
+    text: str
+    value: Scalar = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    header: list[str]
+    rows: list[list[Cell]]
+
+
+def results_csv(runs: Sequence[Run], grouping: Grouping) -> bytes:
+    """A row a run: what it is, how it ended, the columns that vary, all scores and facts."""
+    labels = {id(run): group.label for group in grouping.groups for run in group.runs}
+    scores = score_columns(runs)
+    facts = _fact_columns(runs)
+    header = ["run", "status", "reason", "group", *grouping.columns, *scores, *facts]
+    rows = (
+        [
+            run.name,
+            run.status,
+            run.reason,
+            labels[id(run)],
+            *map(run.config.get, grouping.columns),
+            *map(run.scores.get, scores),
+            *map(run.facts.get, facts),
+        ]
+        for run in runs
+    )
+    return _csv(header, rows)
+
+
+def summary_csv(summaries: Sequence[Summary], grouping: Grouping) -> bytes:
+    """A row a group and score, over its finished runs."""
+    header = ["group", *grouping.factors, "score", "better", "n", "mean", "std"]
+    header += ["ci95_low", "ci95_high", "min", "max", "floor", "floor_std", "real", "num_images"]
+    header += ["runs", "done", "diverged", "failed", "unfinished", "missing"]
+    rows = (
+        [
+            summary.group.label,
+            *summary.group.values,
+            summary.score,
+            catalogue.describe(summary.score).direction,
+            summary.interval.n,
+            summary.interval.mean,
+            summary.interval.std,
+            summary.interval.low,
+            summary.interval.high,
+            min(summary.values),
+            max(summary.values),
+            summary.floor,
+            summary.floor_std,
+            summary.real,
+            summary.num_images,
+            len(summary.group.runs),
+            *map(summary.group.count, ("done", "diverged", "failed", "unfinished", "missing")),
+        ]
+        for summary in summaries
+    )
+    return _csv(header, rows)
+
+
+def comparisons_csv(comparisons: Sequence[Comparison]) -> bytes:
+    """A row a pair of groups and score; the difference is first minus second."""
+    header = ["score", "first", "second", "n_first", "n_second", "mean_first", "mean_second"]
+    header += ["difference", "ci95_low", "ci95_high", "test", "t", "dof", "p", "p_holm"]
+    header += ["num_images", "verdict"]
+    rows = (
+        [
+            comparison.first.score,
+            comparison.first.group.label,
+            comparison.second.group.label,
+            comparison.first.interval.n,
+            comparison.second.interval.n,
+            comparison.first.interval.mean,
+            comparison.second.interval.mean,
+            comparison.result.difference,
+            comparison.result.low,
+            comparison.result.high,
+            comparison.result.test,
+            comparison.result.t,
+            comparison.result.dof,
+            comparison.result.p,
+            comparison.p_holm,
+            comparison.first.num_images,
+            comparison.verdict,
+        ]
+        for comparison in comparisons
+    )
+    return _csv(header, rows)
+
+
+def problems_csv(problems: Sequence[Problem]) -> bytes:
+    return _csv(["name", "problem"], ([problem.name, problem.text] for problem in problems))
+
+
+def runs_table(runs: Sequence[Run], grouping: Grouping, scores: Sequence[str]) -> Table:
+    factors = [factor for factor in grouping.factors if factor in grouping.columns]
+    columns = [*factors, *(["seed"] if "seed" in grouping.columns else [])]
+    header = ["run", "status", *columns, *map(catalogue.title, scores), "N", "time", "reason"]
+    return Table(header, [_run_row(run, columns, scores) for run in runs])
+
+
+def summary_table(summaries: Sequence[Summary], groups: Sequence[Group]) -> Table:
+    """Mean ± half of the 95 % interval; the floor stands beside the groups. Scores go down and
+    groups across where these are few, else the other way round."""
+    main = main_settings(summaries)
+    shown = {
+        (id(summary.group), summary.score): summary
+        for summary in summaries
+        if summary.settings == main[summary.score]
+    }
+    grid = [[Cell("score"), Cell("N"), Cell("floor"), *(_group_head(group) for group in groups)]]
+    for score, settings in main.items():
+        cells = [shown.get((id(group), score)) for group in groups]
+        present = [cell for cell in cells if cell]
+        row = [
+            Cell(f"{catalogue.title(score)}, {catalogue.describe(score).hint}"),
+            Cell(numbers.scalar(settings[0] if settings else None)),
+            Cell(_floor(present)),
+        ]
+        for group, cell in zip(groups, cells, strict=True):
+            text = numbers.summary(cell, len(group.done)) if cell else numbers.NOTHING
+            row.append(Cell(text, cell.interval.mean if cell else None))
+        grid.append(row)
+    if len(groups) > MAX_GROUP_COLUMNS:
+        grid = [list(row) for row in zip(*grid, strict=True)]
+        grid[0][0] = Cell("group")
+    return Table([cell.text for cell in grid[0]], grid[1:])
+
+
+def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
+    header = ["score", "first", "second", "first - second (95 % CI)", "test", "p (Holm)", "verdict"]
+    rows = []
+    for comparison in comparisons:
+        result = comparison.result
+        difference = numbers.number(result.difference, 3)
+        if result.low is not None and result.high is not None:
+            difference += f" ({numbers.span(result.low, result.high)})"
+        p_holm = comparison.p_holm
+        rows.append(
+            [
+                Cell(catalogue.title(comparison.first.score)),
+                Cell(comparison.first.group.label),
+                Cell(comparison.second.group.label),
+                Cell(difference, result.difference),
+                Cell(result.test or numbers.NOTHING),
+                Cell(numbers.NOTHING if p_holm is None else numbers.p_value(p_holm), p_holm),
+                Cell(comparison.verdict),
+            ]
+        )
+    return Table(header, rows)
+
+
+def score_columns(runs: Iterable[Run]) -> list[str]:
+    """All flat score keys, each score before its own spread and floor."""
+    keys = {key for run in runs for key in run.scores}
+
+    def position(key: str) -> tuple[tuple[int, str], int]:
+        if catalogue.is_score(key):
+            return catalogue.order(key), 0
+        base, _, ending = key.rpartition(".")
+        return catalogue.order(base), _SUFFIXES.index(f".{ending}")
+
+    return sorted(keys, key=position)
+
+
+def _run_row(run: Run, columns: Sequence[str], scores: Sequence[str]) -> list[Cell]:
+    row = [Cell(run.name), Cell(run.status)]
+    row += [Cell(numbers.scalar(value), value) for value in map(run.config.get, columns)]
+    for value in map(run.scores.get, scores):
+        row.append(Cell(numbers.NOTHING) if value is None else Cell(numbers.number(value), value))
+    total = run.facts.get("seconds.total")
+    seconds = total if isinstance(total, int | float) else None
+    row.append(Cell(numbers.scalar(run.num_images), run.num_images))
+    row.append(Cell("" if seconds is None else numbers.seconds(seconds), seconds))
+    row.append(Cell(run.reason))
+    return row
+
+
+def _group_head(group: Group) -> Cell:
+    done, total = len(group.done), len(group.runs)
+    return Cell(
+        f"{group.label} (n = {done})" if done == total else f"{group.label} (n = {done} of {total})"
+    )
+
+
+def _floor(summaries: Sequence[Summary]) -> str:
+    """The mean floor and its spread over pairs of real sets; then the real images' own score."""
+    floors = [summary.floor for summary in summaries if summary.floor is not None]
+    reals = [summary.real for summary in summaries if summary.real is not None]
+    words = numbers.number(sum(floors) / len(floors)) if floors else numbers.NOTHING
+    if reals:
+        words += f" (real {numbers.number(sum(reals) / len(reals))})"
+    return words
+
+
+def _fact_columns(runs: Iterable[Run]) -> list[str]:
+    found = dict.fromkeys(key for run in runs for key in run.facts)
+    first = [key for key in _FACTS_FIRST if key in found]
+    last = [key for key in _FACTS_LAST if key in found]
+    return [*first, *(key for key in found if key not in (*first, *last)), *last]
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Scalar]]) -> bytes:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return stream.getvalue().encode("utf-8", "backslashreplace")
