@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
+
+import yaml
 
 from lungan import presets
 from lungan.commands import run_command
 from lungan.config import SCHEMAS
+from lungan.errors import ConfigError
 
 EXAMPLES = """examples:
   python -m lungan.train optimizer=adam
@@ -17,6 +21,8 @@ EXAMPLES = """examples:
       on PneumoniaMNIST, with other settings
   python -m lungan.train --multirun optimizer=adam,rmsprop epochs=50,100
       four runs; what is finished is not run again, and 100 epochs go on from 50
+  python -m lungan.train --multirun +sweeps=report
+      a named sweep; there are {sweeps}
 
 Every run leaves a folder under runs/. Stopped by Ctrl-C, the same command goes on.
 Exit codes: 0 good, 2 bad input, 3 training diverged (recorded), 130 interrupted (resumable)."""
@@ -27,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m lungan.train",
         description="Train a GAN on a small medical image set and score what it makes.",
-        epilog=f"{_groups()}\n\n{EXAMPLES}",
+        epilog=f"{_groups()}\n\n{_examples()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
@@ -37,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--cfg", choices=["job"], help="print the composed config and do nothing else"
     )
+    parser.add_argument("--sweep", metavar="NAME", help="a name for the sweep's table and manifest")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what a sweep would do, and do nothing"
+    )
     options = parser.parse_intermixed_args(arguments)
     return run_command(lambda: _train(options))
 
@@ -45,20 +55,59 @@ def _train(options: argparse.Namespace) -> int:
     # Here, so that --help need not wait for Hydra and torch.
     from lungan import compose
 
+    if not options.multirun and (options.sweep or options.dry_run):
+        raise ConfigError("--sweep and --dry-run belong to a sweep: add --multirun")
+    name, question, overrides = _named_sweep(options.overrides)
+    if name and not options.multirun:
+        raise ConfigError(f"+sweeps={name} is a sweep: add --multirun")
     with compose.composer():
         if options.cfg:
-            sys.stdout.write(compose.show(options.overrides))
+            sys.stdout.write(compose.show(overrides))
             return 0
-        if options.multirun:
-            from lungan.runs.sweep import run_sweep
+        if not options.multirun:
+            config = compose.compose(overrides)
+            from lungan.runs.single import run_single
 
-            jobs = compose.expand(options.overrides)
-            return run_sweep([compose.compose(job) for job in jobs])
-        config = compose.compose(options.overrides)
+            return run_single(config)
+        jobs = compose.expand(overrides)
+        configs = [(compose.compose(job), _swept(job)) for job in jobs]
 
-    from lungan.runs.single import run_single
+    from lungan.runs import manifest, sweep
 
-    return run_single(config)
+    name = options.sweep or name
+    if name:
+        manifest.check_name(name)
+    command = shlex.join(["python", "-m", "lungan.train", *(sys.argv[1:])])
+    return sweep.run_sweep(sweep.Request(configs, name, question, command, options.dry_run))
+
+
+def _named_sweep(overrides: Sequence[str]) -> tuple[str | None, str, list[str]]:
+    """Take ``+sweeps=NAME`` out of the overrides and put what that sweep holds before the rest.
+
+    Raises: ConfigError for an unknown name.
+    """
+    rest = [text for text in overrides if text.partition("=")[0] not in ("+sweeps", "sweeps")]
+    named = [text.partition("=")[2] for text in overrides if text not in rest]
+    if not named:
+        return None, "", rest
+    folder, name = presets.sweeps_folder(), named[-1]
+    if name not in presets.choices(folder):
+        raise ConfigError(
+            f"+sweeps must be one of {', '.join(presets.choices(folder))}, got {name}"
+        )
+    values = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    given = {text.partition("=")[0].lstrip("+") for text in rest}
+    preset = [f"{key}={value}" for key, value in values["overrides"].items() if key not in given]
+    return name, values["question"], preset + rest
+
+
+def _swept(job: Sequence[str]) -> dict[str, str]:
+    pairs = (text.partition("=") for text in job)
+    return {key.lstrip("+"): value for key, _, value in pairs}
+
+
+def _examples() -> str:
+    return EXAMPLES.format(sweeps=", ".join(presets.choices(presets.sweeps_folder())))
 
 
 def _groups() -> str:

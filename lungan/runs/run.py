@@ -35,6 +35,10 @@ from lungan.training.step import build_step
 log = logging.getLogger(__name__)
 
 
+class BusyError(RunFolderError):
+    """Another live process has the run, or the shorter one that this one goes on from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A config with what it stands for on this machine: nothing has been written yet."""
@@ -92,7 +96,7 @@ def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None
         case Finished():
             return Result(found.folder, found.summary, reused=True)
         case Busy():
-            raise RunFolderError(
+            raise BusyError(
                 f"{found.folder} is under way in process {found.owner.pid} on "
                 f"{found.owner.host}; wait for it, or stop it and repeat the command"
             )

@@ -35,7 +35,12 @@ class RunIdentity:
     @property
     def name(self) -> str:
         """The run folder's name."""
-        return f"{self.slug}-{self.run[:HASH_DIGITS]}"
+        return f"{self.slug}-{self.digits}"
+
+    @property
+    def digits(self) -> str:
+        """What the run folder's name ends in."""
+        return self.run[:HASH_DIGITS]
 
 
 def identify(config: RunConfig, trajectory: str) -> RunIdentity:
@@ -85,8 +90,8 @@ class Store:
         Raises: RunFolderError where the store cannot be read or written.
         """
         with exclusive(self.root):
-            by_hash = self._folders()
-            folder = self.root / by_hash.get(identity.run[:HASH_DIGITS], identity.name)
+            by_hash = self.folders()
+            folder = self.root / by_hash.get(identity.digits, identity.name)
             summary = names.read_summary(folder)
             if summary is not None and summary["run_id"] != identity.run:
                 raise RunFolderError(
@@ -99,22 +104,29 @@ class Store:
             owner = live_owner(folder)
             if owner is not None:
                 return Busy(folder, owner)
+            shorter = self._shorter(identity, by_hash)
+            if isinstance(shorter, Busy):
+                return shorter
             claim = Claim(folder)
             if summary is not None:
                 self._clear(folder, keep_checkpoint=summary["status"] == "failed")
             own = (folder / names.CHECKPOINT).exists()
-            return Claimed(folder, claim, None if own else self._shorter(identity, by_hash))
+            return Claimed(folder, claim, None if own else shorter)
 
-    def _folders(self) -> dict[str, str]:
+    def folders(self) -> dict[str, str]:
         """Run folders by the hash that their names end in."""
-        folders = {}
+        folders: dict[str, str] = {}
+        if not self.root.is_dir():
+            return folders
         for path in self.root.iterdir():
             digits = path.name.rpartition("-")[2]
             if len(digits) == HASH_DIGITS and path.is_dir():
                 folders[digits] = path.name
         return folders
 
-    def _shorter(self, identity: RunIdentity, by_hash: dict[str, str]) -> Path | None:
+    def _shorter(self, identity: RunIdentity, by_hash: dict[str, str]) -> Path | Busy | None:
+        """The longest shorter run of the trajectory; Busy where a process is at work on one,
+        since whoever trains beside it does its epochs twice."""
         # A run's id follows from its trajectory and epochs, so its shorter siblings are found
         # by name, with no index to keep.
         for epochs in range(identity.epochs - 1, 0, -1):
@@ -123,6 +135,9 @@ class Store:
             if name is None:
                 continue
             folder = self.root / name
+            owner = live_owner(folder)
+            if owner is not None:
+                return Busy(folder, owner)
             try:
                 summary = names.read_summary(folder)
             except RunFolderError as error:
