@@ -95,9 +95,12 @@ class WandbSink:
 
 
 def sync_command(folder: Path) -> str | None:
-    """The line that uploads the newest offline recording of a run folder; None without one."""
+    """The line that uploads the newest offline recording of a run folder; None where there is
+    none or W&B has marked it as uploaded."""
     recordings = sorted((folder / names.WANDB).glob("offline-run-*"))
-    return sync_line(recordings[-1]) if recordings else None
+    if not recordings or any(recordings[-1].glob("*.synced")):
+        return None
+    return sync_line(recordings[-1])
 
 
 def _earlier(folder: Path) -> Iterator[Record]:

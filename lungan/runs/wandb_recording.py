@@ -73,8 +73,8 @@ class Recorder:
     def work(self) -> None:
         try:
             run = self._start()
-        except ImportError:
-            log.warning("W&B is not installed, so it gets nothing: pip install wandb")
+        except ImportError as error:
+            log.warning("W&B gets nothing; pip install wandb, or tracker=none: %s", error)
         # wandb leaves some paths by sys.exit, which would end the thread without a word.
         except (Exception, SystemExit) as error:
             if not self._abandoned.is_set():

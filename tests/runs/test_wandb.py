@@ -94,10 +94,13 @@ def recordings(folder: Path) -> list[Path]:
 
 def read(recording: Path) -> dict[str, Any]:
     """What W&B's reader finds: ``run``, ``history`` by step, ``summary``, ``exit_code``."""
+    from wandb.util import get_core_path
+
     (path,) = recording.glob("*.wandb")
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
-    environment = os.environ | {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    # What `wandb leet inspect --json` runs, without the second that its command line takes.
+    command = [get_core_path(), "leet", "inspect", "--no-observability", "--json"]
+    command += ["--run-file", str(path), str(recording.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = {"history": {}, "summary": {}, "metrics": {}, "exit_code": None}
     for line in done.stdout.splitlines():
         record = json.loads(line)
@@ -244,7 +247,10 @@ def test_sync_command_names_the_newest_recording(tmp_path: Path) -> None:
     assert sync_command(folder) is None
     for stamp in ("20260102_000000-b", "20260101_000000-a"):
         (folder / "wandb" / f"offline-run-{stamp}").mkdir(parents=True)
-    assert sync_command(folder) == f"wandb sync '{folder}/wandb/offline-run-20260102_000000-b'"
+    newest = folder / "wandb" / "offline-run-20260102_000000-b"
+    assert sync_command(folder) == f"wandb sync '{newest}'"
+    (newest / "run-b.wandb.synced").touch()
+    assert sync_command(folder) is None
 
 
 def test_disabled_writes_nothing_and_starts_no_thread(tmp_path: Path) -> None:
@@ -270,7 +276,8 @@ def test_wandb_missing_is_one_warning(
     emit(tracker, range(1, 4), SUMMARY)
     tracker.close()
     tracker.close()
-    assert warnings(caplog) == ["W&B is not installed, so it gets nothing: pip install wandb"]
+    (message,) = warnings(caplog)
+    assert message.startswith("W&B gets nothing; pip install wandb, or tracker=none: ")
 
 
 def test_wandb_that_cannot_start_is_one_warning(
