@@ -101,7 +101,7 @@ def test_any_single_damaged_byte_is_noticed_or_harmless(own_cache: Path) -> None
     (path,) = (own_cache / "sets").iterdir()
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
-    for position in rng.choice(len(whole), 150, replace=False):
+    for position in rng.choice(len(whole), 60, replace=False):
         damaged = bytearray(whole)
         damaged[position] ^= int(rng.integers(1, 256))
         path.write_bytes(damaged)
