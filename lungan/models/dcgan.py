@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lungan.config import DcganDiscriminatorConfig, DcganGeneratorConfig
+from lungan.models.dropout import RandomBits, leaky_dropout, survivors_scale
 from lungan.models.layers import (
     BatchNorm,
     DownConvolution,
@@ -20,7 +21,6 @@ from lungan.models.layers import (
     UpConvolution,
     glorot_uniform,
 )
-from lungan.models.protocols import Dropout
 
 
 class DcganGenerator(nn.Module):
@@ -55,19 +55,19 @@ class DcganGenerator(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         features = self.projection_norm(self.projection(latents))
-        features = F.leaky_relu(features, self.leaky_slope)
+        features = F.leaky_relu_(features, self.leaky_slope)
         # Features are laid out (height, width, channel), as in Keras: channels-last, no copy.
         side = self.base_size
         features = features.view(len(latents), side, side, -1).permute(0, 3, 1, 2)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            features = F.leaky_relu(norm(convolution(features)), self.leaky_slope)
+            features = F.leaky_relu_(norm(convolution(features)), self.leaky_slope)
         return torch.tanh(self.to_images(features))
 
 
 class DcganDiscriminator(nn.Module):
     """Images (N, channels, size, size) in [-1, 1] to logits (N,) of being real.
 
-    No layer mixes the images of a batch.
+    No layer mixes the images of a batch. Weights belong to features turned by 180 degrees.
     """
 
     def __init__(
@@ -90,12 +90,15 @@ class DcganDiscriminator(nn.Module):
         glorot_uniform(self.linear.weight, rng)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, images: Tensor, dropout: Dropout | None = None) -> Tensor:
-        """dropout: drops features with the given probability; None turns dropout off."""
-        features = images
+    def forward(self, images: Tensor, bits: RandomBits | None = None) -> Tensor:
+        """bits: where dropout masks come from; None turns dropout off."""
+        features = images.flip(2, 3)  # as DownConvolution wants them
         for convolution in self.convolutions:
-            features = F.leaky_relu(convolution(features), self.leaky_slope)
-            if dropout is not None and self.dropout > 0:
-                features = dropout(features, self.dropout)
+            if bits is None or self.dropout == 0:
+                features = F.leaky_relu_(convolution(features), self.leaky_slope)
+            else:
+                # scale * leaky_relu(x) = leaky_relu(scale * x)
+                features = convolution(features, survivors_scale(self.dropout))
+                features = leaky_dropout(features, self.leaky_slope, self.dropout, bits)
         logits: Tensor = self.linear(features.permute(0, 2, 3, 1).flatten(1))
         return logits.squeeze(1)

@@ -62,7 +62,12 @@ class BatchNorm(nn.Module):
 
 
 class DownConvolution(nn.Module):
-    """5x5 convolution with stride 2 and SAME padding: (N, C, 2H, 2W) -> (N, C', H, W)."""
+    """5x5 convolution with stride 2: (N, C, 2H, 2W) -> (N, C', H, W).
+
+    On images turned by 180 degrees, with a kernel turned likewise, it is Keras' SAME convolution,
+    which pads one before and two after: turned, two before and one after, and of two after the
+    last is never read. So no padded copy of the features has to be made.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, rng: torch.Generator) -> None:
         super().__init__()
@@ -70,9 +75,9 @@ class DownConvolution(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
         glorot_uniform(self.weight, rng)
 
-    def forward(self, images: Tensor) -> Tensor:
-        # SAME with stride 2 on an even size pads one before and two after.
-        return F.conv2d(F.pad(images, (1, 2, 1, 2)), self.weight, self.bias, stride=2)
+    def forward(self, features: Tensor, scale: float = 1.0) -> Tensor:
+        """scale: of the result, put into the kernel, which is smaller."""
+        return F.conv2d(features, self.weight * scale, self.bias * scale, stride=2, padding=2)
 
 
 class TransposedConvolution(nn.Module):
@@ -86,15 +91,34 @@ class TransposedConvolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(in_channels, out_channels, KERNEL_SIZE, KERNEL_SIZE))
         glorot_uniform(self.weight, rng)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         # With stride 1 it is a convolution with the kernel turned by 180 degrees.
-        return F.conv2d(images, self.weight.transpose(0, 1).flip(2, 3), padding=KERNEL_SIZE // 2)
+        return F.conv2d(features, self.weight.flip(2, 3).transpose(0, 1), padding=2)
 
 
 class UpConvolution(TransposedConvolution):
-    """The same with stride 2: (N, C, H, W) -> (N, C', 2H, 2W)."""
+    """The same with stride 2: (N, C, H, W) -> (N, C', 2H, 2W).
 
-    def forward(self, images: Tensor) -> Tensor:
-        # SAME crops one before and two after; padding=1 crops one on both sides.
-        larger = F.conv_transpose2d(images, self.weight, stride=2, padding=1)
-        return larger[:, :, :-1, :-1]
+    Computed as a 3x3 convolution to four times the channels, one for each place in a 2x2 block of
+    the result: an even row or column reads kernel taps 3 and 1, an odd one 4, 2 and 0.
+
+    Source: Shi et al. 2016, arXiv:1609.07009, that both forms are the same function.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        num, _, height, width = features.shape
+        channels = self.weight.shape[1]
+        blocks = F.conv2d(features, self._block_kernel(), padding=1)
+        blocks = blocks.permute(0, 2, 3, 1).view(num, height, width, 2, 2, channels)
+        images = blocks.permute(0, 1, 3, 2, 4, 5).reshape(num, 2 * height, 2 * width, channels)
+        return images.permute(0, 3, 1, 2)
+
+    def _block_kernel(self) -> Tensor:
+        """(2 * 2 * out, in, 3, 3)"""
+        in_channels, out_channels = self.weight.shape[:2]
+        # With a zero before them, the taps are the pairs (even, odd) of what is read from the
+        # feature after, at and before the block.
+        taps = F.pad(self.weight, (1, 0, 1, 0)).reshape(in_channels, out_channels, 3, 2, 3, 2)
+        pairs = taps.flip(2, 4)
+        kernel = pairs.permute(3, 5, 1, 0, 2, 4).reshape(4 * out_channels, in_channels, 3, 3)
+        return kernel.contiguous(memory_format=torch.channels_last)

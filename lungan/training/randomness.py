@@ -52,32 +52,20 @@ def permutation(seed: int, epoch: int, num_images: int) -> Tensor:
     return torch.from_numpy(stream(seed, "permutation", epoch).permutation(num_images))
 
 
-class DropoutMasks:
-    """Dropout for one forward pass: each call draws a new mask, from (seed, step, update) alone."""
+class DropoutBits:
+    """Random bits for one forward pass: every call gives new ones, from (seed, step, update)."""
 
     def __init__(self, seed: int, step: int, update: int, device: torch.device) -> None:
+        self._device = device
         self._rng = stream(seed, "dropout", step, update)
-        self._device_rng: torch.Generator | None = None
         if device.type != "cpu":
             device_seed = int(self._rng.integers(2**63))
             self._device_rng = torch.Generator(device).manual_seed(device_seed)
 
-    def __call__(self, features: Tensor, probability: float) -> Tensor:
-        """The probability is rounded to a multiple of 1/65536, and the scale fits the rounded."""
-        threshold = round(probability * 65536)
-        kept = self._bits(features.numel(), features.device) >= threshold - 32768
-        # The mask's layout is that of a channels-last map.
-        if features.ndim == 4:
-            num, channels, height, width = features.shape
-            mask = kept.view(num, height, width, channels).permute(0, 3, 1, 2)
-        else:
-            mask = kept.view(features.shape)
-        return features * mask * (65536 / (65536 - threshold))
-
-    def _bits(self, count: int, device: torch.device) -> Tensor:
+    def __call__(self, count: int) -> Tensor:
         """Uniform int16 (count,)."""
-        if self._device_rng is not None:
-            empty = torch.empty(count, dtype=torch.int16, device=device)
+        if self._device.type != "cpu":
+            empty = torch.empty(count, dtype=torch.int16, device=self._device)
             return empty.random_(-32768, 32768, generator=self._device_rng)
         words = self._rng.bit_generator.random_raw(-(-count // 4))
         return torch.from_numpy(words.view(np.int16)[:count])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lungan.config import RunConfig
 from lungan.training.losses import AdversarialLoss, build_loss
 from lungan.training.outcome import StepOutcome
-from lungan.training.randomness import DropoutMasks, latents
+from lungan.training.randomness import DropoutBits, latents
 from lungan.training.state import TrainingState
 
 __all__ = ["StepOutcome", "build_step"]
@@ -53,12 +53,12 @@ class _Step:
     def latents(self, count: int, update: int) -> Tensor:
         return latents(self.seed, self.state.step, count, self.latent_dim, self.device, update)
 
-    def dropout(self, update: int) -> DropoutMasks:
-        return DropoutMasks(self.seed, self.state.step, update, self.device)
+    def bits(self, update: int) -> DropoutBits:
+        return DropoutBits(self.seed, self.state.step, update, self.device)
 
     def logits(self, images: Tensor, update: int) -> Tensor:
         with self.autocast():
-            logits: Tensor = self.state.discriminator(images, self.dropout(update))
+            logits: Tensor = self.state.discriminator(images, self.bits(update))
         return logits.float()
 
 

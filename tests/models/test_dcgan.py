@@ -111,9 +111,11 @@ def test_up_convolution_is_the_adjoint_of_down_convolution() -> None:
     rng = torch.Generator().manual_seed(0)
     up = UpConvolution(4, 3, rng).double()
     down = DownConvolution(3, 4, rng).double()
-    down.weight = nn.Parameter(up.weight.detach())
+    down.weight = nn.Parameter(up.weight.detach().flip(2, 3))
     low, high = torch.randn(2, 4, 7, 7).double(), torch.randn(2, 3, 14, 14).double()
-    torch.testing.assert_close((up(low) * high).sum(), (low * down(high)).sum())
+    torch.testing.assert_close(
+        (up(low) * high).sum(), (low * down(high.flip(2, 3)).flip(2, 3)).sum()
+    )
 
 
 def test_unknown_names_and_sizes_are_refused() -> None:

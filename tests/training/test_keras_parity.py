@@ -68,14 +68,18 @@ def draw(order: NDArray[np.str_], rng: np.random.Generator) -> list[tuple[str, T
 def port(network: nn.Module, weights: list[tuple[str, Tensor]]) -> None:
     """Copy Keras' weights, in Keras' order, into modules, which are registered in that order."""
     queue = list(weights)
+    turned = network.state_dict().keys() >= {"linear.weight"}  # the discriminator's features
     modules = [m for m in network.modules() if next(m.parameters(recurse=False), None) is not None]
     for module in sorted(modules, key=lambda m: forward_position(network, m)):
         for target in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             kind, source = queue.pop(0)
             if source.ndim == 4:  # (height, width, in or out, out or in)
                 source = source.permute(3, 2, 0, 1)
+                source = source.flip(2, 3) if turned else source
             elif source.ndim == 2:
-                source = source.T
+                source = (
+                    source.flip(0).view(49, 128).flip(1).flatten()[None] if turned else source.T
+                )
             assert target.shape == source.shape, kind
             target.copy_(source)
     assert not queue
