@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,7 @@ class Nearness:
 
 def nearness(
     training: ArrayLike,
-    images: list[ArrayLike],
+    images: Sequence[ArrayLike],
     num_cells: int,
     seed: int,
     chunk_size: int = CHUNK_SIZE,
