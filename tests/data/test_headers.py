@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -59,13 +60,14 @@ def test_every_cut_is_noticed(suffix: str, image: np.ndarray, parameters: list[i
             read_header(data[:length])
 
 
-@pytest.mark.parametrize(("kind", "suffix", "image", "parameters"), FILES[:9])
+@pytest.mark.parametrize(("suffix", "image", "parameters"), [file[1:] for file in FILES[:7]])
 def test_a_tail_of_zeros_is_no_replacement(
-    kind: str, suffix: str, image: np.ndarray, parameters: list[int]
+    suffix: str, image: np.ndarray, parameters: list[int]
 ) -> None:
-    """What a full disk or a broken transfer leaves: the right length, but zeros at the end."""
-    if kind == "bmp":
-        pytest.skip("BMP has nothing that would tell zeros from black")
+    """What a full disk or a broken transfer leaves: the right length, but zeros at the end.
+
+    Only PNG and JPEG can tell: uncompressed zeros are black.
+    """
     data = encode(suffix, image, parameters)
     cut = len(data) * 2 // 3
     with pytest.raises(BadImageError, match=r"truncated|damaged"):
@@ -110,10 +112,10 @@ def test_random_bytes_after_a_good_start_never_crash() -> None:
                 continue
 
 
-def test_pages_of_a_tiff() -> None:
-    _, pages = cv2.imencodemulti(".tiff", [GREY, GREY, GREY])
+def test_pages_of_a_tiff(tmp_path: Path) -> None:
+    assert cv2.imwritemulti(str(tmp_path / "pages.tiff"), [GREY, GREY, GREY])
     with pytest.raises(BadImageError, match="holds 3 pages; one image a file is read"):
-        read_header(pages.tobytes())
+        read_header((tmp_path / "pages.tiff").read_bytes())
 
 
 def tiff(order: str, tags: list[tuple[int, int, int]], magic: int = 42) -> bytes:
