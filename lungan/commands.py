@@ -13,14 +13,11 @@ from lungan.errors import LunganError
 
 INTERRUPTED = 130
 
-log = logging.getLogger(__name__)
-
-
 class _Handler(logging.Handler):
-    """Lines on stderr that do not tear a progress bar."""
+    """One line a record on stderr, not torn by a progress bar; tracebacks are for log files."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        tqdm.write(record.getMessage(), file=sys.stderr)
 
 
 def run_command(command: Callable[[], int]) -> int:
@@ -30,7 +27,6 @@ def run_command(command: Callable[[], int]) -> int:
     lungan's own and keeps its traceback.
     """
     handler = _Handler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("lungan")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

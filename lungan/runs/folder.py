@@ -43,6 +43,10 @@ def losses_path(folder: Path) -> Path:
     return folder / FIGURES / LOSSES
 
 
+def pairs_path(folder: Path, encoder: str) -> Path:
+    return folder / FIGURES / f"closest_pairs_{encoder}.png"
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A binary file that appears at ``path`` whole, and on disk, or not at all.

@@ -19,15 +19,16 @@ from lungan.data import build as data
 from lungan.data.images import ImageSet
 from lungan.errors import DivergedError, LunganError, RunFolderError
 from lungan.identity import trajectory_id
-from lungan.models.saving import serialize_generator
+from lungan.models.saving import load_generator, serialize_generator
 from lungan.runs import folder as names
 from lungan.runs import pictures, provenance
+from lungan.runs.scoring import Scorer
 from lungan.runs.sinks import FolderSink, ProgressSink, rewind_metrics
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Busy, Claimed, Finished, RunIdentity, Store, adopt, identify
 from lungan.runs.trackers import NoTracker, build_tracker
 from lungan.training.device import resolve_device, resolve_precision
-from lungan.training.events import Event, RunEnd, Sink
+from lungan.training.events import Event, RunEnd, Sink, Snapshot
 from lungan.training.loop import train
 from lungan.training.state import TrainingState, build_state
 from lungan.training.step import build_step
@@ -94,7 +95,7 @@ def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None
     found = Store(Path(config.store)).claim(identity, retry_diverged=config.retry == "diverged")
     match found:
         case Finished():
-            return Result(found.folder, found.summary, reused=True)
+            return _score_again(prepared, found)
         case Busy():
             raise BusyError(
                 f"{found.folder} is under way in process {found.owner.pid} on "
@@ -103,6 +104,30 @@ def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None
         case Claimed():
             with contextlib.closing(_Work(prepared, found, sweep)) as work:
                 return work.run(stop or StopSignal())
+
+
+def _score_again(prepared: Prepared, found: Finished) -> Result:
+    """A finished run as it is, with the scores that this config asks for and it has not."""
+    config = prepared.config
+    if not config.score.encoders or found.summary["status"] != "done":
+        return Result(found.folder, found.summary, reused=True)
+    scorer = _scorer(prepared, found.folder)
+    assert scorer is not None
+    result = scorer.find(config.epochs)
+    if result is None:
+        scorer.announce()
+        result = scorer.score(load_generator(found.folder / names.GENERATOR), config.epochs)
+    if result != found.summary["scores"]:
+        found.summary["scores"] = result
+        names.write_json(found.folder / names.SUMMARY, found.summary)
+    return Result(found.folder, found.summary, reused=True)
+
+
+def _scorer(prepared: Prepared, folder: Path) -> Scorer | None:
+    config = prepared.config
+    if not config.score.encoders:
+        return None
+    return Scorer(config.score, config.data, prepared.image_set, prepared.device, folder)
 
 
 class _Work:
@@ -115,6 +140,7 @@ class _Work:
         self._folder = claimed.folder
         self._sweep = sweep
         self._continued_from: str | None = None
+        self._scorer: Scorer | None = None
         self._seconds = {"data": prepared.data_seconds, "training": 0.0, "scoring": 0.0}
         self._log = logging.FileHandler(self._folder / names.LOG, encoding="utf-8", delay=True)
         self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -140,6 +166,7 @@ class _Work:
 
     def _run(self, stop: StopSignal) -> Result:
         prepared, config, folder = self._prepared, self._config, self._folder
+        self._scorer = _scorer(prepared, folder)
         names.write_config(folder, config)
         state = self._start()
         log.info(
@@ -152,10 +179,12 @@ class _Work:
             config.epochs,
             f", continued from {self._continued_from}" if self._continued_from else "",
         )
+        if self._scorer is not None:
+            self._scorer.announce()
         progress = ProgressSink(folder.name, config.epochs)
         tracker = build_tracker(config, prepared.identity, folder, self._sweep)
         on_disk = FolderSink(folder, self._claimed.claim, self._continued_from)
-        sinks: list[Sink] = [on_disk, tracker, progress]
+        sinks: list[Sink] = [on_disk, tracker, progress, self._score_snapshot]
 
         def emit(event: Event) -> None:
             for sink in sinks:
@@ -174,7 +203,22 @@ class _Work:
             )
             names.write_bytes(folder / names.GENERATOR, weights)
             pictures.write_loss_curves(names.losses_path(folder), names.read_metrics(folder))
-            return self._finish("done", None, state, tracker)
+            scores = None
+            if self._scorer is not None:
+                log.info("scoring with %s", ", ".join(self._scorer.names) or "no encoder")
+                with self._timed("scoring"):
+                    scores = self._scorer.find(config.epochs) or self._scorer.score(
+                        state.generator, config.epochs
+                    )
+            return self._finish("done", None, state, tracker, scores)
+
+    def _score_snapshot(self, event: Event) -> None:
+        if isinstance(event, Snapshot) and self._scorer is not None:
+            began = time.perf_counter()
+            self._scorer.score(event.generator, event.epoch)
+            seconds = time.perf_counter() - began
+            self._seconds["scoring"] += seconds
+            self._seconds["training"] -= seconds  # the phase that this happens in
 
     def _start(self) -> TrainingState:
         """A fresh state, or the one of the checkpoint that the run goes on from."""
@@ -203,7 +247,12 @@ class _Work:
         return state
 
     def _finish(
-        self, status: str, reason: str | None, state: TrainingState | None, tracker: Sink
+        self,
+        status: str,
+        reason: str | None,
+        state: TrainingState | None,
+        tracker: Sink,
+        scores: dict[str, Any] | None = None,
     ) -> Result:
         prepared, config, folder = self._prepared, self._config, self._folder
         epochs_done = len(names.read_metrics(folder))
@@ -227,7 +276,8 @@ class _Work:
             "versions": provenance.versions(),
             "git_commit": provenance.git_commit(),
             "seconds": self._seconds | {"total": sum(self._seconds.values())},
-            "scores": None,
+            "scores": scores,
+            "best_epoch": self._scorer.best() if self._scorer is not None else None,
             "config": dataclasses.asdict(config),
         }
         if state is not None:

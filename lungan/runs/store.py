@@ -167,7 +167,10 @@ def adopt(shorter: Path, folder: Path) -> None:
     try:
         if (shorter / names.SAMPLES).is_dir():
             shutil.copytree(shorter / names.SAMPLES, folder / names.SAMPLES, dirs_exist_ok=True)
-        for name in (names.METRICS, names.CHECKPOINT):  # the checkpoint last: it makes it count
+        # The checkpoint last: with it, the rest counts.
+        for name in (names.SCORES, names.METRICS, names.CHECKPOINT):
+            if name == names.SCORES and not (shorter / name).exists():
+                continue
             with (shorter / name).open("rb") as source, names.atomic_write(folder / name) as target:
                 shutil.copyfileobj(source, target)
     except OSError as error:

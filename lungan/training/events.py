@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,14 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """``generator``: the one that training would give if it ended here, to be read, not kept."""
+
+    epoch: int
+    generator: nn.Module
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """``state``: the full training state after ``epoch``, on the CPU, safe to keep and to write."""
 
@@ -58,5 +67,5 @@ class RunEnd:
     summary: dict[str, Any]
 
 
-Event = EpochStart | StepEnd | EpochEnd | Samples | Checkpoint | RunEnd
+Event = EpochStart | StepEnd | EpochEnd | Samples | Snapshot | Checkpoint | RunEnd
 Sink = Callable[[Event], None]

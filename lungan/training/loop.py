@@ -10,7 +10,15 @@ from torch import Tensor
 
 from lungan.config import RunConfig
 from lungan.errors import DivergedError
-from lungan.training.events import Checkpoint, EpochEnd, EpochStart, Samples, Sink, StepEnd
+from lungan.training.events import (
+    Checkpoint,
+    EpochEnd,
+    EpochStart,
+    Samples,
+    Sink,
+    Snapshot,
+    StepEnd,
+)
 from lungan.training.outcome import StepOutcome
 from lungan.training.randomness import fixed_latents, permutation
 from lungan.training.schedules import learning_rate_factor
@@ -89,6 +97,9 @@ def train(
         every = config.samples_every_epochs
         if last or (every and state.epoch % every == 0):
             emit(Samples(state.epoch, to_uint8(_sample(state, latents)).cpu().numpy()))
+        every = config.score.every_epochs
+        if every and state.epoch % every == 0:
+            emit(Snapshot(state.epoch, state.generator))
         if last or state.epoch % config.checkpoint_every_epochs == 0:
             emit(Checkpoint(state.epoch, state.state_dict()))
         if not last and stop():

@@ -1,0 +1,153 @@
+"""Scoring a run's generator: which encoders, the scores, and where they are kept."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from lungan.config import DataConfig, ScoreConfig
+from lungan.data.images import ImageSet
+from lungan.runs import folder as names
+from lungan.runs import pictures
+from lungan.scores import encoders, suite
+from lungan.scores.encoders import Encoder
+from lungan.scores.sampling import sample_generator
+
+SELECTION = "frechet_distance"
+"""What the best epoch is chosen by, lowest first, in the first encoder that has it. It is taken
+against the images trained on, so that no test image chooses anything."""
+
+log = logging.getLogger(__name__)
+
+
+class Scorer:
+    """Scores generators of one run folder against the run's own data.
+
+    Raises: WeightsError, ConfigError at construction, before anything is trained, where an
+    encoder that must be there is not.
+    """
+
+    def __init__(
+        self,
+        config: ScoreConfig,
+        data: DataConfig,
+        image_set: ImageSet,
+        device: torch.device,
+        folder: Path,
+    ) -> None:
+        self._config = config
+        self._data = data
+        self._image_set = image_set
+        self._device = device
+        self._folder = folder
+        self._encoders: list[Encoder] | None = None
+        self.names, self.reasons = encoders.resolve(config, data, has_labels(image_set))
+
+    def announce(self) -> None:
+        """Say which scores the run will lack, and why."""
+        for name, reason in self.reasons.items():
+            log.warning("no %s scores: %s", name, reason)
+
+    def score(self, generator: nn.Module, epoch: int) -> dict[str, Any]:
+        """The result of the generator after ``epoch``, added to scores.json.
+
+        Raises: DataError where images cannot be scored, RunFolderError.
+        """
+        reference = self._image_set.select(self._data.splits, self._data.classes)
+        generated = sample_generator(
+            generator,
+            suite.num_images_a_side(len(reference), self._config),
+            self._config.seed,
+            self._config.batch_size,
+            self._device,
+        )
+        with _Bar() as progress:
+            result = suite.score_images(
+                generated,
+                self._image_set,
+                splits=self._data.splits,
+                classes=self._data.classes,
+                config=self._config,
+                encoders=self._built(),
+                reasons=self.reasons,
+                epoch=epoch,
+                progress=progress,
+                on_pairs=lambda name, picture: pictures.write_png(
+                    names.pairs_path(self._folder, name), picture
+                ),
+            )
+        path = self._folder / names.SCORES
+        scores = names.read_json(path) if path.exists() else {}
+        scores[result["scoring_id"]] = result
+        names.write_json(path, scores)
+        return result
+
+    def find(self, epoch: int) -> dict[str, Any] | None:
+        """What scores.json has for this epoch under this config and these encoders."""
+        path = self._folder / names.SCORES
+        if not path.exists():
+            return None
+        wanted = suite.shaping(self._config)
+        for result in names.read_json(path).values():
+            if (
+                result["epoch"] == epoch
+                and list(result["encoders"]) == self.names
+                and suite.shaping(ScoreConfig(**result["config"])) == wanted
+            ):
+                found: dict[str, Any] = result
+                return found
+        return None
+
+    def curve(self) -> list[dict[str, Any]]:
+        """Epoch and selecting score of every result in scores.json, by epoch."""
+        path = self._folder / names.SCORES
+        rows: dict[int, dict[str, Any]] = {}
+        for result in names.read_json(path).values() if path.exists() else ():
+            for name in self.names:
+                value = result["values"].get(f"{name}.{SELECTION}")
+                if value is not None and result["epoch"] is not None:
+                    score = f"{name}.{SELECTION}"
+                    rows[result["epoch"]] = {
+                        "epoch": result["epoch"],
+                        "score": score,
+                        "value": value,
+                    }
+                    break
+        return [rows[epoch] for epoch in sorted(rows)]
+
+    def best(self) -> dict[str, Any] | None:
+        """The epoch of the curve with the lowest selecting score; None without a curve."""
+        rows = self.curve()
+        return min(rows, key=lambda row: row["value"] or math.inf) if len(rows) > 1 else None
+
+    def _built(self) -> list[Encoder]:
+        if self._encoders is None:
+            self._encoders = [
+                encoders.build(name, self._config, self._image_set, self._device)
+                for name in self.names
+            ]
+        return self._encoders
+
+
+def has_labels(image_set: ImageSet) -> bool:
+    return len(image_set.class_names) > 1
+
+
+class _Bar:
+    """Scoring's progress, as a bar on a terminal."""
+
+    def __enter__(self) -> _Bar:
+        self._bar: Any = tqdm(disable=None, leave=False, bar_format="scoring: {desc}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self._bar.set_description_str(f"{what} {done}/{total}")
