@@ -1,0 +1,51 @@
+# Everything a newcomer needs. The virtual environment is made once and again when pyproject changes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?= optimizer=adam
+
+.DEFAULT_GOAL := help
+.PHONY: help train test test-slow check format wheel clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+train: $(VENV)/.installed ## Install lungan and train on the embedded data (ARGS="key=value ...")
+	$(BIN)/python -m lungan.train $(ARGS)
+
+test: $(VENV)/.tested ## Install what the tests need and run them (under 6 minutes on 2 cores)
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.tested ## The tests that take longer
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.developing ## Lint, format and type checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.developing ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: $(VENV)/.developing ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## Remove the virtual environment and what tools left (runs stay)
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("lungan needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; use make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.tested: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $(VENV)/.installed $@
+
+$(VENV)/.developing: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $(VENV)/.installed $(VENV)/.tested $@
