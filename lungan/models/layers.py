@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lungan.models.convolution import block_kernel, convolution, from_blocks
+
 KERNEL_SIZE = 5
 
 
@@ -77,7 +79,7 @@ class DownConvolution(nn.Module):
 
     def forward(self, features: Tensor, scale: float = 1.0) -> Tensor:
         """scale: of the result, put into the kernel, which is smaller."""
-        return F.conv2d(features, self.weight * scale, self.bias * scale, stride=2, padding=2)
+        return convolution(features, self.weight * scale, self.bias * scale, stride=2, padding=2)
 
 
 class TransposedConvolution(nn.Module):
@@ -93,32 +95,14 @@ class TransposedConvolution(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         # With stride 1 it is a convolution with the kernel turned by 180 degrees.
-        return F.conv2d(features, self.weight.flip(2, 3).transpose(0, 1), padding=2)
+        turned = self.weight.flip(2, 3).transpose(0, 1)
+        return convolution(features, turned, None, stride=1, padding=2)
 
 
 class UpConvolution(TransposedConvolution):
-    """The same with stride 2: (N, C, H, W) -> (N, C', 2H, 2W).
-
-    Computed as a 3x3 convolution to four times the channels, one for each place in a 2x2 block of
-    the result: an even row or column reads kernel taps 3 and 1, an odd one 4, 2 and 0.
-
-    Source: Shi et al. 2016, arXiv:1609.07009, that both forms are the same function.
-    """
+    """The same with stride 2: (N, C, H, W) -> (N, C', 2H, 2W)."""
 
     def forward(self, features: Tensor) -> Tensor:
-        num, _, height, width = features.shape
-        channels = self.weight.shape[1]
-        blocks = F.conv2d(features, self._block_kernel(), padding=1)
-        blocks = blocks.permute(0, 2, 3, 1).view(num, height, width, 2, 2, channels)
-        images = blocks.permute(0, 1, 3, 2, 4, 5).reshape(num, 2 * height, 2 * width, channels)
-        return images.permute(0, 3, 1, 2)
-
-    def _block_kernel(self) -> Tensor:
-        """(2 * 2 * out, in, 3, 3)"""
-        in_channels, out_channels = self.weight.shape[:2]
-        # With a zero before them, the taps are the pairs (even, odd) of what is read from the
-        # feature after, at and before the block.
-        taps = F.pad(self.weight, (1, 0, 1, 0)).reshape(in_channels, out_channels, 3, 2, 3, 2)
-        pairs = taps.flip(2, 4)
-        kernel = pairs.permute(3, 5, 1, 0, 2, 4).reshape(4 * out_channels, in_channels, 3, 3)
-        return kernel.contiguous(memory_format=torch.channels_last)
+        # SAME crops one row and column before and two after.
+        kernel = block_kernel(self.weight, before=1)
+        return from_blocks(convolution(features, kernel, None, stride=1, padding=1))
