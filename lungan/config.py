@@ -15,10 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+NEUTRAL = "neutral"
+"""Field metadata of a key that came after runs had been named without it: its value that means
+what was before. At that value the key is left out of every id, so that stores outlive new keys."""
 
-def rule(text: str, holds: Callable[[Any], bool]) -> Any:
+
+def rule(text: str, holds: Callable[[Any], bool], **metadata: Any) -> Any:
     """A field without a default whose value must satisfy ``holds``; ``text`` follows "must be"."""
-    return dataclasses.field(metadata={"text": text, "holds": holds})
+    return dataclasses.field(metadata={"text": text, "holds": holds, **metadata})
 
 
 def at_least(low: float) -> Any:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Any
 
-from lungan.config import DecayScheduleConfig, RunConfig, ScheduleConfig
+from lungan.config import NEUTRAL, DecayScheduleConfig, RunConfig, ScheduleConfig
 
 RECIPE_VERSION = 1
 """Part of every trajectory id: raised when the same config would train to other weights."""
@@ -28,10 +28,19 @@ def trajectory_id(config: RunConfig, data_hash: str, precision: str) -> str:
         "precision": precision,
     }
     for group in ("generator", "discriminator", "loss", "optimizer", "schedule", "augment"):
-        shaping[group] = dataclasses.asdict(getattr(config, group))
+        shaping[group] = _named_keys(getattr(config, group))
     if depends_on_horizon(config.schedule):
         shaping["epochs"] = config.epochs
     return _hash(shaping)
+
+
+def _named_keys(config: Any) -> dict[str, Any]:
+    """A group's keys and values, but for keys at the value that means what was before they came."""
+    return {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if NEUTRAL not in field.metadata or getattr(config, field.name) != field.metadata[NEUTRAL]
+    }
 
 
 def run_id(trajectory: str, epochs: int) -> str:
