@@ -1,0 +1,120 @@
+"""Images to score from anywhere: a folder of image files or an .npz, at their own size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungan.data.decode import Pixels, decode, fit, read_bytes
+from lungan.data.headers import BadImageError
+from lungan.data.images import ImageSet
+from lungan.data.layout import read_layout
+from lungan.data.npz import NO_SPLIT, read_parts
+from lungan.data.partition import SPLITS
+from lungan.errors import DataError
+
+ONLY_SPLIT = ("all",)
+WAY_OUT = "--size crops to the centre square and resizes, --channels 1 makes all grey"
+
+
+def read_images(path: Path, size: int | None = None, channels: int | None = None) -> ImageSet:
+    """All images of ``path``, with the classes and splits that its folders or keys name.
+
+    Without ``size`` and ``channels`` they must be square and alike, and stay as they are; else
+    they are cropped, resized and converted as for training.
+
+    Raises: DataError where there are none, one cannot be read, or they are not alike.
+    """
+    if path.is_dir():
+        return _read_folder(path, size, channels)
+    if path.suffix == ".npz" or not path.exists():
+        return _read_npz(path, size, channels)
+    raise DataError(
+        f"{path} must be a folder of images, an .npz, a generator's .safetensors or a run folder"
+    )
+
+
+def choose_splits(images: ImageSet) -> tuple[str, ...]:
+    """The splits to take for trained on where nobody says: all but a test split."""
+    present = [images.split_names[number] for number in np.unique(images.splits)]
+    return tuple(name for name in present if name != "test" or len(present) == 1)
+
+
+def _read_folder(root: Path, size: int | None, channels: int | None) -> ImageSet:
+    layout = read_layout(root)
+    images = []
+    first: Pixels | None = None
+    for path in layout.paths:
+        try:
+            pixels = decode(read_bytes(path))
+        except BadImageError as error:
+            raise DataError(f"{path} cannot be used: {error}") from error
+        first = pixels if first is None else first
+        _check_alike(first, pixels, path, size, channels)
+        images.append(_fit(pixels, size, channels))
+    splits = layout.splits or (0,) * len(images)
+    return ImageSet(
+        images=np.stack(images),
+        labels=np.array(layout.labels, dtype=np.int64),
+        splits=np.array(splits, dtype=np.int64),
+        class_names=layout.class_names,
+        split_names=SPLITS if layout.splits else ONLY_SPLIT,
+        source=f"folder of {len(images)} images",
+    )
+
+
+def _read_npz(path: Path, size: int | None, channels: int | None) -> ImageSet:
+    parts = read_parts(path)
+    images: list[NDArray[np.uint8]] = []
+    labels: list[NDArray[np.int64]] = []
+    splits: list[int] = []
+    first: Pixels | None = None
+    has_labels = all(part_labels is not None for _, part_labels in parts.values())
+    for split, (part, part_labels) in parts.items():
+        for pixels in part:
+            first = pixels if first is None else first
+            _check_alike(first, pixels, path, size, channels)
+            images.append(_fit(pixels, size, channels))
+        splits += [0 if split == NO_SPLIT else SPLITS.index(split)] * len(part)
+        labels.append(
+            part_labels
+            if has_labels and part_labels is not None
+            else np.zeros(len(part), dtype=np.int64)
+        )
+    if not images:
+        raise DataError(f"{path} holds no images")
+    numbers, index = np.unique(np.concatenate(labels), return_inverse=True)
+    return ImageSet(
+        images=np.stack(images),
+        labels=index.astype(np.int64),
+        splits=np.array(splits, dtype=np.int64),
+        class_names=tuple(map(str, numbers)) if has_labels else ("all",),
+        split_names=ONLY_SPLIT if NO_SPLIT in parts else SPLITS,
+        source=f"{path.name} ({len(images)} images)",
+    )
+
+
+def _fit(pixels: Pixels, size: int | None, channels: int | None) -> NDArray[np.uint8]:
+    return fit(pixels, size or pixels.shape[0], channels or (3 if pixels.ndim == 3 else 1))
+
+
+def _check_alike(
+    first: Pixels, pixels: Pixels, path: Path, size: int | None, channels: int | None
+) -> None:
+    height, width = pixels.shape[:2]
+    if size is None and (height != width or height != first.shape[0]):
+        raise DataError(
+            f"images must be square and of one size, the first is {_words(first)} and one in "
+            f"{path} {_words(pixels)}; {WAY_OUT}"
+        )
+    if channels is None and pixels.ndim != first.ndim:
+        raise DataError(
+            f"images must all be grey or all in color, the first is {_words(first)} and one in "
+            f"{path} {_words(pixels)}; {WAY_OUT}"
+        )
+
+
+def _words(pixels: Pixels) -> str:
+    return f"{pixels.shape[0]}x{pixels.shape[1]} {'color' if pixels.ndim == 3 else 'grey'}"

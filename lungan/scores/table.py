@@ -1,0 +1,101 @@
+"""One result as text: every score beside its floor, with N, encoder and what to know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+BETTER = {
+    "inception_score": "high",
+    "frechet_distance": "low",
+    "frechet_distance_infinity": "low",
+    "kernel_distance": "low, may be negative",
+    "precision": "high",
+    "recall": "high",
+    "density": "high",
+    "coverage": "high",
+    "memorization_distance_ratio": "not far below 1",
+    "memorization_share": "not far above 0.01",
+    "authenticity": "not far below its floor",
+    "memorization_c_t": "not far below 0 (-3: copying)",
+}
+"""The scores in their order, and which way each is good."""
+
+HEADER = ("score", "value", "floor", "ratio", "good is")
+
+
+def format_result(result: Mapping[str, Any]) -> str:
+    """An aligned table an encoder, then the reasons for what is missing, then notes.
+
+    floor: the same score between two disjoint sets of N real images; for the Inception Score, that
+    of N real images. ratio: value over floor.
+    """
+    values, reasons = result["values"], result["reasons"]
+    reference = result["reference"]
+    lines = [
+        f"N = {result['num_images']} a side, of {reference['num_images']} real images "
+        f"({'+'.join(reference['splits'])}; {'+'.join(reference['classes'])})"
+    ]
+    for name, encoder in result["encoders"].items():
+        lines += [
+            "",
+            f"{name}: {encoder['feature_dim']} features, weights {encoder['weights_hash'][:8]}",
+            *_aligned([HEADER, *_rows(name, values)]),
+        ]
+    missing: dict[str, list[str]] = {}
+    for key, reason in reasons.items():
+        missing.setdefault(reason, []).append(key)
+    if missing:
+        lines += ["", "missing:"]
+        lines += [f"  {', '.join(keys)}: {reason}" for reason, keys in missing.items()]
+    notes = [
+        *result["notes"],
+        *(
+            f"{name}: {note}"
+            for name, encoder in result["encoders"].items()
+            for note in encoder["notes"]
+        ),
+    ]
+    return "\n".join([*lines, "", "notes:", *(f"  {note}" for note in notes)])
+
+
+def _rows(name: str, values: Mapping[str, float | None]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for score, better in BETTER.items():
+        key = f"{name}.{score}"
+        if key not in values:
+            continue
+        kind = "real" if score == "inception_score" else "floor"
+        value, floor = values[key], values.get(f"{key}.{kind}")
+        rows.append(
+            (
+                score,
+                _number(value, values.get(f"{key}.std")),
+                _number(floor, values.get(f"{key}.{kind}_std")),
+                _ratio(value, floor),
+                better,
+            )
+        )
+    return rows
+
+
+def _number(value: float | None, std: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" + ("" if std is None else f" ± {std:.2g}")
+
+
+def _ratio(value: float | None, floor: float | None) -> str:
+    # Scores that straddle 0 have no meaningful ratio.
+    if value is None or floor is None or value < 0 or floor <= 0:
+        return "-"
+    return f"{value / floor:.3g}"
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  "
+        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
