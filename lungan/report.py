@@ -15,6 +15,7 @@ from lungan.runs.wandb import sync_command
 from lungan.runs.wandb_recording import logged_in
 
 SPEC = "wandb_report.json"
+PAGE = "report.html"
 
 DESCRIPTION = """\
 Make the W&B report of a sweep: scores, loss curves, sample grids, a run comparer and the verdicts.
@@ -58,12 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if logged_in():
             print(f"report: {save(collection, where)}")
             return 0
-        page = out / "report.html"
+        # The second is written at the end of every multirun.
+        pages = [out / PAGE, options.store / "sweeps" / options.sweep / PAGE]
+        page = next((path for path in pages if path.is_file()), None)
         print(
             "no W&B login: run wandb login (or set WANDB_API_KEY), then this command again; "
             f"the report's spec is in {out / SPEC}"
         )
-        if page.is_file():
+        if page is not None:
             print(f"the same findings, without W&B: {page}")
         else:
             print(
