@@ -112,18 +112,23 @@ def _parse(schema: Any, values: Any, prefix: str) -> Any:
     if not isinstance(values, dict):
         raise ConfigError(f"{prefix.rstrip('.') or 'the config'} must be a mapping, got {values}")
     hints = get_type_hints(schema)
-    unknown, missing = sorted(set(values) - set(hints)), sorted(set(hints) - set(values))
+    required = {field.name for field in dataclasses.fields(schema) if not _has_default(field)}
+    unknown, missing = sorted(set(values) - set(hints)), sorted(required - set(values))
     if unknown or missing:
         wrong = f"{prefix}{(unknown or missing)[0]} is {'unknown' if unknown else 'missing'}"
         raise ConfigError(f"{wrong}; the keys are {', '.join(prefix + key for key in hints)}")
     parsed = {}
-    for key, hint in hints.items():
-        value = values[key]
+    for key, value in values.items():
+        hint = hints[key]
         if key in SCHEMAS and schema is RunConfig:
             parsed[key] = parse_group(key, value)
         else:
             parsed[key] = _typed(prefix + key, hint, value)
     return schema(**parsed)
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING
 
 
 def _typed(key: str, hint: Any, value: Any) -> Any:

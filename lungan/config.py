@@ -21,21 +21,32 @@ what was before. At that value the key is left out of every id, so that stores o
 
 
 def rule(text: str, holds: Callable[[Any], bool], **metadata: Any) -> Any:
-    """A field without a default whose value must satisfy ``holds``; ``text`` follows "must be"."""
-    return dataclasses.field(metadata={"text": text, "holds": holds, **metadata})
+    """A field whose value must satisfy ``holds``; ``text`` follows "must be".
+
+    Without a default, but for a key with a neutral value, which configs saved before it lack.
+    """
+    default = metadata.get(NEUTRAL, dataclasses.MISSING)
+    return dataclasses.field(default=default, metadata={"text": text, "holds": holds, **metadata})
 
 
-def at_least(low: float) -> Any:
-    return rule(f"at least {low}", lambda value: math.isfinite(value) and value >= low)
+def at_least(low: float, **metadata: Any) -> Any:
+    return rule(f"at least {low}", lambda value: math.isfinite(value) and value >= low, **metadata)
 
 
 def above(low: float) -> Any:
     return rule(f"greater than {low}", lambda value: math.isfinite(value) and value > low)
 
 
-def within(low: float, high: float) -> Any:
+def within(low: float, high: float, **metadata: Any) -> Any:
     """From ``low`` up to, but not including, ``high``."""
-    return rule(f"at least {low} and less than {high}", lambda value: low <= value < high)
+    return rule(
+        f"at least {low} and less than {high}", lambda value: low <= value < high, **metadata
+    )
+
+
+def switch(neutral: bool) -> Any:
+    """A field that is true or false, with its neutral value."""
+    return rule("true or false", lambda value: isinstance(value, bool), neutral=neutral)
 
 
 def one_of(*choices: Any) -> Any:
@@ -110,8 +121,16 @@ class NpzConfig(DataConfig):
 
 @dataclass(kw_only=True, slots=True)
 class GeneratorConfig:
+    """``conditional``: images of a class that is asked for; the discriminator then judges an image
+    beside its class. ``ema_half_life_images``: after so many images, what is left of a weight in
+    the exponential moving average is half (0: no average); ``ema_ramp_up`` times the images seen
+    is the longest half-life, so that the beginning is forgotten soon."""
+
     name: str
     latent_dim: int = at_least(1)
+    conditional: bool = switch(neutral=False)
+    ema_half_life_images: float = at_least(0, neutral=0)
+    ema_ramp_up: float = rule("greater than 0", lambda value: value > 0, neutral=0.05)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -126,8 +145,21 @@ class DcganGeneratorConfig(GeneratorConfig):
 
 
 @dataclass(kw_only=True, slots=True)
+class ResnetGeneratorConfig(GeneratorConfig):
+    """``width`` channels in the last block, doubled a stage up to ``max_width``."""
+
+    width: int = rule("a multiple of 8, at least 8", lambda value: value >= 8 and value % 8 == 0)
+    max_width: int = rule("a multiple of 8, at least 8", lambda v: v >= 8 and v % 8 == 0)
+    batch_norm_momentum: float = rule("greater than 0, at most 1", lambda value: 0 < value <= 1)
+    batch_norm_epsilon: float = above(0)
+
+
+@dataclass(kw_only=True, slots=True)
 class DiscriminatorConfig:
+    """``spectral_norm`` divides every kernel by its largest singular value."""
+
     name: str
+    spectral_norm: bool = switch(neutral=False)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -141,13 +173,38 @@ class DcganDiscriminatorConfig(DiscriminatorConfig):
 
 
 @dataclass(kw_only=True, slots=True)
+class ResnetDiscriminatorConfig(DiscriminatorConfig):
+    """``width`` channels in the first block, doubled a stage up to ``max_width``."""
+
+    width: int = rule("a multiple of 8, at least 8", lambda value: value >= 8 and value % 8 == 0)
+    max_width: int = rule("a multiple of 8, at least 8", lambda v: v >= 8 and v % 8 == 0)
+    leaky_slope: float = within(0, 1)
+
+
+@dataclass(kw_only=True, slots=True)
 class LossConfig:
-    """``update``: ``simultaneous`` is the report's step, both updates from one generator forward;
-    ``alternating`` draws new latents for the generator after ``discriminator_updates``."""
+    """The adversarial loss, what is added to the discriminator's, and the form of the step.
+
+    ``update``: ``simultaneous`` is the report's step, both updates from one generator forward;
+    ``alternating`` draws new latents for the generator after ``discriminator_updates``.
+    ``micro_batches``: the parts that a batch is taken in, for batches too large for the memory.
+    ``r1``, ``r2``: weight of half the squared gradient at real and at fake images.
+    ``gradient_penalty``: weight of (gradient's length - 1)^2 between real and fake images.
+    ``penalty_every_steps``: these three every so many steps only, weighted as many times.
+    ``lecam``: weight of the squared distance of logits from the other side's running mean, which
+    forgets by ``lecam_decay`` a step. A weight of 0 leaves a term out.
+    """
 
     name: str
     update: str = one_of("simultaneous", "alternating")
     discriminator_updates: int = at_least(1)
+    micro_batches: int = at_least(1, neutral=1)
+    r1: float = at_least(0, neutral=0)
+    r2: float = at_least(0, neutral=0)
+    gradient_penalty: float = at_least(0, neutral=0)
+    penalty_every_steps: int = at_least(1, neutral=1)
+    lecam: float = at_least(0, neutral=0)
+    lecam_decay: float = within(0, 1, neutral=0.99)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -208,6 +265,32 @@ class StepScheduleConfig(ScheduleConfig):
 @dataclass(kw_only=True, slots=True)
 class AugmentConfig:
     name: str
+
+
+@dataclass(kw_only=True, slots=True)
+class DiffAugmentConfig(AugmentConfig):
+    """Random changes of every image that the discriminator sees; 0 leaves one out.
+
+    ``brightness``: at most so much added, of a range of 2. ``contrast``, ``saturation`` (of colour
+    images): a factor from 1 less to 1 more of it. ``translation``: at most so much of the image's
+    size. ``cutout``: side of the grey square, of the image's size.
+    """
+
+    brightness: float = rule("from 0 to 2", lambda value: 0 <= value <= 2)
+    contrast: float = rule("from 0 to 1", lambda value: 0 <= value <= 1)
+    saturation: float = rule("from 0 to 1", lambda value: 0 <= value <= 1)
+    translation: float = rule("from 0 to 0.5", lambda value: 0 <= value <= 0.5)
+    cutout: float = within(0, 1)
+
+
+@dataclass(kw_only=True, slots=True)
+class AdaptiveConfig(DiffAugmentConfig):
+    """Each change with a probability that rises while the overfitting signal (share of real images
+    taken for real, less that of those not) is above ``target`` and falls while it is below; it
+    would go from 0 to 1 in ``adjust_images`` images."""
+
+    target: float = rule("from -1 to 1", lambda value: -1 <= value <= 1)
+    adjust_images: float = above(0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -281,9 +364,15 @@ SCHEMAS: dict[str, dict[str, type[Any]]] = {
         "folder": FolderConfig,
         "npz": NpzConfig,
     },
-    "generator": {"dcgan": DcganGeneratorConfig},
-    "discriminator": {"dcgan": DcganDiscriminatorConfig},
-    "loss": {"bce": LossConfig},
+    "generator": {"dcgan": DcganGeneratorConfig, "resnet": ResnetGeneratorConfig},
+    "discriminator": {"dcgan": DcganDiscriminatorConfig, "resnet": ResnetDiscriminatorConfig},
+    "loss": {
+        "bce": LossConfig,
+        "hinge": LossConfig,
+        "lsgan": LossConfig,
+        "wgan_gp": LossConfig,
+        "relativistic": LossConfig,
+    },
     "optimizer": {
         "adam": AdamConfig,
         "adamw": AdamConfig,
@@ -296,7 +385,11 @@ SCHEMAS: dict[str, dict[str, type[Any]]] = {
         "cosine": DecayScheduleConfig,
         "step": StepScheduleConfig,
     },
-    "augment": {"none": AugmentConfig},
+    "augment": {
+        "none": AugmentConfig,
+        "diffaugment": DiffAugmentConfig,
+        "adaptive": AdaptiveConfig,
+    },
     "score": {
         "none": ScoreConfig,
         "fast": ScoreConfig,
