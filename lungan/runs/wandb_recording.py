@@ -116,11 +116,11 @@ class Recorder:
             "disable_git": True,
             "disable_code": True,
             "save_code": False,
-            "finish_timeout": FINISH_SECONDS,
-            "finish_timeout_raises": True,
         }
         if mode == "online":
             settings["init_timeout"] = START_SECONDS
+            settings["finish_timeout"] = FINISH_SECONDS
+            settings["finish_timeout_raises"] = True
         known = wandb.Settings.model_fields
         settings |= {key: value for key, value in _INTERNAL_SETTINGS.items() if key in known}
         run = wandb.init(
