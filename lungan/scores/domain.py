@@ -65,19 +65,29 @@ def load_encoder(
     Raises: DataError where the images to train on have fewer than two classes.
     """
     path = cache_folder() / "encoders" / f"domain-{cache_key(image_set, recipe)}.safetensors"
-    network = DomainNetwork(image_set.size, image_set.channels, len(image_set.class_names))
+    found: tuple[DomainNetwork, Training] | None = None
     try:
-        training = _read(path, network) if path.is_file() else None
+        if path.is_file():
+            found = _read(path, image_set)
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
         log.warning("the cached in-domain encoder %s is damaged and trained again: %s", path, error)
-        training = None
-    if training is None:
-        network, training = _train(image_set, device, recipe)
+    if found is None:
+        found = _train(image_set, device, recipe)
         try:
-            _write(path, network, training)
+            _write(path, *found)
         except OSError as error:
             log.warning("the in-domain encoder is not cached (set LUNGAN_CACHE): %s", error)
-    return _wrap(network.eval().requires_grad_(False), training, device)
+    network, training = found
+    return NetworkEncoder(
+        name=NAME,
+        weights_hash=hash_weights(network),
+        feature_dim=FEATURE_DIM,
+        num_classes=network.classifier.out_features,
+        notes=_notes(network, training),
+        network=in_channels_last(network.to(device)),
+        device=device,
+        max_batch_size=_MAX_BATCH_SIZE[device.type],
+    )
 
 
 def cache_key(image_set: ImageSet, recipe: Recipe) -> str:
@@ -93,19 +103,6 @@ def hash_weights(network: torch.nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _wrap(network: DomainNetwork, training: Training, device: torch.device) -> NetworkEncoder:
-    return NetworkEncoder(
-        name=NAME,
-        weights_hash=hash_weights(network),
-        feature_dim=FEATURE_DIM,
-        num_classes=network.classifier.out_features,
-        notes=_notes(network, training),
-        network=in_channels_last(network.to(device)),
-        device=device,
-        max_batch_size=_MAX_BATCH_SIZE[device.type],
-    )
 
 
 def _train(
@@ -133,7 +130,9 @@ def _train(
         precision="bf16" if dtype == torch.bfloat16 else "fp32",
         seconds=time.perf_counter() - started,
     )
-    log.info("in-domain encoder: %s", "; ".join(_notes(network, training)))
+    log.info(
+        "in-domain encoder: %s, in %.0f s", "; ".join(_notes(network, training)), training.seconds
+    )
     return network, training
 
 
@@ -166,11 +165,15 @@ def _divide(image_set: ImageSet, seed: int) -> tuple[NDArray[np.intp], NDArray[n
     return np.setdiff1d(to_train, to_measure), to_measure, "holdout"
 
 
-def _read(path: Path, network: DomainNetwork) -> Training:
-    """The record in the file, whose weights ``network`` is given."""
+def _read(path: Path, image_set: ImageSet) -> tuple[DomainNetwork, Training]:
+    # On the meta device no weights are drawn, which would move the run's random state.
+    with torch.device("meta"):
+        network = DomainNetwork(image_set.size, image_set.channels, len(image_set.class_names))
     with safe_open(path, framework="pt") as file:
-        network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-        return Training(**json.loads(file.metadata()["training"]))
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        training = Training(**json.loads(file.metadata()["training"]))
+    network.load_state_dict(tensors, assign=True)
+    return network.eval().requires_grad_(False), training
 
 
 def _write(path: Path, network: DomainNetwork, training: Training) -> None:
@@ -186,8 +189,7 @@ def _write(path: Path, network: DomainNetwork, training: Training) -> None:
 def _notes(network: DomainNetwork, training: Training) -> tuple[str, ...]:
     auc = "AUC undefined" if training.auc is None else f"AUC {training.auc:.3f}"
     notes = [
-        f"trained on {training.num_train_images} images in {training.precision}, "
-        f"{training.seconds:.0f} s",
+        f"trained on {training.num_train_images} images in {training.precision}",
         f"{auc}, accuracy {training.accuracy:.3f} on {training.num_measured_images} images "
         f"({training.measured_on})",
     ]

@@ -97,6 +97,7 @@ class FoldedEfficientNet(nn.Module):
     def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         fold_batch_norm(network)
+        _trim(network)
         self.classifier = network.get_submodule("_fc")
         clip = network.get_submodule("_swish")
         trunk = nn.Sequential(
@@ -124,3 +125,15 @@ def fold_batch_norm(network: nn.Module) -> None:
             folded = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
             setattr(module, convolution, folded)
             setattr(module, norm, nn.Identity())
+
+
+def _trim(network: nn.Module) -> None:
+    """Spare passes over memory: clip in place, and pad within the convolution where it can."""
+    for module in network.modules():
+        if isinstance(module, nn.ReLU6):
+            module.inplace = True
+        padding = getattr(module, "static_padding", None)
+        # "Same" padding of a convolution with stride is uneven, which Conv2d's own can't be.
+        if isinstance(padding, nn.ZeroPad2d) and len(set(padding.padding)) == 1:
+            setattr(module, "padding", padding.padding[:2])
+            module.static_padding = nn.Identity()
