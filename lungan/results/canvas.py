@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-_DPI = 144
+_WIDTH_INCHES = 9.2
+_DPI = 130
 _STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -59,7 +60,9 @@ def panels_of(
 
     columns = min(columns, count)
     rows = -(-count // columns)
-    canvas = Canvas(figsize=(7.2, max(1.8, panel_height * rows + 0.2)), layout="constrained")
+    canvas = Canvas(
+        figsize=(_WIDTH_INCHES, max(1.8, panel_height * rows + 0.2)), layout="constrained"
+    )
     grid = canvas.subplots(rows, columns, squeeze=False, sharex=share, sharey=share)
     panels = list(grid.flat)
     for unused in panels[count:]:

@@ -6,6 +6,7 @@ The order of the catalogue is the order of every table and figure.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 SATELLITES = (".floor_std", ".floor", ".std", ".real")
 """Endings of keys that belong to another score instead of being one."""
@@ -14,11 +15,14 @@ SATELLITES = (".floor_std", ".floor", ".std", ".real")
 @dataclass(frozen=True, slots=True)
 class Score:
     """``direction``: ``higher`` or ``lower`` is better, ``target`` where ``best`` lies between
-    worse values on both sides, ``unknown`` for a score that the catalogue does not have."""
+    worse values on both sides, ``unknown`` for a score that the catalogue does not have.
+    limit: whether the floor is where a perfect generator would arrive.
+    """
 
     title: str
     direction: str
     best: float | None = None
+    limit: bool = False
 
     @property
     def hint(self) -> str:
@@ -29,13 +33,13 @@ class Score:
 
 
 CATALOGUE = {
-    "frechet_distance": Score("Fréchet distance", "lower", 0.0),
-    "frechet_distance_infinity": Score("Fréchet distance, N→∞", "lower", 0.0),
-    "kernel_distance": Score("Kernel distance", "lower", 0.0),
-    "precision": Score("Precision", "higher", 1.0),
-    "recall": Score("Recall", "higher", 1.0),
-    "density": Score("Density", "higher"),
-    "coverage": Score("Coverage", "higher", 1.0),
+    "frechet_distance": Score("Fréchet distance", "lower", 0.0, limit=True),
+    "frechet_distance_infinity": Score("Fréchet distance at N→∞", "lower", 0.0, limit=True),
+    "kernel_distance": Score("Kernel distance", "lower", 0.0, limit=True),
+    "precision": Score("Precision", "higher", 1.0, limit=True),
+    "recall": Score("Recall", "higher", 1.0, limit=True),
+    "density": Score("Density", "higher", limit=True),
+    "coverage": Score("Coverage", "higher", 1.0, limit=True),
     "memorization_distance_ratio": Score("Memorization: distance ratio", "target", 1.0),
     "memorization_share": Score("Memorization: share too near", "lower", 0.0),
     "authenticity": Score("Authenticity", "higher", 1.0),
@@ -46,6 +50,7 @@ CATALOGUE = {
 _ORDER = {name: index for index, name in enumerate(CATALOGUE)}
 
 
+@lru_cache(maxsize=4096)
 def is_score(key: str) -> bool:
     """Whether a flat key is a score of its own, not the floor or spread of another."""
     return not key.endswith(SATELLITES)
@@ -62,6 +67,7 @@ def split_key(key: str) -> tuple[str, str]:
     return encoder, name
 
 
+@lru_cache(maxsize=4096)
 def describe(key: str) -> Score:
     name = split_key(key)[1]
     return CATALOGUE.get(name) or Score(name.replace("_", " "), "unknown")
@@ -72,9 +78,9 @@ def title(key: str) -> str:
     return f"{describe(key).title} ({encoder})" if encoder else describe(key).title
 
 
-def order(key: str) -> tuple[int, str]:
-    """Sort key: scores of the catalogue in its order, others by name before Inception Scores,
-    which say the least and so come last."""
-    name = split_key(key)[1]
-    position = _ORDER.get(name, len(_ORDER) - 1.5)
-    return int(2 * position), key
+@lru_cache(maxsize=4096)
+def order(key: str) -> tuple[str, float, str]:
+    """Sort key: by encoder, then in the catalogue's order; scores that it does not have stand
+    before the Inception Score, which says the least and so comes last."""
+    encoder, name = split_key(key)
+    return encoder, _ORDER.get(name, len(_ORDER) - 1.5), key

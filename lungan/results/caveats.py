@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from lungan.results import catalogue, numbers
@@ -24,6 +25,7 @@ def caveats(
         *_about_settings(summaries),
         *_about_tests(groups, comparisons),
         *_about_scores(summaries),
+        *_about_gaps(runs),
     ]
 
 
@@ -39,7 +41,7 @@ def _about_runs(
     if any(run.status in ("failed", "unfinished", "missing") for run in runs):
         lines.append("The sweep is not complete: more runs may change what is said here.")
     if problems:
-        lines.append(f"{len(problems)} files or folders were passed over; they are listed below.")
+        lines.append(f"Passed over as damaged, and listed as problems: {len(problems)}.")
     sizes = sorted({len(group.done) for group in groups if group.done})
     if sizes:
         words = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
@@ -70,6 +72,20 @@ def _about_settings(summaries: Sequence[Summary]) -> list[str]:
             f"{len(others)} runs were scored with another N, reference or encoder than most. "
             "They stand apart in summary.csv, and not in the table and figures here."
         )
+    return lines
+
+
+def _about_gaps(runs: Sequence[Run]) -> list[str]:
+    """Why scores are missing from finished runs, the commonest reasons first."""
+    reasons = Counter(
+        str(reason)
+        for run in runs
+        if run.status == "done" and (reason := run.facts.get("scores.reasons"))
+    )
+    lines = [f"Not scored in {count} runs: {reason}." for reason, count in reasons.most_common(5)]
+    unscored = sum(run.status == "done" and not run.scores for run in runs)
+    if unscored:
+        lines.append(f"{unscored} finished runs have no scores: python -m lungan.score adds them.")
     return lines
 
 

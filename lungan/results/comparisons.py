@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 from lungan.results import catalogue
@@ -55,11 +55,20 @@ class Comparison:
     second: Summary
     result: Difference
     p_holm: float | None
-    verdict: str
 
     @property
     def significant(self) -> bool:
         return self.p_holm is not None and self.p_holm < SIGNIFICANCE
+
+    @property
+    def verdict(self) -> str:
+        """What may be said: which is better, that no difference is, or why nothing can be."""
+        if self.result.obstacle:
+            return f"cannot be tested: {self.result.obstacle}"
+        if not self.significant:
+            return NO_DIFFERENCE
+        first, second, word = better(self)
+        return f"{first.group.label} is {word} than {second.group.label}"
 
 
 def summarize(groups: Sequence[Group]) -> list[Summary]:
@@ -116,8 +125,7 @@ def compare_groups(summaries: Sequence[Summary]) -> list[Comparison]:
         adjusted = iter(holm(p_values))
         for (first, second), result in zip(pairs, results, strict=True):
             p_holm = None if result.p is None else next(adjusted)
-            comparison = Comparison(first, second, result, p_holm, "")
-            comparisons.append(replace(comparison, verdict=_verdict(comparison)))
+            comparisons.append(Comparison(first, second, result, p_holm))
     return comparisons
 
 
@@ -132,15 +140,6 @@ def better(comparison: Comparison) -> tuple[Summary, Summary, str]:
         first, second = second, first
     word = "better" if direction in ("higher", "lower") else "higher"
     return first, second, word
-
-
-def _verdict(comparison: Comparison) -> str:
-    if comparison.result.obstacle:
-        return f"cannot be tested: {comparison.result.obstacle}"
-    if not comparison.significant:
-        return NO_DIFFERENCE
-    first, second, word = better(comparison)
-    return f"{first.group.label} is {word} than {second.group.label}"
 
 
 def _pairs(members: Sequence[Summary]) -> list[tuple[Summary, Summary]]:

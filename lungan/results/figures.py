@@ -24,9 +24,9 @@ FILES = ("losses.png", "samples.png", "scores.png")
 
 MAX_CURVE_GROUPS = 12
 MAX_SAMPLE_GROUPS = 8
-MAX_SCORES = 12
 MAX_SCORE_GROUPS = 24
 _MAX_SAMPLE_PIXELS = 4096
+_MAX_DOTS = 200
 
 _GENERATOR, _DISCRIMINATOR, _FLOOR, _POINT = "#0072B2", "#D55E00", "#009E73", "#333333"
 
@@ -53,7 +53,7 @@ def draw_losses(groups: Sequence[Group], problems: list[Problem]) -> Figure | No
     curves = [each for each in curves if each.bands or any(each.stopped.values())]
     if not curves:
         return None
-    canvas, panels = panels_of(len(curves), columns=2, panel_height=2.2, share=True)
+    canvas, panels = panels_of(len(curves), columns=2, panel_height=2.4, share=True)
     for axes, each in zip(panels, curves, strict=True):
         for loss, color in zip(LOSSES, (_GENERATOR, _DISCRIMINATOR), strict=True):
             band = each.bands.get(loss)
@@ -94,7 +94,7 @@ def draw_samples(groups: Sequence[Group], problems: list[Problem]) -> Figure | N
             grids.append((group, run, *grid))
     if not grids:
         return None
-    canvas, panels = panels_of(len(grids), columns=2, panel_height=1.95, share=False)
+    canvas, panels = panels_of(len(grids), columns=2, panel_height=2.45, share=False)
     for axes, (group, run, epoch, image) in zip(panels, grids, strict=True):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_axis_off()
@@ -118,18 +118,20 @@ def draw_scores(groups: Sequence[Group], summaries: Sequence[Summary]) -> Figure
         return None
     shown_groups = [group for group in groups if group.done][:MAX_SCORE_GROUPS]
     rows = {id(group): row for row, group in enumerate(shown_groups)}
-    scores = list(main)[:MAX_SCORES]
+    limit = max(6, min(24, 120 // max(1, len(shown_groups))))
+    scores = list(main)[:limit]
     height = 0.75 + 0.24 * len(shown_groups)
-    columns = 3 if len(scores) > 4 else 2
+    columns = 2 if len(scores) in (2, 4) else 3
     canvas, panels = panels_of(len(scores), columns, panel_height=height, share=False)
+    cut = False
     for index, (axes, score) in enumerate(zip(panels, scores, strict=True)):
         cells = [s for s in summaries if s.score == score and s.settings == main[score]]
-        for cell in cells:
-            if id(cell.group) in rows:
-                _draw_interval(axes, cell, rows[id(cell.group)])
+        placed = [(cell, rows[id(cell.group)]) for cell in cells if id(cell.group) in rows]
+        if placed:
+            _draw_intervals(axes, placed)
         _draw_floor(axes, cells)
-        heading = f"{catalogue.title(score)}\n{catalogue.describe(score).hint}"
-        axes.set_title(heading, loc="left")
+        cut |= _limit_scores(axes, cells)
+        axes.set_title(_heading(score), loc="left")
         axes.set_ylim(len(shown_groups) - 0.5, -0.5)
         labels = [group.label for group in shown_groups] if index % columns == 0 else []
         axes.set_yticks(range(len(shown_groups)), labels or [""] * len(shown_groups))
@@ -141,17 +143,33 @@ def draw_scores(groups: Sequence[Group], summaries: Sequence[Summary]) -> Figure
             "Green: the floor, what real images score against other real ones of the same number, "
             "with one standard deviation to either side. "
         )
-    caption += left_out(len(main), MAX_SCORES, "scores")
+    if any(summary.real is not None for summary in summaries):
+        caption += "Dashed: the real images' own score. "
+    if cut:
+        caption += "Intervals of too few seeds are cut at the edge of the panel. "
+    caption += left_out(len(main), limit, "scores")
     caption += left_out(sum(bool(group.done) for group in groups), MAX_SCORE_GROUPS, "groups")
     return Figure("scores.png", "Scores beside their floors", caption.strip(), png_bytes(canvas))
 
 
-def _draw_interval(axes: Axes, cell: Summary, row: int) -> None:
-    values = cell.values[:200]
-    axes.plot(values, [row + 0.22] * len(values), ".", color=_GENERATOR, ms=3, alpha=0.6)
-    if cell.interval.low is not None and cell.interval.high is not None:
-        axes.plot([cell.interval.low, cell.interval.high], [row, row], color=_POINT, lw=1.8)
-    axes.plot([cell.interval.mean], [row], "o", color=_POINT, ms=5)
+def _heading(score: str) -> str:
+    encoder, described = catalogue.split_key(score)[0], catalogue.describe(score)
+    return f"{described.title}\n{', '.join(filter(None, (encoder, described.hint)))}"
+
+
+def _draw_intervals(axes: Axes, placed: Sequence[tuple[Summary, int]]) -> None:
+    """placed: summaries with the rows that they stand in."""
+    dots = [(value, row + 0.22) for cell, row in placed for value in cell.values[:_MAX_DOTS]]
+    axes.plot(*zip(*dots, strict=True), ".", color=_GENERATOR, ms=3, alpha=0.6)
+    bars = [
+        (row, cell.interval.low, cell.interval.high)
+        for cell, row in placed
+        if cell.interval.low is not None and cell.interval.high is not None
+    ]
+    if bars:
+        axes.hlines(*zip(*bars, strict=True), color=_POINT, lw=1.8)
+    means = [(cell.interval.mean, row) for cell, row in placed]
+    axes.plot(*zip(*means, strict=True), "o", color=_POINT, ms=5)
 
 
 def _draw_floor(axes: Axes, cells: Sequence[Summary]) -> None:
@@ -162,6 +180,22 @@ def _draw_floor(axes: Axes, cells: Sequence[Summary]) -> None:
         spread = sum(spreads) / len(spreads) if spreads else 0.0
         axes.axvspan(floor - spread, floor + spread, color=_FLOOR, alpha=0.2, lw=0, zorder=0)
         axes.axvline(floor, color=_FLOOR, lw=1.2, zorder=0)
+    reals = [cell.real for cell in cells if cell.real is not None]
+    if reals:
+        axes.axvline(sum(reals) / len(reals), color=_POINT, lw=1.0, ls="--", zorder=0)
+
+
+def _limit_scores(axes: Axes, cells: Sequence[Summary]) -> bool:
+    """Keep the interval of two or three seeds from flattening all others; whether one is cut."""
+    left, right = axes.get_xlim()
+    values = [value for cell in cells for value in cell.values]
+    values += [v for cell in cells for v in (cell.floor, cell.real) if v is not None]
+    room = 0.6 * (max(values) - min(values))
+    low, high = max(left, min(values) - room), min(right, max(values) + room)
+    if low >= high:
+        return False
+    axes.set_xlim(low, high)
+    return low > left or high < right
 
 
 def _limit_losses(axes: Axes, bands: Sequence[Any]) -> bool:

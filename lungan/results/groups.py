@@ -87,7 +87,7 @@ def group(collection: Collection, asked: Sequence[str] = ()) -> Grouping:
 
 
 def label(factors: Sequence[str], values: Sequence[Scalar]) -> str:
-    """``adam, 50 epochs``: the values of a group's factors in words."""
+    """``adam / 50 epochs``: the values of a group's factors in words."""
     words = []
     for factor, value in zip(factors, values, strict=True):
         if factor == "epochs":
@@ -100,7 +100,7 @@ def label(factors: Sequence[str], values: Sequence[Scalar]) -> str:
             words.append(f"data {str(value)[:8]}")
         else:
             words.append(f"{factor.removeprefix('used.')}={text(value)}")
-    return ", ".join(words) or "all runs"
+    return " / ".join(words) or "all runs"
 
 
 def text(value: Scalar) -> str:

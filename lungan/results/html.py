@@ -7,25 +7,20 @@ import html
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from lungan.results import catalogue
 from lungan.results.canvas import Figure
 from lungan.results.collect import Collection, Problem
 from lungan.results.comparisons import Comparison, Summary
 from lungan.results.groups import Grouping, status_counts
 from lungan.results.page import SCRIPT, STYLE, policy
-from lungan.results.records import STATUSES, Run
+from lungan.results.records import STATUSES, Run, Scalar
 from lungan.results.tables import (
     Cell,
     Table,
     comparisons_table,
+    problems_table,
     runs_table,
     summary_table,
 )
-
-MAX_RUNS = 500
-MAX_COMPARISONS = 500
-MAX_GROUPS = 200
-MAX_PROBLEMS = 100
 
 
 def render(
@@ -48,8 +43,8 @@ def render(
         _section("Figures", "".join(map(_figure, figures))),
         _section("Differences between groups", _comparisons(comparisons)),
         _section("Caveats", _list(caveats)),
-        _section("Runs", _runs(collection.runs, grouping)),
-        _section("Problems", _problems(problems)),
+        _section("Runs", _table(runs_table(collection.runs, grouping), sortable=True)),
+        _section("Problems", _table(problems_table(problems)) if problems else ""),
         _section("To repeat it", _repeat(collection.runs, commands)),
     ]
     return (
@@ -96,8 +91,7 @@ def _summaries(summaries: Sequence[Summary], grouping: Grouping) -> str:
         "between two disjoint sets of real images. Overlapping or separate intervals are no test; "
         "the verdicts above are."
     )
-    table = _table(summary_table(summaries, groups[:MAX_GROUPS]), row_heads=True)
-    return f"<p>{note}</p>\n{table}{_more(len(groups), MAX_GROUPS, 'groups', 'summary.csv')}"
+    return f"<p>{note}</p>\n{_table(summary_table(summaries, groups), row_heads=True)}"
 
 
 def _comparisons(comparisons: Sequence[Comparison]) -> str:
@@ -105,30 +99,14 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
         return ""
     supported = sum(comparison.significant for comparison in comparisons)
     tested = sum(comparison.p_holm is not None for comparison in comparisons)
-    table = _table(comparisons_table(comparisons[:MAX_COMPARISONS]), sortable=True)
-    more = _more(len(comparisons), MAX_COMPARISONS, "comparisons", "comparisons.csv")
+    table = _table(comparisons_table(comparisons), sortable=True)
     untested = (
         f", {len(comparisons) - tested} could not be tested" if tested < len(comparisons) else ""
     )
     return (
         f"<details><summary>{len(comparisons)} comparisons: {supported} with a significant "
-        f"difference, {tested - supported} without{untested}</summary>\n{table}{more}</details>"
+        f"difference, {tested - supported} without{untested}</summary>\n{table}</details>"
     )
-
-
-def _runs(runs: Sequence[Run], grouping: Grouping) -> str:
-    scores = sorted({key for run in runs for key in run.scores}, key=catalogue.order)
-    scores = [key for key in scores if catalogue.is_score(key)]
-    table = _table(runs_table(runs[:MAX_RUNS], grouping, scores), sortable=True)
-    return f"{table}{_more(len(runs), MAX_RUNS, 'runs', 'results.csv')}"
-
-
-def _problems(problems: Sequence[Problem]) -> str:
-    if not problems:
-        return ""
-    rows = [[Cell(problem.name), Cell(problem.text)] for problem in problems[:MAX_PROBLEMS]]
-    table = _table(Table(["passed over", "why"], rows))
-    return f"{table}{_more(len(problems), MAX_PROBLEMS, 'problems', 'problems.csv')}"
 
 
 def _figure(figure: Figure) -> str:
@@ -166,7 +144,7 @@ def _provenance_keys(runs: Sequence[Run]) -> list[str]:
 def _table(table: Table, *, sortable: bool = False, row_heads: bool = False) -> str:
     """row_heads: the first cell of a row names it, with what follows a comma as small print."""
     numeric = [
-        any(row[column].value is not None for row in table.rows)
+        any(_is_number(row[column].value) for row in table.rows)
         for column in range(len(table.header))
     ]
     head = "".join(
@@ -180,10 +158,11 @@ def _table(table: Table, *, sortable: bool = False, row_heads: bool = False) -> 
             for column, cell in enumerate(row)
         ]
         body.append(f"<tr>{''.join(cells)}</tr>\n")
+    more = f'<p class="soft">{_text(table.more)}</p>\n' if table.more else ""
     kind = ' class="sortable"' if sortable else ""
     return (
         f'<div class="wide"><table{kind}>\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{''.join(body)}</tbody>\n</table></div>\n"
+        f"<tbody>\n{''.join(body)}</tbody>\n</table></div>\n{more}"
     )
 
 
@@ -193,9 +172,13 @@ def _cell(cell: Cell, number: bool) -> str:
     if cell.text in STATUSES:
         classes.append(cell.text)
     data = ""
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if _is_number(value):
         data = f' data-value="{value!r}"'
     return f"<td{_class(classes)}{data}>{_text(cell.text)}</td>"
+
+
+def _is_number(value: Scalar) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _row_head(text: str) -> str:
@@ -206,12 +189,6 @@ def _row_head(text: str) -> str:
 
 def _class(classes: Sequence[str]) -> str:
     return f' class="{" ".join(classes)}"' if classes else ""
-
-
-def _more(count: int, limit: int, what: str, file: str) -> str:
-    if count <= limit:
-        return ""
-    return f'<p class="soft">The first {limit} of {count} {what}; all are in {file}.</p>\n'
 
 
 def _text(value: str) -> str:

@@ -8,27 +8,29 @@ from lungan.results.tables import Table
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~#])")
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"$<$",
-    ">": r"$>$",
-    "|": r"$|$",
-    '"': "''",
-    "±": r"$\pm$",
-    "\u2212": r"$-$",
-    "\u2013": "--",
-    "→": r"$\to$",
-    "∞": r"$\infty$",
-}
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "$": r"\$",
+        "&": r"\&",
+        "#": r"\#",
+        "%": r"\%",
+        "_": r"\_",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        "<": r"$<$",
+        ">": r"$>$",
+        "|": r"$|$",
+        '"': "''",
+        "±": r"$\pm$",
+        "\u2212": r"$-$",
+        "\u2013": "--",
+        "→": r"$\to$",
+        "∞": r"$\infty$",
+    }
+)
 _MAX_TABULAR_ROWS = 40
 
 
@@ -37,7 +39,8 @@ def markdown(table: Table) -> str:
     lines = [table.header, ["---"] * len(table.header)]
     lines += [[markdown_text(cell.text) for cell in row] for row in table.rows]
     lines[0] = [markdown_text(text) for text in table.header]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return f"{text}\n{table.more}\n" if table.more else text
 
 
 def latex(table: Table) -> str:
@@ -48,13 +51,14 @@ def latex(table: Table) -> str:
     body = "".join(
         f"{' & '.join(latex_text(cell.text) for cell in row)} \\\\\n" for row in table.rows
     )
+    more = f"% {table.more}\n" if table.more else ""
     if len(table.rows) > _MAX_TABULAR_ROWS:
         return (
-            f"\\begin{{longtable}}{{{columns}}}\n\\toprule\n{head} \\\\\n\\midrule\n\\endhead\n"
-            f"\\bottomrule\n\\endfoot\n{body}\\end{{longtable}}\n"
+            f"{more}\\begin{{longtable}}{{{columns}}}\n\\toprule\n{head} \\\\\n\\midrule\n"
+            f"\\endhead\n\\bottomrule\n\\endfoot\n{body}\\end{{longtable}}\n"
         )
     return (
-        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{head} \\\\\n\\midrule\n"
+        f"{more}\\begin{{tabular}}{{{columns}}}\n\\toprule\n{head} \\\\\n\\midrule\n"
         f"{body}\\bottomrule\n\\end{{tabular}}\n"
     )
 
@@ -64,4 +68,4 @@ def markdown_text(text: str) -> str:
 
 
 def latex_text(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+    return " ".join(text.split()).translate(_LATEX)

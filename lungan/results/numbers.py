@@ -30,15 +30,22 @@ def interval(mean: float, half_width: float | None) -> str:
 
 
 def span(low: float, high: float, digits: int = 3) -> str:
-    """``1.20 to 3.40``, both with the decimals that the smaller of the two needs."""
+    """``1.20 to 3.40``, both with the decimals that the larger of the two needs."""
     if any(value != 0 and not 1e-4 <= abs(value) < 1e6 for value in (low, high)):
         return f"{number(low, digits)} to {number(high, digits)}"
-    decimals = min(_decimals(max(abs(low), abs(high)), digits) + 1, 6)
+    decimals = _decimals(max(abs(low), abs(high)), digits)
     return f"{low:.{decimals}f} to {high:.{decimals}f}"
 
 
 def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def p_relation(value: float | None) -> str:
+    """``= 0.012`` or ``< 0.001``, to follow "p"."""
+    if value is None:
+        return NOTHING
+    return p_value(value) if value < 0.001 else f"= {p_value(value)}"
 
 
 def summary(cell: Summary, expected: int) -> str:

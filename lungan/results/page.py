@@ -30,10 +30,13 @@ table { border-collapse: collapse; width: 100%; font-size: .87rem;
   font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { text-align: left; padding: .38rem .7rem; border-bottom: 1px solid var(--line);
   vertical-align: top; } tbody tr:last-child > * { border-bottom: 0; }
-thead th { background: var(--band); vertical-align: bottom; line-height: 1.3; }
-tbody th { font-weight: 600; } tbody th small { display: block; font-weight: 400;
+thead th { background: var(--band); vertical-align: bottom; line-height: 1.3;
+  min-width: 5rem; } thead th.number { white-space: normal; }
+tbody th { font-weight: 600; min-width: 9rem; max-width: 12rem; position: sticky; left: 0;
+  background: var(--paper); } tbody th small { display: block; font-weight: 400;
   color: var(--soft); }
-.number { text-align: right; white-space: nowrap; } .name { white-space: nowrap; }
+.number { text-align: right; white-space: nowrap; }
+.sortable td:first-child { white-space: nowrap; } .sortable td:last-child { min-width: 14rem; }
 .diverged, .failed { color: var(--bad); } .missing, .unfinished { color: var(--warn); }
 th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid
   var(--accent); } th button::after { content: " \\2195"; color: var(--soft); }
@@ -41,7 +44,7 @@ th[aria-sort=ascending] button::after { content: " \\2191"; color: var(--accent)
 th[aria-sort=descending] button::after { content: " \\2193"; color: var(--accent); }
 figure { margin: 1.2rem 0 2rem; } figure > div { overflow-x: auto; background: #fff;
   border: 1px solid var(--line); border-radius: 4px; padding: .5rem; }
-img { display: block; width: 100%; max-width: 65rem; min-width: 34rem; height: auto; }
+img { display: block; width: 100%; max-width: 65rem; min-width: 40rem; height: auto; }
 figcaption { font-size: .9rem; margin-top: .4rem; max-width: 48rem; }
 figcaption b { color: var(--ink); }
 pre { background: var(--band); border: 1px solid var(--line); border-radius: 4px;
@@ -51,7 +54,8 @@ details[open] > summary { margin-bottom: .6rem; }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } .wide, figure > div {
   overflow: visible; border: 0; } table { font-size: 7.5pt; } th, td { padding: .15rem .3rem; }
   img { min-width: 0; } figure, tr { break-inside: avoid; } h2 { break-after: avoid; }
-  .number, .name { white-space: normal; } th button::after { content: none !important; }
+  .number, .sortable td:first-child { white-space: normal; }
+  th button::after { content: none !important; }
   :root { --ink: #000; --soft: #444; --paper: #fff; --band: #f4f6f8; } }
 """
 

@@ -18,6 +18,7 @@ STATUSES = ("done", "diverged", "failed", "unfinished", "missing")
 """The first three are a summary's own; a folder without a summary is unfinished, and a run of a
 sweep without a folder that can be read is missing."""
 
+_SCALAR_TYPES = frozenset((str, int, float, bool, type(None)))
 _MAX_NUMBER = 1e100
 _MAX_BYTES = 16 * 2**20
 _MAX_NODES = 20_000
@@ -80,10 +81,10 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
     """Dotted keys to scalars; a list becomes its JSON text."""
     flat: dict[str, Scalar] = {}
     for key, value in nested.items():
-        if isinstance(value, dict):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        elif value is None or isinstance(value, str | int | float | bool):
+        if type(value) in _SCALAR_TYPES:
             flat[f"{prefix}{key}"] = value
+        elif isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}."))
         elif isinstance(value, list):
             flat[f"{prefix}{key}"] = json.dumps(value, default=str)
         else:
@@ -153,7 +154,7 @@ def _scores(
         return {}, {}
     result = _mapping(result, "scores")
     values = {
-        str(key): _number(value, f"scores.values.{key}")
+        key: _number(value, key)
         for key, value in _mapping(result.get("values"), "scores.values").items()
     }
     for key in ("num_images", "epoch", "scoring_id"):
@@ -180,18 +181,18 @@ def _scores(
 
 
 def _number(value: Any, key: str) -> float | None:
-    if value is None:
-        return None
+    if value is None or (type(value) is float and abs(value) <= _MAX_NUMBER):
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RunFolderError(f"{names.SUMMARY}: {key} must be a number or null")
+        raise RunFolderError(f"{names.SUMMARY}: scores.values.{key} must be a number or null")
     if math.isfinite(value) and abs(value) > _MAX_NUMBER:
-        raise RunFolderError(f"{names.SUMMARY}: {key} is too large to be a score")
+        raise RunFolderError(f"{names.SUMMARY}: scores.values.{key} is too large to be a score")
     return float(value) if math.isfinite(value) else None
 
 
 def _scalar(value: Any, key: str) -> Scalar:
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
+    if type(value) in _SCALAR_TYPES:
+        return value  # type: ignore[no-any-return]
     raise RunFolderError(f"{names.SUMMARY}: {key} must be one value, not a list or mapping")
 
 

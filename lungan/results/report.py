@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lungan.errors import RunFolderError
-from lungan.results.catalogue import is_score
 from lungan.results.caveats import caveats
 from lungan.results.collect import Collection, Problem, collect
 from lungan.results.comparisons import Comparison, Summary, compare_groups, summarize
@@ -25,7 +24,6 @@ from lungan.results.tables import (
     problems_csv,
     results_csv,
     runs_table,
-    score_columns,
     summary_csv,
     summary_table,
 )
@@ -79,9 +77,8 @@ def write_results(
         "summary.csv": summary_csv(summaries, grouping),
         "comparisons.csv": comparisons_csv(comparisons),
     }
-    scores = [key for key in score_columns(collection.runs) if is_score(key)]
     tables = {
-        "results": runs_table(collection.runs, grouping, scores),
+        "results": runs_table(collection.runs, grouping),
         "summary": summary_table(summaries, [each for each in grouping.groups if each.done]),
         "comparisons": comparisons_table(comparisons),
     }

@@ -17,6 +17,10 @@ from lungan.results.records import Run, Scalar
 MAX_GROUP_COLUMNS = 6
 """Up to so many groups stand side by side, as columns; more go down the page, as rows."""
 
+MAX_ROWS = 500
+MAX_GROUPS = 200
+"""What a person may still look through; the CSV files have all."""
+
 _FACTS_FIRST = ("epochs_done", "scores.num_images", "seconds.total")
 _FACTS_LAST = ("scores.reasons", "run_id", "trajectory_id")
 _SUFFIXES = ("", ".std", ".real", ".floor", ".floor_std")
@@ -31,8 +35,11 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Table:
+    """more: what was left out, and where all is; empty where nothing was."""
+
     header: list[str]
     rows: list[list[Cell]]
+    more: str = ""
 
 
 def results_csv(runs: Sequence[Run], grouping: Grouping) -> bytes:
@@ -120,16 +127,22 @@ def problems_csv(problems: Sequence[Problem]) -> bytes:
     return _csv(["name", "problem"], ([problem.name, problem.text] for problem in problems))
 
 
-def runs_table(runs: Sequence[Run], grouping: Grouping, scores: Sequence[str]) -> Table:
+def runs_table(runs: Sequence[Run], grouping: Grouping) -> Table:
+    """A row a run, with the scores that any of them has."""
+    taken = {key for run in runs for key, value in run.scores.items() if value is not None}
+    scores = sorted(filter(catalogue.is_score, taken), key=catalogue.order)
     factors = [factor for factor in grouping.factors if factor in grouping.columns]
     columns = [*factors, *(["seed"] if "seed" in grouping.columns else [])]
     header = ["run", "status", *columns, *map(catalogue.title, scores), "N", "time", "reason"]
-    return Table(header, [_run_row(run, columns, scores) for run in runs])
+    rows = [_run_row(run, columns, scores) for run in runs[:MAX_ROWS]]
+    return Table(header, rows, _more(len(runs), MAX_ROWS, "runs", "results.csv"))
 
 
 def summary_table(summaries: Sequence[Summary], groups: Sequence[Group]) -> Table:
     """Mean ± half of the 95 % interval; the floor stands beside the groups. Scores go down and
     groups across where these are few, else the other way round."""
+    more = _more(len(groups), MAX_GROUPS, "groups", "summary.csv")
+    groups = groups[:MAX_GROUPS]
     main = main_settings(summaries)
     shown = {
         (id(summary.group), summary.score): summary
@@ -152,13 +165,13 @@ def summary_table(summaries: Sequence[Summary], groups: Sequence[Group]) -> Tabl
     if len(groups) > MAX_GROUP_COLUMNS:
         grid = [list(row) for row in zip(*grid, strict=True)]
         grid[0][0] = Cell("group")
-    return Table([cell.text for cell in grid[0]], grid[1:])
+    return Table([cell.text for cell in grid[0]], grid[1:], more)
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
     header = ["score", "first", "second", "first - second (95 % CI)", "test", "p (Holm)", "verdict"]
     rows = []
-    for comparison in comparisons:
+    for comparison in comparisons[:MAX_ROWS]:
         result = comparison.result
         difference = numbers.number(result.difference, 3)
         if result.low is not None and result.high is not None:
@@ -175,20 +188,31 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
                 Cell(comparison.verdict),
             ]
         )
-    return Table(header, rows)
+    more = _more(len(comparisons), MAX_ROWS, "comparisons", "comparisons.csv")
+    return Table(header, rows, more)
+
+
+def problems_table(problems: Sequence[Problem]) -> Table:
+    rows = [[Cell(problem.name), Cell(problem.text)] for problem in problems[:MAX_ROWS]]
+    more = _more(len(problems), MAX_ROWS, "problems", "problems.csv")
+    return Table(["passed over", "why"], rows, more)
 
 
 def score_columns(runs: Iterable[Run]) -> list[str]:
     """All flat score keys, each score before its own spread and floor."""
     keys = {key for run in runs for key in run.scores}
 
-    def position(key: str) -> tuple[tuple[int, str], int]:
+    def position(key: str) -> tuple[tuple[str, float, str], int]:
         if catalogue.is_score(key):
             return catalogue.order(key), 0
         base, _, ending = key.rpartition(".")
         return catalogue.order(base), _SUFFIXES.index(f".{ending}")
 
     return sorted(keys, key=position)
+
+
+def _more(count: int, limit: int, what: str, file: str) -> str:
+    return f"The first {limit} of {count} {what}; all are in {file}." if count > limit else ""
 
 
 def _run_row(run: Run, columns: Sequence[str], scores: Sequence[str]) -> list[Cell]:
@@ -215,10 +239,10 @@ def _floor(summaries: Sequence[Summary]) -> str:
     """The mean floor and its spread over pairs of real sets; then the real images' own score."""
     floors = [summary.floor for summary in summaries if summary.floor is not None]
     reals = [summary.real for summary in summaries if summary.real is not None]
-    words = numbers.number(sum(floors) / len(floors)) if floors else numbers.NOTHING
+    words = [numbers.number(sum(floors) / len(floors), 3)] if floors else []
     if reals:
-        words += f" (real {numbers.number(sum(reals) / len(reals))})"
-    return words
+        words.append(f"real images {numbers.number(sum(reals) / len(reals), 3)}")
+    return "; ".join(words) or numbers.NOTHING
 
 
 def _fact_columns(runs: Iterable[Run]) -> list[str]:
