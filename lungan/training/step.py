@@ -79,8 +79,8 @@ class SimultaneousStep(_Step):
         upstream, ratio = split_upstream(loss_discriminator, loss_generator, logits_leaf)
         torch.autograd.backward(logits, upstream)
         assert fake_leaf.grad is not None
-        ratio = ratio[len(images) :, None, None, None].to(fake.dtype)
-        torch.autograd.backward(fake, fake_leaf.grad * ratio)
+        gradient = fake_leaf.grad.float() * ratio[len(images) :, None, None, None]
+        torch.autograd.backward(fake, gradient.to(fake.dtype))
 
         outcome = StepOutcome(
             loss_generator=loss_generator.detach(),
