@@ -102,9 +102,13 @@ def test_a_key_at_its_neutral_value_leaves_the_id_alone() -> None:
         loss: Any = dataclasses.make_dataclass(
             "Later",
             [
-                *((f.name, f.type) for f in dataclasses.fields(config.loss)),
+                *(
+                    (f.name, f.type, dataclasses.field(default=f.default, metadata=f.metadata))
+                    for f in dataclasses.fields(config.loss)
+                ),
                 ("later", int, dataclasses.field(metadata={NEUTRAL: 0})),
             ],
+            kw_only=True,
         )(**dataclasses.asdict(config.loss), later=value)
         return dataclasses.replace(config, loss=loss)
 
