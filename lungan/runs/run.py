@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lungan import checks
-from lungan.config import RunConfig
+from lungan.config import DataConfig, RunConfig
 from lungan.data import build as data
 from lungan.data.images import ImageSet
 from lungan.errors import DivergedError, LunganError, RunFolderError
@@ -29,7 +29,7 @@ from lungan.runs.store import Busy, Claimed, Finished, RunIdentity, Store, adopt
 from lungan.runs.trackers import NoTracker, build_tracker
 from lungan.training.device import resolve_device, resolve_precision
 from lungan.training.events import Event, RunEnd, Sink, Snapshot
-from lungan.training.loop import train
+from lungan.training.loop import Interrupted, train
 from lungan.training.state import TrainingState, build_state
 from lungan.training.step import build_step
 
@@ -63,8 +63,18 @@ class Result:
     notes: tuple[str, ...] = ()
 
 
-def prepare(config: RunConfig, load: Callable[..., ImageSet] = data.load) -> Prepared:
+def load_sets(config: DataConfig) -> tuple[ImageSet, ImageSet]:
+    """All images of the data, and those to train on. Raises: DataError, ConfigError."""
+    image_set = data.load(config)
+    return image_set, image_set.select(config.splits, config.classes)
+
+
+def prepare(
+    config: RunConfig, load: Callable[[DataConfig], tuple[ImageSet, ImageSet]] = load_sets
+) -> Prepared:
     """Resolve device and precision, read the data and name the run.
+
+    load: a sweep's own, which reads each data set once.
 
     Raises: ConfigError, DataError.
     """
@@ -72,8 +82,7 @@ def prepare(config: RunConfig, load: Callable[..., ImageSet] = data.load) -> Pre
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     began = time.perf_counter()
-    image_set = load(config.data)
-    training_set = image_set.select(config.data.splits, config.data.classes)
+    image_set, training_set = load(config.data)
     checks.check_batch(config, len(training_set))
     identity = identify(config, trajectory_id(config, training_set.content_hash, precision))
     seconds = time.perf_counter() - began
@@ -157,8 +166,8 @@ class _Work:
         except DivergedError as error:
             log.warning("%s: diverged: %s", self._folder.name, error)
             return self._finish("diverged", str(error), None, NoTracker())
-        except LunganError:
-            raise  # the user can mend it: the run stays unfinished, and the same command goes on
+        except (Interrupted, LunganError):
+            raise  # stopped, or the user can mend it: unfinished, and the same command goes on
         except Exception as error:
             log.exception("%s failed", self._folder.name)
             self._finish("failed", f"{type(error).__name__}: {error}", None, NoTracker())
