@@ -23,6 +23,8 @@ EXAMPLES = """examples:
       four runs; what is finished is not run again, and 100 epochs go on from 50
   python -m lungan.train --multirun +sweeps=report
       a named sweep; there are {sweeps}
+  python -m lungan.train --multirun +sweeps=report hydra/launcher=joblib
+      the same by several processes; slurm and ray use a cluster
 
 Every run leaves a folder under runs/. Stopped by Ctrl-C, the same command goes on.
 Exit codes: 0 good, 2 bad input, 3 training diverged (recorded), 130 interrupted (resumable)."""
@@ -53,13 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     # Here, so that --help need not wait for Hydra and torch.
-    from lungan import compose
+    from lungan import compose, launch
 
     if not options.multirun and (options.sweep or options.dry_run):
         raise ConfigError("--sweep and --dry-run belong to a sweep: add --multirun")
     name, question, overrides = _named_sweep(options.overrides)
     if name and not options.multirun:
         raise ConfigError(f"+sweeps={name} is a sweep: add --multirun")
+    launching, overrides = launch.split(overrides)
+    if launching and not options.multirun:
+        raise ConfigError(f"{launching[0]} belongs to a sweep: add --multirun")
     with compose.composer():
         if options.cfg:
             sys.stdout.write(compose.show(overrides))
@@ -69,6 +74,7 @@ def _train(options: argparse.Namespace) -> int:
             from lungan.runs.single import run_single
 
             return run_single(config)
+        launcher = launch.build(launching)
         jobs = compose.expand(overrides)
         configs = [(compose.compose(job), _swept(job)) for job in jobs]
 
@@ -78,7 +84,9 @@ def _train(options: argparse.Namespace) -> int:
     if name:
         manifest.check_name(name)
     command = shlex.join(["python", "-m", "lungan.train", *(sys.argv[1:])])
-    return sweep.run_sweep(sweep.Request(configs, name, question, command, options.dry_run))
+    return sweep.run_sweep(
+        sweep.Request(configs, name, question, command, options.dry_run, launcher)
+    )
 
 
 def _named_sweep(overrides: Sequence[str]) -> tuple[str | None, str, list[str]]:

@@ -97,8 +97,11 @@ def json_line(value: dict[str, Any]) -> str:
 def append_line(path: Path, value: dict[str, Any]) -> None:
     """Add one JSON object as a line and flush it to disk."""
     try:
-        with path.open("ab") as stream:
-            stream.write(json_line(value).encode())
+        with path.open("a+b") as stream:
+            # A line that a crash tore must not swallow this one.
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - 1))
+            torn = stream.read(1) not in (b"", b"\n")
+            stream.write((b"\n" if torn else b"") + json_line(value).encode())
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:

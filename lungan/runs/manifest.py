@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -74,10 +76,34 @@ def record(store: Path, sweep: str, summary: dict[str, Any]) -> None:
     """Add the end of one attempt at a run to the ledger. Raises: RunFolderError."""
     line = {key: summary[key] for key in ("run_id", "name", "status", "reason")}
     line["folder"] = line.pop("name")
-    names.append_line(
-        ledger_path(store, sweep),
-        {**line, "seconds": summary["seconds"]["total"], "time": _now()},
-    )
+    with exclusive(store):  # network file systems do not append as one act
+        names.append_line(
+            ledger_path(store, sweep),
+            {**line, "seconds": summary["seconds"]["total"], "time": _now()},
+        )
+
+
+def ledger_size(store: Path, sweep: str) -> int:
+    """Bytes in the ledger now: where ``read_ledger`` finds what comes after."""
+    path = ledger_path(store, sweep)
+    return path.stat().st_size if path.exists() else 0
+
+
+def read_ledger(store: Path, sweep: str, begin: int) -> tuple[list[dict[str, Any]], int]:
+    """The ledger's whole lines from byte ``begin`` on, and where they end. A line that a crash
+    tore is passed over."""
+    path = ledger_path(store, sweep)
+    if not path.exists():
+        return [], begin
+    with path.open("rb") as stream:
+        stream.seek(begin)
+        text = stream.read()
+    whole = text[: text.rfind(b"\n") + 1]
+    lines = []
+    for line in whole.splitlines():
+        with contextlib.suppress(ValueError):
+            lines.append(json.loads(line))
+    return lines, begin + len(whole)
 
 
 def sweeps_of(store: Path, run_id: str) -> list[str]:

@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import logging
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lungan.config import RunConfig
-from lungan.data import build as data
+from lungan.config import DataConfig, RunConfig
 from lungan.data.images import ImageSet
 from lungan.errors import RunFolderError
 from lungan.runs import folder as names
 from lungan.runs.manifest import Entry
-from lungan.runs.run import Prepared, prepare
+from lungan.runs.run import Prepared, load_sets, prepare
 from lungan.runs.store import Store
+
+MAX_RUNS_TIMED = 50
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run of the sweep. ``overrides``: the swept keys and their values."""
+    """One run of the sweep. ``overrides``: the swept keys and their values. ``device``: the
+    config's own, where the plan was made for other machines."""
 
     prepared: Prepared
     overrides: dict[str, str]
+    device: str
 
     @property
-    def entry(self) -> Entry:
+    def store(self) -> Path:
+        return Path(self.prepared.config.store)
+
+    def entry(self, folders: dict[str, str]) -> Entry:
+        """folders: the store's."""
         identity = self.prepared.identity
-        return Entry(
-            identity.run, identity.trajectory, identity.name, self.overrides, identity.epochs
-        )
+        folder = folders.get(identity.digits, identity.name)
+        return Entry(identity.run, identity.trajectory, folder, self.overrides, identity.epochs)
+
+    def has_result(self, folders: dict[str, str]) -> bool:
+        """Whether the run is done or diverged. folders: the store's."""
+        identity = self.prepared.identity
+        try:
+            summary = names.read_summary(self.store / folders.get(identity.digits, identity.name))
+        except RunFolderError:
+            return False
+        return summary is not None and summary["status"] in ("done", "diverged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +95,8 @@ class Plan:
         return f"about {minutes:.0f} min of training in one process at the store's measured speed"
 
 
+_SHAPES_SPEED = ("generator", "discriminator", "loss")
+
 _STATES = {
     "done": "done",
     "diverged": "diverged before",
@@ -84,31 +106,35 @@ _STATES = {
 }
 
 
-def make_plan(configs: Sequence[tuple[RunConfig, dict[str, str]]]) -> Plan:
+def make_plan(configs: Sequence[tuple[RunConfig, dict[str, str]]], *, here: bool = True) -> Plan:
     """Prepare every run, so that whatever is wrong with any of them shows before the first.
+
+    here: the runs will be done on this machine; if not, their devices are not looked for on it.
 
     Raises: ConfigError, DataError, RunFolderError.
     """
-    loaded: dict[str, ImageSet] = {}
+    loaded: dict[str, tuple[ImageSet, ImageSet]] = {}
 
-    def load(config: object) -> ImageSet:
+    def load(config: DataConfig) -> tuple[ImageSet, ImageSet]:
         key = repr(config)
         if key not in loaded:
-            loaded[key] = data.load(config)  # type: ignore[arg-type]
+            loaded[key] = load_sets(config)
         return loaded[key]
 
     by_trajectory: dict[str, dict[int, Job]] = {}
     for config, overrides in configs:
-        job = Job(prepare(config, load), overrides)
+        planned = config if here else dataclasses.replace(config, device="auto")
+        job = Job(prepare(planned, load), overrides, config.device)
         identity = job.prepared.identity
         by_trajectory.setdefault(identity.trajectory, {})[identity.epochs] = job
     chains = tuple(
         tuple(chain[epochs] for epochs in sorted(chain)) for chain in by_trajectory.values()
     )
-    return _against_store(chains)
+    return against_store(chains)
 
 
-def _against_store(chains: tuple[tuple[Job, ...], ...]) -> Plan:
+def against_store(chains: tuple[tuple[Job, ...], ...]) -> Plan:
+    """What the store lacks now. Raises: RunFolderError."""
     state: dict[str, str] = {}
     to_train = saved = to_show = 0
     first = chains[0][0].prepared
@@ -117,39 +143,52 @@ def _against_store(chains: tuple[tuple[Job, ...], ...]) -> Plan:
         reached = 0
         for job in chain:
             identity = job.prepared.identity
-            folder = Path(job.prepared.config.store) / folders.get(identity.digits, identity.name)
-            summary = names.read_summary(folder)
-            own = 0
-            if summary is not None and summary["status"] != "failed":
+            folder = job.store / folders.get(identity.digits, identity.name)
+            again = ("failed", "diverged")[: 2 if job.prepared.config.retry == "diverged" else 1]
+            summary: dict[str, Any] | None
+            try:
+                summary = names.read_summary(folder)
+                own = _epochs_kept(folder) if summary is None else 0
+            except RunFolderError as error:
+                log.warning("%s", error)
+                summary, own = {"status": "failed"}, 0
+            if summary is not None and summary["status"] not in again:
                 state[identity.run] = str(summary["status"])
                 reached = max(reached, summary["epochs_done"])
                 continue
-            if summary is None and (folder / names.CHECKPOINT).exists():
-                own = len(names.read_metrics(folder))
             begun = min(max(reached, own), identity.epochs)
-            state[identity.run] = (
-                "failed" if summary is not None else "continue" if begun else "start"
-            )
+            if summary is not None:
+                state[identity.run] = "failed"
+            else:
+                state[identity.run] = "continue" if begun else "start"
             to_train += identity.epochs - begun
             saved += begun
             to_show += (identity.epochs - begun) * len(job.prepared.training_set)
             reached = identity.epochs
-    return Plan(chains, state, to_train, saved, to_show, _speed(first.config))
+    return Plan(chains, state, to_train, saved, to_show, _speed(first.config, folders))
 
 
-def _speed(config: RunConfig) -> float | None:
-    """Median images/s of the store's finished runs of the same networks; None without any."""
+def _epochs_kept(folder: Path) -> int:
+    """Epochs of an unfinished run, about: its metrics may be ahead of its checkpoint."""
+    return len(names.read_metrics(folder)) if (folder / names.CHECKPOINT).exists() else 0
+
+
+def _speed(config: RunConfig, folders: dict[str, str]) -> float | None:
+    """Median images/s of finished runs of the same networks, the store's newest; None without."""
+    shape: dict[str, Any] = {key: dataclasses.asdict(getattr(config, key)) for key in _SHAPES_SPEED}
+    shape["batch_size"] = config.batch_size
+    found = sorted(
+        (path.stat().st_mtime, path.parent)
+        for name in folders.values()
+        if (path := Path(config.store) / name / names.SUMMARY).exists()
+    )
     speeds = []
-    for name in Store(Path(config.store)).folders().values():
-        folder = Path(config.store) / name
+    for _, folder in found[-MAX_RUNS_TIMED:]:
         try:
-            summary, found = names.read_summary(folder), names.read_config(folder)
+            summary = names.read_summary(folder)
             if summary is None or summary["status"] != "done":
                 continue
-            if all(
-                getattr(found, key) == getattr(config, key)
-                for key in ("generator", "discriminator", "loss", "batch_size", "precision")
-            ):
+            if all(summary["config"][key] == value for key, value in shape.items()):
                 speeds.append(names.read_metrics(folder)[-1]["images_per_second"])
         except (RunFolderError, LookupError):
             continue

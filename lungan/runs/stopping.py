@@ -6,32 +6,46 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import FrameType
+
+LOOK_EVERY_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
 
 class StopSignal:
-    """``requested()`` is True once a signal came while ``deferred`` was entered.
+    """``requested()`` is True once a signal came while ``deferred`` was entered, or once ``file``
+    exists, which is how the jobs of a sweep on other processes or machines are stopped.
 
-    Elsewhere, and at a second signal, KeyboardInterrupt is raised as usual.
+    Elsewhere, and at Ctrl-C after another signal, KeyboardInterrupt is raised as usual.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, file: Path | None = None) -> None:
+        self.received: set[int] = set()
+        self._file = file
+        self._looked = -LOOK_EVERY_SECONDS
         self._requested = False
         self._deferring = False
 
     def requested(self) -> bool:
+        now = time.monotonic()
+        if self._file is not None and now - self._looked >= LOOK_EVERY_SECONDS:
+            self._looked = now
+            self._requested = self._requested or self._file.exists()
         return self._requested
 
     @contextlib.contextmanager
-    def installed(self) -> Iterator[StopSignal]:
-        """Handle SIGINT and SIGTERM inside; signals reach only a process's main thread."""
+    def installed(
+        self, signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)
+    ) -> Iterator[StopSignal]:
+        """Handle the signals inside; they reach only a process's main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.getsignal(number) for number in signals}
         for number in before:
             signal.signal(number, self._handle)
         try:
@@ -49,7 +63,11 @@ class StopSignal:
             self._deferring = False
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self._requested or not self._deferring:
+        first = not self.received
+        self.received.add(number)
+        if not first and number != signal.SIGINT:
+            return  # clusters send several of them at once
+        if not first or not self._deferring:
             raise KeyboardInterrupt
         self._requested = True
         log.info("%s: stopping after this step with a checkpoint", signal.Signals(number).name)

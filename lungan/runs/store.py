@@ -7,6 +7,7 @@ continued, or to be started?
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,11 +119,21 @@ class Store:
         folders: dict[str, str] = {}
         if not self.root.is_dir():
             return folders
-        for path in self.root.iterdir():
-            digits = path.name.rpartition("-")[2]
-            if len(digits) == HASH_DIGITS and path.is_dir():
-                folders[digits] = path.name
+        with os.scandir(self.root) as entries:
+            for entry in entries:
+                digits = entry.name.rpartition("-")[2]
+                if len(digits) == HASH_DIGITS and entry.is_dir():
+                    folders[digits] = entry.name
         return folders
+
+    def owner(self, identity: RunIdentity, folders: dict[str, str]) -> Owner | None:
+        """Who is at work on the run, or on a shorter one of its trajectory; None where it could
+        be claimed."""
+        owner = live_owner(self.root / folders.get(identity.digits, identity.name))
+        if owner is not None:
+            return owner
+        shorter = self._shorter(identity, folders)
+        return shorter.owner if isinstance(shorter, Busy) else None
 
     def _shorter(self, identity: RunIdentity, by_hash: dict[str, str]) -> Path | Busy | None:
         """The longest shorter run of the trajectory; Busy where a process is at work on one,
