@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from typing import Any
+
+from lungan.scores.table import format_result
+
+
+def result(**values: Any) -> dict[str, Any]:
+    return {
+        "num_images": 120,
+        "reference": {"splits": ["train"], "classes": ["a"], "num_images": 240},
+        "encoders": {
+            "domain": {"feature_dim": 6, "weights_hash": "ab" * 32, "notes": ["AUC 0.98"]}
+        },
+        "values": {f"domain.{key}": value for key, value in values.items()},
+        "reasons": {},
+        "notes": ["a note"],
+    }
+
+
+def test_every_value_stands_beside_its_floor() -> None:
+    one = result(frechet_distance=3.0)
+    one["values"]["domain.frechet_distance.floor"] = 0.5
+    one["values"]["domain.frechet_distance.floor_std"] = 0.1
+    one["values"]["domain.inception_score"] = 1.0076
+    one["values"]["domain.inception_score.std"] = 0.0004
+    one["values"]["domain.inception_score.real"] = 1.5
+    text = format_result(one)
+    assert text.splitlines() == [
+        "N = 120 a side, of 240 real images (train; a)",
+        "",
+        "domain: 6 features, weights abababab",
+        "  score             value           floor      ratio  good is",
+        "  inception_score   1.008 ± 0.0004  1.5        0.672  high",
+        "  frechet_distance  3               0.5 ± 0.1  6      low",
+        "",
+        "notes:",
+        "  a note",
+        "  domain: AUC 0.98",
+    ]
+
+
+def test_missing_values_have_their_reason_once() -> None:
+    one = result(precision=None, recall=None)
+    one["reasons"] = {"domain.precision": "too few", "domain.recall": "too few"}
+    text = format_result(one)
+    assert "  domain.precision, domain.recall: too few" in text
+    assert "  precision  -" in text
+
+
+def test_values_below_0_have_no_ratio() -> None:
+    one = result(kernel_distance=-0.01)
+    one["values"]["domain.kernel_distance.floor"] = 0.001
+    row = next(line for line in format_result(one).splitlines() if "kernel_distance" in line)
+    assert row.split()[:4] == ["kernel_distance", "-0.01", "0.001", "-"]
