@@ -13,6 +13,7 @@ from lungan.errors import LunganError
 
 INTERRUPTED = 130
 
+
 class _Handler(logging.Handler):
     """One line a record on stderr, not torn by a progress bar; tracebacks are for log files."""
 

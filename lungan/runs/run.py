@@ -26,7 +26,7 @@ from lungan.runs.scoring import Scorer
 from lungan.runs.sinks import FolderSink, ProgressSink, rewind_metrics
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Busy, Claimed, Finished, RunIdentity, Store, adopt, identify
-from lungan.runs.trackers import NoTracker, build_tracker
+from lungan.runs.trackers import NoTracker, Tracker, build_tracker
 from lungan.training.device import resolve_device, resolve_precision
 from lungan.training.events import Event, RunEnd, Sink, Snapshot
 from lungan.training.loop import Interrupted, train
@@ -55,12 +55,11 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``reused``: the run had been finished before. ``notes``: lines for the user."""
+    """``reused``: the run had been finished before."""
 
     folder: Path
     summary: dict[str, Any]
     reused: bool
-    notes: tuple[str, ...] = ()
 
 
 def load_sets(config: DataConfig) -> tuple[ImageSet, ImageSet]:
@@ -150,12 +149,14 @@ class _Work:
         self._sweep = sweep
         self._continued_from: str | None = None
         self._scorer: Scorer | None = None
+        self._tracker: Tracker = NoTracker()
         self._seconds = {"data": prepared.data_seconds, "training": 0.0, "scoring": 0.0}
         self._log = logging.FileHandler(self._folder / names.LOG, encoding="utf-8", delay=True)
         self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger("lungan").addHandler(self._log)
 
     def close(self) -> None:
+        self._tracker.close()
         logging.getLogger("lungan").removeHandler(self._log)
         self._log.close()
         self._claimed.claim.release()
@@ -165,12 +166,12 @@ class _Work:
             return self._run(stop)
         except DivergedError as error:
             log.warning("%s: diverged: %s", self._folder.name, error)
-            return self._finish("diverged", str(error), None, NoTracker())
+            return self._finish("diverged", str(error))
         except (Interrupted, LunganError):
             raise  # stopped, or the user can mend it: unfinished, and the same command goes on
         except Exception as error:
             log.exception("%s failed", self._folder.name)
-            self._finish("failed", f"{type(error).__name__}: {error}", None, NoTracker())
+            self._finish("failed", f"{type(error).__name__}: {error}")
             raise
 
     def _run(self, stop: StopSignal) -> Result:
@@ -191,35 +192,35 @@ class _Work:
         if self._scorer is not None:
             self._scorer.announce()
         progress = ProgressSink(folder.name, config.epochs)
-        tracker = build_tracker(config, prepared.identity, folder, self._sweep)
+        self._tracker = build_tracker(config, prepared.identity, folder, self._sweep)
         on_disk = FolderSink(folder, self._claimed.claim, self._continued_from)
-        sinks: list[Sink] = [on_disk, tracker, progress, self._score_snapshot]
+        sinks: list[Sink] = [on_disk, self._tracker, progress, self._score_snapshot]
 
         def emit(event: Event) -> None:
             for sink in sinks:
                 sink(event)
 
-        with contextlib.closing(tracker):
-            with self._timed("training"), contextlib.closing(progress), stop.deferred():
-                images = torch.from_numpy(prepared.training_set.images).to(prepared.device)
-                step = build_step(config, state, prepared.precision)
-                train(config, state, step, images, emit=emit, stop=stop.requested)
-            weights = serialize_generator(
-                state.generator,
-                config.generator,
-                image_size=prepared.training_set.size,
-                channels=prepared.training_set.channels,
-            )
-            names.write_bytes(folder / names.GENERATOR, weights)
-            pictures.write_loss_curves(names.losses_path(folder), names.read_metrics(folder))
-            scores = None
-            if self._scorer is not None:
-                log.info("scoring with %s", ", ".join(self._scorer.names) or "no encoder")
-                with self._timed("scoring"):
-                    scores = self._scorer.find(config.epochs) or self._scorer.score(
-                        state.generator, config.epochs
-                    )
-            return self._finish("done", None, state, tracker, scores)
+        with self._timed("training"), contextlib.closing(progress), stop.deferred():
+            images = torch.from_numpy(prepared.training_set.images).to(prepared.device)
+            step = build_step(config, state, prepared.precision)
+            train(config, state, step, images, emit=emit, stop=stop.requested)
+        weights = serialize_generator(
+            state.generator,
+            config.generator,
+            image_size=prepared.training_set.size,
+            channels=prepared.training_set.channels,
+        )
+        names.write_bytes(folder / names.GENERATOR, weights)
+        pictures.write_loss_curves(names.losses_path(folder), names.read_metrics(folder))
+        return self._finish("done", None, state, self._score(state))
+
+    def _score(self, state: TrainingState) -> dict[str, Any] | None:
+        epochs = self._config.epochs
+        if self._scorer is None:
+            return None
+        log.info("scoring with %s", ", ".join(self._scorer.names) or "no encoder")
+        with self._timed("scoring"):
+            return self._scorer.find(epochs) or self._scorer.score(state.generator, epochs)
 
     def _score_snapshot(self, event: Event) -> None:
         if isinstance(event, Snapshot) and self._scorer is not None:
@@ -259,8 +260,7 @@ class _Work:
         self,
         status: str,
         reason: str | None,
-        state: TrainingState | None,
-        tracker: Sink,
+        state: TrainingState | None = None,
         scores: dict[str, Any] | None = None,
     ) -> Result:
         prepared, config, folder = self._prepared, self._config, self._folder
@@ -294,7 +294,8 @@ class _Work:
                 "generator": _count(state.generator),
                 "discriminator": _count(state.discriminator),
             }
-        tracker(RunEnd(summary))
+        self._tracker(RunEnd(summary))
+        self._tracker.close()
         self._claimed.claim.assert_held()
         names.write_json(folder / names.SUMMARY, summary)
         return Result(folder, summary, reused=False)

@@ -13,6 +13,7 @@ from lungan.errors import DivergedError
 from lungan.runs import folder as names
 from lungan.runs.run import Result, prepare, run
 from lungan.runs.stopping import StopSignal
+from lungan.runs.wandb import sync_command
 from lungan.training.loop import Interrupted
 
 
@@ -52,5 +53,7 @@ def describe(result: Result) -> str:
     ]
     width = max(len(str(path)) for path, _ in made)
     lines += [f"  {path!s:{width}}  {what}" for path, what in made if path.exists()]
-    lines += list(result.notes)
+    sync = sync_command(result.folder)
+    if sync is not None:
+        lines.append(f"to upload what was recorded for W&B: {sync}")
     return "\n".join(lines)
