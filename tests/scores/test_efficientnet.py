@@ -81,7 +81,7 @@ def test_folding_changes_nothing(photographs: NDArray[np.uint8]) -> None:
     images = torch.from_numpy(photographs[2:3])
     with torch.inference_mode():
         expected = network(efficientnet.preprocess(images))
-        _, logits = efficientnet.FoldedEfficientNet(network, torch.float32)(images)
+        _, logits = efficientnet.FoldedEfficientNet(network)(images)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
 
 
