@@ -58,8 +58,7 @@ def draw_losses(groups: Sequence[Group], problems: list[Problem]) -> Figure | No
         for loss, color in zip(LOSSES, (_GENERATOR, _DISCRIMINATOR), strict=True):
             band = each.bands.get(loss)
             if band is not None:
-                label = loss.removeprefix("loss_")
-                axes.plot(band.epochs, band.mean, color=color, lw=1.4, label=label)
+                axes.plot(band.epochs, band.mean, color=color, lw=1.4)
                 axes.fill_between(band.epochs, band.low, band.high, color=color, alpha=0.2, lw=0)
             for epochs, values in each.stopped[loss]:
                 axes.plot(epochs, values, color=color, lw=0.8, ls=":")
@@ -67,6 +66,8 @@ def draw_losses(groups: Sequence[Group], problems: list[Problem]) -> Figure | No
         axes.set_title(f"{each.group.label} (n = {each.num_runs})", loc="left")
     clipped = _limit_losses(panels[0], [b for each in curves for b in each.bands.values()])
     label_outer(panels, columns=2, x="epoch", y="loss")
+    for loss, color in zip(LOSSES, (_GENERATOR, _DISCRIMINATOR), strict=True):
+        panels[0].plot([], [], color=color, label=loss.removeprefix("loss_"))
     panels[0].legend(loc="best")
     caption = "Mean over seeds; the band goes from the lowest to the highest seed. "
     if any(any(each.stopped.values()) for each in curves):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+
+from lungan.results import Results, write_results
 
 REFERENCE_HASH = hashlib.sha256(b"reference").hexdigest()
 
@@ -74,12 +75,16 @@ def scores(distance: float, rng: random.Random) -> dict[str, float | None]:
 class StoreMaker:
     """Writes run folders into ``path`` and remembers them for a manifest."""
 
+    config = staticmethod(nested_config)
+    run_hash = staticmethod(run_hash)
+
     path: Path
     entries: list[dict[str, Any]] = field(default_factory=list)
 
     def run(
         self,
-        config: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None,
+        /,
         *,
         status: str = "done",
         reason: str | None = None,
@@ -90,26 +95,26 @@ class StoreMaker:
         **changes: Any,
     ) -> Path:
         """One run folder; status ``unfinished`` leaves out the summary. changes: of the summary."""
-        config = config or nested_config()
-        run_id = run_hash(config)
-        slug = f"{config['optimizer']['name']}-{config['epochs']}ep-s{config['seed']}"
+        settings = settings or nested_config()
+        run_id = run_hash(settings)
+        slug = f"{settings['optimizer']['name']}-{settings['epochs']}ep-s{settings['seed']}"
         folder = self.path / (name or f"{slug}-{run_id[:8]}")
         folder.mkdir(parents=True)
-        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-        epochs_done = config["epochs"] if status == "done" else config["epochs"] // 3
+        (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+        epochs_done = settings["epochs"] if status == "done" else settings["epochs"] // 3
         rng = random.Random(f"{slug}{run_id}")
         (folder / "metrics.jsonl").write_text(
             "".join(metrics_line(epoch, rng) for epoch in range(1, epochs_done + 1))
         )
         if pictures:
-            write_grid(folder / "samples" / f"epoch_{epochs_done:04d}.png", config)
+            write_grid(folder / "samples" / f"epoch_{epochs_done:04d}.png", settings)
         summary = {
             "status": status,
             "reason": reason,
             "run_id": run_id,
             "trajectory_id": "7a" * 32,
             "name": folder.name,
-            "epochs": config["epochs"],
+            "epochs": settings["epochs"],
             "epochs_done": epochs_done,
             "continued_from": None,
             "sweeps": ["study"],
@@ -123,11 +128,11 @@ class StoreMaker:
             "num_parameters": {"generator": 2330944, "discriminator": 212865},
             "seconds": {"data": 0.5, "training": 60.0, "scoring": 3.5, "total": 64.0},
             "scores": None if values is None else scoring(values, num_images),
-            "config": config,
+            "config": settings,
         }
         if status != "unfinished":
             (folder / "summary.json").write_text(json.dumps({**summary, **changes}))
-        self.entries.append(self.entry(config, folder.name))
+        self.entries.append(self.entry(settings, folder.name))
         return folder
 
     def entry(self, config: dict[str, Any], folder: str | None) -> dict[str, Any]:
@@ -189,14 +194,18 @@ def store(tmp_path: Path) -> StoreMaker:
     return StoreMaker(path)
 
 
+@pytest.fixture(scope="session")
+def written_study(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """The results of the study, written once for the tests that only read them."""
+    folder = tmp_path_factory.mktemp("written")
+    (folder / "runs").mkdir()
+    store = make_study(StoreMaker(folder / "runs"))
+    return write_results(store.path, "study", folder / "out")
+
+
 @pytest.fixture
 def study(store: StoreMaker) -> StoreMaker:
     return make_study(store)
-
-
-@pytest.fixture
-def make_full_study() -> Callable[[StoreMaker], StoreMaker]:
-    return make_study
 
 
 def make_study(store: StoreMaker) -> StoreMaker:

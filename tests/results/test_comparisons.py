@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from lungan.results.caveats import caveats
+from lungan.results.collect import collect
+from lungan.results.comparisons import (
+    MAX_PAIRED_GROUPS,
+    NO_DIFFERENCE,
+    Comparison,
+    compare_groups,
+    main_settings,
+    summarize,
+)
+from lungan.results.groups import group
+from lungan.results.verdicts import headlines
+
+DISTANCE = "domain.frechet_distance"
+
+
+def fill(store: Any, groups: dict[str, list[float]], score: str = DISTANCE, **more: Any) -> None:
+    for optimizer, values in groups.items():
+        for seed, value in enumerate(values):
+            store.run(store.config(optimizer, seed=seed), values={score: value}, **more)
+
+
+def compared(store: Any) -> list[Comparison]:
+    return compare_groups(summarize(group(collect(store.path)).groups))
+
+
+def said(store: Any) -> list[str]:
+    collection = collect(store.path)
+    groups = group(collection).groups
+    summaries = summarize(groups)
+    return headlines(collection.runs, groups, summaries, compare_groups(summaries))
+
+
+def test_summary_by_hand(store: Any) -> None:
+    for seed, value in enumerate((1.0, 2.0, 3.0)):
+        values = {DISTANCE: value, f"{DISTANCE}.floor": 0.1 * (seed + 1), f"{DISTANCE}.real": None}
+        store.run(store.config(seed=seed), values=values)
+    store.run(store.config(seed=3), values={DISTANCE: 99.0}, status="diverged")
+    store.run(store.config(seed=4), values={DISTANCE: None})
+    (summary,) = summarize(group(collect(store.path)).groups)
+    assert (summary.interval.n, summary.interval.mean) == (3, 2.0)
+    assert summary.floor == pytest.approx(0.2)
+    assert summary.real is None
+    assert summary.num_images == 624
+
+
+def test_supported_difference_names_the_better(store: Any) -> None:
+    fill(store, {"adam": [10, 11, 12, 10.5, 11.5], "rmsprop": [20, 21, 23, 20.2, 22]})
+    (comparison,) = compared(store)
+    assert comparison.verdict == "adam is better than rmsprop"
+    expected = stats.ttest_rel([10, 11, 12, 10.5, 11.5], [20, 21, 23, 20.2, 22])
+    assert comparison.result.test == "paired t"
+    assert comparison.p_holm == pytest.approx(expected.pvalue)
+    assert "adam is better than rmsprop by 10.2 (95 % CI" in said(store)[1]
+
+
+@pytest.mark.parametrize(
+    ("score", "verdict"),
+    [
+        ("domain.precision", "rmsprop is better than adam"),
+        ("domain.memorization_c_t", "rmsprop is higher than adam"),
+        ("utility.auc_of_tomorrow", "rmsprop is higher than adam"),
+    ],
+)
+def test_direction_comes_from_the_catalogue(store: Any, score: str, verdict: str) -> None:
+    fill(store, {"adam": [0.1, 0.11, 0.12], "rmsprop": [0.8, 0.82, 0.85]}, score)
+    assert compared(store)[0].verdict == verdict
+
+
+def test_no_difference_is_a_finding(store: Any) -> None:
+    fill(store, {"adam": [10, 14, 12], "rmsprop": [12, 10, 14.5]})
+    (comparison,) = compared(store)
+    assert comparison.verdict == NO_DIFFERENCE == "no significant difference"
+    text = " ".join(said(store))
+    assert "No significant difference between any two groups in Fréchet distance (domain)." in text
+    assert "is better" not in text
+
+
+def test_one_run_a_group_cannot_be_tested(store: Any) -> None:
+    fill(store, {"adam": [10.0], "rmsprop": [900.0, 901.0]})
+    (comparison,) = compared(store)
+    assert comparison.verdict == (
+        "cannot be tested: needs at least 2 runs in each group, has 1 and 2"
+    )
+    assert comparison.p_holm is None
+    assert any(line.startswith("Cannot be tested") for line in said(store))
+
+
+def test_holm_counts_the_pairs_of_one_score_that_were_tested(store: Any) -> None:
+    fill(store, {"adam": [10, 11, 12], "rmsprop": [11, 12.5, 12], "sgd": [19, 22, 20], "x": [1.0]})
+    comparisons = compared(store)
+    tested = sorted(c.result.p for c in comparisons if c.result.p is not None)
+    corrected = sorted(c.p_holm for c in comparisons if c.p_holm is not None)
+    assert len(comparisons) == 6
+    assert len(tested) == 3
+    assert corrected[0] == pytest.approx(3 * tested[0])
+
+
+def test_scores_of_another_number_of_images_are_not_compared(store: Any) -> None:
+    fill(store, {"adam": [10, 11, 12]})
+    fill(store, {"rmsprop": [20, 21, 23]}, num_images=500)
+    assert compared(store) == []
+    summaries = summarize(group(collect(store.path)).groups)
+    assert main_settings(summaries)[DISTANCE][0] == 624
+    assert "3 runs were scored with another N" in " ".join(caveats([], [], summaries, [], []))
+
+
+def test_seed_twice_in_a_group_is_not_paired(store: Any) -> None:
+    fill(store, {"adam": [10, 11, 12], "rmsprop": [20, 21, 23]})
+    config = store.config(seed=0)
+    config["store"] = "elsewhere"
+    store.run(config, values={DISTANCE: 10.5})
+    assert compared(store)[0].result.test == "Welch t"
+
+
+def test_many_groups_are_compared_to_the_first(store: Any) -> None:
+    num_groups = MAX_PAIRED_GROUPS + 1
+    for epochs in range(1, num_groups + 1):
+        store.run(store.config(epochs=epochs), values={DISTANCE: float(epochs)})
+    comparisons = compared(store)
+    assert len(comparisons) == num_groups - 1
+    assert {c.first.group.label for c in comparisons} == {"1 epochs"}
+
+
+def test_inception_score_is_never_alone(store: Any) -> None:
+    fill(store, {"adam": [1.1, 1.2, 1.3], "rmsprop": [3.1, 3.2, 3.3]}, "domain.inception_score")
+    lines = said(store)
+    assert "Inception Scores are the only ones here. They say nothing alone" in lines[1]
+    assert not any("better" in line for line in lines)
+
+
+def test_floor_is_reached_missed_or_passed(store: Any) -> None:
+    for optimizer, values in {
+        "adam": [9, 10, 11],
+        "rmsprop": [2, 3, 2.5],
+        "sgd": [1, 1.01, 1.02],
+    }.items():
+        for seed, value in enumerate(values):
+            scores = {DISTANCE: value, f"{DISTANCE}.floor": 2.4}
+            store.run(store.config(optimizer, seed=seed), values=scores)
+    text = " ".join(said(store))
+    assert "within the interval of rmsprop (n = 3) in Fréchet distance (domain)." in text
+    assert "look for memorization: sgd (n = 3) in Fréchet distance (domain)." in text
+    assert "No group comes up to the floor" not in text
+
+
+def test_headlines_of_the_study(study: Any) -> None:
+    collection = collect(study.path, "study")
+    groups = group(collection).groups
+    summaries = summarize(groups)
+    lines = headlines(collection.runs, groups, summaries, compare_groups(summaries))
+    assert lines[0].startswith(
+        "15 of 20 runs finished; 1 diverged (rmsprop / 50 epochs: 1 of 5); 1 failed"
+    )
+    assert "adam / 50 epochs is better than rmsprop / 50 epochs" in lines[1]
+    notes = " ".join(caveats(collection.runs, groups, summaries, [], collection.problems))
+    assert "shows its lucky ones" in notes
+    assert "n = 2 to 5 finished runs in a group" in notes
+    assert "least that an Inception Score can be is 1, and the real images have 1.620 here" in notes
+    assert "Not scored in 15 runs: inception: no weights." in notes

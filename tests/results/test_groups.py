@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lungan.errors import ConfigError
+from lungan.results.collect import collect
+from lungan.results.groups import group
+
+
+def test_study_groups_by_what_was_swept(study: Any) -> None:
+    grouping = group(collect(study.path, "study"))
+    assert grouping.factors == ["optimizer.name", "epochs"]
+    assert [each.label for each in grouping.groups] == [
+        "adam / 50 epochs",
+        "adam / 100 epochs",
+        "rmsprop / 50 epochs",
+        "rmsprop / 100 epochs",
+    ]
+    # The missing and the damaged run stand with those that they belong to.
+    assert [len(each.runs) for each in grouping.groups] == [5, 5, 5, 5]
+    assert grouping.groups[3].count("missing") == 1
+
+
+def test_whole_store_groups_the_same_way(study: Any) -> None:
+    grouping = group(collect(study.path))
+    assert grouping.factors == ["optimizer.name", "epochs"]
+    assert [len(each.runs) for each in grouping.groups] == [5, 4, 5, 4]
+
+
+def test_columns_vary_or_are_asked_for(study: Any) -> None:
+    grouping = group(collect(study.path, "study"), ["generator.width"])
+    assert "optimizer.beta1" in grouping.columns
+    assert "batch_size" not in grouping.columns
+    assert grouping.columns[-1] == "generator.width"
+    with pytest.raises(ConfigError, match=r"got width; alike are generator\.width$"):
+        group(collect(study.path, "study"), ["width"])
+
+
+def test_a_column_that_differs_within_a_swept_value_splits(store: Any) -> None:
+    for seed, width in ((0, 32), (1, 64)):
+        config = store.config(seed=seed)
+        config["generator"]["width"] = width
+        store.run(config)
+    grouping = group(collect(store.path))
+    assert [each.label for each in grouping.groups] == ["generator.width=32", "generator.width=64"]
+
+
+def test_what_shapes_no_weights_does_not_split(store: Any) -> None:
+    store.run(store.config(seed=0))
+    other = store.config(seed=1)
+    other["store"], other["score"]["nearest_k"] = "elsewhere", 3
+    store.run(other)
+    (only,) = group(collect(store.path)).groups
+    assert only.label == "all runs"
+
+
+def test_precision_and_data_that_were_used_split(store: Any) -> None:
+    store.run(store.config(seed=0))
+    store.run(store.config(seed=1), precision="fp32")
+    store.run(store.config(seed=2), status="unfinished")
+    labels = [each.label for each in group(collect(store.path)).groups]
+    assert labels[:2] == ["precision=bf16", "precision=fp32"]
+
+
+def test_numbers_are_ordered_as_numbers(store: Any) -> None:
+    for epochs in (100, 9, 50):
+        store.run(store.config(epochs=epochs))
+    labels = [each.label for each in group(collect(store.path)).groups]
+    assert labels == ["9 epochs", "50 epochs", "100 epochs"]
+
+
+def test_all_missing(store: Any) -> None:
+    for optimizer in ("adam", "rmsprop"):
+        store.entries.append(store.entry(store.config(optimizer), None))
+    store.manifest()
+    grouping = group(collect(store.path, "study"))
+    assert [each.label for each in grouping.groups] == ["adam", "rmsprop"]

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from lungan.results import numbers
+from lungan.results.markup import latex, markdown
+from lungan.results.tables import Cell, Table
+
+NASTY = r"a|b_c $x$ 50% & <b> \end{tabular} # ~^ {z}" + "\nnext"
+
+
+def table(num_rows: int = 1) -> Table:
+    return Table(["name", "a ± b"], [[Cell(NASTY), Cell("1 ± 2")]] * num_rows)
+
+
+def test_markdown_stays_one_cell() -> None:
+    text = markdown(table())
+    lines = text.splitlines()
+    assert len(lines) == 3
+    assert lines[1] == "| --- | --- |"
+    assert lines[2].replace(r"\|", "").count("|") == 3
+    assert r"a\|b\_c" in lines[2]
+    assert "<b>" not in lines[2].replace(r"\<b\>", "")
+
+
+def test_latex_is_escaped_booktabs() -> None:
+    text = latex(table())
+    assert text.startswith("\\begin{tabular}{ll}\n\\toprule\nname & a $\\pm$ b \\\\\n\\midrule\n")
+    assert text.endswith("\\bottomrule\n\\end{tabular}\n")
+    row = text.splitlines()[4]
+    assert row == (
+        r"a$|$b\_c \$x\$ 50\% \& $<$b$>$ \textbackslash{}end\{tabular\} \# "
+        r"\textasciitilde{}\textasciicircum{} \{z\} next & 1 $\pm$ 2 \\"
+    )
+
+
+def test_long_tables_break_across_pages() -> None:
+    text = latex(table(41))
+    assert text.startswith("\\begin{longtable}{ll}")
+    assert text.count("next & 1") == 41
+
+
+def test_what_was_left_out_is_said() -> None:
+    short = Table(["a"], [[Cell("1")]], "The first 1 of 2 runs; all are in results.csv.")
+    assert markdown(short).endswith("\nThe first 1 of 2 runs; all are in results.csv.\n")
+    assert latex(short).startswith("% The first 1 of 2 runs")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0.000"),
+        (12.3456, "12.35"),
+        (1234.56, "1235"),
+        (0.00123456, "0.001235"),
+        (1e-9, "1.000e-09"),
+        (-2.5, "-2.500"),
+    ],
+)
+def test_number(value: float, text: str) -> None:
+    assert numbers.number(value) == text
+
+
+def test_interval_has_the_decimals_of_its_half_width() -> None:
+    assert numbers.interval(12.3456, 0.5641) == "12.35 ± 0.56"
+    assert numbers.interval(1234.5, 21.4) == "1234 ± 21"
+    assert numbers.interval(0.5, None) == "0.5000"
+    assert numbers.span(1.234, 12.34) == "1.2 to 12.3"
+    assert numbers.span(-0.001, 0.0123) == "-0.0010 to 0.0123"
+    assert (numbers.p_relation(0.0004), numbers.p_relation(0.04)) == ("< 0.001", "= 0.040")
+    assert [numbers.seconds(s) for s in (47.2, 700, 12000)] == ["47 s", "12 min", "3 h 20 min"]

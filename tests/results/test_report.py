@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from lungan.errors import RunFolderError
+from lungan.results import Results, write_results
+from lungan.results.__main__ import main
+
+HEAVY = ("torch", "hydra", "omegaconf", "wandb", "pandas", "matplotlib", "scipy", "numpy")
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+class Page(HTMLParser):
+    """Collects tags and whatever could make a browser fetch or run something."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.handlers: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "srcset", "action", "data"):
+                self.links.append(value or "")
+            if name.startswith("on"):
+                self.handlers.append(name)
+
+
+def test_study_in_full(written_study: Results) -> None:
+    results, out = written_study, written_study.out
+    assert sorted(content(out)) == sorted(str(path.relative_to(out)) for path in results.files)
+    tables = ("results", "summary", "comparisons")
+    expected = {f"{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")}
+    expected |= {"report.html", "problems.csv", "losses.png", "samples.png", "scores.png"}
+    assert {path.name for path in results.files} == expected
+    table = rows(out / "results.csv")
+    assert len(table) == 20
+    first = table[0]
+    assert (first["status"], first["optimizer.name"], first["epochs"]) == ("done", "adam", "50")
+    assert (first["scores.num_images"], first["domain.precision.floor"]) == ("624", "0.85")
+    assert (first["seconds.total"], first["versions.torch"]) == ("64.0", "2.13.0")
+    assert first["inception.inception_score"] == ""
+    reasons = {row["status"]: row["reason"] for row in table}
+    assert reasons["diverged"] == "loss_generator is not finite at epoch 17"
+    assert len(rows(out / "summary.csv")) == 12
+    comparisons = rows(out / "comparisons.csv")
+    assert len(comparisons) == 18
+    assert {"no significant difference"} < {row["verdict"] for row in comparisons}
+    assert rows(out / "problems.csv")[0]["name"].startswith("adam-100ep-s4-")
+    for name in ("losses", "samples", "scores"):
+        with Image.open(out / "figures" / f"{name}.png") as image:
+            assert image.width == 1196
+    assert max(path.stat().st_size for path in results.files) < 2**20
+
+
+def test_same_runs_give_same_bytes(study: Any, written_study: Results, tmp_path: Path) -> None:
+    write_results(study.path, "study", tmp_path / "again")
+    assert content(tmp_path / "again") == content(written_study.out)
+
+
+def test_nothing_stale_stays(store: Any, written_study: Results, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(written_study.out, out)
+    store.run(status="failed", reason="no")
+    results = write_results(store.path, None, out)
+    assert sorted(content(out)) == sorted(str(path.relative_to(out)) for path in results.files)
+
+
+def test_untrusted_text_stays_text(store: Any, tmp_path: Path) -> None:
+    attack = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
+    config = store.config()
+    config["optimizer"]["name"] = attack.replace("/", "")
+    store.run(config, name="run-<b onclick=x>", status="failed", reason=attack)
+    for seed in range(3):
+        store.run(
+            store.config(seed=seed), values={f"domain.{attack}": seed + 0.5}, git_commit=attack
+        )
+    store.manifest(question=attack, command=attack, created=attack)
+    write_results(store.path, "study", tmp_path / "out")
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    assert page.tags.count("script") == 1
+    assert page.tags.count("img") == page.tags.count("b") == page.tags.count("figure") > 0
+    assert page.handlers == []
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+
+
+def test_page_needs_nothing_from_outside(written_study: Results) -> None:
+    text = (written_study.out / "report.html").read_text()
+    page = Page(text)
+    assert len(page.links) == 3
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert "link" not in page.tags
+    assert not re.search(r"https?://|url\(|@import|fetch\(", text)
+    assert "default-src 'none'" in text
+    for said in (
+        "Which optimizer makes better radiographs, and do more epochs help?",
+        "python -m lungan.train --multirun",
+        "--sweep study --out results/study",
+        "2.13.0",
+        "Problems",
+        "2026-01-02",
+    ):
+        assert said in text
+    assert str(written_study.out.parent) not in text
+
+
+def test_script_has_the_hash_that_the_policy_allows(written_study: Results) -> None:
+    text = (written_study.out / "report.html").read_text()
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in text
+
+
+def test_damaged_metrics_and_samples_are_problems(store: Any, tmp_path: Path) -> None:
+    for seed in range(2):
+        store.run(store.config(seed=seed), values={"domain.precision": 0.5 + seed}, pictures=True)
+    first, second = (store.path / entry["folder"] for entry in store.entries)
+    (first / "metrics.jsonl").write_text("{}\nnot json\n{}\n")
+    (first / "samples" / "epoch_0050.png").write_bytes(b"\x89PNG broken")
+    (second / "metrics.jsonl").unlink()
+    results = write_results(store.path, None, tmp_path / "out")
+    assert [problem.text for problem in results.problems] == [
+        "samples/epoch_0050.png is not a usable PNG",
+        "metrics.jsonl is damaged: no loss curve",
+        "metrics.jsonl has no epoch: no loss curve",
+    ]
+    assert [path.name for path in results.files if path.suffix == ".png"] == ["scores.png"]
+
+
+def test_losses_that_are_not_finite_are_drawn_to_where_they_end(store: Any, tmp_path: Path) -> None:
+    folder = store.run(status="diverged")
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(
+            json.dumps({"epoch": 17, "loss_generator": None, "loss_discriminator": 1e30}) + "\n"
+        )
+    results = write_results(store.path, None, tmp_path / "out")
+    assert results.problems == []
+    assert (tmp_path / "out" / "figures" / "losses.png").is_file()
+
+
+def test_unknown_scores_and_no_seeds_are_fine(store: Any, tmp_path: Path) -> None:
+    for seed in range(3):
+        config = store.config(seed=seed)
+        del config["seed"]
+        config["width"] = seed % 2
+        store.run(
+            {**config, "seed": seed},
+            values={"auc": 0.9, "utility.arm.real.auc": 0.1 * seed},
+            config=config,
+        )
+    write_results(store.path, None, tmp_path / "out")
+    header = (tmp_path / "out" / "results.csv").read_text().splitlines()[0]
+    assert "auc" in header.split(",")
+    assert "utility.arm.real.auc" in header.split(",")
+
+
+def test_command(study: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert (
+        main([str(study.path), "--sweep", "study", "--out", str(out), "--columns", "data.size"])
+        == 0
+    )
+    captured = capsys.readouterr()
+    assert "15 of 20 runs finished" in captured.out
+    assert "report.html" in captured.out
+    assert captured.err.startswith("passed over adam-100ep-s4-")
+    assert rows(out / "results.csv")[0]["data.size"] == "28"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], r"RunFolderError: the store must be a folder of runs, got nowhere"),
+        (["{store}", "--sweep", "nix"], r"RunFolderError: no sweep named nix in the store"),
+        (["{store}", "--columns", "lrr"], r"ConfigError: columns must be config keys .* got lrr"),
+        (
+            ["{store}", "--out", "{file}"],
+            r"RunFolderError: out must be a folder that can be written",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(
+    store: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    store.run()
+    file = tmp_path / "file"
+    file.write_text("")
+    out = ["--out", str(tmp_path / "out")] if "--out" not in arguments else []
+    code = main([text.format(store=store.path, file=file) for text in arguments] + out)
+    captured = capsys.readouterr()
+    assert code == 2
+    assert re.match(message, captured.err)
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_without_permission(store: Any, tmp_path: Path) -> None:
+    store.run()
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    with pytest.raises(RunFolderError, match="out must be a folder that can be written"):
+        write_results(store.path, None, locked / "out")
+
+
+def loaded_by(statement: str) -> list[str]:
+    code = f"{statement}\nimport sys\nprint(*[m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_import_stays_light() -> None:
+    assert loaded_by("import lungan.results.__main__") == []
+    assert loaded_by("import scipy") == ["scipy", "numpy"]
+
+
+def test_writing_loads_neither_torch_nor_hydra(store: Any, tmp_path: Path) -> None:
+    store.run(values={"domain.precision": 0.5}, pictures=True)
+    paths = f"Path({str(store.path)!r}), None, Path({str(tmp_path / 'out')!r})"
+    imports = "from pathlib import Path\nfrom lungan.results import write_results"
+    loaded = loaded_by(f"{imports}\nwrite_results({paths})")
+    assert set(loaded) <= {"matplotlib", "numpy", "scipy"}
+    assert "matplotlib" in loaded

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import pytest
+from scipy import stats
+
+from lungan.results.statistics import compare, holm, mean_interval, paired, welch
+
+
+def test_interval_by_hand() -> None:
+    interval = mean_interval([1.0, 2.0, 3.0])
+    assert interval.mean == 2.0
+    assert interval.std == pytest.approx(1.0)
+    # t(0.975, 2) = 4.302653 from any table
+    assert interval.half_width == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+
+
+def test_interval_against_scipy() -> None:
+    rng = random.Random(0)
+    values = [rng.gauss(5, 2) for _ in range(9)]
+    interval = mean_interval(values)
+    low, high = stats.t.interval(0.95, 8, loc=interval.mean, scale=stats.sem(values))
+    assert interval.low == pytest.approx(low, rel=1e-10)
+    assert interval.high == pytest.approx(high, rel=1e-10)
+
+
+def test_one_value_has_no_interval() -> None:
+    interval = mean_interval([4.0])
+    assert (interval.mean, interval.std, interval.low, interval.high) == (4.0, None, None, None)
+    with pytest.raises(ValueError, match="at least one value"):
+        mean_interval([])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_welch_against_scipy(seed: int) -> None:
+    rng = random.Random(seed)
+    first = [rng.gauss(0, 1) for _ in range(5)]
+    second = [rng.gauss(1, 4) for _ in range(8)]
+    expected = stats.ttest_ind(first, second, equal_var=False)
+    interval = expected.confidence_interval(0.95)
+    got = welch(first, second)
+    assert got.test == "Welch t"
+    assert got.t == pytest.approx(expected.statistic, rel=1e-10)
+    assert got.dof == pytest.approx(expected.df, rel=1e-10)
+    assert got.p == pytest.approx(expected.pvalue, rel=1e-9)
+    assert (got.low, got.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
+
+
+def test_welch_by_hand() -> None:
+    # variances 1 and 4, n 3 and 3: error sqrt(5/3), dof (5/3)^2 / ((1/9 + 16/9) / 2) = 50/17
+    got = welch([1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
+    assert got.difference == pytest.approx(-2.0)
+    assert got.dof == pytest.approx(50 / 17)
+    assert got.t == pytest.approx(-2 / math.sqrt(5 / 3))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_paired_against_scipy(seed: int) -> None:
+    rng = random.Random(seed)
+    first = [rng.gauss(0, 1) for _ in range(5)]
+    second = [value + rng.gauss(0.3, 0.2) for value in first]
+    expected = stats.ttest_rel(first, second)
+    interval = expected.confidence_interval(0.95)
+    got = paired(first, second)
+    assert got.p == pytest.approx(expected.pvalue, rel=1e-9)
+    assert (got.low, got.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
+
+
+def test_equal_seeds_are_paired_whatever_their_order() -> None:
+    first, second = {0: 1.0, 1: 2.0, 2: 4.0}, {2: 4.2, 0: 1.1, 1: 2.3}
+    assert compare(first, second) == paired([1.0, 2.0, 4.0], [1.1, 2.3, 4.2])
+    assert compare(first, {3: 1.1, 1: 2.3, 2: 4.2}).test == "Welch t"
+
+
+def test_swapping_groups_changes_signs_only() -> None:
+    one, other = welch([1.0, 2.0, 4.0], [3.0, 3.5]), welch([3.0, 3.5], [1.0, 2.0, 4.0])
+    assert one.difference == -other.difference
+    assert one.p == pytest.approx(other.p)
+    assert one.low == pytest.approx(-(other.high or 0))
+
+
+def test_too_few_and_no_variation_cannot_be_tested() -> None:
+    alone = welch([1.0], [2.0, 3.0])
+    assert alone.p is None
+    assert alone.low is None
+    assert alone.obstacle == "needs at least 2 runs in each group, has 1 and 2"
+    for flat in (
+        welch([0.3] * 3, [0.4] * 4),
+        paired([0.3] * 3, [0.4] * 3),
+        welch([0.0] * 2, [0.0] * 2),
+    ):
+        assert flat.p is None
+        assert flat.obstacle == "the values do not vary between seeds"
+
+
+def test_holm_by_hand() -> None:
+    # sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1, never falling
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_holm_does_not_depend_on_order() -> None:
+    p_values = [0.001, 0.2, 0.02, 0.04]
+    expected = dict(zip(p_values, holm(p_values), strict=True))
+    for order in itertools.permutations(p_values):
+        assert dict(zip(order, holm(order), strict=True)) == expected
+    assert all(adjusted >= raw for raw, adjusted in expected.items())
+
+
+def test_holm_bounds_false_findings_of_a_family() -> None:
+    rng = random.Random(1)
+    wrong, trials = 0, 300
+    for _ in range(trials):
+        groups = [[rng.gauss(0, 1) for _ in range(5)] for _ in range(4)]
+        pairs = [welch(a, b).p or 1.0 for a, b in itertools.combinations(groups, 2)]
+        wrong += min(holm(pairs)) < 0.05
+    # 5 % of 300 is 15; 5 standard deviations above is 34
+    assert wrong <= 34
+
+
+def test_interval_covers_the_mean_as_often_as_it_says() -> None:
+    rng = random.Random(2)
+    covered = 0
+    for _ in range(1000):
+        interval = mean_interval([rng.gauss(3, 1) for _ in range(5)])
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= 3 <= interval.high
+    assert 910 <= covered <= 985
