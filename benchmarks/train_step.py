@@ -11,7 +11,6 @@ import argparse
 import json
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,60 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lungan.config import (
-    AdamConfig,
-    AugmentConfig,
-    DcganDiscriminatorConfig,
-    DcganGeneratorConfig,
-    LossConfig,
-    PhantomConfig,
-    RunConfig,
-    ScheduleConfig,
-    ScoreConfig,
-    TrackerConfig,
-)
+from lungan.compose import compose, composer
 from lungan.training.device import resolve_device
 from lungan.training.state import build_state
 from lungan.training.step import build_step
 
 BATCH_SIZE = 256
 GFLOP_PER_STEP = 116.0
-"""The plain form's, zero taps counted: 3 generator passes of 51.9 million multiply-adds an image,
-and of the discriminator's 10.4 forward on real and fake and five backward passes' worth."""
+"""Both networks forward once, and each loss sent back on its own, zero taps counted."""
 WARMUP_STEPS = 3
-
-
-def report_config() -> RunConfig:
-    """The report's settings; what a step does not use is set to anything valid."""
-    return RunConfig(
-        data=PhantomConfig(
-            name="phantom", size=28, channels=1, splits=[], classes=[], num_images=20,
-            num_test=4, seed=0,
-        ),
-        generator=DcganGeneratorConfig(
-            name="dcgan", latent_dim=100, width=64, max_width=256, leaky_slope=0.3,
-            batch_norm_momentum=0.01, batch_norm_epsilon=1e-3,
-        ),
-        discriminator=DcganDiscriminatorConfig(
-            name="dcgan", width=64, max_width=256, leaky_slope=0.3, dropout=0.3
-        ),
-        loss=LossConfig(name="bce", update="simultaneous", discriminator_updates=1),
-        optimizer=AdamConfig(
-            name="adam", generator_lr=1e-3, discriminator_lr=1e-3, beta1=0.9, beta2=0.999,
-            epsilon=1e-7, epsilon_convention="keras", weight_decay=0.0,
-        ),
-        schedule=ScheduleConfig(name="constant", warmup_epochs=0),
-        augment=AugmentConfig(name="none"),
-        score=ScoreConfig(
-            name="none", encoders=[], num_images=0, batch_size=1, seed=0, every_epochs=0,
-            inception_weights=None, require_inception=False, inception_splits=1, nearest_k=1,
-            kernel_subsets=1, kernel_subset_size=2, extrapolate=False, memorization=False,
-            floor_splits=1,
-        ),
-        tracker=TrackerConfig(name="none"),
-        epochs=1, batch_size=BATCH_SIZE, lr=1e-3, seed=0, precision="auto", device="auto",
-        threads=0, store="runs", checkpoint_every_epochs=1, samples_every_epochs=0, retry="never",
-    )  # fmt: skip
 
 
 def eager_step(images: Tensor) -> Callable[[], None]:
@@ -123,7 +77,8 @@ def eager_step(images: Tensor) -> Callable[[], None]:
 
 
 def lungan_step(images: Tensor, precision: str) -> Callable[[], object]:
-    config = report_config()
+    with composer():
+        config = compose(["data=phantom", "optimizer=adam"])  # the defaults are the report's
     state = build_state(config, 28, 1, images.device)
     step = build_step(config, state, precision)
     return lambda: step(images)
@@ -179,16 +134,10 @@ def processor() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument(
-        "--precision", choices=["fp32", "bf16"], help="one of the two (default: both)"
-    )
-    parser.add_argument(
-        "--steps", type=int, default=20, help="timed steps of each form (default: 20)"
-    )
-    parser.add_argument(
-        "--json", metavar="FILE", help="write the figures there; - for stdout alone"
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--precision", choices=["fp32", "bf16"], help="default: both")
+    parser.add_argument("--steps", type=int, default=20, help="timed ones (default: 20)")
+    parser.add_argument("--json", metavar="FILE", help="for the figures; - is stdout")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     if arguments.steps < 1:
@@ -231,20 +180,28 @@ def main() -> None:
     print_table(result)
 
 
-def print_table(result: dict[str, Any], out: Any = sys.stdout) -> None:
+def print_table(result: dict[str, Any]) -> None:
     machine = result["machine"]
-    print(f"{machine['gpu'] or machine['processor']}, {machine['threads']} threads, "
-          f"torch {machine['torch']}; batch {BATCH_SIZE}, {result['steps']} steps each", file=out)  # fmt: skip
-    print(f"{'form':<14} {'precision':<9} {'ms/step':>8} {'min':>8} {'p10-p90':>17} "
-          f"{'images/s':>9} {'GFLOP/s':>8} {'of matmul':>9}", file=out)  # fmt: skip
+    where = f"{machine['gpu'] or machine['processor']}, {machine['threads']} threads"
+    print(f"{where}, torch {machine['torch']}; batch {BATCH_SIZE}, {result['steps']} steps each")
+    heads = ("form", "precision", "ms/step", "min", "p10-p90", "images/s", "GFLOP/s", "of matmul")
+    widths = (14, 9, 8, 8, 17, 9, 8, 9)
+    print(*(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
     for form in ("lungan", "pytorch_eager"):
-        for precision, r in result[form].items():
-            spread = f"{r['ms_p10']:.1f}-{r['ms_p90']:.1f}"
-            print(f"{form:<14} {precision:<9} {r['ms_per_step']:>8.1f} {r['ms_min']:>8.1f} "
-                  f"{spread:>17} {r['images_per_second']:>9.0f} {r['gflops']:>8.0f} "
-                  f"{r['share_of_matrix_product']:>9.0%}", file=out)  # fmt: skip
+        for precision, figures in result[form].items():
+            cells = (
+                form,
+                precision,
+                f"{figures['ms_per_step']:.1f}",
+                f"{figures['ms_min']:.1f}",
+                f"{figures['ms_p10']:.1f}-{figures['ms_p90']:.1f}",
+                f"{figures['images_per_second']:.0f}",
+                f"{figures['gflops']:.0f}",
+                f"{figures['share_of_matrix_product']:.0%}",
+            )
+            print(*(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
     for precision, ceiling in result["matrix_product_gflops"].items():
-        print(f"matrix product in {precision}: {ceiling:.0f} GFLOP/s at best", file=out)
+        print(f"matrix product in {precision}: {ceiling:.0f} GFLOP/s at best")
 
 
 if __name__ == "__main__":
