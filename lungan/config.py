@@ -50,7 +50,8 @@ def switch(neutral: bool) -> Any:
 
 
 def one_of(*choices: Any) -> Any:
-    return rule(f"one of {', '.join(map(str, choices))}", lambda value: value in choices)
+    text = ", ".join(map(str, choices))
+    return rule(text if len(choices) == 1 else f"one of {text}", lambda value: value in choices)
 
 
 def subset_of(*choices: str) -> Any:
@@ -63,13 +64,18 @@ def subset_of(*choices: str) -> Any:
 @dataclass(kw_only=True, slots=True)
 class DataConfig:
     """What every reader shares. ``splits`` and ``classes`` choose what the GAN trains on; an
-    empty list means all. Scores see the whole set."""
+    empty list means all. Scores see the whole set.
+
+    ``fraction`` of the images of ``splits``, class by class, are kept there; the others make up a
+    split of their own. ``fraction_seed`` draws which."""
 
     name: str
     size: int
     channels: int = one_of(1, 3)
     splits: list[str]
     classes: list[str]
+    fraction: float = rule("greater than 0, at most 1", lambda value: 0 < value <= 1, neutral=1.0)
+    fraction_seed: int = within(0, 2**63, neutral=0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -297,7 +303,8 @@ class AdaptiveConfig(DiffAugmentConfig):
 class ScoreConfig:
     """How a generator is scored. ``encoders``: networks whose features the scores are taken in;
     ``auto`` is Inception where its weights are at hand and the in-domain encoder for data with
-    labels. ``num_images=0`` means as many as the reference split allows."""
+    labels. ``num_images=0`` means as many as the reference split allows. ``inception_precision``
+    of ``auto`` is bf16 where the hardware computes in it natively."""
 
     name: str
     encoders: list[str] = subset_of("auto", "inception", "domain", "efficientnet_lite2")
@@ -306,6 +313,7 @@ class ScoreConfig:
     seed: int = at_least(0)
     every_epochs: int = at_least(0)
     inception_weights: str | None
+    inception_precision: str = one_of("auto", "fp32", "bf16")
     require_inception: bool
     inception_splits: int = at_least(1)
     nearest_k: int = at_least(1)

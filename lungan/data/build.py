@@ -10,6 +10,7 @@ from lungan.config import (
     PhantomConfig,
     PneumoniaMnistConfig,
 )
+from lungan.data.fraction import keep_fraction
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError
 
@@ -17,10 +18,18 @@ from lungan.errors import ConfigError
 def load(config: DataConfig, *, progress: bool = True) -> ImageSet:
     """All splits and classes of the data; ``ImageSet.select`` chooses what a GAN trains on.
 
+    With ``data.fraction`` below 1, what is left out of ``data.splits`` is in a split of its own.
     progress: show bars where stderr is a terminal.
 
     Raises: DataError where the data cannot be had or used.
     """
+    image_set = _read(config, progress)
+    if config.fraction == 1:
+        return image_set
+    return keep_fraction(image_set, config.splits, config.fraction, config.fraction_seed)
+
+
+def _read(config: DataConfig, progress: bool) -> ImageSet:
     # Imported one by one: a reader's packages are not paid for by the others.
     match config:
         case PhantomConfig():
