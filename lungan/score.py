@@ -134,12 +134,12 @@ def _config(options: argparse.Namespace, own: ScoreConfig | None) -> ScoreConfig
 
 def _score_runs(options: argparse.Namespace) -> dict[str, Any]:
     from lungan.data import build as data
+    from lungan.device import resolve_device
     from lungan.errors import RunFolderError
     from lungan.models.saving import load_generator
     from lungan.runs import folder as names
     from lungan.runs.scoring import Scorer
     from lungan.scores.table import format_result
-    from lungan.training.device import resolve_device
 
     device = resolve_device(options.device)
     loaded: dict[str, ImageSet] = {}
@@ -174,6 +174,7 @@ def _score_runs(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _score_images(options: argparse.Namespace) -> dict[str, Any]:
+    from lungan.device import resolve_device
     from lungan.runs import folder as names
     from lungan.runs import pictures
     from lungan.scores import encoders, suite
@@ -181,7 +182,6 @@ def _score_images(options: argparse.Namespace) -> dict[str, Any]:
     from lungan.scores.sides import check_generated
     from lungan.scores.sources import choose_splits, read_images
     from lungan.scores.table import format_result
-    from lungan.training.device import resolve_device
 
     config, device = _config(options, None), resolve_device(options.device)
     real = read_images(Path(options.real), options.size, options.channels)

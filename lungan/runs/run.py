@@ -17,6 +17,7 @@ from lungan import checks
 from lungan.config import DataConfig, RunConfig
 from lungan.data import build as data
 from lungan.data.images import ImageSet
+from lungan.device import resolve_device, resolve_precision
 from lungan.errors import DivergedError, LunganError, RunFolderError
 from lungan.identity import trajectory_id
 from lungan.models.saving import load_generator, serialize_generator
@@ -27,7 +28,6 @@ from lungan.runs.sinks import FolderSink, ProgressSink, rewind_metrics
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Busy, Claimed, Finished, RunIdentity, Store, adopt, identify
 from lungan.runs.trackers import NoTracker, Tracker, build_tracker
-from lungan.training.device import resolve_device, resolve_precision
 from lungan.training.events import Event, RunEnd, Sink, Snapshot
 from lungan.training.loop import Interrupted, train
 from lungan.training.state import TrainingState, build_state

@@ -58,7 +58,8 @@ def build(name: str, config: ScoreConfig, image_set: ImageSet, device: torch.dev
     if name == "inception":
         from lungan.scores import inception
 
-        return inception.load_encoder(find_weights(config.inception_weights), device)
+        weights = find_weights(config.inception_weights)
+        return inception.load_encoder(weights, device, config.inception_precision)
     if name == "domain":
         from lungan.scores import domain
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lungan.device import has_native_bf16
 from lungan.errors import DataError, WeightsError
 
 
@@ -106,14 +107,9 @@ class NetworkEncoder:
 def native_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the device computes in it natively, else float32.
 
-    Emulated bfloat16 is slower than float32 and buys nothing. ``bf16`` is ARM's name for it.
+    Emulated bfloat16 is slower than float32 and buys nothing.
     """
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        capabilities = torch.cpu.get_capabilities()
-        native = any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
-    return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if has_native_bf16(device) else torch.float32
 
 
 def in_channels_last(network: nn.Module) -> nn.Module:

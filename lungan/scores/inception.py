@@ -28,12 +28,17 @@ NUM_CLASSES = 1000
 _MAX_BATCH_SIZE = {"cpu": 32, "cuda": 256}
 
 
-def load_encoder(weights: InceptionWeights, device: torch.device) -> NetworkEncoder:
-    """The encoder with these weights, in bf16 where ``device`` computes in it natively.
+def load_encoder(
+    weights: InceptionWeights, device: torch.device, precision: str = "auto"
+) -> NetworkEncoder:
+    """The encoder with these weights.
+
+    precision: ``fp32``, ``bf16``, or ``auto``: bf16 where ``device`` computes in it natively.
 
     Raises: WeightsError where the file's keys or shapes are not InceptionV3's.
     """
-    dtype = native_dtype(device)
+    named = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    dtype = named.get(precision) or native_dtype(device)
     network = FoldedInception(load_network(weights.path), dtype)
     return NetworkEncoder(
         name=NAME,

@@ -100,6 +100,7 @@ def make_config() -> ConfigMaker:
                 seed=0,
                 every_epochs=0,
                 inception_weights=None,
+                inception_precision="auto",
                 require_inception=False,
                 inception_splits=1,
                 nearest_k=1,

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from lungan import device as device_module
+from lungan.device import cpu_flags, resolve_device, resolve_precision
 from lungan.errors import ConfigError
-from lungan.training import device as device_module
-from lungan.training.device import cpu_flags, resolve_device, resolve_precision
 
 CPU = torch.device("cpu")
 
