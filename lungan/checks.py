@@ -53,13 +53,32 @@ def check_fields(config: Any, prefix: str) -> None:
 
     Raises: ConfigError with ``prefix`` before the field's name.
     """
+    below = []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         key = prefix + field.name
         if dataclasses.is_dataclass(value):
-            check_fields(value, f"{key}.")
+            below.append((value, f"{key}."))
         elif "holds" in field.metadata and not field.metadata["holds"](value):
-            raise ConfigError(f"{key} must be {field.metadata['text']}, got {value}")
+            raise ConfigError(f"{key} must be {field.metadata['text']}, got {shown(value)}")
+    # Afterwards, so that a wrong lr is named, not what takes its value from it.
+    for value, inner in below:
+        check_fields(value, inner)
+
+
+def shown(value: Any) -> str:
+    """A value as it would be typed in an override; ``nothing`` for none at all."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case str() if not value.strip():
+            return "nothing"
+        case list():
+            return f"[{','.join(map(shown, value))}]"
+        case _:
+            return str(value)
 
 
 def _check_names(config: RunConfig) -> None:

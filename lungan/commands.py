@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from tqdm import tqdm
 
-from lungan.errors import LunganError
+from lungan.errors import ConfigError, LunganError
 
 INTERRUPTED = 130
 
@@ -19,6 +21,13 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(record.getMessage(), file=sys.stderr)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Says what is wrong with an option as every other mistake is said: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(ConfigError.exit_code, f"ConfigError: {message}; see {self.prog} --help\n")
 
 
 def run_command(command: Callable[[], int]) -> int:

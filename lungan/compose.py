@@ -89,7 +89,7 @@ def _explain(overrides: Sequence[str], error: Exception) -> ConfigError:
     try:
         parsed = _parse(overrides)
     except COMPLAINTS:
-        wrong = next(text for text in overrides if not _can_parse(text))
+        wrong = next(text for text in overrides if not _can_parse(text)) or "an empty word"
         return ConfigError(f"{wrong} is not an override; write key=value, quoting special signs")
     try:
         chosen = _compose([o.input_line or "" for o in parsed if _is_group(o)])
@@ -131,7 +131,7 @@ def _check_group(override: Override) -> None:
     options = presets.choices(presets.conf_folder() / key)
     value = override.value()
     if value not in options and not (key == EXPERIMENT and value is None):
-        raise ConfigError(f"{key} must be one of {', '.join(options)}, got {value}")
+        raise ConfigError(f"{key} must be one of {', '.join(options)}, got {checks.shown(value)}")
 
 
 def _check_value(chosen: DictConfig, override: Override) -> None:
@@ -151,18 +151,19 @@ def _check_value(chosen: DictConfig, override: Override) -> None:
             node = node[part]
             schema = OmegaConf.get_type(node)
             if number == len(parts) - 1:
-                raise ConfigError(f"{key} must be a choice of its group, got {value}")
+                raise ConfigError(f"{key} must be a choice of its group, got {checks.shown(value)}")
         else:
             schema = None
     copy = OmegaConf.create({"value": chosen}).value
     try:
         OmegaConf.update(copy, key, value, force_add=False)
+        OmegaConf.select(copy, key)  # what the value refers to, where it does
     except OmegaConfBaseException:
-        raise ConfigError(f"{key} must be {_type_name(hint)}, got {value}") from None
+        raise ConfigError(f"{key} must be {_type_name(hint)}, got {checks.shown(value)}") from None
 
 
 def _unknown(prefix: str, part: str, known: list[str]) -> str:
-    key = prefix + part
+    key = prefix + part or "an empty name"
     if not known:
         return f"{key} is not a key: {prefix.rstrip('.')} has none below it"
     close = difflib.get_close_matches(part, known, n=1)

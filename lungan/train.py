@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import yaml
 
 from lungan import presets
-from lungan.commands import run_command
+from lungan.commands import CommandParser, run_command
 from lungan.config import SCHEMAS
 from lungan.errors import ConfigError
 
@@ -32,7 +32,7 @@ Exit codes: 0 good, 2 bad input, 3 training diverged (recorded), 130 interrupted
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Gives its exit code."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m lungan.train",
         description="Train a GAN on a small medical image set and score what it makes.",
         epilog=f"{_groups()}\n\n{_examples()}",
@@ -59,6 +59,8 @@ def _train(options: argparse.Namespace) -> int:
 
     if not options.multirun and (options.sweep or options.dry_run):
         raise ConfigError("--sweep and --dry-run belong to a sweep: add --multirun")
+    if options.multirun and options.cfg:
+        raise ConfigError("--cfg shows one run: leave out --multirun, or see a sweep by --dry-run")
     name, question, overrides = _named_sweep(options.overrides)
     if name and not options.multirun:
         raise ConfigError(f"+sweeps={name} is a sweep: add --multirun")

@@ -1,0 +1,198 @@
+"""Composition: every option of every group, the defaults, and what --help and --cfg say."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lungan import checks, compose, presets
+from lungan.config import NEUTRAL, SCHEMAS, RunConfig
+
+NEEDS = {"folder": ["data.path=x"], "npz": ["data.path=x"]}
+"""What a choice has no default for."""
+
+OPTIONS = [(group, name) for group, choices in SCHEMAS.items() for name in choices]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def composer() -> Iterator[None]:
+    with compose.composer():
+        yield
+
+
+def test_every_schema_has_its_file_and_every_file_its_schema() -> None:
+    conf = presets.conf_folder()
+    for group, choices in SCHEMAS.items():
+        assert presets.choices(conf / group) == sorted(choices), group
+    folders = {path.name for path in conf.iterdir() if path.is_dir()}
+    assert folders - {"hydra", "__pycache__"} == {*SCHEMAS, compose.EXPERIMENT}
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_option_composes_to_its_dataclass(group: str, name: str) -> None:
+    config = compose.compose([f"{group}={name}", *NEEDS.get(name, [])])
+    chosen = getattr(config, group)
+    assert type(chosen) is SCHEMAS[group][name]
+    assert chosen.name == name
+    checks.check(config)
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_a_file_gives_every_key_of_its_dataclass(group: str, name: str) -> None:
+    text = (presets.conf_folder() / group / f"{name}.yaml").read_text(encoding="utf-8")
+    assert text.startswith("# ") and "python -m lungan.train" in text.splitlines()[0]
+    values = yaml.safe_load(text)
+    assert values.pop("defaults") == [f"schema_{name}"]
+    assert sorted(values) == sorted(_keys(SCHEMAS[group][name]))
+
+
+def test_the_main_file_gives_every_key_of_a_run() -> None:
+    values = yaml.safe_load((presets.conf_folder() / "config.yaml").read_text(encoding="utf-8"))
+    groups = [next(iter(entry)) for entry in values.pop("defaults") if isinstance(entry, dict)]
+    assert sorted([*groups, *values]) == sorted([*_keys(RunConfig), compose.EXPERIMENT])
+
+
+def test_no_value_of_conf_has_a_default_in_python() -> None:
+    schemas = {RunConfig, *(schema for choices in SCHEMAS.values() for schema in choices.values())}
+    for schema in schemas:
+        for field in dataclasses.fields(schema):
+            # Only what a key means in configs that were saved before it came stands in Python.
+            default = field.metadata.get(NEUTRAL, dataclasses.MISSING)
+            assert field.default is default, f"{schema.__name__}.{field.name}"
+            assert field.default_factory is dataclasses.MISSING, f"{schema.__name__}.{field.name}"
+
+
+def test_the_defaults_are_the_reports() -> None:
+    config = compose.compose([])
+    assert (config.generator.name, config.discriminator.name) == ("dcgan", "dcgan")
+    assert (config.loss.name, config.loss.update) == ("bce", "simultaneous")
+    assert (config.schedule.name, config.schedule.warmup_epochs) == ("constant", 0)
+    assert (config.batch_size, config.epochs, config.lr) == (256, 50, 0.001)
+    assert config.generator.latent_dim == 100
+    assert config.optimizer.generator_lr == config.optimizer.discriminator_lr == 0.001
+    assert (config.data.name, config.data.size, config.data.channels) == ("phantom", 28, 1)
+    assert (config.data.splits, config.data.classes) == (["train", "val"], ["pneumonia"])
+    assert (config.augment.name, config.tracker.name, config.seed) == ("none", "none", 0)
+
+
+def test_the_report_experiment_is_its_recipe_on_its_data() -> None:
+    report = compose.compose(["experiment=report"])
+    expected = compose.compose(["data=pneumoniamnist"])
+    assert report == expected
+    rmsprop = compose.compose(["experiment=report", "optimizer=rmsprop", "epochs=100"])
+    assert (rmsprop.optimizer.name, rmsprop.epochs) == ("rmsprop", 100)
+
+
+def test_lr_sets_both_networks_and_each_can_be_set_alone() -> None:
+    config = compose.compose(["lr=0.01", "optimizer.generator_lr=0.02"])
+    assert (config.optimizer.generator_lr, config.optimizer.discriminator_lr) == (0.02, 0.01)
+
+
+def test_a_float_key_takes_a_whole_number_and_text_stays_text() -> None:
+    config = compose.compose(["lr=1", "store=5", "data=pneumoniamnist", "data.path=0001"])
+    assert config.lr == 1.0 and isinstance(config.lr, float)
+    assert config.store == "5"
+    assert config.data.path == "0001"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["experiment=report", "seed=9223372036854775807"],
+        ["data=folder", "data.path=a b", "data.classes=[x,y]", "schedule=cosine"],
+        ["tracker=wandb", "tracker.tags=[a,b]", "score=full", "optimizer=adamw", "lr=1e-05"],
+    ],
+)
+def test_what_cfg_prints_is_the_run(overrides: list[str]) -> None:
+    printed = yaml.safe_load(compose.show(overrides))
+    assert checks.parse(printed) == compose.compose(overrides)
+
+
+@pytest.mark.parametrize("name", presets.choices(presets.sweeps_folder()))
+def test_every_named_sweep_expands_and_composes(name: str) -> None:
+    path = presets.sweeps_folder() / f"{name}.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert f"+sweeps={name}" in text.splitlines()[0]
+    values = yaml.safe_load(text)
+    assert values["question"].strip().endswith("?")
+    jobs = compose.expand([f"{key}={value}" for key, value in values["overrides"].items()])
+    swept = [str(value).split(",") for value in values["overrides"].values()]
+    assert len(jobs) == len({tuple(job) for job in jobs})
+    assert len(jobs) == math.prod(len(choices) for choices in swept)
+    for job in (jobs[0], jobs[-1]):
+        checks.check(compose.compose(job))
+
+
+def test_the_report_sweep_is_adam_and_rmsprop_at_50_and_100_epochs() -> None:
+    values = yaml.safe_load((presets.sweeps_folder() / "report.yaml").read_text(encoding="utf-8"))
+    overrides = values["overrides"]
+    assert overrides["experiment"] == "report"
+    assert overrides["optimizer"] == "adam,rmsprop"
+    assert overrides["epochs"] == "50,100"
+
+
+def test_expand_goes_through_every_combination_the_last_key_fastest() -> None:
+    jobs = compose.expand(["optimizer=adam,rmsprop", "batch_size=64", "epochs=1,2"])
+    assert jobs == [
+        ["optimizer=adam", "batch_size=64", "epochs=1"],
+        ["optimizer=adam", "batch_size=64", "epochs=2"],
+        ["optimizer=rmsprop", "batch_size=64", "epochs=1"],
+        ["optimizer=rmsprop", "batch_size=64", "epochs=2"],
+    ]
+
+
+def test_presets_load_without_hydra_what_hydra_composes() -> None:
+    for name in SCHEMAS["score"]:
+        assert presets.load("score", name) == compose.compose([f"score={name}"]).score
+
+
+BLOCKED = """
+import sys
+for name in ("torch", "hydra", "omegaconf", "numpy", "pandas", "wandb"):
+    sys.modules[name] = None  # importing it raises ImportError
+sys.argv = ["train", "--help"]
+import runpy
+runpy.run_module("lungan.train", run_name="__main__")
+"""
+
+
+def test_help_comes_at_once_and_shows_groups_options_and_examples(tmp_path: Path) -> None:
+    root = str(Path(presets.__file__).parents[1])
+    environment = os.environ | {"PYTHONPATH": root}
+    seconds = []
+    for command in (["-m", "lungan.train", "--help"], ["-c", BLOCKED]):
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        seconds.append(time.perf_counter() - began)
+        assert (done.returncode, done.stderr) == (0, "")
+        for group, choices in SCHEMAS.items():
+            line = next(line for line in done.stdout.splitlines() if line.split()[:1] == [group])
+            assert line.split(maxsplit=1)[1] == ", ".join(sorted(choices))
+        assert done.stdout.count("  python -m lungan.train ") >= 3
+        for name in presets.choices(presets.sweeps_folder()):
+            assert name in done.stdout
+    assert min(seconds) < 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def _keys(schema: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(schema)]
