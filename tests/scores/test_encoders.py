@@ -29,6 +29,7 @@ def score_config(**settings: object) -> ScoreConfig:
         "seed": 0,
         "every_epochs": 0,
         "inception_weights": None,
+        "inception_precision": "auto",
         "require_inception": False,
         "inception_splits": 1,
         "nearest_k": 5,
