@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lungan.config import DcganDiscriminatorConfig, DcganGeneratorConfig
+from lungan.models.conditioning import ClassProjection, batch_norm, normalized
 from lungan.models.dropout import RandomBits, leaky_dropout, survivors_scale
 from lungan.models.layers import (
     BatchNorm,
@@ -33,6 +34,7 @@ class DcganGenerator(nn.Module):
         base_size: int,
         channels: int,
         rng: torch.Generator,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         self.latent_dim = config.latent_dim
@@ -42,25 +44,28 @@ class DcganGenerator(nn.Module):
         num_features = base_size**2 * widths[0]
         self.projection = nn.Linear(config.latent_dim, num_features, bias=False)
         glorot_uniform(self.projection.weight, rng)
-        self.projection_norm = self._norm(config, num_features)
+        self.projection_norm = self._norm(config, num_features, num_classes)
         convolutions = [TransposedConvolution(widths[0], widths[1], rng)]
         convolutions += [UpConvolution(*pair, rng) for pair in itertools.pairwise(widths[1:])]
         self.convolutions = nn.ModuleList(convolutions)
-        self.norms = nn.ModuleList([self._norm(config, width) for width in widths[1:]])
+        self.norms = nn.ModuleList([self._norm(config, width, num_classes) for width in widths[1:]])
         self.to_images = UpConvolution(widths[-1], channels, rng)
 
     @staticmethod
-    def _norm(config: DcganGeneratorConfig, channels: int) -> BatchNorm:
-        return BatchNorm(channels, config.batch_norm_momentum, config.batch_norm_epsilon)
+    def _norm(config: DcganGeneratorConfig, channels: int, num_classes: int | None) -> BatchNorm:
+        momentum, epsilon = config.batch_norm_momentum, config.batch_norm_epsilon
+        return batch_norm(channels, momentum, epsilon, num_classes)
 
-    def forward(self, latents: Tensor) -> Tensor:
-        features = self.projection_norm(self.projection(latents))
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """labels: (N,) int64, of a conditional generator."""
+        features = normalized(self.projection_norm, self.projection(latents), labels)
         features = F.leaky_relu_(features, self.leaky_slope)
         # Features are laid out (height, width, channel), as in Keras: channels-last, no copy.
         side = self.base_size
         features = features.view(len(latents), side, side, -1).permute(0, 3, 1, 2)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            features = F.leaky_relu_(norm(convolution(features)), self.leaky_slope)
+            features = normalized(norm, convolution(features), labels)
+            features = F.leaky_relu_(features, self.leaky_slope)
         return torch.tanh(self.to_images(features))
 
 
@@ -77,6 +82,7 @@ class DcganDiscriminator(nn.Module):
         base_size: int,
         channels: int,
         rng: torch.Generator,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         self.leaky_slope = config.leaky_slope
@@ -89,9 +95,18 @@ class DcganDiscriminator(nn.Module):
         self.linear = nn.Linear(base_size**2 * widths[-1], 1)
         glorot_uniform(self.linear.weight, rng)
         nn.init.zeros_(self.linear.bias)
+        num_features = self.linear.in_features
+        self.classes = (
+            None if num_classes is None else ClassProjection(num_features, num_classes, rng)
+        )
 
-    def forward(self, images: Tensor, bits: RandomBits | None = None) -> Tensor:
-        """bits: where dropout masks come from; None turns dropout off."""
+    def forward(
+        self, images: Tensor, bits: RandomBits | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        """bits: where dropout masks come from; None turns dropout off.
+
+        labels: (N,) int64, of a conditional discriminator.
+        """
         features = images.flip(2, 3)  # as DownConvolution wants them
         for convolution in self.convolutions:
             if bits is None or self.dropout == 0:
@@ -100,5 +115,9 @@ class DcganDiscriminator(nn.Module):
                 # scale * leaky_relu(x) = leaky_relu(scale * x)
                 features = convolution(features, survivors_scale(self.dropout))
                 features = leaky_dropout(features, self.leaky_slope, self.dropout, bits)
-        logits: Tensor = self.linear(features.permute(0, 2, 3, 1).flatten(1))
-        return logits.squeeze(1)
+        features = features.permute(0, 2, 3, 1).flatten(1)
+        logits: Tensor = self.linear(features).squeeze(1)
+        if self.classes is not None:
+            assert labels is not None, "a conditional discriminator needs labels"
+            logits = logits + self.classes(features, labels)
+        return logits

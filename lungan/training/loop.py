@@ -10,6 +10,8 @@ from torch import Tensor
 
 from lungan.config import RunConfig
 from lungan.errors import DivergedError
+from lungan.models.modes import evaluating
+from lungan.training.diagnostics import diagnose
 from lungan.training.events import (
     Checkpoint,
     EpochEnd,
@@ -19,8 +21,8 @@ from lungan.training.events import (
     Snapshot,
     StepEnd,
 )
-from lungan.training.outcome import StepOutcome
-from lungan.training.randomness import fixed_latents, permutation
+from lungan.training.outcome import Step, StepOutcome
+from lungan.training.randomness import fixed_labels, fixed_latents, permutation
 from lungan.training.schedules import learning_rate_factor
 from lungan.training.state import TrainingState
 
@@ -34,15 +36,21 @@ class Interrupted(Exception):  # noqa: N818
 def train(
     config: RunConfig,
     state: TrainingState,
-    step: Callable[[Tensor], StepOutcome],
+    step: Step,
     images: Tensor,
+    labels: Tensor | None = None,
     *,
+    held_out: Tensor | None = None,
+    held_out_labels: Tensor | None = None,
     emit: Sink,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train ``state`` in place from where it is to ``config.epochs``.
 
-    images: (N, C, H, W) uint8, on the device of the networks.
+    images: (N, C, H, W) uint8, on the device of the networks; labels: (N,) int64, of a
+    conditional generator.
+    held_out: (M, C, H, W) uint8, real images not trained on, which the discriminator's opinion is
+    recorded of; held_out_labels: (M,) int64.
     emit: called with every event, in order; what it raises ends the training.
     stop: asked after every step; True ends with a checkpoint in the middle of the epoch.
 
@@ -53,6 +61,11 @@ def train(
     """
     latents = fixed_latents(config.seed, NUM_SAMPLES, config.generator.latent_dim)
     latents = latents.to(images.device)
+    sample_labels = None
+    if labels is not None:
+        shares = torch.bincount(labels).tolist()
+        sample_labels = fixed_labels(config.seed, NUM_SAMPLES, shares).to(images.device)
+    held_out = None if held_out is None else to_floats(held_out)
     steps_per_epoch = -(-len(images) // config.batch_size)
     while state.epoch < config.epochs:
         first = state.step - state.epoch * steps_per_epoch
@@ -65,9 +78,9 @@ def train(
             )
             lrs = _set_learning_rates(config, state, factor)
             chosen = order[index * config.batch_size : (index + 1) * config.batch_size]
-            outcome = step(images[chosen])
+            outcome = step(images[chosen], None if labels is None else labels[chosen])
             state.epoch_totals += _stacked(outcome).double() * len(chosen)
-            state.images_seen += len(chosen)
+            state.count_images(len(chosen), config.generator)
             emit(StepEnd(state.epoch + 1, index + 1, len(chosen)))
             if index + 1 < steps_per_epoch and stop():
                 state.epoch_seconds = time.perf_counter() - began
@@ -84,11 +97,13 @@ def train(
                 raise DivergedError(
                     f"{name} became {value} in epoch {state.epoch}; try a lower lr or another loss"
                 )
+        samples = _sample(state, latents, sample_labels)
         emit(
             EpochEnd(
                 state.epoch,
                 {"epoch": state.epoch, "images_seen": state.images_seen}
                 | metrics
+                | diagnose(config, state, samples, held_out, held_out_labels)
                 | lrs
                 | {"seconds": seconds, "images_per_second": len(images) / seconds},
             )
@@ -96,10 +111,10 @@ def train(
         last = state.epoch == config.epochs
         every = config.samples_every_epochs
         if last or (every and state.epoch % every == 0):
-            emit(Samples(state.epoch, to_uint8(_sample(state, latents)).cpu().numpy()))
+            emit(Samples(state.epoch, to_uint8(samples).cpu().numpy()))
         every = config.score.every_epochs
         if every and state.epoch % every == 0:
-            emit(Snapshot(state.epoch, state.generator))
+            emit(Snapshot(state.epoch, state.inference_generator))
         if last or state.epoch % config.checkpoint_every_epochs == 0:
             emit(Checkpoint(state.epoch, state.state_dict()))
         if not last and stop():
@@ -113,11 +128,15 @@ def to_uint8(images: Tensor) -> Tensor:
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
+def to_floats(images: Tensor) -> Tensor:
+    """uint8 to [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
 @torch.no_grad()
-def _sample(state: TrainingState, latents: Tensor) -> Tensor:
-    state.generator.eval()
-    images: Tensor = state.generator(latents)
-    state.generator.train()
+def _sample(state: TrainingState, latents: Tensor, labels: Tensor | None) -> Tensor:
+    with evaluating(state.inference_generator):
+        images: Tensor = state.inference_generator(latents, labels)
     return images
 
 

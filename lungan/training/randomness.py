@@ -7,6 +7,7 @@ whether or not the process that runs it also ran step 999.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -36,10 +37,15 @@ def latents(
 
     update: which update of the step they are for.
     """
-    draws = _normal(stream(seed, "latents", step, update), count, latent_dim)
-    if device.type == "cuda":
-        return draws.pin_memory().to(device, non_blocking=True)
-    return draws
+    return _sent(_normal(stream(seed, "latents", step, update), count, latent_dim), device)
+
+
+def uniforms(
+    seed: int, name: str, index: tuple[int, ...], shape: tuple[int, ...], device: torch.device
+) -> Tensor:
+    """Uniform float32 of ``shape`` in [0, 1), the same on every device."""
+    draws = stream(seed, name, *index).random(shape, dtype=np.float32)
+    return _sent(torch.from_numpy(draws), device)
 
 
 def fixed_latents(seed: int, count: int, latent_dim: int) -> Tensor:
@@ -50,6 +56,13 @@ def fixed_latents(seed: int, count: int, latent_dim: int) -> Tensor:
 def permutation(seed: int, epoch: int, num_images: int) -> Tensor:
     """The order (num_images,) int64 in which an epoch visits the images, on CPU."""
     return torch.from_numpy(stream(seed, "permutation", epoch).permutation(num_images))
+
+
+def fixed_labels(seed: int, count: int, class_shares: Sequence[float]) -> Tensor:
+    """The labels (count,) int64 of the fixed latents, classes as often as ``class_shares`` say."""
+    shares = np.asarray(class_shares)
+    draws = stream(seed, "fixed_labels").choice(len(shares), count, p=shares / shares.sum())
+    return torch.from_numpy(draws)
 
 
 class DropoutBits:
@@ -73,3 +86,9 @@ class DropoutBits:
 
 def _normal(rng: np.random.Generator, count: int, latent_dim: int) -> Tensor:
     return torch.from_numpy(rng.standard_normal((count, latent_dim), dtype=np.float32))
+
+
+def _sent(draws: Tensor, device: torch.device) -> Tensor:
+    if device.type == "cuda":
+        return draws.pin_memory().to(device, non_blocking=True)
+    return draws

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lungan.config import RunConfig
+from lungan.config import GeneratorConfig, RunConfig
 from lungan.models.build import build_discriminator, build_generator
+from lungan.models.conditioning import Classes
+from lungan.training.augment import initial_probability
+from lungan.training.ema import ExponentialMovingAverage, decay
 from lungan.training.optimizers import build_optimizer
 from lungan.training.outcome import StepOutcome
 from lungan.training.randomness import weights_rng
@@ -22,8 +25,11 @@ class TrainingState:
     functions of the seed and ``step`` or ``epoch``.
 
     epoch: epochs done. step: batches done. images_seen: real images shown, repeats counted.
-    epoch_totals: (6,) float64, sums over the epoch's images so far of what StepOutcome names.
+    epoch_totals: float64, sums over the epoch's images so far of what StepOutcome names.
     epoch_seconds: time spent on the epoch before this process took it up.
+    average: of the generator's weights, where the config has one.
+    augment_probability: 0-d, of each change of an image.
+    logit_means: (2,), running means of real and fake logits, kept for LeCam's penalty.
     """
 
     generator: nn.Module
@@ -35,6 +41,25 @@ class TrainingState:
     images_seen: int = 0
     epoch_totals: Tensor
     epoch_seconds: float = 0.0
+    average: ExponentialMovingAverage | None
+    augment_probability: Tensor
+    logit_means: Tensor
+
+    @property
+    def inference_generator(self) -> nn.Module:
+        """The generator that is sampled, scored and saved: the average where there is one."""
+        return self.generator if self.average is None else self.average.network
+
+    def count_images(self, num_images: int, config: GeneratorConfig) -> None:
+        """Take note of a batch that was trained on, and let the average follow."""
+        self.images_seen += num_images
+        if self.average is not None:
+            self.average.update(
+                self.generator,
+                decay(
+                    num_images, self.images_seen, config.ema_half_life_images, config.ema_ramp_up
+                ),
+            )
 
     def begin_epoch(self) -> None:
         self.epoch_totals = torch.zeros_like(self.epoch_totals)
@@ -52,6 +77,9 @@ class TrainingState:
             "images_seen": self.images_seen,
             "epoch_totals": self.epoch_totals,
             "epoch_seconds": self.epoch_seconds,
+            "average": None if self.average is None else self.average.network.state_dict(),
+            "augment_probability": self.augment_probability,
+            "logit_means": self.logit_means,
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -65,21 +93,37 @@ class TrainingState:
         self.images_seen = saved["images_seen"]
         self.epoch_totals = saved["epoch_totals"].to(self.epoch_totals)
         self.epoch_seconds = saved["epoch_seconds"]
+        if self.average is not None:
+            self.average.network.load_state_dict(saved["average"])
+        self.augment_probability = saved["augment_probability"].to(self.augment_probability)
+        self.logit_means = saved["logit_means"].to(self.logit_means)
 
 
 def build_state(
-    config: RunConfig, image_size: int, channels: int, device: torch.device
+    config: RunConfig,
+    image_size: int,
+    channels: int,
+    device: torch.device,
+    classes: Classes | None = None,
 ) -> TrainingState:
     """The state before the first step, a function of ``config.seed``: the same on every device.
 
-    Raises: ConfigError for an unknown name or a size that the networks cannot make.
+    classes: of the images, where ``generator.conditional``.
+
+    Raises: ConfigError for an unknown name or a size that the networks cannot make, or where
+    classes are missing.
     """
     generator = build_generator(
-        config.generator, image_size, channels, weights_rng(config.seed, "generator")
+        config.generator, image_size, channels, weights_rng(config.seed, "generator"), classes
     ).to(device)
     discriminator = build_discriminator(
-        config.discriminator, image_size, channels, weights_rng(config.seed, "discriminator")
+        config.discriminator,
+        image_size,
+        channels,
+        weights_rng(config.seed, "discriminator"),
+        classes if config.generator.conditional else None,
     ).to(device)
+    averaged = config.generator.ema_half_life_images > 0
     state = TrainingState(
         generator=generator,
         discriminator=discriminator,
@@ -90,6 +134,9 @@ def build_state(
             config.optimizer, discriminator.parameters(), config.optimizer.discriminator_lr
         ),
         epoch_totals=torch.zeros(len(StepOutcome.names()), dtype=torch.float64, device=device),
+        average=ExponentialMovingAverage(generator) if averaged else None,
+        augment_probability=initial_probability(config.augment, device),
+        logit_means=torch.zeros(2, device=device),
     )
     state.begin_epoch()
     return state

@@ -49,7 +49,7 @@ def test_saved_and_loaded_goes_on_with_the_same_bits(
     continued = build_state(config, 28, 1, CPU)
     continued.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
     assert (continued.step, continued.images_seen, continued.epoch_seconds) == (2, 12, 1.5)
-    assert torch.equal(continued.epoch_totals, torch.full((6,), 0.1, dtype=torch.float64))
+    assert torch.equal(continued.epoch_totals, torch.full_like(continued.epoch_totals, 0.1))
     step = build_step(config, continued, precision)
     for batch in batches[2:]:
         step(batch)

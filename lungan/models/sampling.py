@@ -1,0 +1,62 @@
+"""Images from a generator without end, in blocks that follow from seed, class and position alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+from torch import Tensor, nn
+
+from lungan.errors import DataError
+
+BLOCK_SIZE = 64
+"""Images are always made so many at once: another batch size would round some pixels otherwise."""
+
+
+def draw_latents(
+    latent_dim: int, seed: int, label: int | None, block: int, truncation: float | None = None
+) -> NDArray[np.float32]:
+    """Latents (BLOCK_SIZE, latent_dim) of one block of one class's endless sequence.
+
+    truncation: latents from a normal distribution cut off at so many standard deviations, which
+    trades variety for likeness. Source: Brock et al. 2019, arXiv:1809.11096, section 3.1.
+    """
+    key = (0 if label is None else label + 1, block)
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+    shape = (BLOCK_SIZE, latent_dim)
+    if truncation is None:
+        return rng.standard_normal(shape, dtype=np.float32)
+    # One draw a number, by the inverse of the distribution, and so the same for every cut.
+    below = ndtr(-truncation)
+    latents = ndtri(below + rng.random(shape) * (1 - 2 * below))
+    return np.asarray(latents, dtype=np.float32)
+
+
+def sample_block(
+    generator: nn.Module,
+    seed: int,
+    label: int | None,
+    block: int,
+    device: torch.device,
+    truncation: float | None = None,
+) -> NDArray[np.uint8]:
+    """Images (BLOCK_SIZE, C, H, W) of a generator that is on ``device`` and in evaluation mode.
+
+    label: of a conditional generator, else None.
+
+    Raises: DataError where the generator gives NaN or infinite pixels.
+    """
+    latent_dim = generator.latent_dim
+    assert isinstance(latent_dim, int)
+    latents = torch.from_numpy(draw_latents(latent_dim, seed, label, block, truncation)).to(device)
+    with torch.inference_mode():
+        if label is None:
+            images: Tensor = generator(latents)
+        else:
+            images = generator(latents, torch.full((BLOCK_SIZE,), label, device=device))
+        if not torch.isfinite(images).all():
+            raise DataError("the generator gives NaN or infinite pixels; train it again")
+        pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    array: NDArray[np.uint8] = pixels.cpu().numpy()
+    return array

@@ -1,0 +1,51 @@
+"""What tells early that a run goes wrong, taken once an epoch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lungan.config import AdaptiveConfig, RunConfig
+from lungan.models.modes import evaluating
+from lungan.training.state import TrainingState
+
+
+@torch.no_grad()
+def diagnose(
+    config: RunConfig,
+    state: TrainingState,
+    samples: Tensor,
+    held_out: Tensor | None,
+    labels: Tensor | None,
+) -> dict[str, float]:
+    """``sample_diversity`` and, where there is something to take them from, ``logit_held_out``,
+    ``ema_drift`` (see ExponentialMovingAverage) and ``augment_probability``.
+
+    samples: (N, C, H, W) in [-1, 1], of the generator that is saved.
+    held_out: (M, C, H, W) in [-1, 1], real images not trained on; labels: (M,) int64.
+    """
+    found = {"sample_diversity": diversity(samples)}
+    if held_out is not None:
+        found["logit_held_out"] = mean_logit(state.discriminator, held_out, labels)
+    if state.average is not None:
+        found["ema_drift"] = state.average.drift(state.generator)
+    if isinstance(config.augment, AdaptiveConfig):
+        found["augment_probability"] = state.augment_probability
+    return {name: float(value) for name, value in found.items()}
+
+
+def diversity(samples: Tensor) -> Tensor:
+    """Root mean squared pixel difference of two samples, mean over all pairs of them.
+
+    0 where all samples are one image, sqrt(2) times the noise for noise around one image.
+    """
+    flat = samples.flatten(1).double()
+    distance: Tensor = torch.nn.functional.pdist(flat).mean() / flat.shape[1] ** 0.5
+    return distance
+
+
+def mean_logit(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> Tensor:
+    """Without dropout and changes of the images."""
+    with evaluating(discriminator):
+        logits: Tensor = discriminator(images, None, labels)
+    return logits.mean()
