@@ -1,0 +1,197 @@
+"""The store: each run once, continued from what there is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lungan.config import RunConfig
+from lungan.errors import RunFolderError
+from lungan.runs import run as runs
+from lungan.runs.run import BusyError, Result, prepare, run
+from lungan.runs.stopping import StopSignal
+from lungan.runs.store import Busy, Claimed, Finished, Store
+from lungan.training.loop import Interrupted
+
+Tiny = Callable[..., RunConfig]
+
+
+class StopAfter(StopSignal):
+    """Stops at the n-th time that it is asked."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self._times = times
+
+    def requested(self) -> bool:
+        self._times -= 1
+        return self._times <= 0
+
+
+def do(config: RunConfig) -> Result:
+    return run(prepare(config))
+
+
+def weights(result: Result) -> bytes:
+    return (result.folder / "generator.safetensors").read_bytes()
+
+
+def test_a_finished_run_is_reused(tiny: Tiny) -> None:
+    first = do(tiny("epochs=1"))
+    again = do(tiny("epochs=1", "device=cpu", "tracker=none"))
+    assert not first.reused and again.reused
+    assert again.summary == first.summary
+
+
+def test_more_epochs_continue_and_equal_a_straight_run(
+    tiny: Tiny, tmp_path: Path, untimed: Callable[[Path], object]
+) -> None:
+    short = do(tiny("epochs=3"))
+    longer = do(tiny("epochs=5"))
+    straight = do(tiny("epochs=5", f"store={tmp_path / 'other'}"))
+    assert longer.summary["continued_from"] == short.folder.name
+    assert straight.summary["continued_from"] is None
+    assert longer.summary["trajectory_id"] == short.summary["trajectory_id"]
+    assert weights(longer) == weights(straight) != weights(short)
+    assert untimed(longer.folder) == untimed(straight.folder)
+    assert json.loads((short.folder / "summary.json").read_text()) == short.summary
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 6])
+def test_an_interrupted_run_continues_bit_for_bit(
+    tiny: Tiny, tmp_path: Path, untimed: Callable[[Path], object], times: int
+) -> None:
+    config = tiny("epochs=4")
+    with pytest.raises(Interrupted):
+        run(prepare(config), stop=StopAfter(times))
+    folder = next((tmp_path / "store").glob("*ep*"))
+    assert not (folder / "summary.json").exists() and not (folder / "claim.json").exists()
+    continued = do(config)
+    straight = do(tiny("epochs=4", f"store={tmp_path / 'other'}"))
+    assert weights(continued) == weights(straight)
+    assert untimed(continued.folder) == untimed(straight.folder)
+
+
+def test_a_schedule_that_knows_its_end_continues_nothing(tiny: Tiny) -> None:
+    do(tiny("epochs=1", "schedule=linear"))
+    assert do(tiny("epochs=2", "schedule=linear")).summary["continued_from"] is None
+
+
+def test_a_failed_run_is_recorded_and_retried(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the cable is out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "train", broken)
+        with pytest.raises(RuntimeError, match="cable"):
+            do(tiny("epochs=1"))
+    folder = next((tmp_path / "store").glob("*ep*"))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["status"], summary["reason"]) == ("failed", "RuntimeError: the cable is out")
+    assert "Traceback" in (folder / "log.txt").read_text()
+    assert not (folder / "claim.json").exists()
+    result = do(tiny("epochs=1"))
+    assert result.summary["status"] == "done" and not result.reused
+
+
+def test_a_diverged_run_is_a_result_unless_asked_for(tiny: Tiny) -> None:
+    diverging = ("epochs=1", "optimizer=sgd", "lr=1e30")
+    first = do(tiny(*diverging))
+    assert first.summary["status"] == "diverged" and not first.reused
+    assert "epoch 1" in first.summary["reason"]
+    assert do(tiny(*diverging)).reused
+    again = do(tiny(*diverging, "retry=diverged"))
+    assert again.summary["status"] == "diverged" and not again.reused
+
+
+def test_of_many_takers_one_wins(tiny: Tiny, tmp_path: Path) -> None:
+    identity = prepare(tiny("epochs=1")).identity
+    barrier, found = threading.Barrier(8), []
+
+    def take() -> None:
+        barrier.wait()
+        found.append(Store(tmp_path / "store").claim(identity))
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    winners = [each for each in found if isinstance(each, Claimed)]
+    assert len(winners) == 1
+    assert sum(isinstance(each, Busy) for each in found) == 7
+    winners[0].claim.release()
+
+
+def test_a_live_owner_elsewhere_is_respected_and_a_silent_one_replaced(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    prepared = prepare(tiny("epochs=1"))
+    folder = tmp_path / "store" / prepared.identity.name
+    folder.mkdir(parents=True)
+    owner = {"host": "far", "system": "x", "pid": 1, "started": "1", "token": "t"}
+    (folder / "claim.json").write_text(json.dumps(owner))
+    with pytest.raises(BusyError, match="under way in process 1 on far"):
+        run(prepared)
+    assert Store(tmp_path / "store").owner(prepared.identity, {}) is not None
+    silent = time.time() - 1000
+    os.utime(folder / "claim.json", (silent, silent))
+    assert Store(tmp_path / "store").owner(prepared.identity, {}) is None
+    assert run(prepared).summary["status"] == "done"
+
+
+def test_a_longer_run_waits_for_the_shorter_one(tiny: Tiny, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    shorter, longer = (prepare(tiny(f"epochs={epochs}")).identity for epochs in (2, 5))
+    claimed = store.claim(shorter)
+    assert isinstance(claimed, Claimed)
+    found = store.claim(longer)
+    assert isinstance(found, Busy) and found.folder == claimed.folder
+    claimed.claim.release()
+    after = store.claim(longer)
+    assert isinstance(after, Claimed) and after.shorter is None
+    after.claim.release()
+
+
+def test_a_run_is_found_by_its_id_whatever_its_folder_is_called(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    result = do(tiny("epochs=1"))
+    renamed = result.folder.with_name("my-best-" + result.folder.name.rpartition("-")[2])
+    result.folder.rename(renamed)
+    found = Store(tmp_path / "store").claim(prepare(tiny("epochs=1")).identity)
+    assert isinstance(found, Finished) and found.folder == renamed
+
+
+def test_ids_that_begin_alike_are_told_apart(tiny: Tiny, tmp_path: Path) -> None:
+    result = do(tiny("epochs=1"))
+    path = result.folder / "summary.json"
+    path.write_text(json.dumps(result.summary | {"run_id": "0" * 64}))
+    with pytest.raises(RunFolderError, match="their ids begin alike; use another store"):
+        do(tiny("epochs=1"))
+
+
+def test_a_damaged_checkpoint_says_what_to_do(
+    tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Interrupted):
+        run(prepare(tiny("epochs=4")), stop=StopAfter(1))
+    folder = next((tmp_path / "store").glob("*ep*"))
+    (folder / "checkpoint.pt").write_bytes(b"torn")
+    with (
+        caplog.at_level(logging.INFO),
+        pytest.raises(RunFolderError, match=r"checkpoint\.pt cannot be read .*; remove it"),
+    ):
+        do(tiny("epochs=4"))
+    assert not (folder / "claim.json").exists()
+    (folder / "checkpoint.pt").unlink()
+    assert do(tiny("epochs=4")).summary["status"] == "done"
