@@ -33,6 +33,9 @@ def load_npz(config: NpzConfig) -> ImageSet:
     a split where the file has splits.
     """
     path = Path(config.path).expanduser()
+    if not path.is_file():
+        what = "is a folder: use data=folder" if path.is_dir() else "does not exist"
+        raise DataError(f"data.path must be an .npz file, {path} {what}")
     parts = read_parts(path)
     has_splits = NO_SPLIT not in parts
     if has_splits and (config.val_fraction or config.test_fraction):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from lungan.errors import DataError
 from lungan.scores.features import Features, as_pair, as_rows
@@ -186,6 +185,8 @@ def _cells(training: Features, num_cells: int, seed: int) -> tuple[Features, NDA
 
 def _mann_whitney_z(made: Features, unseen_distances: Features) -> float:
     """Standardized count of pairs in which ``made`` is the larger."""
+    from scipy.stats import rankdata  # a second to import, which a run without scores has not
+
     num_made, num_unseen = len(made), len(unseen_distances)
     ranks = rankdata(np.concatenate([made, unseen_distances]))
     larger = ranks[:num_made].sum() - num_made * (num_made + 1) / 2
