@@ -33,8 +33,10 @@ def at_least(low: float, **metadata: Any) -> Any:
     return rule(f"at least {low}", lambda value: math.isfinite(value) and value >= low, **metadata)
 
 
-def above(low: float) -> Any:
-    return rule(f"greater than {low}", lambda value: math.isfinite(value) and value > low)
+def above(low: float, **metadata: Any) -> Any:
+    return rule(
+        f"greater than {low}", lambda value: math.isfinite(value) and value > low, **metadata
+    )
 
 
 def within(low: float, high: float, **metadata: Any) -> Any:
@@ -49,9 +51,10 @@ def switch(neutral: bool) -> Any:
     return rule("true or false", lambda value: isinstance(value, bool), neutral=neutral)
 
 
-def one_of(*choices: Any) -> Any:
+def one_of(*choices: Any, **metadata: Any) -> Any:
     text = ", ".join(map(str, choices))
-    return rule(text if len(choices) == 1 else f"one of {text}", lambda value: value in choices)
+    text = text if len(choices) == 1 else f"one of {text}"
+    return rule(text, lambda value: value in choices, **metadata)
 
 
 def subset_of(*choices: str) -> Any:
@@ -136,7 +139,7 @@ class GeneratorConfig:
     latent_dim: int = at_least(1)
     conditional: bool = switch(neutral=False)
     ema_half_life_images: float = at_least(0, neutral=0)
-    ema_ramp_up: float = rule("greater than 0", lambda value: value > 0, neutral=0.05)
+    ema_ramp_up: float = above(0, neutral=0.05)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -313,7 +316,7 @@ class ScoreConfig:
     seed: int = at_least(0)
     every_epochs: int = at_least(0)
     inception_weights: str | None
-    inception_precision: str = one_of("auto", "fp32", "bf16")
+    inception_precision: str = one_of("auto", "fp32", "bf16", neutral="auto")
     require_inception: bool
     inception_splits: int = at_least(1)
     nearest_k: int = at_least(1)
