@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, get_args, get_origin, get_type_hints
 
-from lungan.config import SCHEMAS, FolderConfig, NpzConfig, RunConfig, num_stages
+from lungan.config import SCHEMAS, DiffAugmentConfig, FolderConfig, NpzConfig, RunConfig, num_stages
 from lungan.errors import ConfigError
 
 
@@ -23,6 +24,7 @@ def check(config: RunConfig) -> None:
             "loss.discriminator_updates must be 1 with loss.update=simultaneous, got "
             f"{config.loss.discriminator_updates}; use loss.update=alternating"
         )
+    _check_parts(config)
     if config.schedule.warmup_epochs > config.epochs:
         raise ConfigError(
             f"schedule.warmup_epochs must be at most epochs ({config.epochs}), "
@@ -45,6 +47,18 @@ def check_batch(config: RunConfig, num_images: int) -> None:
         raise ConfigError(
             f"batch_size must be at most the number of training images ({num_images}), "
             f"got {config.batch_size}"
+        )
+
+
+def check_classes(config: RunConfig, names: Sequence[str]) -> None:
+    """Check that there are classes to choose from, given those of the training images.
+
+    Raises: ConfigError where a conditional generator would have one class only.
+    """
+    if config.generator.conditional and len(names) < 2:
+        raise ConfigError(
+            "generator.conditional=true needs images of at least two classes to train on, got "
+            f"{', '.join(names)}; choose more by data.classes=[...], where [] is all"
         )
 
 
@@ -98,6 +112,36 @@ def _check_stages(config: RunConfig) -> None:
             "data.size must be 7 or 8 times a power of two (28, 32, 56, 64, 112, 128, 224, 256) "
             f"for generator={config.generator.name}, got {config.data.size}"
         )
+
+
+def _check_parts(config: RunConfig) -> None:
+    """What loss, discriminator, augmentation and classes demand of each other."""
+    loss, augment = config.loss, config.augment
+    if loss.update == "simultaneous" and loss.micro_batches != 1:
+        raise ConfigError(
+            "loss.micro_batches must be 1 with loss.update=simultaneous, got "
+            f"{loss.micro_batches}; use loss.update=alternating"
+        )
+    if loss.micro_batches > config.batch_size:
+        raise ConfigError(
+            f"loss.micro_batches must be at most batch_size ({config.batch_size}), "
+            f"got {loss.micro_batches}"
+        )
+    bounded = loss.gradient_penalty or loss.r1 or config.discriminator.spectral_norm
+    if loss.name == "wgan_gp" and not bounded:
+        raise ConfigError(
+            "loss=wgan_gp needs a bounded gradient, or its loss has no end: set "
+            "loss.gradient_penalty above 0 (10 is usual) or discriminator.spectral_norm=true"
+        )
+    if isinstance(augment, DiffAugmentConfig) and not any(
+        (augment.brightness, augment.contrast, augment.translation, augment.cutout)
+    ):
+        raise ConfigError(
+            f"augment={augment.name} changes nothing with brightness, contrast, translation and "
+            "cutout all 0; give one, or use augment=none"
+        )
+    if config.data.classes:
+        check_classes(config, config.data.classes)
 
 
 def _check_device(device: str) -> None:

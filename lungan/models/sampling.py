@@ -1,4 +1,4 @@
-"""Images from a generator without end, in blocks that follow from seed, class and position alone."""
+"""Images from a generator, in blocks that follow from seed, class and position alone."""
 
 from __future__ import annotations
 

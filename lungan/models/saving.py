@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -15,6 +16,7 @@ from lungan import checks
 from lungan.config import GeneratorConfig
 from lungan.errors import LunganError, WeightsError
 from lungan.models.build import build_generator
+from lungan.models.conditioning import Classes
 
 FORMAT = "lungan-generator-1"
 MAX_IMAGE_SIZE = 1024
@@ -24,13 +26,16 @@ def serialize_generator(
     generator: nn.Module, config: GeneratorConfig, *, image_size: int, channels: int
 ) -> bytes:
     """The file's content, of weights on any device."""
-    description = {
+    description: dict[str, Any] = {
         "format": FORMAT,
         "lungan": lungan.__version__,
         "generator": dataclasses.asdict(config),
         "image_size": image_size,
         "channels": channels,
     }
+    classes = generator.classes
+    if isinstance(classes, Classes):
+        description["classes"] = dataclasses.asdict(classes)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in generator.state_dict().items()}
     return safetensors.torch.save(tensors, {"lungan": json.dumps(description)})
 
@@ -54,12 +59,23 @@ def load_generator(path: Path) -> nn.Module:
         size, channels = _image_shape(description)
         config = checks.parse_group("generator", description["generator"])
         checks.check_fields(config, "generator.")
-        generator = build_generator(config, size, channels)
+        generator = build_generator(config, size, channels, classes=_classes(description))
         generator.load_state_dict(tensors)
     except (LunganError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path} does not describe a generator: {reason}") from error
     return generator.eval()
+
+
+def _classes(description: dict[str, Any]) -> Classes | None:
+    if "classes" not in description:
+        return None
+    names, shares = (description["classes"][key] for key in ("names", "shares"))
+    if not all(isinstance(name, str) for name in names) or not 2 <= len(names) == len(shares):
+        raise ValueError("its classes have no names")
+    if not all(isinstance(share, float) and share > 0 for share in shares):
+        raise ValueError("the shares of its classes are not all above 0")
+    return Classes(tuple(names), tuple(shares))
 
 
 def _image_shape(description: object) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from lungan.data.images import ImageSet
 from lungan.device import resolve_device, resolve_precision
 from lungan.errors import DivergedError, LunganError, RunFolderError
 from lungan.identity import trajectory_id
+from lungan.models.conditioning import Classes
 from lungan.models.saving import load_generator, serialize_generator
 from lungan.runs import folder as names
 from lungan.runs import pictures, provenance
@@ -30,6 +31,7 @@ from lungan.runs.store import Busy, Claimed, Finished, RunIdentity, Store, adopt
 from lungan.runs.trackers import NoTracker, Tracker, build_tracker
 from lungan.training.events import Event, RunEnd, Sink, Snapshot
 from lungan.training.loop import Interrupted, train
+from lungan.training.material import classes_of, gather
 from lungan.training.state import TrainingState, build_state
 from lungan.training.step import build_step
 
@@ -83,6 +85,7 @@ def prepare(
     began = time.perf_counter()
     image_set, training_set = load(config.data)
     checks.check_batch(config, len(training_set))
+    checks.check_classes(config, classes_of(training_set).names)
     identity = identify(config, trajectory_id(config, training_set.content_hash, precision))
     seconds = time.perf_counter() - began
     return Prepared(config, device, precision, image_set, training_set, identity, seconds)
@@ -178,7 +181,8 @@ class _Work:
         prepared, config, folder = self._prepared, self._config, self._folder
         self._scorer = _scorer(prepared, folder)
         names.write_config(folder, config)
-        state = self._start()
+        material = gather(config, prepared.image_set, prepared.training_set, prepared.device)
+        state = self._start(material.classes)
         log.info(
             "%s: %d images, %s on %s, from epoch %d to %d%s",
             folder.name,
@@ -201,11 +205,10 @@ class _Work:
                 sink(event)
 
         with self._timed("training"), contextlib.closing(progress), stop.deferred():
-            images = torch.from_numpy(prepared.training_set.images).to(prepared.device)
             step = build_step(config, state, prepared.precision)
-            train(config, state, step, images, emit=emit, stop=stop.requested)
+            train(config, state, step, material, emit=emit, stop=stop.requested)
         weights = serialize_generator(
-            state.generator,
+            state.inference_generator,
             config.generator,
             image_size=prepared.training_set.size,
             channels=prepared.training_set.channels,
@@ -220,7 +223,9 @@ class _Work:
             return None
         log.info("scoring with %s", ", ".join(self._scorer.names) or "no encoder")
         with self._timed("scoring"):
-            return self._scorer.find(epochs) or self._scorer.score(state.generator, epochs)
+            return self._scorer.find(epochs) or self._scorer.score(
+                state.inference_generator, epochs
+            )
 
     def _score_snapshot(self, event: Event) -> None:
         if isinstance(event, Snapshot) and self._scorer is not None:
@@ -230,7 +235,7 @@ class _Work:
             self._seconds["scoring"] += seconds
             self._seconds["training"] -= seconds  # the phase that this happens in
 
-    def _start(self) -> TrainingState:
+    def _start(self, classes: Classes | None) -> TrainingState:
         """A fresh state, or the one of the checkpoint that the run goes on from."""
         prepared, folder = self._prepared, self._folder
         if self._claimed.shorter is not None:
@@ -240,6 +245,7 @@ class _Work:
             prepared.training_set.size,
             prepared.training_set.channels,
             prepared.device,
+            classes,
         )
         checkpoint = folder / names.CHECKPOINT
         if checkpoint.exists():

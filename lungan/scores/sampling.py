@@ -8,10 +8,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lungan.errors import DataError
+from lungan.models.conditioning import Classes
+from lungan.models.modes import evaluating
 
 
 def sample_generator(
-    generator: nn.Module, num_images: int, seed: int, batch_size: int, device: torch.device
+    generator: nn.Module,
+    num_images: int,
+    seed: int,
+    batch_size: int,
+    device: torch.device,
+    labels: NDArray[np.int64] | None = None,
 ) -> NDArray[np.uint8]:
     """``num_images`` images (N, C, H, W) uint8 from standard normal latents.
 
@@ -19,23 +26,30 @@ def sample_generator(
     one level where a device or batch size rounds otherwise. The generator is used in evaluation
     mode and left in the mode and on the device where it was found.
 
+    labels: (num_images,) of a conditional generator; None draws them by the classes' shares in
+    the images that it was trained on.
+
     Raises: DataError where the generator gives NaN or infinite pixels.
     """
     latent_dim = generator.latent_dim
     assert isinstance(latent_dim, int)
     rng = torch.Generator().manual_seed(seed)
     latents = torch.randn(num_images, latent_dim, generator=rng)
-    was_training = generator.training
+    classes = getattr(generator, "classes", None)
+    if isinstance(classes, Classes) and labels is None:
+        shares = torch.tensor(classes.shares, dtype=torch.float64)
+        labels = torch.multinomial(shares, num_images, replacement=True, generator=rng).numpy()
     home = next(iter(generator.parameters())).device
-    generator.to(device).eval()
+    generator.to(device)
+    batches = []
     try:
-        with torch.inference_mode():
-            batches = [
-                _to_uint8(generator(latents[start : start + batch_size].to(device)))
-                for start in range(0, num_images, batch_size)
-            ]
+        with torch.inference_mode(), evaluating(generator):
+            for start in range(0, num_images, batch_size):
+                batch = slice(start, start + batch_size)
+                asked = () if labels is None else (torch.from_numpy(labels[batch]).to(device),)
+                batches.append(_to_uint8(generator(latents[batch].to(device), *asked)))
     finally:
-        generator.to(home).train(was_training)
+        generator.to(home)
     return np.concatenate(batches)
 
 

@@ -7,26 +7,25 @@ from torch import Tensor, nn
 
 from lungan.config import AdaptiveConfig, RunConfig
 from lungan.models.modes import evaluating
+from lungan.training.material import Material
 from lungan.training.state import TrainingState
+from lungan.training.step import to_floats
 
 
 @torch.no_grad()
 def diagnose(
-    config: RunConfig,
-    state: TrainingState,
-    samples: Tensor,
-    held_out: Tensor | None,
-    labels: Tensor | None,
+    config: RunConfig, state: TrainingState, samples: Tensor, material: Material
 ) -> dict[str, float]:
     """``sample_diversity`` and, where there is something to take them from, ``logit_held_out``,
     ``ema_drift`` (see ExponentialMovingAverage) and ``augment_probability``.
 
     samples: (N, C, H, W) in [-1, 1], of the generator that is saved.
-    held_out: (M, C, H, W) in [-1, 1], real images not trained on; labels: (M,) int64.
     """
     found = {"sample_diversity": diversity(samples)}
-    if held_out is not None:
-        found["logit_held_out"] = mean_logit(state.discriminator, held_out, labels)
+    if material.held_out is not None:
+        found["logit_held_out"] = mean_logit(
+            state.discriminator, to_floats(material.held_out), material.held_out_labels
+        )
     if state.average is not None:
         found["ema_drift"] = state.average.drift(state.generator)
     if isinstance(config.augment, AdaptiveConfig):

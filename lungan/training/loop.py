@@ -21,6 +21,7 @@ from lungan.training.events import (
     Snapshot,
     StepEnd,
 )
+from lungan.training.material import Material
 from lungan.training.outcome import Step, StepOutcome
 from lungan.training.randomness import fixed_labels, fixed_latents, permutation
 from lungan.training.schedules import learning_rate_factor
@@ -37,20 +38,14 @@ def train(
     config: RunConfig,
     state: TrainingState,
     step: Step,
-    images: Tensor,
-    labels: Tensor | None = None,
+    material: Material,
     *,
-    held_out: Tensor | None = None,
-    held_out_labels: Tensor | None = None,
     emit: Sink,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train ``state`` in place from where it is to ``config.epochs``.
 
-    images: (N, C, H, W) uint8, on the device of the networks; labels: (N,) int64, of a
-    conditional generator.
-    held_out: (M, C, H, W) uint8, real images not trained on, which the discriminator's opinion is
-    recorded of; held_out_labels: (M,) int64.
+    material: on the device of the networks.
     emit: called with every event, in order; what it raises ends the training.
     stop: asked after every step; True ends with a checkpoint in the middle of the epoch.
 
@@ -60,12 +55,12 @@ def train(
     Raises: DivergedError at the end of an epoch with a non-finite mean, Interrupted.
     """
     latents = fixed_latents(config.seed, NUM_SAMPLES, config.generator.latent_dim)
+    images, labels = material.images, material.labels
     latents = latents.to(images.device)
     sample_labels = None
-    if labels is not None:
-        shares = torch.bincount(labels).tolist()
-        sample_labels = fixed_labels(config.seed, NUM_SAMPLES, shares).to(images.device)
-    held_out = None if held_out is None else to_floats(held_out)
+    if material.classes is not None:
+        sample_labels = fixed_labels(config.seed, NUM_SAMPLES, material.classes.shares)
+        sample_labels = sample_labels.to(images.device)
     steps_per_epoch = -(-len(images) // config.batch_size)
     while state.epoch < config.epochs:
         first = state.step - state.epoch * steps_per_epoch
@@ -103,7 +98,7 @@ def train(
                 state.epoch,
                 {"epoch": state.epoch, "images_seen": state.images_seen}
                 | metrics
-                | diagnose(config, state, samples, held_out, held_out_labels)
+                | diagnose(config, state, samples, material)
                 | lrs
                 | {"seconds": seconds, "images_per_second": len(images) / seconds},
             )
@@ -126,11 +121,6 @@ def train(
 def to_uint8(images: Tensor) -> Tensor:
     """Images in [-1, 1] as uint8, rounded; the inverse of ``x / 127.5 - 1``."""
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def to_floats(images: Tensor) -> Tensor:
-    """uint8 to [-1, 1]."""
-    return images.float() / 127.5 - 1
 
 
 @torch.no_grad()

@@ -59,10 +59,10 @@ def permutation(seed: int, epoch: int, num_images: int) -> Tensor:
 
 
 def fixed_labels(seed: int, count: int, class_shares: Sequence[float]) -> Tensor:
-    """The labels (count,) int64 of the fixed latents, classes as often as ``class_shares`` say."""
+    """The labels (count,) int64, in order, of the fixed latents: drawn by ``class_shares``."""
     shares = np.asarray(class_shares)
     draws = stream(seed, "fixed_labels").choice(len(shares), count, p=shares / shares.sum())
-    return torch.from_numpy(draws)
+    return torch.from_numpy(np.sort(draws))
 
 
 class DropoutBits:

@@ -273,7 +273,7 @@ def split_upstream(
     return upstream, wanted / upstream
 
 
-def to_floats(images: Tensor, dtype: torch.dtype) -> Tensor:
+def to_floats(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """uint8 to [-1, 1]."""
     return (images.float() / 127.5 - 1).to(dtype)
 
