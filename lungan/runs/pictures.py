@@ -41,7 +41,9 @@ def write_loss_curves(path: Path, metrics: Sequence[dict[str, Any]]) -> None:
     from matplotlib.figure import Figure  # half a second, and only once a run
 
     epochs = [row["epoch"] for row in metrics]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 3.6))
+    # Fixed margins: a layout engine would draw everything twice, at each run's end.
+    figure.subplots_adjust(left=0.06, right=0.985, bottom=0.13, top=0.91, wspace=0.16)
     losses, logits = figure.subplots(1, 2)
     for axes, keys, title in (
         (losses, ("loss_generator", "loss_discriminator"), "loss"),
