@@ -17,9 +17,12 @@ BETTER = {
     "memorization_distance_ratio": "not far below 1",
     "memorization_share": "not far above 0.01",
     "authenticity": "not far below its floor",
-    "memorization_c_t": "not far below 0 (-3: copying)",
+    "memorization_c_t": "not far below 0",
 }
 """The scores in their order, and which way each is good."""
+
+AROUND_0 = ("frechet_distance_infinity", "kernel_distance", "memorization_c_t")
+"""Scores whose floor scatters round 0, so that a ratio to it means nothing."""
 
 HEADER = ("score", "value", "floor", "ratio", "good is")
 
@@ -28,7 +31,7 @@ def format_result(result: Mapping[str, Any]) -> str:
     """An aligned table an encoder, then the reasons for what is missing, then notes.
 
     floor: the same score between two disjoint sets of N real images; for the Inception Score, that
-    of N real images. ratio: value over floor.
+    of N real images. ratio: value over floor, where the floor does not scatter round 0.
     """
     values, reasons = result["values"], result["reasons"]
     reference = result["reference"]
@@ -72,7 +75,7 @@ def _rows(name: str, values: Mapping[str, float | None]) -> list[tuple[str, ...]
                 score,
                 _number(value, values.get(f"{key}.std")),
                 _number(floor, values.get(f"{key}.{kind}_std")),
-                _ratio(value, floor),
+                "-" if score in AROUND_0 else _ratio(value, floor),
                 better,
             )
         )
@@ -86,8 +89,7 @@ def _number(value: float | None, std: float | None) -> str:
 
 
 def _ratio(value: float | None, floor: float | None) -> str:
-    # Scores that straddle 0 have no meaningful ratio.
-    if value is None or floor is None or value < 0 or floor <= 0:
+    if value is None or not floor:
         return "-"
     return f"{value / floor:.3g}"
 

@@ -48,8 +48,15 @@ def test_missing_values_have_their_reason_once() -> None:
     assert "  precision  -" in text
 
 
-def test_values_below_0_have_no_ratio() -> None:
-    one = result(kernel_distance=-0.01)
+def test_floors_round_0_have_no_ratio() -> None:
+    one = result(kernel_distance=0.01)
     one["values"]["domain.kernel_distance.floor"] = 0.001
     row = next(line for line in format_result(one).splitlines() if "kernel_distance" in line)
-    assert row.split()[:4] == ["kernel_distance", "-0.01", "0.001", "-"]
+    assert row.split()[:4] == ["kernel_distance", "0.01", "0.001", "-"]
+
+
+def test_a_floor_of_0_has_no_ratio() -> None:
+    one = result(density=0.5)
+    one["values"]["domain.density.floor"] = 0.0
+    row = next(line for line in format_result(one).splitlines() if "density" in line)
+    assert row.split() == ["density", "0.5", "0", "-", "high"]
