@@ -70,8 +70,10 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         Path(name).replace(path)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _unwritable(path, error) from error
+        # torch.save puts an error of its own in front of the disk's.
+        for disk in (error, error.__context__):
+            if isinstance(disk, OSError):
+                raise _unwritable(path, disk) from error
         raise
 
 

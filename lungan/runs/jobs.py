@@ -29,7 +29,7 @@ from lungan.runs import folder as names
 from lungan.runs import manifest
 from lungan.runs.chain import failure, run_chain
 from lungan.runs.plan import Job
-from lungan.runs.run import load_sets, prepare
+from lungan.runs.preparation import load_sets, prepare
 from lungan.runs.stopping import StopSignal
 from lungan.training.loop import Interrupted
 
@@ -117,7 +117,7 @@ def _run(sweep: str, told: list[dict[str, Any]], place: Place, slot: int, stop: 
 
 
 def _prepared(item: dict[str, Any], config: RunConfig) -> Job:
-    job = Job(prepare(config, _load), item["overrides"], config.device)
+    job = Job(prepare(config, load_and_keep), item["overrides"], config.device)
     if job.prepared.identity.run != item["run_id"]:
         raise ConfigError(
             f"the training images on {socket.gethostname()} are not those that the sweep was "
@@ -141,8 +141,8 @@ def _placed(config: RunConfig, place: Place, slot: int) -> RunConfig:
 _last_loaded: dict[str, tuple[ImageSet, ImageSet]] = {}
 
 
-def _load(config: DataConfig) -> tuple[ImageSet, ImageSet]:
-    """The data, kept for the next job of this process."""
+def load_and_keep(config: DataConfig) -> tuple[ImageSet, ImageSet]:
+    """The data, kept for the next run of this process."""
     key = repr(config)
     if key not in _last_loaded:
         _last_loaded.clear()

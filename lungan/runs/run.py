@@ -6,32 +6,27 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lungan import checks
-from lungan.config import DataConfig, RunConfig
-from lungan.data import build as data
-from lungan.data.images import ImageSet
-from lungan.device import resolve_device, resolve_precision
 from lungan.errors import DivergedError, LunganError, RunFolderError
-from lungan.identity import trajectory_id
 from lungan.models.conditioning import Classes
 from lungan.models.saving import load_generator, serialize_generator
 from lungan.runs import folder as names
 from lungan.runs import pictures, provenance
+from lungan.runs.preparation import Prepared
 from lungan.runs.scoring import Scorer
-from lungan.runs.sinks import FolderSink, ProgressSink, rewind_metrics
+from lungan.runs.sinks import FolderSink, LogFile, ProgressSink, rewind_metrics
 from lungan.runs.stopping import StopSignal
-from lungan.runs.store import Busy, Claimed, Finished, RunIdentity, Store, adopt, identify
+from lungan.runs.store import Busy, Claimed, Finished, Store, adopt
 from lungan.runs.trackers import NoTracker, Tracker, build_tracker
 from lungan.training.events import Event, RunEnd, Sink, Snapshot
 from lungan.training.loop import Interrupted, train
-from lungan.training.material import classes_of, gather
+from lungan.training.material import gather
 from lungan.training.state import TrainingState, build_state
 from lungan.training.step import build_step
 
@@ -43,52 +38,12 @@ class BusyError(RunFolderError):
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A config with what it stands for on this machine: nothing has been written yet."""
-
-    config: RunConfig
-    device: torch.device
-    precision: str
-    image_set: ImageSet
-    training_set: ImageSet
-    identity: RunIdentity
-    data_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Result:
     """``reused``: the run had been finished before."""
 
     folder: Path
     summary: dict[str, Any]
     reused: bool
-
-
-def load_sets(config: DataConfig) -> tuple[ImageSet, ImageSet]:
-    """All images of the data, and those to train on. Raises: DataError, ConfigError."""
-    image_set = data.load(config)
-    return image_set, image_set.select(config.splits, config.classes)
-
-
-def prepare(
-    config: RunConfig, load: Callable[[DataConfig], tuple[ImageSet, ImageSet]] = load_sets
-) -> Prepared:
-    """Resolve device and precision, read the data and name the run.
-
-    load: a sweep's own, which reads each data set once.
-
-    Raises: ConfigError, DataError.
-    """
-    checks.check(config)
-    device = resolve_device(config.device)
-    precision = resolve_precision(config.precision, device)
-    began = time.perf_counter()
-    image_set, training_set = load(config.data)
-    checks.check_batch(config, len(training_set))
-    checks.check_classes(config, classes_of(training_set).names)
-    identity = identify(config, trajectory_id(config, training_set.content_hash, precision))
-    seconds = time.perf_counter() - began
-    return Prepared(config, device, precision, image_set, training_set, identity, seconds)
 
 
 def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None = None) -> Result:
@@ -154,8 +109,7 @@ class _Work:
         self._scorer: Scorer | None = None
         self._tracker: Tracker = NoTracker()
         self._seconds = {"data": prepared.data_seconds, "training": 0.0, "scoring": 0.0}
-        self._log = logging.FileHandler(self._folder / names.LOG, encoding="utf-8", delay=True)
-        self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._log = LogFile(self._folder)
         logging.getLogger("lungan").addHandler(self._log)
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from lungan.config import DataConfig, ScoreConfig
 from lungan.data.images import ImageSet
@@ -17,6 +16,7 @@ from lungan.runs import folder as names
 from lungan.runs import pictures
 from lungan.scores import encoders, suite
 from lungan.scores.encoders import Encoder
+from lungan.scores.progress import ProgressLine
 from lungan.scores.sampling import sample_generator
 
 SELECTION = "frechet_distance"
@@ -67,7 +67,7 @@ class Scorer:
             self._config.batch_size,
             self._device,
         )
-        with _Bar() as progress:
+        with ProgressLine() as progress:
             result = suite.score_images(
                 generated,
                 self._image_set,
@@ -137,17 +137,3 @@ class Scorer:
 
 def has_labels(image_set: ImageSet) -> bool:
     return len(image_set.class_names) > 1
-
-
-class _Bar:
-    """Scoring's progress, as a bar on a terminal."""
-
-    def __enter__(self) -> _Bar:
-        self._bar: Any = tqdm(disable=None, leave=False, bar_format="scoring: {desc}")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        self._bar.set_description_str(f"{what} {done}/{total}")

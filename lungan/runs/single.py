@@ -11,7 +11,8 @@ from lungan.commands import INTERRUPTED
 from lungan.config import RunConfig
 from lungan.errors import DivergedError
 from lungan.runs import folder as names
-from lungan.runs.run import Result, prepare, run
+from lungan.runs.preparation import prepare
+from lungan.runs.run import Result, run
 from lungan.runs.stopping import StopSignal
 from lungan.runs.wandb import sync_command
 from lungan.training.loop import Interrupted

