@@ -177,7 +177,7 @@ class ResnetDiscriminator(nn.Module):
             features = block(features)
         features = F.leaky_relu_(features, self.leaky_slope)
         # Summed as in the source, but over the side: as large at 7x7 as at 8x8 positions.
-        pooled = features.float().sum((2, 3)) * self.scale
+        pooled = features.sum((2, 3)) * self.scale
         logits: Tensor = self.linear(pooled).squeeze(1)
         if self.classes is not None:
             assert labels is not None, "a conditional discriminator needs labels"

@@ -20,8 +20,8 @@ class SpectralNorm(nn.Module):
 
     def __init__(self, weight: Tensor, rng: torch.Generator) -> None:
         super().__init__()
-        left = torch.randn(len(weight), generator=rng)
-        self.register_buffer("left", F.normalize(left, dim=0))
+        left = F.normalize(torch.randn(len(weight), generator=rng), dim=0)
+        self.register_buffer("left", left.to(weight.dtype))
         with torch.no_grad():
             for _ in range(10):  # a good estimate from the first step on
                 self._iterate(weight.flatten(1))
