@@ -1,0 +1,134 @@
+"""The dataset card: what made the images, from which data, how good they are, what they are for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import lungan
+from lungan.generation.source import Source
+from lungan.scores.memorization import SHARE_QUANTILE
+from lungan.scores.table import format_result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What one command made. rejected: how many images were left out as memorized, of how many
+    ``drawn``; None where nobody looked. num_held_out: the threshold's real images."""
+
+    counts: dict[str, int]
+    labels: dict[str, int] | None
+    size: int
+    channels: int
+    seed: int
+    truncation: float | None
+    drawn: int
+    rejected: int | None
+    threshold: float | None
+    encoder: str | None
+    num_held_out: int | None
+    command: str
+
+
+def write_card(path: Path, source: Source, made: Made) -> None:
+    """Markdown. Text that a generator's file brings is shown as code, never as markup."""
+    sections = [
+        "# Generated images",
+        "These images were made by a generative adversarial network. They show no patient. They "
+        "are **not for diagnosis**, nor for training or testing anything that is used on patients "
+        "without evidence of its own.",
+        *_contents(made),
+        *_origin(source, made),
+        *_selection(made),
+        *_scores(source, made),
+        "## Intended use",
+        "Research on whether generated images help where real ones are few, teaching, and tests "
+        "of software. Whether they help a classifier is a question for measurement: "
+        "`python -m lungan.utility` answers it against controls, on real test images. Report "
+        "generated images as such; never put them into a validation or test set.",
+        "## Limits",
+        "A generator repeats what its training images have in common, their selection, equipment "
+        "and labels included, and can lose what is rare. An image carries the class that was asked "
+        "for; nobody has looked whether it shows it. A generator can also come close to images it "
+        "was trained on, so treat these images with the care that the training images ask for.",
+        "## To repeat it",
+        f"```\n{_plain(made.command)}\n```",
+        "The same command on the same machine gives the same bytes; another machine or device can "
+        "round single pixels otherwise.",
+    ]
+    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _contents(made: Made) -> list[str]:
+    kind = "grey" if made.channels == 1 else "colour"
+    lines = [
+        f"- {_code(name)}: {count} images"
+        + ("" if made.labels is None else f", label {made.labels[name]}")
+        for name, count in made.counts.items()
+    ]
+    total = sum(made.counts.values())
+    where = "class folders" if made.labels is None else "`images.npz`, in MedMNIST's layout"
+    return [
+        "## Contents",
+        f"{total} {kind} images of {made.size}x{made.size} pixels in {where}; `manifest.csv` has a "
+        "row for each.",
+        "\n".join(lines),
+    ]
+
+
+def _origin(source: Source, made: Made) -> list[str]:
+    lines = [f"- Generator: {_code(source.name)}, weights SHA-256 `{source.weights_hash}`"]
+    if source.config is not None and source.summary is not None:
+        config, summary = source.config, source.summary
+        splits = ", ".join(config.data.splits) or "all"
+        classes = ", ".join(config.data.classes) or "all"
+        lines += [
+            f"- Trained on: {_code(summary.get('data_source') or config.data.name)}; "
+            f"{summary['num_train_images']} images, splits {_code(splits)}, classes "
+            f"{_code(classes)}, content SHA-256 `{summary['data_hash']}`",
+            "- Licence: that of the training images, as far as the line above names one. If it "
+            "asks for attribution, as CC BY does, name their authors with these images too",
+            f"- Training: {summary['epochs_done']} epochs, seed {config.seed}, generator "
+            f"`{config.generator.name}`, loss `{config.loss.name}`, run id `{summary['run_id']}`",
+        ]
+    else:
+        lines.append(
+            "- Trained on: unknown. The generator's file does not say, so neither does this card; "
+            "find out before you pass the images on, since the training images' licence may bind"
+        )
+    cut = "" if made.truncation is None else f", latents cut off at {made.truncation:g}"
+    lines.append(f"- Made by: lungan {lungan.__version__}, seed {made.seed}{cut}")
+    return ["## Origin", "\n".join(lines)]
+
+
+def _selection(made: Made) -> list[str]:
+    if made.rejected is None:
+        text = "None: every image that was drawn is here. Nobody looked for memorized ones."
+    else:
+        text = (
+            f"{made.rejected} of {made.drawn} images drawn were left out and replaced, since in "
+            f"{made.encoder} features they lie nearer to a training image than {made.threshold:.4g}"
+            f", the distance that {SHARE_QUANTILE:.0%} of {made.num_held_out} held-out real images "
+            "fall below. So about one in a hundred goes although nothing was memorized; a much "
+            "larger share is a warning of its own."
+        )
+    return ["## Selection", text]
+
+
+def _scores(source: Source, made: Made) -> list[str]:
+    result = (source.summary or {}).get("scores")
+    if not result:
+        return ["## Scores", "None are known. `python -m lungan.score` measures them."]
+    words = "Of the generator, beside what real images score against real ones"
+    if made.truncation is not None or made.rejected is not None:
+        words += "; taken before truncation and selection, which change them"
+    return ["## Scores", f"{words}.", f"```\n{_plain(format_result(result))}\n```"]
+
+
+def _code(text: str) -> str:
+    """A code span whatever the text holds."""
+    return f"`{_plain(text).replace(chr(10), ' ')}`"
+
+
+def _plain(text: str) -> str:
+    return text.replace("`", "'")

@@ -1,0 +1,79 @@
+"""Which generated images lie nearer to a training image than unseen real ones do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lungan import presets
+from lungan.config import ScoreConfig
+from lungan.data import build as data
+from lungan.errors import ConfigError, DataError
+from lungan.generation.source import Source
+from lungan.scores import encoders, real_features
+from lungan.scores.encoders import Encoder
+from lungan.scores.features import Features, as_rows
+from lungan.scores.memorization import SHARE_QUANTILE
+from lungan.scores.neighbors import nearest
+from lungan.scores.sides import choose_real
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """threshold: the distance to the nearest training image, in the encoder's features, that one
+    in a hundred unseen real images falls below."""
+
+    encoder: Encoder
+    training: Features
+    threshold: float
+    num_held_out: int
+    batch_size: int
+
+    def distances(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Of images (N, C, H, W) to their nearest training image: (N,)."""
+        features = self.encoder.encode(images, self.batch_size).features
+        distance, _ = nearest(as_rows("features", features), self.training)
+        return distance
+
+
+def build_rejection(source: Source, device: torch.device) -> Rejection:
+    """Read the data that the run was trained on, and see how near unseen images come to it.
+
+    Raises: ConfigError where only a generator's file is known, where no encoder can be had or no
+    real images were held out; DataError where the data is no longer what it was.
+    """
+    if source.config is None or source.summary is None:
+        raise ConfigError(
+            "--reject-memorized needs the images that were trained on, which a generator's file "
+            "does not name; give the run folder"
+        )
+    config: ScoreConfig = source.config.score
+    if not config.encoders:
+        config = presets.load("score", "standard")
+    image_set = data.load(source.config.data)
+    if image_set.content_hash != source.summary["data_hash"]:
+        raise DataError(
+            f"the images of data={source.config.data.name} are not those that {source.name} was "
+            "trained on; put these back to use --reject-memorized"
+        )
+    real = choose_real(image_set, source.config.data.splits, source.config.data.classes)
+    if real.held_out is None:
+        raise ConfigError(
+            f"--reject-memorized needs real images that {source.name} was not trained on, of the "
+            "same classes, and its data has none; keep a split out by data.splits"
+        )
+    found, reasons = encoders.resolve(config, source.config.data, len(image_set.class_names) > 1)
+    if not found:
+        raise ConfigError(f"--reject-memorized needs an encoder: {'; '.join(reasons.values())}")
+    # The in-domain encoder tells these images apart best; scores.md says why.
+    name = "domain" if "domain" in found else found[0]
+    encoder = encoders.build(name, config, image_set, device)
+    reference = real_features.encode_real(real.reference, encoder, config.batch_size)
+    training = as_rows("training features", reference.features[real.distinct])
+    held_out = real_features.encode_real(real.held_out, encoder, config.batch_size)
+    distance, _ = nearest(as_rows("held-out features", held_out.features), training)
+    threshold = float(np.quantile(distance, SHARE_QUANTILE))
+    return Rejection(encoder, training, threshold, len(real.held_out), config.batch_size)

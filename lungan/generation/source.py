@@ -1,0 +1,124 @@
+"""Where generated images come from: a finished run, or a generator's file, which is untrusted."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lungan.config import FolderConfig, NpzConfig, RunConfig
+from lungan.data.layout import ONLY_CLASS, read_layout
+from lungan.data.medmnist import CLASS_NAMES
+from lungan.errors import ConfigError, RunFolderError, WeightsError
+from lungan.models.saving import load_generator
+from lungan.runs import folder as names
+
+MAX_NAME_LENGTH = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A generator with what is known of it.
+
+    class_names: of a conditional generator in the order of its labels, else the one class that it
+    was trained on, or ``all``. shares: how the images to make are divided among them.
+    config, summary: None where only the generator's file was given.
+    """
+
+    name: str
+    generator: nn.Module
+    weights_hash: str
+    conditional: bool
+    class_names: tuple[str, ...]
+    shares: tuple[float, ...]
+    config: RunConfig | None
+    summary: dict[str, Any] | None
+
+    def choose(self, wanted: list[str] | None) -> list[str]:
+        """The classes to make images of. Raises: ConfigError for one that it cannot make."""
+        for name in wanted or []:
+            if name not in self.class_names:
+                have = ", ".join(self.class_names)
+                raise ConfigError(f"--class must be among {have} for {self.name}, got {name}")
+        return list(dict.fromkeys(wanted or self.class_names))
+
+    def label_of(self, class_name: str) -> int | None:
+        """What a conditional generator calls the class."""
+        return self.class_names.index(class_name) if self.conditional else None
+
+
+def read_source(path: Path) -> Source:
+    """Of a run folder, or of a generator's .safetensors.
+
+    Raises: RunFolderError where the run is not done, WeightsError where the generator cannot be
+    used or names its classes in a way that is unfit for files.
+    """
+    if path.is_dir():
+        summary = names.read_summary(path)
+        if summary is None or summary["status"] != "done":
+            ending = "no finished run" if summary is None else f"a {summary['status']} run"
+            raise RunFolderError(f"{path} holds {ending}; give the folder of a finished one")
+        return _describe(
+            path.resolve().name, path / names.GENERATOR, names.read_config(path), summary
+        )
+    return _describe(path.name, path, None, None)
+
+
+def numeric_labels(source: Source) -> dict[str, int]:
+    """The number that stands for each class in the data trained on; its position where the
+    generator's file alone is known.
+
+    Raises: DataError where class folders that give the numbers are no longer there.
+    """
+    data = None if source.config is None else source.config.data
+    if isinstance(data, FolderConfig):
+        known = read_layout(Path(data.path).expanduser()).class_names
+    elif isinstance(data, NpzConfig):
+        return {name: int(name) if name.isdigit() else 0 for name in source.class_names}
+    else:
+        known = source.class_names if data is None else CLASS_NAMES
+    return {name: known.index(name) if name in known else 0 for name in source.class_names}
+
+
+def _describe(
+    name: str, weights: Path, config: RunConfig | None, summary: dict[str, Any] | None
+) -> Source:
+    generator = load_generator(weights)
+    classes: Any = generator.classes
+    if classes is not None:
+        class_names, shares = tuple(classes.names), tuple(classes.shares)
+    else:
+        trained_on = [] if config is None else config.data.classes
+        class_names, shares = (trained_on[0] if len(trained_on) == 1 else ONLY_CLASS,), (1.0,)
+    for class_name in class_names:
+        _check_name(weights, class_name)
+    if len(set(class_names)) < len(class_names) or not math.isfinite(math.fsum(shares)):
+        raise WeightsError(f"{weights} names classes twice, or gives them shares without bound")
+    return Source(
+        name=name,
+        generator=generator,
+        weights_hash=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        conditional=classes is not None,
+        class_names=class_names,
+        shares=shares,
+        config=config,
+        summary=summary,
+    )
+
+
+def _check_name(path: Path, name: object) -> None:
+    """A class's name becomes a folder's, so it must not lead out of where it is put."""
+    unfit = (
+        not isinstance(name, str)
+        or not 0 < len(name) <= MAX_NAME_LENGTH
+        or name.startswith(".")
+        or not name.isprintable()
+        or any(sign in name for sign in '/\\:*?"<>|')
+        or name != name.strip()
+    )
+    if unfit:
+        raise WeightsError(f"{path} names a class {name!r}, which is unfit for a folder's name")
