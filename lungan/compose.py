@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -21,6 +21,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from lungan import checks, presets
 from lungan.config import SCHEMAS, RunConfig
 from lungan.errors import ConfigError
+from lungan.runs.search_space import Dimension
 
 EXPERIMENT = "experiment"
 COMPLAINTS = (HydraException, OmegaConfBaseException, AttributeError, ValueError)
@@ -73,6 +74,43 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     except COMPLAINTS as error:
         raise _explain(overrides, error) from error
     return [list(job) for job in jobs]
+
+
+def search_space(overrides: Sequence[str]) -> tuple[list[Dimension], list[str]]:
+    """The keys that a search chooses, from Hydra's sweep syntax, and the other overrides.
+
+    Raises: ConfigError where an override cannot be parsed, or none has a range or choices.
+    """
+    try:
+        parsed = _parse(overrides)
+    except COMPLAINTS as error:
+        raise _explain(overrides, error) from error
+    space = [_dimension(override) for override in parsed if override.is_sweep_override()]
+    fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
+    if not space:
+        raise ConfigError(
+            "nothing to search: give a range or choices, such as 'lr=interval(1e-4,1e-2)' or "
+            "optimizer=adam,rmsprop"
+        )
+    return space, fixed
+
+
+def _dimension(override: Override) -> Dimension:
+    key, sweep = override.get_key_element(), cast(Any, override.value())
+    is_log = "log" in sweep.tags
+    if override.is_interval_sweep():
+        whole = isinstance(sweep.start, int) and isinstance(sweep.end, int)
+        low, high = float(sweep.start), float(sweep.end)
+        return Dimension(key=key, low=low, high=high, log=is_log, whole=whole)
+    if override.is_range_sweep():
+        values = list(sweep.range())
+        if not values:
+            raise ConfigError(f"{override.input_line} is an empty range")
+        whole = all(isinstance(value, int) for value in values)
+        low, high = float(min(values)), float(max(values))
+        step = abs(float(sweep.step))
+        return Dimension(key=key, low=low, high=high, step=step, log=is_log, whole=whole)
+    return Dimension(key=key, choices=tuple(override.sweep_string_iterator()))
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 
 from lungan import compose
 from lungan.config import RunConfig
+from lungan.runs import pictures
 
 TINY = (
     "generator.width=8",
@@ -47,15 +50,32 @@ def quiet_machine(shared_cache: Path) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@functools.cache
+def _compose(*overrides: str) -> RunConfig:
+    with compose.composer():
+        return compose.compose([*TINY, *overrides])
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., RunConfig]:
-    """A tiny run's config from overrides, in the store ``tmp_path / "store"``."""
+    """A tiny run's config from overrides, in the store ``tmp_path / store``."""
 
-    def make(*overrides: str) -> RunConfig:
-        with compose.composer():
-            return compose.compose([*TINY, f"store={tmp_path / 'store'}", *overrides])
+    def make(*overrides: str, store: str = "store") -> RunConfig:
+        return dataclasses.replace(_compose(*overrides), store=str(tmp_path / store))
 
     return make
+
+
+@pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this process without the plot, which takes longer than their training."""
+    monkeypatch.setattr(pictures, "write_loss_curves", lambda *_: None)
+
+
+@pytest.fixture
+def tiny_overrides() -> Sequence[str]:
+    """What makes a run take well under a second."""
+    return TINY
 
 
 @pytest.fixture

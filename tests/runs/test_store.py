@@ -54,7 +54,7 @@ def test_a_finished_run_is_reused(tiny: Tiny) -> None:
 
 
 def test_more_epochs_continue_and_equal_a_straight_run(
-    tiny: Tiny, tmp_path: Path, untimed: Callable[[Path], object]
+    tiny: Tiny, untimed: Callable[[Path], object]
 ) -> None:
     short = do(tiny("epochs=3"))
     longer = do(tiny("epochs=5"))

@@ -1,0 +1,301 @@
+"""A search: trials from an Optuna study that lies in the store, each an ordinary run there."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from lungan.config import RunConfig
+from lungan.errors import ConfigError
+from lungan.runs import folder as names
+from lungan.runs import manifest
+from lungan.runs.chain import run_chain
+from lungan.runs.claim import Owner, exclusive, live_owner
+from lungan.runs.jobs import load_and_keep
+from lungan.runs.plan import Job
+from lungan.runs.preparation import prepare
+from lungan.runs.search_space import Dimension
+from lungan.runs.stopping import StopSignal
+from lungan.runs.store import Store
+
+POLL_SECONDS = 5.0
+FOREIGN_SECONDS = 3600.0
+"""How long a trial of another machine may show no live run before it is asked for again."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the command line asked for.
+
+    compose: the config of the values of one trial, given as overrides.
+    num_trials: of the study, those of earlier commands and other processes included.
+    rungs: epochs at which a trial must be among the best ``1 / reduction`` so far to go on.
+    """
+
+    store: Path
+    sweep: str
+    command: str
+    compose: Callable[[dict[str, str]], RunConfig]
+    space: Sequence[Dimension]
+    objective: str
+    direction: Literal["minimize", "maximize"]
+    sampler: str
+    seed: int
+    num_trials: int
+    rungs: tuple[int, ...]
+    reduction: int
+
+
+class Search:
+    """A study and this process's part in it.
+
+    Raises: ConfigError where a study of this name asks for something else.
+    """
+
+    def __init__(self, request: Request, stop: StopSignal) -> None:
+        self._request = request
+        self._stop = stop
+        self._space = {each.key: _distribution(each) for each in request.space}
+        self.study = self._open()
+        self.num_failed = 0
+
+    def run(self) -> None:
+        """Do trials until the study has its number. Raises: Interrupted, KeyboardInterrupt."""
+        with exclusive(self._request.store):
+            # Once a command: what fails always must not keep it from ending.
+            self._ask_again(TrialState.FAIL)
+        while True:
+            with exclusive(self._request.store):
+                self._ask_again(TrialState.RUNNING)
+                trial = self._ask()
+            if trial is None:
+                return
+            self._try(trial)
+
+    def describe(self) -> str:
+        """What was found, for a terminal."""
+        trials = self.study.get_trials(deepcopy=False)
+        count = {
+            state.name.lower(): sum(trial.state is state for trial in trials)
+            for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        }
+        said = ", ".join(f"{number} {name}" for name, number in count.items() if number)
+        if not count["complete"]:
+            return f"search {self._request.sweep}: {said}; no trial has a score"
+        best = self.study.best_trial
+        values = " ".join(f"{key}={_text(value)}" for key, value in best.params.items())
+        return (
+            f"search {self._request.sweep}: {said}\n"
+            f"best: {self._request.objective} {best.value:.6g} with {values} "
+            f"({best.user_attrs['folder']})\n"
+            f"It is the best of {count['complete'] + count['pruned']} by this very score, so its "
+            "score flatters it: repeat it and a\nrival with new seeds before comparing: "
+            f"python -m lungan.train --multirun {values} seed=1,2,3,4,5 ..."
+        )
+
+    def _open(self) -> Study:
+        request = self._request
+        path = request.store / manifest.SWEEPS / f"{request.sweep}.optuna.log"
+        with exclusive(request.store):
+            path.parent.mkdir(exist_ok=True)
+            study = optuna.create_study(
+                study_name=request.sweep,
+                storage=JournalStorage(JournalFileBackend(str(path))),
+                direction=request.direction,
+                load_if_exists=True,
+            )
+            asked = {"objective": request.objective, "rungs": list(request.rungs)}
+            for key, value in asked.items():
+                before = study.user_attrs.get(key, value)
+                if before != value:
+                    raise _other(request.sweep, f"--{key}", before, value)
+                study.set_user_attr(key, value)
+        if study.direction.name.lower() != request.direction:
+            before = study.direction.name.lower()
+            raise _other(request.sweep, "--direction", before, request.direction)
+        for trial in study.get_trials(deepcopy=False):
+            for key, before in trial.distributions.items():
+                if key in self._space and _kind(before) != _kind(self._space[key]):
+                    raise _other(request.sweep, key, _kind(before), _kind(self._space[key]))
+        return study
+
+    def _ask(self) -> Trial | None:
+        """The next trial; None where the study has enough. Under the store's lock."""
+        trials = self.study.get_trials(deepcopy=False)
+        waiting = [trial for trial in trials if trial.state is TrialState.WAITING]
+        given = len(trials) - len(waiting) - len(self._replaced())
+        if not waiting and given >= self._request.num_trials:
+            return None
+        # From seed and number, so that a search that was stopped goes on as if it had not been.
+        self.study.sampler = _sampler(self._request.sampler, self._request.seed, len(trials))
+        trial = self.study.ask(self._space)
+        trial.set_user_attr("owner", asdict(Owner.this_process()))
+        return trial
+
+    def _ask_again(self, state: TrialState) -> None:
+        """Queue the values of the trials that failed, or whose process died."""
+        replaced = self._replaced()
+        for trial in self.study.get_trials(deepcopy=False, states=(state,)):
+            if trial.number in replaced or not (state is TrialState.FAIL or self._is_lost(trial)):
+                continue
+            replaced.append(trial.number)
+            self.study.set_user_attr("replaced", replaced)
+            self.study.enqueue_trial(trial.params)
+            if state is TrialState.RUNNING:
+                self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _replaced(self) -> list[int]:
+        return list(self.study.user_attrs.get("replaced", []))
+
+    def _is_lost(self, trial: FrozenTrial) -> bool:
+        owner = trial.user_attrs.get("owner")
+        dead = Owner(**owner).is_dead_here() if owner is not None else None
+        if dead is not None or trial.datetime_start is None:
+            return bool(dead)
+        silent_seconds = time.time() - trial.datetime_start.timestamp()
+        return silent_seconds > FOREIGN_SECONDS and not self._is_under_way(trial)
+
+    def _is_under_way(self, trial: FrozenTrial) -> bool:
+        folder = trial.user_attrs.get("folder")
+        return folder is not None and live_owner(self._request.store / folder) is not None
+
+    def _try(self, trial: Trial) -> None:
+        """Train and score one trial, rung by rung, and tell the study."""
+        values = {key: _text(value) for key, value in trial.params.items()}
+        said = " ".join(f"{key}={value}" for key, value in values.items())
+        log.info("trial %d: %s", trial.number, said)
+        score = math.nan
+        for epochs in self._request.rungs or (None,):
+            summary = self._run(trial, values | ({"epochs": str(epochs)} if epochs else {}))
+            if summary is None or summary["status"] == "diverged":
+                # A diverged trial is told as the worst, so that the search turns away from it.
+                state = TrialState.FAIL if summary is None else TrialState.PRUNED
+                self.num_failed += summary is None
+                self.study.tell(trial, state=state)
+                return
+            found = self._score(trial, summary)
+            if found is None:
+                return
+            score = found
+            log.info("trial %d: %s %.6g", trial.number, self._request.objective, score)
+            if epochs is not None:
+                trial.report(score, epochs)
+                if epochs != self._request.rungs[-1] and not self._is_promising(epochs, score):
+                    log.info("trial %d: not among the best at %d epochs", trial.number, epochs)
+                    self.study.tell(trial, state=TrialState.PRUNED)
+                    return
+        self.study.tell(trial, score)
+
+    def _run(self, trial: Trial, overrides: dict[str, str]) -> dict[str, Any] | None:
+        """The summary of the run that the values stand for; None where it failed."""
+        request = self._request
+        try:
+            config = request.compose(overrides)
+            job = Job(prepare(config, load_and_keep), overrides, config.device)
+        except ConfigError as error:
+            log.error("trial %d: %s", trial.number, error)
+            return None
+        store = Store(request.store)
+        entry = job.entry(store.folders())
+        manifest.write_manifest(request.store, request.sweep, "", request.command, [entry])
+        trial.set_user_attr("folder", entry.folder)
+        busy = run_chain([job], request.sweep, self._stop)
+        while busy:
+            time.sleep(POLL_SECONDS)
+            busy = run_chain(busy, request.sweep, self._stop)
+        folders = store.folders()
+        if not job.has_result(folders):
+            return None
+        return names.read_summary(request.store / folders[job.prepared.identity.digits])
+
+    def _score(self, trial: Trial, summary: dict[str, Any]) -> float | None:
+        """The objective; None, and the trial is told as failed, where the run has none.
+
+        Raises: ConfigError where no run has it.
+        """
+        objective = self._request.objective
+        values = (summary["scores"] or {}).get("values", {})
+        if values.get(objective) is not None:
+            return float(values[objective])
+        self.num_failed += 1
+        self.study.tell(trial, state=TrialState.FAIL)
+        if objective not in values:
+            have = ", ".join(key for key in values if "." in key) or "no scores"
+            raise ConfigError(f"--objective must be a score of the runs ({have}), got {objective}")
+        log.error("trial %d: %s is null: %s", trial.number, objective, summary["scores"]["reasons"])
+        return None
+
+    def _is_promising(self, epochs: int, score: float) -> bool:
+        """Asynchronous successive halving: is it among the best of those that came this far?
+
+        Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning".
+        """
+        trials = self.study.get_trials(deepcopy=False)
+        sign = -1 if self._request.direction == "maximize" else 1
+        reached = sorted(
+            sign * trial.intermediate_values[epochs]
+            for trial in trials
+            if epochs in trial.intermediate_values
+        )
+        places = math.ceil(len(reached) / self._request.reduction)
+        return sign * score <= reached[places - 1]
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    """Raises: ConfigError where the range is empty or impossible."""
+    low, high, step = dimension.low, dimension.high, dimension.step
+    try:
+        if dimension.choices:
+            return CategoricalDistribution(dimension.choices)
+        if dimension.whole:
+            return IntDistribution(int(low), int(high), log=dimension.log, step=int(step or 1))
+        return FloatDistribution(low, high, log=dimension.log, step=step)
+    except ValueError as error:
+        raise ConfigError(f"{dimension.key} cannot be searched: {error}") from error
+
+
+def _kind(distribution: BaseDistribution) -> str:
+    """What Optuna wants to stay the same in a study: the ends of a range may move."""
+    if isinstance(distribution, CategoricalDistribution):
+        return f"among {','.join(map(str, distribution.choices))}"
+    whole = "whole " if isinstance(distribution, IntDistribution) else ""
+    return f"{whole}numbers{' on a log scale' if getattr(distribution, 'log', False) else ''}"
+
+
+def _sampler(name: str, seed: int, number: int) -> BaseSampler:
+    own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    if name == "random":
+        return RandomSampler(seed=own_seed)
+    return TPESampler(seed=own_seed, constant_liar=True)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)
+
+
+def _other(sweep: str, key: str, before: Any, value: Any) -> ConfigError:
+    return ConfigError(
+        f"the search {sweep} was begun with {key} {before}, got {value}; "
+        "choose another --sweep, or repeat that"
+    )

@@ -1,0 +1,136 @@
+"""``python -m lungan.search [overrides]``: a search for the settings with the best score."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lungan.commands import INTERRUPTED, run_command
+from lungan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lungan.config import RunConfig
+
+EXAMPLES = """ranges, quoted because of the shell:
+  'lr=interval(1e-5,1e-2)'            any number between
+  'lr=tag(log,interval(1e-5,1e-2))'   the same, evenly over orders of magnitude
+  'batch_size=choice(64,128,256)'     or batch_size=64,128,256
+  'discriminator.width=range(16,65,16)'
+  all else is as in lungan.train; epochs may be searched too, unless there are --rungs
+
+examples:
+  python -m lungan.search --sweep adam --trials 20 'lr=tag(log,interval(1e-4,1e-2))' score=fast
+      20 trials, each a run of the store
+  python -m lungan.search --sweep both --trials 60 --rungs 10,20,50 \\
+      'lr=tag(log,interval(1e-4,1e-2))' optimizer=adam,rmsprop
+      at 10 and 20 epochs only the best third goes on
+
+The same command goes on after a stop; the same in several terminals or jobs shares the work.
+Exit codes: 0 good, 1 a trial failed, 2 bad input, 130 interrupted (resumable)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Gives its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lungan.search",
+        description="Search settings for the best score, by Optuna, over a store of runs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="+", metavar="key=value", help="settings and ranges")
+    parser.add_argument("--sweep", metavar="NAME", required=True, help="the search's name")
+    parser.add_argument("--trials", type=int, metavar="N", default=20, help="in all (20)")
+    parser.add_argument(
+        "--objective",
+        metavar="SCORE",
+        default="domain.frechet_distance",
+        help="a column of results.csv (%(default)s)",
+    )
+    parser.add_argument("--direction", choices=["minimize", "maximize"], default="minimize")
+    parser.add_argument("--sampler", choices=["tpe", "random"], default="tpe")
+    parser.add_argument("--sampler-seed", type=int, metavar="N", default=0)
+    parser.add_argument(
+        "--rungs", type=_rungs, metavar="EPOCHS", default=(), help="such as 10,20,50"
+    )
+    parser.add_argument(
+        "--reduction", type=int, metavar="N", default=3, help="one of N goes on from a rung (3)"
+    )
+    options = parser.parse_intermixed_args(arguments)
+    return run_command(lambda: _search(options))
+
+
+def _rungs(text: str) -> tuple[int, ...]:
+    rungs = tuple(int(part) for part in text.split(","))
+    if not rungs or rungs[0] < 1 or list(rungs) != sorted(set(rungs)):
+        raise argparse.ArgumentTypeError("must be rising numbers of epochs")
+    return rungs
+
+
+def _search(options: argparse.Namespace) -> int:
+    for key, least in (("trials", 1), ("reduction", 2), ("sampler_seed", 0)):
+        if getattr(options, key) < least:
+            name = key.replace("_", "-")
+            raise ConfigError(f"--{name} must be at least {least}, got {getattr(options, key)}")
+    # Here, so that --help need not wait for Hydra, torch and Optuna.
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        raise ConfigError("searching needs Optuna: pip install 'lungan[search]'") from error
+    from lungan import compose
+    from lungan.runs import manifest, sweep
+    from lungan.runs.search import Request, Search
+    from lungan.runs.stopping import StopSignal
+    from lungan.training.loop import Interrupted
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    manifest.check_name(options.sweep)
+    stop = StopSignal()
+    with compose.composer(), stop.installed():
+        space, fixed = compose.search_space(options.overrides)
+        if options.rungs:
+            if "epochs" in {each.key for each in space}:
+                raise ConfigError("epochs cannot be searched beside --rungs, which sets it")
+            fixed = [text for text in fixed if not text.startswith("epochs=")]
+
+        def config_of(values: dict[str, str]) -> RunConfig:
+            return compose.compose([*fixed, *(f"{key}={value}" for key, value in values.items())])
+
+        first = config_of({each.key: each.first() for each in space})
+        if not first.score.encoders:
+            raise ConfigError(
+                f"score={first.score.name} gives no {options.objective}; use score=fast or more"
+            )
+        store = Path(first.store)
+        search = Search(
+            Request(
+                store=store,
+                sweep=options.sweep,
+                command=shlex.join(["python", "-m", "lungan.search", *sys.argv[1:]]),
+                compose=config_of,
+                space=space,
+                objective=options.objective,
+                direction=options.direction,
+                sampler=options.sampler,
+                seed=options.sampler_seed,
+                num_trials=options.trials,
+                rungs=options.rungs,
+                reduction=options.reduction,
+            ),
+            stop,
+        )
+        try:
+            search.run()
+        except (Interrupted, KeyboardInterrupt):
+            print("interrupted; the same command goes on", flush=True)
+            return INTERRUPTED
+    sweep.write_results(store, options.sweep)
+    print(search.describe())
+    return sweep.FAILED if search.num_failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
