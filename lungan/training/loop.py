@@ -110,11 +110,11 @@ def train(
         every = config.score.every_epochs
         if every and state.epoch % every == 0:
             emit(Snapshot(state.epoch, state.inference_generator))
-        if last or state.epoch % config.checkpoint_every_epochs == 0:
+        # After the last epoch too: what follows training may take longer than it.
+        stopping = stop()
+        if last or stopping or state.epoch % config.checkpoint_every_epochs == 0:
             emit(Checkpoint(state.epoch, state.state_dict()))
-        if not last and stop():
-            if state.epoch % config.checkpoint_every_epochs:
-                emit(Checkpoint(state.epoch, state.state_dict()))
+        if stopping:
             raise Interrupted
 
 

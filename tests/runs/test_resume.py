@@ -19,6 +19,8 @@ from lungan.training.loop import Interrupted
 Tiny = Callable[..., RunConfig]
 Untimed = Callable[[Path], list[dict[str, float]]]
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 STEPS = ("epochs=3", "batch_size=16")  # 47 images: three steps an epoch, the last of 15 images
 
 
@@ -48,11 +50,11 @@ class StopAfter(StopSignal):
     ids=" ".join,
 )
 def test_a_run_stopped_after_every_step_is_the_run_that_was_not(
-    recipe: list[str], tiny: Tiny, tmp_path: Path, untimed: Untimed
+    recipe: list[str], tiny: Tiny, untimed: Untimed
 ) -> None:
     prepared = prepare(tiny(*STEPS, *recipe))
     undisturbed = run(prepared)
-    config = tiny(*STEPS, *recipe, f"store={tmp_path / 'other'}")
+    config = tiny(*STEPS, *recipe, store="other")
     prepared = prepare(config)
     stops = 0
     while True:
@@ -70,7 +72,7 @@ def test_a_run_stopped_once_anywhere(
     count: int, tiny: Tiny, tmp_path: Path, untimed: Untimed
 ) -> None:
     undisturbed = run(prepare(tiny(*STEPS)))
-    prepared = prepare(tiny(*STEPS, f"store={tmp_path / 'other'}"))
+    prepared = prepare(tiny(*STEPS, store="other"))
     with pytest.raises(Interrupted):
         run(prepared, stop=StopAfter(count))
     (folder,) = (tmp_path / "other").glob("phantom*")
@@ -95,7 +97,7 @@ def test_a_torn_line_of_metrics_and_half_written_files_are_passed_over(
     tiny: Tiny, tmp_path: Path, untimed: Untimed
 ) -> None:
     undisturbed = run(prepare(tiny(*STEPS)))
-    prepared = prepare(tiny(*STEPS, f"store={tmp_path / 'other'}"))
+    prepared = prepare(tiny(*STEPS, store="other"))
     with pytest.raises(Interrupted):
         run(prepared, stop=StopAfter(4))
     (folder,) = (tmp_path / "other").glob("phantom*")
@@ -111,7 +113,7 @@ def test_metrics_of_epochs_after_the_checkpoint_are_done_again(
 ) -> None:
     """As after kill -9 in epoch 4 with a checkpoint at epoch 2."""
     undisturbed = run(prepare(tiny("epochs=4")))
-    prepared = prepare(tiny("epochs=4", f"store={tmp_path / 'other'}"))
+    prepared = prepare(tiny("epochs=4", store="other"))
     with pytest.raises(Interrupted):
         run(prepared, stop=StopAfter(2))
     (folder,) = (tmp_path / "other").glob("phantom*")
