@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lungan.compose import compose, composer
-from lungan.training.device import resolve_device
+from lungan.device import resolve_device
 from lungan.training.state import build_state
 from lungan.training.step import build_step
 
