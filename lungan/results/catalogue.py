@@ -44,6 +44,11 @@ CATALOGUE = {
     "memorization_share": Score("Memorization: share too near", "lower", 0.0),
     "authenticity": Score("Authenticity", "higher", 1.0),
     "memorization_c_t": Score("Memorization: C_T", "target", 0.0),
+    "auc": Score("AUC", "higher", 1.0),
+    "accuracy": Score("Accuracy", "higher", 1.0),
+    "balanced_accuracy": Score("Balanced accuracy", "higher", 1.0),
+    "sensitivity_at_95_specificity": Score("Sensitivity at 95 % specificity", "higher", 1.0),
+    "expected_calibration_error": Score("Calibration error", "lower", 0.0),
     "inception_score": Score("Inception Score", "higher"),
 }
 

@@ -12,6 +12,7 @@ from typing import Any
 from lungan.config import SCHEMAS
 from lungan.errors import RunFolderError
 from lungan.results.records import Run, Scalar, flatten, one_line, read_json, read_run
+from lungan.runs import folder as names
 
 SWEEPS_FOLDER = "sweeps"
 _HASH_DIGITS = 8
@@ -69,7 +70,8 @@ def sweep_names(store: Path) -> list[str]:
 def _folders(store: Path) -> list[Path]:
     with os.scandir(store) as entries:
         found = sorted(entry.name for entry in entries if entry.is_dir())
-    return [store / name for name in found if name != SWEEPS_FOLDER and name[0] not in "._"]
+    others = (SWEEPS_FOLDER, names.UTILITY)
+    return [store / name for name in found if name not in others and name[0] not in "._"]
 
 
 def _of_sweep(store: Path, sweep: str) -> Collection:

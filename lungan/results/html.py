@@ -21,6 +21,7 @@ from lungan.results.tables import (
     runs_table,
     summary_table,
 )
+from lungan.results.utility_report import UtilityReport
 
 
 def render(
@@ -33,12 +34,14 @@ def render(
     verdicts: Sequence[str],
     caveats: Sequence[str],
     commands: Sequence[str],
+    utility: UtilityReport | None = None,
 ) -> str:
     """The whole page."""
     title = f"Sweep {collection.sweep}" if collection.sweep else "All runs of the store"
     sections = [
         _head(title, collection),
         _section("Verdicts", _list(verdicts, "verdicts")),
+        _section("Does it help a classifier?", _utility(utility) if utility else ""),
         _section("Scores by group", _summaries(summaries, grouping)),
         _section("Figures", "".join(map(_figure, figures))),
         _section("Differences between groups", _comparisons(comparisons)),
@@ -106,6 +109,26 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
     return (
         f"<details><summary>{len(comparisons)} comparisons: {supported} with a significant "
         f"difference, {tested - supported} without{untested}</summary>\n{table}</details>"
+    )
+
+
+def _utility(report: UtilityReport) -> str:
+    note = (
+        "Classifiers trained on real and synthetic images under equal numbers of updates: mean ± "
+        "half of the 95 % confidence interval over seeds, on real test images."
+    )
+    tested = len(report.utility.answers)
+    generators = (
+        f"<details><summary>The generators and their scores</summary>\n{_table(report.generators)}"
+        "</details>"
+        if report.generators.rows
+        else ""
+    )
+    return (
+        f"{_list(report.verdicts, 'verdicts')}<p>{note}</p>\n{_table(report.arms, sortable=True)}"
+        f"{''.join(map(_figure, report.figures))}"
+        f"<details><summary>{tested} comparisons of arms with their controls</summary>\n"
+        f"{_table(report.answers, sortable=True)}</details>{generators}{_list(report.caveats)}"
     )
 
 

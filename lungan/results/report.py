@@ -27,6 +27,8 @@ from lungan.results.tables import (
     summary_csv,
     summary_table,
 )
+from lungan.results.utility import read_utility
+from lungan.results.utility_report import FIGURES_FOLDER, STALE, report_utility
 from lungan.results.verdicts import headlines
 from lungan.runs.folder import write_bytes
 
@@ -34,7 +36,6 @@ log = logging.getLogger(__name__)
 
 REPORT = "report.html"
 PROBLEMS = "problems.csv"
-FIGURES_FOLDER = "figures"
 _MAX_LOGGED = 20
 
 
@@ -70,6 +71,11 @@ def write_results(
     comparisons = compare_groups(summaries)
     problems = list(collection.problems)
     _check_writable(out)
+    of_sweep = None if sweep is None else {run.name for run in collection.runs}
+    utility = read_utility(store, runs=of_sweep)
+    trials = None if utility is None else report_utility(utility)
+    if trials is not None:
+        problems += trials.problems
     figures = draw(grouping.groups, summaries, problems)
     verdicts = headlines(collection.runs, grouping.groups, summaries, comparisons)
     files = {
@@ -85,6 +91,7 @@ def write_results(
     for name, table in tables.items():
         files[f"{name}.md"] = _encode(markdown(table))
         files[f"{name}.tex"] = _encode(latex(table))
+    files |= {} if trials is None else trials.files
     if problems:
         files[PROBLEMS] = problems_csv(problems)
     for figure in figures:
@@ -99,9 +106,10 @@ def write_results(
         verdicts,
         caveats(collection.runs, grouping.groups, summaries, comparisons, problems),
         _commands(collection),
+        trials,
     )
     files[REPORT] = _encode(page)
-    for stale in (PROBLEMS, *(f"{FIGURES_FOLDER}/{file}" for file in FILES)):
+    for stale in (PROBLEMS, *STALE, *(f"{FIGURES_FOLDER}/{file}" for file in FILES)):
         if stale not in files:
             (out / stale).unlink(missing_ok=True)
     for name, content in files.items():
@@ -114,7 +122,7 @@ def write_results(
         summaries=summaries,
         comparisons=comparisons,
         problems=problems,
-        verdicts=verdicts,
+        verdicts=[*verdicts, *(trials.verdicts if trials is not None else [])],
         files=[out / name for name in files],
     )
 

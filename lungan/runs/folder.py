@@ -33,6 +33,9 @@ SUMMARY = "summary.json"
 LOG = "log.txt"
 CLAIM = "claim.json"
 WANDB = "wandb"
+UTILITY = "utility"
+CLASSIFIER = "classifier.safetensors"
+CONVINCING = "convincing.png"
 
 
 def sample_path(folder: Path, epoch: int) -> Path:

@@ -1,0 +1,207 @@
+"""The utility study as figures: AUC against the number of real images, and convincing images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lungan.results import catalogue
+from lungan.results.arms import ARMS, PRIMARY_SCORE
+from lungan.results.canvas import Figure, panels_of, png_bytes, style
+from lungan.results.collect import Problem
+from lungan.results.comparisons import Summary
+from lungan.results.groups import text
+from lungan.results.records import Run, Scalar
+from lungan.results.utility import FRACTION, GAN, NUM_REAL, Utility, setting, value
+from lungan.runs import folder as names
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CURVES = "utility.png"
+CONVINCING = "utility_convincing.png"
+FILES = (CURVES, CONVINCING)
+
+MAX_PANELS = 6
+MAX_PICTURES = 4
+_MAX_PIXELS = 4096
+
+_STYLES = {
+    "real": ("#333333", "-"),
+    "real_classical": ("#333333", "--"),
+    "real_duplicates": ("#D55E00", "-"),
+    "real_synthetic": ("#0072B2", "-"),
+    "real_classical_synthetic": ("#0072B2", "--"),
+    "synthetic": ("#009E73", "-"),
+    "real_filtered": ("#56B4E9", "-"),
+    "pretrained": ("#CC79A7", "-"),
+}
+
+
+def draw_utility(utility: Utility, problems: list[Problem]) -> list[Figure]:
+    with style():
+        figures = (_draw_curves(utility), _draw_convincing(utility, problems))
+    return [figure for figure in figures if figure is not None]
+
+
+def _draw_curves(utility: Utility) -> Figure | None:
+    """A panel for each ratio, and for each generator or classifier where there are several."""
+    summaries = [summary for summary in utility.summaries if summary.score == PRIMARY_SCORE]
+    panels = _panels(summaries)
+    if not panels:
+        return None
+    shown = panels[:MAX_PANELS]
+    columns = min(len(shown), 3)
+    canvas, grid = panels_of(len(shown), columns, panel_height=3.4, share=True)
+    arms = [arm for arm in ARMS if any(value(s.group, "arm") == arm for s in summaries)]
+    for axes, (heading, members) in zip(grid, shown, strict=True):
+        _draw_panel(axes, arms, members)
+        axes.set_title(heading, loc="left")
+    counts = sorted({_count(summary) for summary in summaries})
+    for axes in grid:
+        axes.set_xscale("log")
+        axes.set_xticks(counts, [f"{count:g}" for count in counts])
+        axes.minorticks_off()
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("real training images")
+    cut = _limit(grid[0], summaries)
+    grid[0].set_ylabel(f"{catalogue.title(PRIMARY_SCORE)} on test images")
+    handles, labels = grid[0].get_legend_handles_labels()
+    canvas.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+    title = "AUC against the number of real training images"
+    caption = (
+        "Mean over seeds with the 95 % interval; the points of one number stand beside each other. "
+        "x: how many images are added for each real one. "
+    )
+    if cut:
+        caption += "Intervals of too few seeds are cut at the edge. "
+    if len(panels) > MAX_PANELS:
+        caption += f"The first {MAX_PANELS} of {len(panels)} panels are shown. "
+    return Figure(CURVES, title, caption.strip(), png_bytes(canvas))
+
+
+def _panels(summaries: Sequence[Summary]) -> list[tuple[str, list[Summary]]]:
+    """What shares ratio, classifier and data; arms without a ratio stand in every panel."""
+    ratios = _present(summaries, "ratio") or [None]
+    settings = list(dict.fromkeys(setting(summary.group) for summary in summaries))
+    panels = []
+    for one in settings:
+        of_setting = [summary for summary in summaries if setting(summary.group) == one]
+        gans = _competing(of_setting)
+        for gan in gans:
+            for ratio in ratios:
+                members = [
+                    summary
+                    for summary in of_setting
+                    if value(summary.group, "ratio") in (None, ratio)
+                    and (gan is None or value(summary.group, GAN) in (None, gan))
+                ]
+                words = [f"x{text(ratio)}"] if ratio is not None else []
+                words += [str(gan)] if gan is not None else []
+                words += [f"{one[0]}, {one[1]} updates"] if len(settings) > 1 else []
+                if members:
+                    panels.append((", ".join(words) or "no extra images", members))
+    return panels
+
+
+def _competing(summaries: Sequence[Summary]) -> list[Scalar]:
+    """Generators that have to be told apart: those that stand beside another at one fraction."""
+    at: dict[Scalar, set[Scalar]] = {}
+    for summary in summaries:
+        if value(summary.group, GAN) is not None:
+            at.setdefault(value(summary.group, FRACTION), set()).add(value(summary.group, GAN))
+    if all(len(gans) < 2 for gans in at.values()):
+        return [None]
+    return sorted({gan for gans in at.values() for gan in gans}, key=str)
+
+
+def _draw_panel(axes: Axes, arms: Sequence[str], members: Sequence[Summary]) -> None:
+    for index, arm in enumerate(arms):
+        own = [summary for summary in members if value(summary.group, "arm") == arm]
+        color, line = _STYLES[arm]
+        if not own:
+            axes.plot([], [], color=color, ls=line, label=ARMS[arm].title)
+            continue
+        own.sort(key=_count)
+        # Beside each other and not on top: a factor, since the axis is logarithmic.
+        beside = 1 + 0.03 * (index - (len(arms) - 1) / 2)
+        x = [_count(summary) * beside for summary in own]
+        means = [summary.interval.mean for summary in own]
+        face = "white" if ARMS[arm].classical else color
+        mark: Any = {"marker": "o", "ms": 4, "mfc": face}
+        axes.plot(x, means, color=color, ls=line, label=ARMS[arm].title, **mark)
+        bars = [
+            (at, summary.interval.low, summary.interval.high)
+            for at, summary in zip(x, own, strict=True)
+            if summary.interval.low is not None and summary.interval.high is not None
+        ]
+        if bars:
+            axes.vlines(*zip(*bars, strict=True), color=color, lw=1.2)
+
+
+def _limit(axes: Axes, summaries: Sequence[Summary]) -> bool:
+    """Keep the interval of two or three seeds from flattening all others; whether one is cut."""
+    values = [one for summary in summaries for one in summary.values]
+    room = max(0.6 * (max(values) - min(values)), 0.005)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, min(values) - room), min(high, max(values) + room))
+    return low < min(values) - room or high > max(values) + room
+
+
+def _draw_convincing(utility: Utility, problems: list[Problem]) -> Figure | None:
+    """The pictures that trials left, one a fraction, of the largest ratio."""
+    best: dict[Scalar, tuple[float, Run]] = {}
+    for trial in utility.trials:
+        if trial.folder is not None and (trial.folder / names.CONVINCING).is_file():
+            ratio = trial.config.get("ratio")
+            rank = float(ratio) if isinstance(ratio, int | float) else 0.0
+            fraction = trial.config.get(FRACTION)
+            if fraction not in best or rank > best[fraction][0]:
+                best[fraction] = (rank, trial)
+    found = []
+    for _, trial in list(best.values())[:MAX_PICTURES]:
+        pixels = _read(trial, problems)
+        if pixels is not None:
+            found.append((trial, pixels))
+    if not found:
+        return None
+    canvas, panels = panels_of(len(found), columns=2, panel_height=2.6, share=False)
+    for axes, (trial, pixels) in zip(panels, found, strict=True):
+        axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_axis_off()
+        axes.set_title(f"generators of {trial.config.get(NUM_REAL)} real images", loc="left")
+    caption = (
+        "Two rows a class, in the order of the data's classes: the synthetic images that the "
+        "real-only classifier of the same real images gives their class most surely, then those "
+        "that it gives their class least."
+    )
+    if len(best) > MAX_PICTURES:
+        caption += f" The first {MAX_PICTURES} of {len(best)} are shown."
+    title = "Synthetic images that a classifier finds most and least convincing"
+    return Figure(CONVINCING, title, caption, png_bytes(canvas))
+
+
+def _read(trial: Run, problems: list[Problem]) -> Any:
+    import numpy as np
+    from PIL import Image
+
+    path = (trial.folder or Path()) / names.CONVINCING
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            if max(image.size) > _MAX_PIXELS:
+                raise ValueError("too large")
+            return np.asarray(image.convert("RGB" if image.mode == "RGB" else "L"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        problems.append(Problem(trial.name, f"{names.CONVINCING} is not a usable PNG"))
+        return None
+
+
+def _present(summaries: Sequence[Summary], key: str) -> list[Scalar]:
+    found = {value(summary.group, key) for summary in summaries} - {None}
+    return sorted(found, key=lambda one: (isinstance(one, str), one))
+
+
+def _count(summary: Summary) -> float:
+    number = value(summary.group, NUM_REAL)
+    return float(number) if isinstance(number, int | float) else 1.0

@@ -1,0 +1,66 @@
+"""What is written of a utility study, alone or beside a store's runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lungan.results.canvas import Figure
+from lungan.results.collect import Problem
+from lungan.results.markup import latex, markdown
+from lungan.results.tables import Table, comparisons_csv, results_csv, summary_csv
+from lungan.results.utility import Utility
+from lungan.results.utility_figures import FILES as FIGURE_FILES
+from lungan.results.utility_figures import draw_utility
+from lungan.results.utility_tables import answers_table, arms_table, generators_table
+from lungan.results.utility_words import caveats, verdicts
+
+FIGURES_FOLDER = "figures"
+STALE = (
+    *("utility.csv", "utility_summary.csv", "utility_comparisons.csv"),
+    *("utility.md", "utility.tex", "utility_comparisons.md", "utility_comparisons.tex"),
+    *(f"{FIGURES_FOLDER}/{file}" for file in FIGURE_FILES),
+)
+"""All files that there can be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UtilityReport:
+    """files: contents by path below the folder that they go to."""
+
+    utility: Utility
+    verdicts: list[str]
+    caveats: list[str]
+    arms: Table
+    answers: Table
+    generators: Table
+    figures: list[Figure]
+    problems: list[Problem]
+    files: dict[str, bytes]
+
+
+def report_utility(utility: Utility) -> UtilityReport:
+    """Tables as CSV, Markdown and LaTeX, figures, and all else that the page shows."""
+    generators, problems = generators_table(utility)
+    problems = [*utility.problems, *problems]
+    arms, answers = arms_table(utility), answers_table(utility)
+    figures = draw_utility(utility, problems)
+    files = {
+        "utility.csv": results_csv(utility.trials, utility.grouping),
+        "utility_summary.csv": summary_csv(utility.summaries, utility.grouping),
+        "utility_comparisons.csv": comparisons_csv(utility.answers),
+    }
+    for name, table in (("utility", arms), ("utility_comparisons", answers)):
+        files[f"{name}.md"] = markdown(table).encode("utf-8", "backslashreplace")
+        files[f"{name}.tex"] = latex(table).encode("utf-8", "backslashreplace")
+    files |= {f"{FIGURES_FOLDER}/{figure.file}": figure.png for figure in figures}
+    return UtilityReport(
+        utility=utility,
+        verdicts=verdicts(utility),
+        caveats=caveats(utility),
+        arms=arms,
+        answers=answers,
+        generators=generators,
+        figures=figures,
+        problems=problems,
+        files=files,
+    )

@@ -1,0 +1,87 @@
+"""The utility study as tables: arms, answers, and the generators that were used."""
+
+from __future__ import annotations
+
+from lungan.errors import RunFolderError
+from lungan.results import catalogue, numbers
+from lungan.results.collect import Problem
+from lungan.results.comparisons import Summary
+from lungan.results.records import Run, read_run
+from lungan.results.tables import Cell, Table, comparisons_table
+from lungan.results.utility import FRACTION, NUM_REAL, Utility, gan_runs, title, value
+
+_OF_GENERATORS = (
+    "frechet_distance",
+    "kernel_distance",
+    "precision",
+    "coverage",
+    "memorization_distance_ratio",
+    "memorization_share",
+    "authenticity",
+)
+
+
+def arms_table(utility: Utility) -> Table:
+    """A row a group, in the order of fractions and arms: mean ± half of the 95 % interval."""
+    scores = list(dict.fromkeys(summary.score for summary in utility.summaries))
+    cells: dict[tuple[int, str], Summary] = {
+        (id(summary.group), summary.score): summary for summary in utility.summaries
+    }
+    header = ["arm", "real images", "seeds"]
+    header += [f"{catalogue.title(key)}, {catalogue.describe(key).hint}" for key in scores]
+    rows = []
+    for group in utility.groups:
+        number = value(group, NUM_REAL)
+        more = group.label.split(" / ")[1:]
+        row = [Cell(", ".join([title(group), *more])), Cell(numbers.scalar(number), number)]
+        row.append(Cell(str(len(group.done)), len(group.done)))
+        for key in scores:
+            cell = cells.get((id(group), key))
+            if cell is None:
+                row.append(Cell(numbers.NOTHING))
+                continue
+            words = numbers.interval(cell.interval.mean, cell.interval.half_width)
+            row.append(Cell(words, cell.interval.mean))
+        rows.append(row)
+    return Table(header, rows)
+
+
+def answers_table(utility: Utility) -> Table:
+    """Every arm against its controls."""
+    return comparisons_table(utility.answers)
+
+
+def generators_table(utility: Utility) -> tuple[Table, list[Problem]]:
+    """The runs that the synthetic images come from with their scores, beside floors; and those
+    that are no longer in the store."""
+    runs, problems = [], []
+    for name in gan_runs(utility.trials):
+        folder = utility.store / name
+        try:
+            runs.append(read_run(folder))
+        except RunFolderError as error:
+            problems.append(Problem(name, f"made synthetic images, and cannot be read: {error}"))
+    keys = [
+        key
+        for key in sorted({key for run in runs for key in run.scores}, key=catalogue.order)
+        if catalogue.split_key(key)[1] in _OF_GENERATORS
+        and any(run.scores.get(key) is not None for run in runs)
+    ]
+    header = ["generator", "classes", "fraction", "seed", "trained on"]
+    header += [catalogue.title(key) for key in keys]
+    return Table(header, [_row(run, keys) for run in runs]), problems
+
+
+def _row(run: Run, keys: list[str]) -> list[Cell]:
+    classes = str(run.config.get("data.classes", "[]")).strip("[]").replace('"', "") or "all"
+    fraction = run.config.get(FRACTION, 1.0)
+    trained_on, seed = run.facts.get("num_train_images"), run.config.get("seed")
+    row = [Cell(run.name), Cell(classes), Cell(numbers.scalar(fraction), fraction)]
+    row += [Cell(numbers.scalar(seed), seed), Cell(numbers.scalar(trained_on), trained_on)]
+    for key in keys:
+        score, floor = run.scores.get(key), run.scores.get(f"{key}.floor")
+        words = numbers.NOTHING if score is None else numbers.number(score, 3)
+        if score is not None and floor is not None:
+            words += f" (floor {numbers.number(floor, 3)})"
+        row.append(Cell(words, score))
+    return row

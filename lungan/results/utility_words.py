@@ -1,0 +1,128 @@
+"""What a utility study allows to be said, in sentences, and what a reader must know beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lungan.results import catalogue, numbers
+from lungan.results.arms import ARMS, PRIMARY_SCORE, QUESTIONS
+from lungan.results.comparisons import Comparison, Summary, better
+from lungan.results.groups import text
+from lungan.results.utility import FRACTION, NUM_REAL, Utility, is_primary, title, value
+
+
+def verdicts(utility: Utility) -> list[str]:
+    """The answer that the study was made for, at every fraction and ratio; then the others."""
+    diverged = sum(trial.status == "diverged" for trial in utility.trials)
+    lines = [f"{diverged} of {len(utility.trials)} classifiers diverged."] if diverged else []
+    primary = [answer for answer in utility.answers if is_primary(answer)]
+    lines += [_in_full(answer) for answer in primary]
+    if not primary:
+        asked, control = (ARMS[name].title for name in QUESTIONS[0])
+        lines.append(f"There are no trials of both {asked} and {control}, so nothing is answered.")
+    for question in QUESTIONS[1:]:
+        of_question = [a for a in utility.answers if _asked(a) == question]
+        if of_question:
+            lines.append(_in_short(question, of_question))
+    return [*lines, *_alone(utility)]
+
+
+def caveats(utility: Utility) -> list[str]:
+    """How the numbers came about."""
+    selected = "selected on the validation images and tested once on the test images"
+    lines = [
+        "Every classifier had the same number of updates, whatever its arm, and was "
+        f"{selected}. Duplicates repeat real images as often as synthetic ones are added, class by "
+        "class: what they gain is owed to the count, not to the images.",
+        "Intervals and tests are over seeds: initial weights, order of images, synthetic images "
+        "and, where several were given, generators. All use the same test images, so they say "
+        "nothing about other patients.",
+        "Differences are tested with Student's t, paired by seed. p is corrected after Holm within "
+        "one question and score, over fractions and ratios; intervals are for one pair, "
+        "uncorrected, and the verdict follows p. The first question is the one that was asked "
+        "before any result; the others explain it.",
+    ]
+    seeds = sorted({len(group.done) for group in utility.groups})
+    if seeds and seeds[0] < 5:
+        lines.append(f"Some groups have {seeds[0]} seeds only, too few to see a small difference.")
+    return lines
+
+
+def _in_full(answer: Comparison) -> str:
+    first, second, result = answer.first, answer.second, answer.result
+    where = f"With {value(first.group, NUM_REAL)} real images"
+    what = (
+        f"{where}, {title(first.group)} has {catalogue.title(first.score)} "
+        f"{_mean(first)} and {title(second.group)} {_mean(second)}"
+    )
+    if result.obstacle:
+        return f"{what}; this cannot be tested: {result.obstacle}."
+    assert result.low is not None and result.high is not None
+    size = (
+        f"a difference of {numbers.number(result.difference, 3)} (95 % CI "
+        f"{numbers.span(result.low, result.high)}, corrected p {numbers.p_relation(answer.p_holm)})"
+    )
+    if not answer.significant:
+        return (
+            f"{what}, {size}: no significant difference, so nothing shows that synthetic images do "
+            "more than the real ones shown more often."
+        )
+    word = "help" if better(answer)[0] is first else "harm"
+    return f"{what}, {size}: these synthetic images {word}."
+
+
+def _in_short(question: tuple[str, str], answers: Sequence[Comparison]) -> str:
+    """Of the primary score: where the arm is better, where worse, and where neither."""
+    asked, control = (ARMS[name].title for name in question)
+    parts: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
+    for answer in answers:
+        if answer.first.score != PRIMARY_SCORE:
+            continue
+        ratio = value(answer.first.group, "ratio")
+        place = f"{value(answer.first.group, NUM_REAL)} real images"
+        place += "" if ratio is None else f" (x{text(ratio)})"
+        if not answer.significant:
+            parts["open"].append(place)
+        elif better(answer)[0] is answer.first:
+            parts["better"].append(place)
+        else:
+            parts["worse"].append(place)
+    said = [f"{word} with {', '.join(parts[word])}" for word in ("better", "worse") if parts[word]]
+    if parts["open"]:
+        said.append(f"no significant difference with {', '.join(parts['open'])}")
+    score = catalogue.title(PRIMARY_SCORE)
+    return f"{asked[0].upper()}{asked[1:]} against {control}, in {score}: {'; '.join(said)}."
+
+
+def _alone(utility: Utility) -> list[str]:
+    """What synthetic images are worth without any real one beside them."""
+    found = [
+        summary
+        for summary in utility.summaries
+        if summary.score == PRIMARY_SCORE and value(summary.group, "arm") == "synthetic"
+    ]
+    if not found:
+        return []
+    best = max(found, key=lambda summary: summary.interval.mean)
+    real = [
+        summary
+        for summary in utility.summaries
+        if summary.score == PRIMARY_SCORE
+        and value(summary.group, "arm") == "real"
+        and value(summary.group, FRACTION) == value(best.group, FRACTION)
+    ]
+    beside = f", where the real ones reach {_mean(real[0])}" if real else ""
+    return [
+        f"Trained on synthetic images alone, a classifier reaches {catalogue.title(PRIMARY_SCORE)} "
+        f"{_mean(best)} at most (generators of {value(best.group, NUM_REAL)} real images, "
+        f"{title(best.group)}){beside}."
+    ]
+
+
+def _mean(summary: Summary) -> str:
+    return f"{summary.interval.mean:.3f}"
+
+
+def _asked(answer: Comparison) -> tuple[str, str]:
+    first, second = (str(value(s.group, "arm")) for s in (answer.first, answer.second))
+    return first, second

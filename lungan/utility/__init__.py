@@ -1,0 +1,1 @@
+"""Do generated images help a classifier, against showing it the real ones more often?"""

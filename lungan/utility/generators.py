@@ -1,0 +1,198 @@
+"""The generators of a study: for each fraction, one or more sets of runs that make every class."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lungan.config import DataConfig, RunConfig
+from lungan.data import build as data
+from lungan.data.fraction import keep_fraction
+from lungan.data.images import ImageSet
+from lungan.errors import ConfigError, DataError
+from lungan.generation.source import Source, read_source
+from lungan.utility.images import TRAIN, RealImages, check_no_leak, choose_real
+
+_NOT_SHAPING = (
+    *("seed", "store", "device", "threads", "score", "tracker", "retry"),
+    *("checkpoint_every_epochs", "samples_every_epochs"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorSet:
+    """Runs of one fraction, one choice of its images and one seed that together make every class,
+    each class by one of them.
+
+    name: the same for sets that differ only in seed, choice of images and fraction.
+    """
+
+    name: str
+    fraction: float
+    fraction_seed: int
+    seed: int
+    by_class: dict[str, Source]
+
+    @property
+    def runs(self) -> list[str]:
+        return list(dict.fromkeys(source.name for source in self.by_class.values()))
+
+    @property
+    def weights(self) -> dict[str, str]:
+        return {name: source.weights_hash for name, source in self.by_class.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Generators:
+    """sets: by fraction, in the order of their seeds; seed s of a study takes set s modulo their
+    number."""
+
+    real: RealImages
+    sets: dict[float, list[GeneratorSet]]
+
+    def of(self, fraction: float, seed: int) -> GeneratorSet:
+        sets = self.sets[fraction]
+        return sets[seed % len(sets)]
+
+
+def read_generators(
+    paths: Sequence[Path], fractions: Sequence[float] | None, data_path: str | None = None
+) -> Generators:
+    """Read the runs and their data, check that they fit together and that nothing leaks.
+
+    fractions: None for all that the runs were trained on. data_path: where the data lies now, in
+    place of the runs' data.path.
+
+    Raises: ConfigError, DataError, RunFolderError or WeightsError saying what to give instead.
+    """
+    sources = []
+    for path in paths:
+        source = read_source(path)
+        if source.config is None or source.summary is None:
+            raise ConfigError(
+                f"utility needs run folders, since a generator's file does not say which images "
+                f"it was trained on; got {path}"
+            )
+        sources.append((source, source.config, source.summary))
+    image_set = _read_data([config for _, config, _ in sources], data_path)
+    real = choose_real(image_set)
+    members: dict[tuple[float, int, int], dict[str, Source]] = {}
+    for source, config, summary in sources:
+        key = _key(config)
+        if fractions is not None and key[0] not in fractions:
+            continue
+        _check(source, config, summary, real)
+        for class_name in source.class_names:
+            other = members.setdefault(key, {}).setdefault(class_name, source)
+            if other is not source:
+                raise ConfigError(
+                    f"{other.name} and {source.name} both make {class_name} for data.fraction="
+                    f"{key[0]:g}, data.fraction_seed={key[1]} and seed={key[2]}; give one of them"
+                )
+    sets: dict[float, list[GeneratorSet]] = {}
+    for key in sorted(members):
+        generator_set = _assemble(key, members[key], image_set.class_names)
+        sets.setdefault(key[0], []).append(generator_set)
+    for fraction in fractions or []:
+        if fraction not in sets:
+            raise ConfigError(_missing(fraction, sources[0][1], sorted(sets)))
+    return Generators(real, {fraction: sets[fraction] for fraction in fractions or sorted(sets)})
+
+
+def _key(config: RunConfig) -> tuple[float, int, int]:
+    fraction = config.data.fraction
+    return fraction, config.data.fraction_seed if fraction < 1 else 0, config.seed
+
+
+def _read_data(configs: Sequence[RunConfig], data_path: str | None) -> ImageSet:
+    """The images that all runs share, whole. Raises: DataError where they share none."""
+    read: dict[str, ImageSet] = {}
+    for config in configs:
+        whole: DataConfig = dataclasses.replace(
+            config.data, fraction=1.0, fraction_seed=0, splits=[], classes=[]
+        )
+        if data_path is not None:
+            if not hasattr(whole, "path"):
+                raise ConfigError(f"--data-path means nothing to data={whole.name}")
+            whole = dataclasses.replace(whole, path=data_path)  # type: ignore[call-arg]
+        if repr(whole) not in read:
+            read[repr(whole)] = data.load(whole)
+    first, *others = read.values()
+    if any(other.content_hash != first.content_hash for other in others):
+        raise DataError(
+            "the runs must be trained on the same images at the same size, and are not; give runs "
+            "of one data set"
+        )
+    return first
+
+
+def _check(source: Source, config: RunConfig, summary: dict[str, Any], real: RealImages) -> None:
+    fraction, fraction_seed, _ = _key(config)
+    whole = real.image_set
+    if fraction < 1:
+        whole = keep_fraction(whole, config.data.splits, fraction, fraction_seed)
+    if whole.content_hash != summary["data_hash"]:
+        raise DataError(
+            f"the images of data={config.data.name} are not those that {source.name} was trained "
+            "on, so nothing can be said of leaks; put these back, or give --data-path"
+        )
+    if not source.conditional and len(config.data.classes or whole.class_names) > 1:
+        raise ConfigError(
+            f"{source.name} makes images of several classes without labels; give one run a class "
+            "(data.classes=[...]), or one with generator.conditional=true"
+        )
+    trained_on = whole.select(config.data.splits, config.data.classes)
+    allowed = real.training(fraction, fraction_seed)
+    check_no_leak(source.name, trained_on, real, allowed, fraction)
+
+
+def _assemble(
+    key: tuple[float, int, int], by_class: dict[str, Source], class_names: Sequence[str]
+) -> GeneratorSet:
+    fraction, fraction_seed, seed = key
+    for class_name in class_names:
+        if class_name not in by_class:
+            have = ", ".join(source.name for source in by_class.values())
+            raise ConfigError(
+                f"no run makes {class_name} for data.fraction={fraction:g} and seed={seed}, only "
+                f"{', '.join(by_class)} ({have}); give such a run, or one with "
+                "generator.conditional=true"
+            )
+    ordered = {name: by_class[name] for name in class_names}
+    return GeneratorSet(_name(ordered), fraction, fraction_seed, seed, ordered)
+
+
+def _name(by_class: dict[str, Source]) -> str:
+    """Of networks and loss, and 8 hex digits of all settings but seed and data."""
+    parts = []
+    for class_name, source in by_class.items():
+        assert source.config is not None
+        settings = dataclasses.asdict(source.config)
+        for key in (*_NOT_SHAPING, "data"):
+            del settings[key]
+        parts.append([class_name, settings])
+    text = json.dumps(parts, sort_keys=True)
+    config = next(iter(by_class.values())).config
+    assert config is not None
+    digits = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{config.generator.name}-{config.loss.name}-{digits}"
+
+
+def _missing(fraction: float, config: RunConfig, have: Sequence[float]) -> str:
+    overrides = [
+        f"data={config.data.name}",
+        f"data.splits=[{TRAIN}]",
+        f"data.fraction={fraction:g}",
+    ]
+    listed = ", ".join(f"{one:g}" for one in have) or "none"
+    return (
+        f"--fractions has {fraction:g}, and the runs given were trained on {listed}: a generator "
+        "must be trained on the fraction that it helps. Train some with python -m lungan.train "
+        f"{shlex.join(overrides)} and the other settings of these"
+    )

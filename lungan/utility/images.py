@@ -1,0 +1,110 @@
+"""The real images of a study, and the check that nothing is tested on what was trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungan.data.fraction import keep_fraction
+from lungan.data.images import ImageSet
+from lungan.errors import DataError
+from lungan.utility.training import Labelled
+
+TRAIN, VALIDATION, TEST = "train", "val", "test"
+
+
+@dataclass(frozen=True, slots=True)
+class RealImages:
+    """image_set: all splits. validation, test: without images that equal one of an earlier split;
+    ``num_dropped`` counts what that left out, by split."""
+
+    image_set: ImageSet
+    validation: Labelled
+    test: Labelled
+    num_dropped: dict[str, int]
+
+    def training(self, fraction: float, seed: int) -> Labelled:
+        """The images that the classifiers of this fraction train on."""
+        kept = self.image_set
+        if fraction < 1:
+            kept = keep_fraction(kept, [TRAIN], fraction, seed)
+        return _labelled(kept.select([TRAIN], []))
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.image_set.class_names)
+
+
+def content_hashes(images: NDArray[np.uint8]) -> list[bytes]:
+    """One for each image, of its pixels alone."""
+    return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images]
+
+
+def choose_real(image_set: ImageSet) -> RealImages:
+    """Validation and test images that are no copies of what comes before them.
+
+    Raises: DataError where a split or a class in one is missing.
+    """
+    for name in (TRAIN, VALIDATION, TEST):
+        number = image_set.split_names.index(name) if name in image_set.split_names else -1
+        present = np.unique(image_set.labels[image_set.splits == number])
+        if len(image_set.class_names) < 2 or len(present) < len(image_set.class_names):
+            have = [image_set.class_names[label] for label in present]
+            raise DataError(
+                f"a utility study needs images of at least two classes, all of them in {TRAIN}, "
+                f"{VALIDATION} and {TEST}; {name} has {', '.join(have) or 'none'} of "
+                f"{', '.join(image_set.class_names)} (data.val_fraction and data.test_fraction "
+                "divide data without splits)"
+            )
+    known = set(content_hashes(image_set.select([TRAIN], []).images))
+    kept: dict[str, Labelled] = {}
+    num_dropped = {}
+    # Test first: a validation image that is also a test image chooses weights by the test.
+    for name in (TEST, VALIDATION):
+        split = _labelled(image_set.select([name], []))
+        hashes = content_hashes(split.images)
+        fresh = np.array([one not in known for one in hashes], dtype=bool)
+        kept[name] = Labelled(split.images[fresh], split.labels[fresh])
+        num_dropped[name] = int((~fresh).sum())
+        known |= set(hashes)
+        if len(np.unique(kept[name].labels)) < len(image_set.class_names):
+            raise DataError(
+                f"{num_dropped[name]} of {len(split)} images of {name} are copies of images in "
+                "other splits, and without them a class is missing there; divide the data anew"
+            )
+    return RealImages(image_set, kept[VALIDATION], kept[TEST], num_dropped)
+
+
+def check_no_leak(
+    name: str, trained_on: ImageSet, real: RealImages, allowed: Labelled, fraction: float
+) -> None:
+    """That a generator saw no image that a classifier is validated or tested on, and no real image
+    that the classifiers of its fraction do not see.
+
+    trained_on: the images that the generator of run ``name`` was trained on.
+
+    Raises: DataError naming the run, the split and the way out.
+    """
+    hashes = set(content_hashes(trained_on.images))
+    for split, images in ((VALIDATION, real.validation), (TEST, real.test)):
+        leaked = len(hashes & set(content_hashes(images.images)))
+        if leaked:
+            raise DataError(
+                f"{name} was trained on {leaked} of the {len(images)} images of {split}, which "
+                f"classifiers are {'selected' if split == VALIDATION else 'tested'} on; train it "
+                f"with data.splits=[{TRAIN}]"
+            )
+    unseen = len(hashes - set(content_hashes(allowed.images)))
+    if unseen:
+        raise DataError(
+            f"{name} was trained on {unseen} real images that the classifiers of fraction "
+            f"{fraction:g} do not see, which would help them unfairly; train it with "
+            f"data.splits=[{TRAIN}] data.fraction={fraction:g}"
+        )
+
+
+def _labelled(image_set: ImageSet) -> Labelled:
+    return Labelled(image_set.images, image_set.labels)

@@ -1,0 +1,67 @@
+"""How well a classifier does, from its probabilities on images that it has never seen."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungan.scores.domain_training import area_under_curve
+
+SPECIFICITY = 0.95
+CALIBRATION_BINS = 15
+
+Probabilities = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+
+def measure(probabilities: Probabilities, labels: Labels, positive: int) -> dict[str, float]:
+    """All measures by name. probabilities: (N, K), rows sum to 1. labels: (N,), all K present.
+
+    positive: with two classes, the one whose detection is measured; with more, AUC and sensitivity
+    are means over classes of each against the rest.
+    """
+    wanted = [positive] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
+    sides = [(probabilities[:, index], labels == index) for index in wanted]
+    predicted = probabilities.argmax(axis=1)
+    return {
+        "auc": float(np.mean([area_under_curve(*side) for side in sides])),
+        "accuracy": float((predicted == labels).mean()),
+        "balanced_accuracy": balanced_accuracy(predicted, labels),
+        "sensitivity_at_95_specificity": float(
+            np.mean([sensitivity_at_specificity(*side) for side in sides])
+        ),
+        "expected_calibration_error": expected_calibration_error(probabilities, labels),
+    }
+
+
+def balanced_accuracy(predicted: NDArray[np.int64], labels: Labels) -> float:
+    """The mean over classes of the share of a class's images that are recognized."""
+    return float(np.mean([(predicted[labels == k] == k).mean() for k in np.unique(labels)]))
+
+
+def sensitivity_at_specificity(
+    scores: NDArray[np.float64], positive: NDArray[np.bool_], specificity: float = SPECIFICITY
+) -> float:
+    """The share of positives above the lowest threshold that at least ``specificity`` of the
+    negatives do not exceed: a point of the curve whose area is the AUC."""
+    negatives = np.sort(scores[~positive])
+    # Without the margin, 0.95 of 20 negatives would be 19.000000000000004 of them.
+    num_below = math.ceil(specificity * len(negatives) - 1e-9)
+    threshold = negatives[num_below - 1] if num_below else -math.inf
+    return float((scores[positive] > threshold).mean())
+
+
+def expected_calibration_error(
+    probabilities: Probabilities, labels: Labels, num_bins: int = CALIBRATION_BINS
+) -> float:
+    """Mean distance between confidence and accuracy, over bins of the top class's probability.
+
+    Bins of equal width, each closed above. Source: Guo et al. 2017, arXiv:1706.04599, eq. 3.
+    """
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
+    excess = np.bincount(bins, weights=confidence - correct, minlength=num_bins)
+    return float(np.abs(excess).sum() / len(labels))
