@@ -164,6 +164,15 @@ class _Joblib(_Launcher):
         processes = self._processes(num_jobs)
         return Place(processes, max(1, _cores() // processes), wait_seconds=0)
 
+    def launch(self, folder: Path, sweep: str, num_jobs: int) -> None:
+        from joblib.externals.loky import get_reusable_executor
+
+        try:
+            super().launch(folder, sweep, num_jobs)
+        finally:
+            # joblib keeps its processes, and their memory, for calls that will not come.
+            get_reusable_executor(reuse=True).shutdown(wait=True)
+
     def _own_settings(self, num_jobs: int) -> list[str]:
         return [f"{PREFIX}n_jobs={self._processes(num_jobs)}"]
 

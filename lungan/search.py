@@ -82,8 +82,9 @@ def _search(options: argparse.Namespace) -> int:
         raise ConfigError("searching needs Optuna: pip install 'lungan[search]'") from error
     from lungan import compose
     from lungan.runs import manifest, sweep
-    from lungan.runs.search import Request, Search
+    from lungan.runs.search import Search
     from lungan.runs.stopping import StopSignal
+    from lungan.runs.study import Request
     from lungan.training.loop import Interrupted
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

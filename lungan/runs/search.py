@@ -5,26 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
-import numpy as np
-import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from lungan.config import RunConfig
 from lungan.errors import ConfigError
 from lungan.runs import folder as names
 from lungan.runs import manifest
@@ -33,38 +18,15 @@ from lungan.runs.claim import Owner, exclusive, live_owner
 from lungan.runs.jobs import load_and_keep
 from lungan.runs.plan import Job
 from lungan.runs.preparation import prepare
-from lungan.runs.search_space import Dimension
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Store
+from lungan.runs.study import Request, distribution, open_study, sampler
 
 POLL_SECONDS = 5.0
 FOREIGN_SECONDS = 3600.0
 """How long a trial of another machine may show no live run before it is asked for again."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What the command line asked for.
-
-    compose: the config of the values of one trial, given as overrides.
-    num_trials: of the study, those of earlier commands and other processes included.
-    rungs: epochs at which a trial must be among the best ``1 / reduction`` so far to go on.
-    """
-
-    store: Path
-    sweep: str
-    command: str
-    compose: Callable[[dict[str, str]], RunConfig]
-    space: Sequence[Dimension]
-    objective: str
-    direction: Literal["minimize", "maximize"]
-    sampler: str
-    seed: int
-    num_trials: int
-    rungs: tuple[int, ...]
-    reduction: int
 
 
 class Search:
@@ -76,8 +38,8 @@ class Search:
     def __init__(self, request: Request, stop: StopSignal) -> None:
         self._request = request
         self._stop = stop
-        self._space = {each.key: _distribution(each) for each in request.space}
-        self.study = self._open()
+        self._space = {each.key: distribution(each) for each in request.space}
+        self.study = open_study(request, self._space)
         self.num_failed = 0
 
     def run(self) -> None:
@@ -114,32 +76,6 @@ class Search:
             f"python -m lungan.train --multirun {values} seed=1,2,3,4,5 ..."
         )
 
-    def _open(self) -> Study:
-        request = self._request
-        path = request.store / manifest.SWEEPS / f"{request.sweep}.optuna.log"
-        with exclusive(request.store):
-            path.parent.mkdir(exist_ok=True)
-            study = optuna.create_study(
-                study_name=request.sweep,
-                storage=JournalStorage(JournalFileBackend(str(path))),
-                direction=request.direction,
-                load_if_exists=True,
-            )
-            asked = {"objective": request.objective, "rungs": list(request.rungs)}
-            for key, value in asked.items():
-                before = study.user_attrs.get(key, value)
-                if before != value:
-                    raise _other(request.sweep, f"--{key}", before, value)
-                study.set_user_attr(key, value)
-        if study.direction.name.lower() != request.direction:
-            before = study.direction.name.lower()
-            raise _other(request.sweep, "--direction", before, request.direction)
-        for trial in study.get_trials(deepcopy=False):
-            for key, before in trial.distributions.items():
-                if key in self._space and _kind(before) != _kind(self._space[key]):
-                    raise _other(request.sweep, key, _kind(before), _kind(self._space[key]))
-        return study
-
     def _ask(self) -> Trial | None:
         """The next trial; None where the study has enough. Under the store's lock."""
         trials = self.study.get_trials(deepcopy=False)
@@ -148,7 +84,7 @@ class Search:
         if not waiting and given >= self._request.num_trials:
             return None
         # From seed and number, so that a search that was stopped goes on as if it had not been.
-        self.study.sampler = _sampler(self._request.sampler, self._request.seed, len(trials))
+        self.study.sampler = sampler(self._request.sampler, self._request.seed, len(trials))
         trial = self.study.ask(self._space)
         trial.set_user_attr("owner", asdict(Owner.this_process()))
         return trial
@@ -262,40 +198,5 @@ class Search:
         return sign * score <= reached[places - 1]
 
 
-def _distribution(dimension: Dimension) -> BaseDistribution:
-    """Raises: ConfigError where the range is empty or impossible."""
-    low, high, step = dimension.low, dimension.high, dimension.step
-    try:
-        if dimension.choices:
-            return CategoricalDistribution(dimension.choices)
-        if dimension.whole:
-            return IntDistribution(int(low), int(high), log=dimension.log, step=int(step or 1))
-        return FloatDistribution(low, high, log=dimension.log, step=step)
-    except ValueError as error:
-        raise ConfigError(f"{dimension.key} cannot be searched: {error}") from error
-
-
-def _kind(distribution: BaseDistribution) -> str:
-    """What Optuna wants to stay the same in a study: the ends of a range may move."""
-    if isinstance(distribution, CategoricalDistribution):
-        return f"among {','.join(map(str, distribution.choices))}"
-    whole = "whole " if isinstance(distribution, IntDistribution) else ""
-    return f"{whole}numbers{' on a log scale' if getattr(distribution, 'log', False) else ''}"
-
-
-def _sampler(name: str, seed: int, number: int) -> BaseSampler:
-    own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-    if name == "random":
-        return RandomSampler(seed=own_seed)
-    return TPESampler(seed=own_seed, constant_liar=True)
-
-
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
-
-
-def _other(sweep: str, key: str, before: Any, value: Any) -> ConfigError:
-    return ConfigError(
-        f"the search {sweep} was begun with {key} {before}, got {value}; "
-        "choose another --sweep, or repeat that"
-    )
