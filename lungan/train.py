@@ -61,7 +61,7 @@ def _train(options: argparse.Namespace) -> int:
         raise ConfigError("--sweep and --dry-run belong to a sweep: add --multirun")
     if options.multirun and options.cfg:
         raise ConfigError("--cfg shows one run: leave out --multirun, or see a sweep by --dry-run")
-    name, question, overrides = _named_sweep(options.overrides)
+    name, question, variants, overrides = _named_sweep(options.overrides)
     if name and not options.multirun:
         raise ConfigError(f"+sweeps={name} is a sweep: add --multirun")
     launching, overrides = launch.split(overrides)
@@ -77,7 +77,7 @@ def _train(options: argparse.Namespace) -> int:
 
             return run_single(config)
         launcher = launch.build(launching)
-        jobs = compose.expand(overrides)
+        jobs = [job for variant in variants for job in compose.expand(variant + overrides)]
         configs = [(compose.compose(job), _swept(job)) for job in jobs]
 
     from lungan.runs import manifest, sweep
@@ -91,15 +91,20 @@ def _train(options: argparse.Namespace) -> int:
     )
 
 
-def _named_sweep(overrides: Sequence[str]) -> tuple[str | None, str, list[str]]:
-    """Take ``+sweeps=NAME`` out of the overrides and put what that sweep holds before the rest.
+def _named_sweep(
+    overrides: Sequence[str],
+) -> tuple[str | None, str, list[list[str]], list[str]]:
+    """Take ``+sweeps=NAME`` out of the overrides: name, question, variants, and the others.
+
+    A variant is what comes before the others: the sweep's overrides, and on top of them, in turn,
+    each of its ``runs``, where it has any.
 
     Raises: ConfigError for an unknown name.
     """
     rest = [text for text in overrides if text.partition("=")[0] not in ("+sweeps", "sweeps")]
     named = [text.partition("=")[2] for text in overrides if text not in rest]
     if not named:
-        return None, "", rest
+        return None, "", [[]], rest
     folder, name = presets.sweeps_folder(), named[-1]
     if name not in presets.choices(folder):
         raise ConfigError(
@@ -107,8 +112,11 @@ def _named_sweep(overrides: Sequence[str]) -> tuple[str | None, str, list[str]]:
         )
     values = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
     given = {text.partition("=")[0].lstrip("+") for text in rest}
-    preset = [f"{key}={value}" for key, value in values["overrides"].items() if key not in given]
-    return name, values["question"], preset + rest
+    variants = [
+        [f"{key}={value}" for key, value in (values["overrides"] | run).items() if key not in given]
+        for run in values.get("runs", [{}])
+    ]
+    return name, values["question"], variants, rest
 
 
 def _swept(job: Sequence[str]) -> dict[str, str]:

@@ -1,0 +1,134 @@
+"""What losses, networks, augmentation and classes demand of each other, in one line each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from lungan import checks, compose, presets, train
+from lungan.errors import ConfigError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def composer() -> Iterator[None]:
+    with compose.composer():
+        yield
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["generator.conditional=true"],
+            "generator.conditional=true needs images of at least two classes to train on, got "
+            "pneumonia; choose more by data.classes=[...], where [] is all",
+        ),
+        (
+            ["loss=bce", "loss.micro_batches=2"],
+            "loss.micro_batches must be 1 with loss.update=simultaneous, got 2; use "
+            "loss.update=alternating",
+        ),
+        (
+            ["loss=hinge", "batch_size=8", "loss.micro_batches=9"],
+            "loss.micro_batches must be at most batch_size (8), got 9",
+        ),
+        (
+            ["loss=wgan_gp", "loss.gradient_penalty=0"],
+            "loss=wgan_gp needs a bounded gradient, or its loss has no end: set "
+            "loss.gradient_penalty above 0 (10 is usual) or discriminator.spectral_norm=true",
+        ),
+        (
+            [
+                "augment=adaptive",
+                "augment.brightness=0",
+                "augment.contrast=0",
+                "augment.translation=0",
+                "augment.cutout=0",
+            ],
+            "augment=adaptive changes nothing with brightness, contrast, translation and cutout "
+            "all 0; give one, or use augment=none",
+        ),
+        (["loss=hinge", "loss.r1=-1"], "loss.r1 must be at least 0, got -1.0"),
+        (
+            ["loss.penalty_every_steps=0"],
+            "loss.penalty_every_steps must be at least 1, got 0",
+        ),
+        (["augment=diffaugment", "augment.cutout=1"], "augment.cutout must be at least 0 and"),
+        (["generator.ema_ramp_up=0"], "generator.ema_ramp_up must be greater than 0, got 0.0"),
+        (["generator.ema_half_life_images=-5"], "generator.ema_half_life_images must be at least"),
+        (["generator=resnet", "data=folder", "data.path=x", "data.size=40"], "data.size must be"),
+        (["generator=resnet", "generator.leaky_slope=0.1"], "generator.leaky_slope is not a key"),
+    ],
+)
+def test_impossible_combinations(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose.compose(overrides)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_wasserstein_is_bounded_by_either() -> None:
+    compose.compose(["loss=wgan_gp"])
+    compose.compose(["loss=wgan_gp", "loss.gradient_penalty=0", "discriminator.spectral_norm=true"])
+
+
+def test_one_class_left_is_found_with_the_data() -> None:
+    config = compose.compose(["generator.conditional=true", "data.classes=[]"])
+    checks.check_classes(config, ["normal", "pneumonia"])
+    with pytest.raises(ConfigError, match="got only; choose more by data.classes"):
+        checks.check_classes(config, ["only"])
+
+
+def test_a_config_saved_before_a_key_came_is_read() -> None:
+    config = compose.compose([])
+    values = dataclasses.asdict(config)
+    for group, key in (("loss", "r1"), ("generator", "conditional"), ("loss", "micro_batches")):
+        del values[group][key]
+    assert checks.parse(values) == config
+    del values["loss"]["update"]
+    with pytest.raises(ConfigError, match=r"loss\.update is missing"):
+        checks.parse(values)
+
+
+@pytest.mark.parametrize("name", presets.choices(presets.conf_folder() / "experiment"))
+def test_every_experiment_composes_on_phantom_data(name: str) -> None:
+    path = presets.conf_folder() / "experiment" / f"{name}.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert f"experiment={name}" in text.splitlines()[1]
+    size = yaml.safe_load(text).get("data", {}).get("size", 28)
+    config = compose.compose([f"experiment={name}", "data=phantom", f"data.size={size}"])
+    assert config.data.name == "phantom"
+
+
+def test_an_experiments_values_belong_to_its_own_choices() -> None:
+    recipe = compose.compose(["experiment=small_data"])
+    assert (recipe.epochs, recipe.lr, recipe.optimizer.generator_lr) == (150, 2e-4, 2e-4)
+    assert recipe.generator.ema_half_life_images > 0
+    other = compose.compose(
+        ["experiment=small_data", "augment=none", "optimizer=rmsprop", "loss=hinge", "epochs=7"]
+    )
+    assert (other.augment.name, other.optimizer.name, other.epochs) == ("none", "rmsprop", 7)
+    assert other.loss.r1 == 0
+    assert other.batch_size == recipe.batch_size
+    for name in ("dcgan", "resnet"):
+        compose.compose(["experiment=small_data", f"generator={name}", f"discriminator={name}"])
+    larger = compose.compose(["experiment=small_data_64"])
+    assert (larger.data.size, larger.optimizer) == (64, recipe.optimizer)
+
+
+def test_a_named_sweep_of_runs_is_each_of_them_on_top_of_the_rest() -> None:
+    name, question, variants, rest = train._named_sweep(
+        ["+sweeps=small_data_ablation", "epochs=2", "seed=7"]
+    )
+    values = yaml.safe_load(
+        (presets.sweeps_folder() / "small_data_ablation.yaml").read_text(encoding="utf-8")
+    )
+    assert (name, question) == ("small_data_ablation", values["question"])
+    assert rest == ["epochs=2", "seed=7"]
+    assert len(variants) == len(values["runs"]) > 2
+    assert all(not text.startswith(("epochs=", "seed=")) for run in variants for text in run)
+    configs = [compose.compose(run + rest) for run in variants]
+    assert len({repr(config) for config in configs}) == len(configs)
