@@ -1,0 +1,137 @@
+"""Sweeps on a SLURM cluster (tests/slurm/setup.sh makes one of a node) and on a local Ray."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lungan import presets
+
+Compare = Callable[[Path, Path], None]
+
+SMOKE = ("+sweeps=smoke", "score=none", "precision=fp32", "threads=1", "samples_every_epochs=0")
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """The command itself, as a user starts it."""
+    root = str(presets.conf_folder().parent)
+    return subprocess.Popen(
+        [sys.executable, "-m", "lungan.train", "--multirun", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONPATH": root},
+    )
+
+
+def end(process: subprocess.Popen[str], seconds: float) -> tuple[int, str]:
+    said, _ = process.communicate(timeout=seconds)
+    return process.returncode, said
+
+
+def until(happens: Callable[[], Any], seconds: float = 300) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := happens():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("it did not happen in time")
+
+
+def statuses(store: Path) -> list[str]:
+    return sorted(json.loads(path.read_text())["status"] for path in store.glob("*/summary.json"))
+
+
+def running() -> list[str]:
+    listed = subprocess.run(
+        ["squeue", "--noheader", "--array", "--states=RUNNING", "--format=%i"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return listed.stdout.split()
+
+
+@pytest.mark.slurm
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(shutil.which("sbatch") is None, reason="no SLURM: tests/slurm/setup.sh")
+def test_jobs_that_are_preempted_requeued_or_killed_lose_no_run(
+    tmp_path: Path, same_bits: Compare
+) -> None:
+    """A job is told to give way, one is requeued with no warning, one is killed."""
+    longer = ("epochs=20,60", "checkpoint_every_epochs=10", *SMOKE)
+    here = ("hydra/launcher=slurm", "hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1")
+    store = tmp_path / "slurm"
+    driver = start(*longer, *here, "hydra.launcher.timeout_min=30", f"store={store}")
+    until(lambda: list(store.glob("*-20ep-*/checkpoint.pt")))
+    gives_way, requeued, *_ = until(lambda: running() if len(running()) == 2 else [])
+    subprocess.run(["scancel", "--signal=USR2", gives_way], check=True)
+    time.sleep(3)
+    subprocess.run(["scontrol", "requeue", requeued], check=True)
+    code, said = end(driver, 1500)
+    assert code == 0, said
+    logs = "".join(path.read_text() for path in store.glob("sweeps/smoke/launcher/*/job-*.log"))
+    assert "SIGUSR2: stopping after this step with a checkpoint" in logs
+    assert statuses(store) == ["done"] * 8
+
+    calm = start(*longer, f"store={tmp_path / 'here'}")
+    code, said = end(calm, 600)
+    assert code == 0, said
+    same_bits(store, tmp_path / "here")
+
+
+@pytest.mark.slurm
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(shutil.which("sbatch") is None, reason="no SLURM: tests/slurm/setup.sh")
+def test_a_killed_job_shows_and_the_command_goes_on(tmp_path: Path) -> None:
+    here = ("hydra/launcher=slurm", "hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1")
+    command = ("epochs=60", "optimizer=adam,rmsprop", "seed=0", *SMOKE, *here, f"store={tmp_path}")
+    driver = start(*command)
+    claim = until(lambda: list(tmp_path.glob("*/claim.json")))[0]
+    until(lambda: len((claim.parent / "metrics.jsonl").read_text().splitlines()) > 6)
+    os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
+    code, said = end(driver, 600)
+    assert code == 1 and "1 of 2 runs have no result" in said, said
+    assert statuses(tmp_path) == ["done"]
+    code, said = end(start(*command), 600)
+    assert code == 0 and "1 done, 1 to continue" in said, said
+    assert statuses(tmp_path) == ["done"] * 2
+
+
+@pytest.mark.slurm
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(shutil.which("sbatch") is None, reason="no SLURM: tests/slurm/setup.sh")
+def test_ctrl_c_stops_running_jobs_and_takes_waiting_ones_back(tmp_path: Path) -> None:
+    here = ("hydra/launcher=slurm", "hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1")
+    driver = start("epochs=500", "optimizer=adam,rmsprop", *SMOKE, *here, f"store={tmp_path}")
+    until(lambda: len(list(tmp_path.glob("*/metrics.jsonl"))) == 2)
+    driver.send_signal(signal.SIGINT)
+    code, said = end(driver, 300)
+    assert code == 130, said
+    assert len(list(tmp_path.glob("*/checkpoint.pt"))) == 2
+    assert not list(tmp_path.glob("*/claim.json")) and not running()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="no Ray: lungan[ray]")
+def test_a_local_ray_does_what_one_process_does(
+    tmp_path: Path, same_bits: Compare, tiny_overrides: Sequence[str]
+) -> None:
+    sweep = (*tiny_overrides, "optimizer=adam,rmsprop", "epochs=1,2", "--sweep", "t")
+    code, said = end(start(*sweep, "hydra/launcher=ray", f"store={tmp_path / 'ray'}"), 900)
+    assert code == 0, said
+    code, said = end(start(*sweep, f"store={tmp_path / 'here'}"), 600)
+    assert code == 0, said
+    same_bits(tmp_path / "ray", tmp_path / "here")

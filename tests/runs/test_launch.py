@@ -1,0 +1,325 @@
+"""Launchers: a job a trajectory, stopped and counted like a sweep in one process."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lungan import compose, launch, slurm, train
+from lungan.config import RunConfig
+from lungan.errors import ConfigError
+from lungan.runs import jobs, launching
+from lungan.runs import run as runs
+from lungan.runs.jobs import Place, run_job
+from lungan.runs.plan import make_plan
+from lungan.runs.stopping import StopSignal
+from lungan.runs.sweep import FAILED, Request, run_sweep
+from lungan.training.loop import Interrupted
+
+Tiny = Callable[..., RunConfig]
+Ledger = Callable[[Path, str], list[dict[str, Any]]]
+Plan = Callable[..., launch._Launcher | None]
+
+
+class FakeLauncher:
+    """Does the jobs one by one in this process; ``breaks`` off after so many, as often as told."""
+
+    name = "fake"
+    elsewhere = True
+
+    def __init__(self, breaks: Sequence[int] = ()) -> None:
+        self.breaks = list(breaks)
+        self.num_jobs: list[int] = []
+
+    def place(self, _num_jobs: int) -> Place:
+        return Place(processes=0, threads=1, wait_seconds=0)
+
+    def launch(self, folder: Path, _sweep: str, num_jobs: int) -> None:
+        self.num_jobs.append(num_jobs)
+        last = self.breaks.pop(0) if self.breaks else num_jobs
+        for number in range(min(last, num_jobs)):
+            run_job(folder, number)
+        if last < num_jobs:
+            raise RuntimeError("a worker was killed")
+
+    def queued(self) -> bool | None:
+        return None
+
+    def drop_waiting(self) -> None: ...
+
+
+def request(launcher: Any, *configs: RunConfig) -> Request:
+    pairs = [(config, {"seed": str(config.seed)}) for config in configs]
+    return Request(pairs, "t", "Why?", "python -m lungan.train", False, launcher)
+
+
+def statuses(store: Path) -> list[str]:
+    return sorted(json.loads(path.read_text())["status"] for path in store.glob("*/summary.json"))
+
+
+def build(*overrides: str) -> Any:
+    with compose.composer():
+        return launch.build(list(overrides))
+
+
+@pytest.mark.usefixtures("no_curves")
+class TestLaunching:
+    def test_a_trajectory_is_one_job(self, tiny: Tiny, tmp_path: Path, ledger: Ledger) -> None:
+        launcher = FakeLauncher()
+        configs = [tiny(f"epochs={e}", f"seed={s}") for e in (1, 2) for s in (0, 1)]
+        assert run_sweep(request(launcher, *configs)) == 0
+        assert launcher.num_jobs == [2]
+        assert statuses(tmp_path / "store") == ["done"] * 4
+        assert len(ledger(tmp_path / "store", "t")) == 4
+        assert run_sweep(request(launcher, *configs)) == 0
+        assert launcher.num_jobs == [2]
+
+    def test_what_a_broken_launcher_left_is_launched_again(
+        self, tiny: Tiny, tmp_path: Path
+    ) -> None:
+        launcher = FakeLauncher(breaks=[1, 1])
+        configs = [tiny("epochs=1", f"seed={seed}") for seed in (0, 1, 2)]
+        assert run_sweep(request(launcher, *configs)) == 0
+        assert launcher.num_jobs == [3, 2, 1]
+        assert statuses(tmp_path / "store") == ["done"] * 3
+
+    def test_a_launcher_that_gets_nothing_done_is_not_asked_for_ever(self, tiny: Tiny) -> None:
+        launcher = FakeLauncher(breaks=[0, 0])
+        configs = [tiny("epochs=1", f"seed={seed}") for seed in (0, 1)]
+        assert run_sweep(request(launcher, *configs)) == FAILED
+        assert launcher.num_jobs == [2]
+
+    def test_a_failed_run_is_counted_and_not_repeated(
+        self, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ledger: Ledger
+    ) -> None:
+        def broken(*_: object, **__: object) -> None:
+            raise RuntimeError("the cable is out")
+
+        monkeypatch.setattr(runs, "train", broken)
+        launcher = FakeLauncher()
+        assert run_sweep(request(launcher, tiny("epochs=1"))) == FAILED
+        assert launcher.num_jobs == [1]
+        assert [line["status"] for line in ledger(tmp_path / "store", "t")] == ["failed"]
+        log = next((tmp_path / "store" / "sweeps" / "t" / "launcher").glob("*/job-0.log"))
+        assert "the cable is out" in log.read_text()
+
+    def test_what_is_under_way_elsewhere_is_waited_for(
+        self, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = tiny("epochs=1")
+        plan = make_plan([(config, {})])
+        folder = tmp_path / "store" / plan.jobs[0].prepared.identity.name
+        folder.mkdir(parents=True)
+        owner = {"host": "far", "system": "x", "pid": 1, "started": "1", "token": "t"}
+        (folder / "claim.json").write_text(json.dumps(owner))
+        real = time.sleep
+
+        def sleep(_: float) -> None:
+            (folder / "claim.json").unlink(missing_ok=True)
+            real(0.01)
+
+        monkeypatch.setattr(launching.time, "sleep", sleep)
+        launcher = FakeLauncher()
+        assert run_sweep(request(launcher, config)) == 0
+        assert launcher.num_jobs == [1]
+
+    def test_a_stop_reaches_jobs_that_have_not_begun(self, tiny: Tiny, tmp_path: Path) -> None:
+        plan = make_plan([(tiny("epochs=1"), {})])
+        folder = tmp_path / "launch"
+        folder.mkdir()
+        jobs.write_jobs(folder, "t", plan.chains, Place(0, 1, 0))
+        jobs.stop_jobs(folder)
+        assert not run_job(folder, 0)
+        assert not list((tmp_path / "store").glob("*ep*"))
+        assert "stopped" in (folder / "job-0.log").read_text()
+
+    def test_a_stopped_sweep_says_so(self, tiny: Tiny) -> None:
+        class Stopped(StopSignal):
+            def requested(self) -> bool:
+                return True
+
+        plan = make_plan([(tiny("epochs=1"), {})])
+        with pytest.raises(Interrupted):
+            launching.Launching(plan, "t", FakeLauncher(), Stopped()).run()
+
+    def test_other_images_on_another_machine_are_refused(
+        self, tiny: Tiny, tmp_path: Path, ledger: Ledger
+    ) -> None:
+        plan = make_plan([(tiny("epochs=1"), {})])
+        folder = tmp_path / "launch"
+        folder.mkdir()
+        jobs.write_jobs(folder, "t", plan.chains, Place(0, 1, 0))
+        told = json.loads((folder / "jobs.json").read_text())
+        told["chains"][0][0]["config"]["data"]["seed"] = 1
+        (folder / "jobs.json").write_text(json.dumps(told))
+        (tmp_path / "store" / "sweeps").mkdir(parents=True)
+        run_job(folder, 0)
+        (line,) = ledger(tmp_path / "store", "t")
+        assert line["status"] == "failed" and "are not those that the sweep was" in line["reason"]
+
+    def test_cuda_elsewhere_needs_a_precision(self, tiny: Tiny) -> None:
+        with pytest.raises(ConfigError, match="precision must be fp32 or bf16 with device=cuda"):
+            run_sweep(request(FakeLauncher(), tiny("device=cuda", "precision=auto")))
+        assert make_plan([(tiny("device=cuda"), {})], here=False).jobs[0].device == "cuda"
+
+
+def test_jobs_at_a_time_hold_different_slots(tmp_path: Path) -> None:
+    with jobs._slot(tmp_path, 2) as first, jobs._slot(tmp_path, 2) as second:
+        assert {first, second} == {0, 1}
+    with jobs._slot(tmp_path, 2) as again:
+        assert again == 0
+    with jobs._slot(tmp_path, 0) as first, jobs._slot(tmp_path, 0) as second:
+        assert first == second == 0
+
+
+@pytest.mark.parametrize(
+    ("gpus", "slot", "device"), [(0, 1, "auto"), (2, 0, "cuda:0"), (2, 3, "cuda:1")]
+)
+def test_gpus_go_round(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, gpus: int, slot: int, device: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    place = Place(processes=4, threads=3, wait_seconds=0)
+    config = jobs._placed(tiny("threads=0"), place, slot)
+    assert (config.device, config.threads) == (device, 3)
+    chosen = jobs._placed(tiny("threads=2", "device=cpu"), place, slot)
+    assert (chosen.device, chosen.threads) == ("cpu", 2)
+
+
+def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_cores", lambda: 8)
+    every = build("hydra/launcher=joblib")
+    assert every.place(3) == Place(processes=3, threads=2, wait_seconds=0)
+    assert every.place(100).processes == 8
+    assert build("hydra/launcher=joblib", "hydra.launcher.n_jobs=2").place(9).threads == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["hydra/launcher=jobli"], "must be one of joblib, ray, slurm, got jobli"),
+        (["hydra.launcher.n_jobs=2"], "needs hydra/launcher=joblib|ray|slurm beside it"),
+        (
+            ["hydra/launcher=joblib", "hydra.launcher.n_job=2"],
+            "hydra.launcher.n_job is not a key; did you mean hydra.launcher.n_jobs? The keys are",
+        ),
+        (["hydra/launcher=joblib", "hydra.launcher.n_jobs=two"], "could not be converted"),
+        (["hydra.run.dir=x"], "hydra.run.dir is not a setting of lungan"),
+    ],
+)
+def test_a_wrong_launcher_is_one_line(
+    overrides: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(["--multirun", *overrides]) == 2
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) == 1
+
+
+def test_a_launcher_needs_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["hydra/launcher=joblib"]) == 2
+    assert "belongs to a sweep: add --multirun" in capsys.readouterr().err
+
+
+def test_a_launcher_that_is_not_installed_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "joblib" else real(name)
+    )
+    with pytest.raises(ConfigError, match=r"no module joblib: pip install 'lungan\[joblib\]'"):
+        build("hydra/launcher=joblib")
+
+
+def test_slurm_needs_its_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(ConfigError, match=r"launcher=slurm needs a SLURM cluster .* no sbatch"):
+        slurm.check_commands("hydra/launcher=slurm")
+
+
+@pytest.mark.parametrize(("sent", "again"), [([signal.SIGUSR2], True), ([signal.SIGTERM], False)])
+def test_slurms_signal_queues_the_job_again_after_its_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, sent: list[int], again: bool
+) -> None:
+    order: list[str] = []
+
+    def job(*_: object, signals: Sequence[int]) -> set[int]:
+        assert set(signals) == {signal.SIGTERM, signal.SIGUSR2}
+        order.append("checkpoint")
+        return set(sent)
+
+    monkeypatch.setattr(slurm, "run_job", job)
+    monkeypatch.setattr(slurm, "TERMINATION_SECONDS", 0)
+    before = signal.signal(signal.SIGUSR2, lambda *_: order.append("queue again"))
+    try:
+        slurm.run_job_and_queue_again(Path("x"), 0)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert order == ["checkpoint", *(["queue again"] if again else [])]
+
+
+def test_joblib_does_what_one_process_does(
+    tmp_path: Path,
+    start_train: Callable[..., Any],
+    tiny_overrides: Sequence[str],
+    same_bits: Callable[[Path, Path], None],
+) -> None:
+    sweep = ["--multirun", "--sweep", "t", *tiny_overrides, "optimizer=adam,rmsprop", "epochs=1,2"]
+    two = start_train(
+        *sweep, f"store={tmp_path / 'two'}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
+    )
+    one = start_train(*sweep, f"store={tmp_path / 'one'}")
+    for process in (one, two):
+        process.join(240)
+        assert process.exitcode == 0
+    same_bits(tmp_path / "two", tmp_path / "one")
+    logs = sorted((tmp_path / "two" / "sweeps" / "t" / "launcher").glob("*/job-*.log"))
+    assert [path.name for path in logs] == ["job-0.log", "job-1.log"]
+    assert all("done" in path.read_text() for path in logs)
+    owners = {path.read_text().count("from epoch 0 to 1") for path in logs}
+    assert owners == {1}
+
+
+def test_ctrl_c_stops_joblibs_processes_with_checkpoints(
+    tmp_path: Path, start_train: Callable[..., Any], tiny_overrides: Sequence[str]
+) -> None:
+    process = start_train(
+        *["--multirun", "--sweep", "t", *tiny_overrides, "checkpoint_every_epochs=1000"],
+        *["epochs=1000", "seed=0,1,2", f"store={tmp_path}"],
+        *["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+    )
+    deadline = time.monotonic() + 200
+    while len(list(tmp_path.glob("*/metrics.jsonl"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(100)
+    assert process.exitcode == 130
+    assert len(list(tmp_path.glob("*/checkpoint.pt"))) == 2
+    assert not list(tmp_path.glob("*/claim.json"))
+
+
+@pytest.mark.slow
+def test_a_killed_joblib_process_costs_only_its_epochs(
+    tmp_path: Path, start_train: Callable[..., Any], tiny_overrides: Sequence[str]
+) -> None:
+    process = start_train(
+        *["--multirun", "--sweep", "t", *tiny_overrides, "epochs=60", "seed=0,1,2"],
+        *[f"store={tmp_path}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+    )
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob("*/checkpoint.pt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    folder = next(tmp_path.glob("*/checkpoint.pt")).parent
+    os.kill(json.loads((folder / "claim.json").read_text())["pid"], signal.SIGKILL)
+    process.join(280)
+    assert process.exitcode == 0
+    assert statuses(tmp_path) == ["done"] * 3
