@@ -15,6 +15,7 @@ from lungan.runs.preparation import prepare
 from lungan.runs.run import Result, run
 from lungan.runs.stopping import StopSignal
 from lungan.runs.wandb import sync_command
+from lungan.scores.table import format_result
 from lungan.training.loop import Interrupted
 
 
@@ -40,16 +41,19 @@ def run_single(config: RunConfig) -> int:
 
 
 def describe(result: Result) -> str:
-    """Status, time and the paths of what the run made, for a terminal."""
+    """Status, time, scores and the paths of what the run made, for a terminal."""
     summary = result.summary
     seconds = tqdm.format_interval(summary["seconds"]["total"])
     verb = "was finished before" if result.reused else "finished"
     lines = [f"{summary['name']} {verb}: {summary['status']}, {seconds}"]
+    if summary["scores"] is not None:
+        lines += ["", format_result(summary["scores"]), ""]
     made: list[tuple[Path, str]] = [
         (names.sample_path(result.folder, summary["epochs_done"]), "images from fixed latents"),
         (names.losses_path(result.folder), "loss curves"),
         (result.folder / names.GENERATOR, "the generator"),
         (result.folder / names.METRICS, "losses, gradients and speed of every epoch"),
+        (result.folder / names.SCORES, "scores and their floors"),
         (result.folder / names.SUMMARY, "config, versions, times and scores"),
     ]
     width = max(len(str(path)) for path, _ in made)
