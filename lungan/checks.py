@@ -166,8 +166,8 @@ def parse_group(group: str, values: Any) -> Any:
     """
     choices = SCHEMAS[group]
     name = values.get("name") if isinstance(values, dict) else None
-    if name not in choices:
-        raise ConfigError(f"{group}.name must be one of {', '.join(choices)}, got {name}")
+    if not isinstance(name, str) or name not in choices:
+        raise ConfigError(f"{group}.name must be one of {', '.join(choices)}, got {shown(name)}")
     return _parse(choices[name], values, f"{group}.")
 
 

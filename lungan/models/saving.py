@@ -9,7 +9,8 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import lungan
 from lungan import checks
@@ -53,18 +54,48 @@ def load_generator(path: Path) -> nn.Module:
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise WeightsError(f"{path} does not exist; give a run's generator.safetensors") from error
-    except (KeyError, ValueError, OSError, safetensors.SafetensorError) as error:
+    except (
+        KeyError,
+        ValueError,
+        OSError,
+        RecursionError,
+        safetensors.SafetensorError,
+    ) as error:
         raise WeightsError(f"{path} is not a generator saved by lungan: {error}") from error
     try:
         size, channels = _image_shape(description)
         config = checks.parse_group("generator", description["generator"])
         checks.check_fields(config, "generator.")
-        generator = build_generator(config, size, channels, classes=_classes(description))
+        classes = _classes(description)
+        # Without memory first: sizes that the file only claims to have are never made.
+        with torch.device("meta"):
+            described = build_generator(config, size, channels, classes=classes)
+        _check_tensors(tensors, described.state_dict())
+        generator = build_generator(config, size, channels, classes=classes)
         generator.load_state_dict(tensors)
-    except (LunganError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (
+        LunganError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        RuntimeError,
+    ) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path} does not describe a generator: {reason}") from error
     return generator.eval()
+
+
+def _check_tensors(given: dict[str, Tensor], described: dict[str, Tensor]) -> None:
+    for name in sorted(given.keys() ^ described.keys()):
+        raise ValueError(f"{name} is {'missing' if name in described else 'unknown'}")
+    for name, tensor in given.items():
+        found, wanted = (
+            f"{tuple(each.shape)} {str(each.dtype).removeprefix('torch.')}"
+            for each in (tensor, described[name])
+        )
+        if found != wanted:
+            raise ValueError(f"{name} must be {wanted}, got {found}")
 
 
 def _classes(description: dict[str, Any]) -> Classes | None:
@@ -82,6 +113,6 @@ def _image_shape(description: object) -> tuple[int, int]:
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise ValueError(f"its format is not {FORMAT}")
     size, channels = description.get("image_size"), description.get("channels")
-    if type(size) is not int or not 8 <= size <= MAX_IMAGE_SIZE or channels not in (1, 3):
+    if not (type(size) is type(channels) is int and size <= MAX_IMAGE_SIZE and channels in (1, 3)):
         raise ValueError(f"image_size {size} with {channels} channels is out of range")
     return size, channels
