@@ -90,7 +90,7 @@ WITHOUT_DATA = [
     ("data=mnist", "data must be one of folder, npz, phantom, pneumoniamnist, got mnist"),
     ("optimizer=lion", "optimizer must be one of adam, adamw, rmsprop, sgd, got lion"),
     ("schedule=null", "schedule must be one of constant, cosine, linear, step, got null"),
-    ("experiment=mine", "experiment must be one of report, got mine"),
+    ("experiment=mine", "experiment must be one of {experiments}, got mine"),
     ("precision=fp16", "precision must be one of auto, fp32, bf16, got fp16"),
     ("device=gpu", "device must be auto, cpu, cuda or cuda:<index>, got gpu"),
     ("retry=always", "retry must be one of never, diverged, got always"),
@@ -190,8 +190,12 @@ def test_a_wrong_setting_is_one_line_before_anything_is_read_or_made(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(data, "load", lambda *_: pytest.fail("data was read"))
-    sweeps = ", ".join(presets.choices(presets.sweeps_folder()))
-    assert lines(command, capsys) == [f"ConfigError: {message.replace('{sweeps}', sweeps)}"]
+    for name, folder in (
+        ("{sweeps}", presets.sweeps_folder()),
+        ("{experiments}", presets.conf_folder() / "experiment"),
+    ):
+        message = message.replace(name, ", ".join(presets.choices(folder)))
+    assert lines(command, capsys) == [f"ConfigError: {message}"]
     assert list(empty_folder.iterdir()) == []
     assert not (empty_folder.parent / "cache").exists()
 
