@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    # Here, so that --help need not wait for Hydra and torch.
-    from lungan import compose, launch
+    # Here, so that --help need not wait for Hydra.
+    from lungan import compose
 
     if not options.multirun and (options.sweep or options.dry_run):
         raise ConfigError("--sweep and --dry-run belong to a sweep: add --multirun")
@@ -64,7 +64,11 @@ def _train(options: argparse.Namespace) -> int:
     name, question, variants, overrides = _named_sweep(options.overrides)
     if name and not options.multirun:
         raise ConfigError(f"+sweeps={name} is a sweep: add --multirun")
-    launching, overrides = launch.split(overrides)
+    launching: list[str] = []
+    if any(text.lstrip("+~").startswith("hydra") for text in overrides):
+        from lungan import launch  # and torch, which a wrong setting need not wait for
+
+        launching, overrides = launch.split(overrides)
     if launching and not options.multirun:
         raise ConfigError(f"{launching[0]} belongs to a sweep: add --multirun")
     with compose.composer():
@@ -76,7 +80,7 @@ def _train(options: argparse.Namespace) -> int:
             from lungan.runs.single import run_single
 
             return run_single(config)
-        launcher = launch.build(launching)
+        launcher = launch.build(launching) if launching else None
         jobs = [job for variant in variants for job in compose.expand(variant + overrides)]
         configs = [(compose.compose(job), _swept(job)) for job in jobs]
 
