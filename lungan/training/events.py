@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+
+if TYPE_CHECKING:  # what only listens to a run, or reads it, need not wait for torch
+    from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
