@@ -20,7 +20,14 @@ from lungan.runs import folder as names
 FRACTION, NUM_REAL = "data.fraction", "data.num_real_images"
 GAN, GAN_RUNS = "gan.name", "gan.runs"
 FACTORS = (FRACTION, NUM_REAL, "arm", "ratio")
-_SETTINGS = ("classifier.classifier", "classifier.updates", "classifier.batch_size")
+_SETTINGS = tuple(f"classifier.{key}" for key in ("classifier", "updates", "batch_size", "peak_lr"))
+_WORDS = {
+    "classifier.classifier": "{}",
+    "classifier.updates": "{} updates",
+    "classifier.batch_size": "batches of {}",
+    "classifier.peak_lr": "peak_lr={}",
+    GAN: "{}",
+}
 _HIDDEN = ("used.precision", "data_hash", "classifier.positive", "classifier.version")
 
 
@@ -139,7 +146,7 @@ def _group(trials: Sequence[Run]) -> Grouping:
 
     ordered = sorted(groups.values(), key=place)
     for group in ordered:
-        more = [str(value(group, key)) for key in shown if value(group, key) is not None]
+        more = [_WORDS[key].format(one) for key in shown if (one := value(group, key)) is not None]
         words = [f"{title(group)}, {value(group, NUM_REAL)} real images", *more]
         group.label = " / ".join(words)
     return Grouping(list(FACTORS), ordered, [*FACTORS, "seed", *shown])

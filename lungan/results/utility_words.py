@@ -10,18 +10,24 @@ from lungan.results.comparisons import Comparison, Summary, better
 from lungan.results.groups import text
 from lungan.results.utility import FRACTION, NUM_REAL, Utility, is_primary, title, value
 
+_MAX_IN_FULL = 4
+
 
 def verdicts(utility: Utility) -> list[str]:
     """The answer that the study was made for, at every fraction and ratio; then the others."""
     diverged = sum(trial.status == "diverged" for trial in utility.trials)
     lines = [f"{diverged} of {len(utility.trials)} classifiers diverged."] if diverged else []
     primary = [answer for answer in utility.answers if is_primary(answer)]
-    lines += [_in_full(answer) for answer in primary]
+    lines += _primary(primary)
     if not primary:
         asked, control = (ARMS[name].title for name in QUESTIONS[0])
         lines.append(f"There are no trials of both {asked} and {control}, so nothing is answered.")
     for question in QUESTIONS[1:]:
-        of_question = [a for a in utility.answers if _asked(a) == question]
+        of_question = [
+            answer
+            for answer in utility.answers
+            if _asked(answer) == question and answer.first.score == PRIMARY_SCORE
+        ]
         if of_question:
             lines.append(_in_short(question, of_question))
     return [*lines, *_alone(utility)]
@@ -71,27 +77,58 @@ def _in_full(answer: Comparison) -> str:
     return f"{what}, {size}: these synthetic images {word}."
 
 
+def _primary(answers: Sequence[Comparison]) -> list[str]:
+    """In full where something was found or there is little to say, the others together."""
+    if len(answers) <= _MAX_IN_FULL:
+        return [_in_full(answer) for answer in answers]
+    lines = [_in_full(answer) for answer in answers if answer.significant]
+    others = [answer for answer in answers if not answer.significant]
+    if others:
+        asked, control = (ARMS[name].title for name in QUESTIONS[0])
+        line = (
+            f"No significant difference in {catalogue.title(PRIMARY_SCORE)} between {asked} and "
+            f"{control} with {_places(others)}: nothing shows that synthetic images do more there "
+            "than the real ones shown more often"
+        )
+        above = [one for one in others if one.result.low is not None and one.result.low > 0]
+        if above:
+            line += (
+                f". Uncorrected, the interval lies above 0 with {_places(above)}: worth a study of "
+                "its own, with more seeds"
+            )
+        lines.append(f"{line}.")
+    return lines
+
+
 def _in_short(question: tuple[str, str], answers: Sequence[Comparison]) -> str:
     """Of the primary score: where the arm is better, where worse, and where neither."""
     asked, control = (ARMS[name].title for name in question)
-    parts: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
+    parts: dict[str, list[Comparison]] = {"better": [], "worse": [], "open": []}
     for answer in answers:
-        if answer.first.score != PRIMARY_SCORE:
-            continue
-        ratio = value(answer.first.group, "ratio")
-        place = f"{value(answer.first.group, NUM_REAL)} real images"
-        place += "" if ratio is None else f" (x{text(ratio)})"
         if not answer.significant:
-            parts["open"].append(place)
-        elif better(answer)[0] is answer.first:
-            parts["better"].append(place)
+            parts["open"].append(answer)
         else:
-            parts["worse"].append(place)
-    said = [f"{word} with {', '.join(parts[word])}" for word in ("better", "worse") if parts[word]]
+            parts["better" if better(answer)[0] is answer.first else "worse"].append(answer)
+    said = [f"{word} with {_places(parts[word])}" for word in ("better", "worse") if parts[word]]
     if parts["open"]:
-        said.append(f"no significant difference with {', '.join(parts['open'])}")
+        said.append(f"no significant difference with {_places(parts['open'])}")
     score = catalogue.title(PRIMARY_SCORE)
     return f"{asked[0].upper()}{asked[1:]} against {control}, in {score}: {'; '.join(said)}."
+
+
+def _places(answers: Sequence[Comparison]) -> str:
+    """``235 (x0.5, x1) and 471 real images``."""
+    ratios: dict[str, list[str]] = {}
+    for answer in answers:
+        ratio = value(answer.first.group, "ratio")
+        listed = ratios.setdefault(str(value(answer.first.group, NUM_REAL)), [])
+        words = "" if ratio is None else f"x{text(ratio)}"
+        if words not in listed:  # other generators and classifiers stand in the table
+            listed.append(words)
+    places = [f"{number} ({', '.join(filter(None, own))})" for number, own in ratios.items()]
+    listed = [place.removesuffix(" ()") for place in places]
+    together = ", ".join(listed[:-1]) + (" and " if len(listed) > 1 else "") + listed[-1]
+    return f"{together} real images"
 
 
 def _alone(utility: Utility) -> list[str]:

@@ -63,6 +63,9 @@ def _parser() -> CommandParser:
     parser.add_argument("--updates", type=int, default=800, metavar="N", help="in each arm (800)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="(64)")
     parser.add_argument(
+        "--peak-lr", type=float, metavar="X", help="of the one cycle (small 0.2, resnet18 0.1)"
+    )
+    parser.add_argument(
         "--positive", metavar="CLASS", help="whose detection is measured, of two classes (the last)"
     )
     parser.add_argument("--data-path", metavar="PATH", help="where the runs' data lies now")
@@ -90,7 +93,7 @@ def _study(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     device = resolve_device(options.device)
-    recipe = make_recipe(options.classifier, options.updates, options.batch_size)
+    recipe = make_recipe(options.classifier, options.updates, options.batch_size, options.peak_lr)
     generators = read_generators(options.runs, options.fractions, options.data_path)
     settings = Settings(
         generators=generators,
@@ -107,7 +110,7 @@ def _study(options: argparse.Namespace) -> int:
         return 0
     outcome = run_trials(trials, settings, root)
     if outcome.num_busy:
-        print(f"{outcome.num_busy} trials are under way elsewhere: the same command adds them")
+        print(f"under way elsewhere: {outcome.num_busy} trials; the same command adds them")
     _write(store, options.out, outcome.run_ids)
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,15 +43,22 @@ class Recipe:
 PEAK_LR = {"small": 0.2, "resnet18": 0.1}
 
 
-def make_recipe(classifier: str, updates: int, batch_size: int) -> Recipe:
-    """Raises: ConfigError for an unknown classifier or numbers that cannot be."""
+def make_recipe(
+    classifier: str, updates: int, batch_size: int, peak_lr: float | None = None
+) -> Recipe:
+    """peak_lr: None for the classifier's own.
+
+    Raises: ConfigError for an unknown classifier or numbers that cannot be.
+    """
     if classifier not in PEAK_LR:
         raise ConfigError(f"--classifier must be one of {', '.join(PEAK_LR)}, got {classifier}")
     if updates < 2:
         raise ConfigError(f"--updates must be at least 2, got {updates}")
     if batch_size < 2:
         raise ConfigError(f"--batch-size must be at least 2, got {batch_size}")
-    peak_lr = PEAK_LR[classifier]
+    peak_lr = PEAK_LR[classifier] if peak_lr is None else peak_lr
+    if not (math.isfinite(peak_lr) and peak_lr > 0):
+        raise ConfigError(f"--peak-lr must be greater than 0, got {peak_lr:g}")
     return Recipe(classifier=classifier, updates=updates, batch_size=batch_size, peak_lr=peak_lr)
 
 

@@ -217,7 +217,7 @@ class Bench:
             "run_id": identity.run,
             "trajectory_id": identity.trajectory,
             "name": identity.name,
-            "num_train_images": len(training) + (0 if extra is None else len(extra)),
+            "num_train_images": sum(map(len, phases(trial.arm, training, extra))),
             "num_dropped_images": real.num_dropped,
             "data_hash": real.image_set.content_hash,
             "data_source": real.image_set.source,

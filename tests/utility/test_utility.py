@@ -1,0 +1,339 @@
+"""The utility command from tiny generators to tables, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lungan.data.images import ImageSet
+from lungan.errors import DataError
+from lungan.results import write_results
+from lungan.results.utility import read_utility
+from lungan.runs import folder as names
+from lungan.runs.claim import Claim, exclusive
+from lungan.utility import trial as trials
+from lungan.utility.__main__ import main
+from lungan.utility.images import check_no_leak, choose_real
+
+SPLITS = "data.splits=[train]"
+QUICK = ("--updates", 3, "--batch-size", 8, "--seeds", 2, "--threads", 1, "--device", "cpu")
+
+
+@pytest.fixture
+def pair(train: Any) -> list[Path]:
+    """One generator a class."""
+    return [train(SPLITS, f"data.classes=[{name}]") for name in ("normal", "pneumonia")]
+
+
+@pytest.fixture
+def half(train: Any) -> list[Path]:
+    return [
+        train(SPLITS, f"data.classes=[{name}]", "data.fraction=0.5")
+        for name in ("normal", "pneumonia")
+    ]
+
+
+def utility(store: Path, runs: list[Path], *more: object) -> int:
+    arguments = [*runs, *QUICK, "--store", store, "--out", store / "out", *more]
+    return main([str(argument) for argument in arguments])
+
+
+def summaries(store: Path) -> list[dict[str, Any]]:
+    paths = sorted((store / names.UTILITY).glob(f"*/{names.SUMMARY}"))
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_study_of_two_fractions_and_two_generators(
+    pair: list[Path], half: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert utility(tmp_path, [*pair, *half]) == 0
+    found = summaries(tmp_path)
+    assert len(found) == 2 * 2 * 6
+    assert {summary["status"] for summary in found} == {"done"}
+    by_arm: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for summary in found:
+        config = summary["config"]
+        by_arm.setdefault((config["arm"], config["data"]["fraction"]), []).append(summary)
+        assert summary["scores"]["num_images"] == 40
+        assert set(summary["scores"]["values"]) >= {"auc", "expected_calibration_error"}
+        uses = "synthetic" in config["arm"]
+        runs = half if config["data"]["fraction"] == 0.5 else pair
+        assert config.get("gan", {}).get("runs", []) == ([p.name for p in runs] if uses else [])
+    whole, part = (by_arm["real", fraction][0]["num_train_images"] for fraction in (1.0, 0.5))
+    assert part == pytest.approx(whole / 2, abs=1)
+    for name, factor in (("real_synthetic", 2), ("real_duplicates", 2), ("synthetic", 1)):
+        assert by_arm[name, 1.0][0]["num_train_images"] == factor * whole
+    kept = {path.parent.name[:5] for path in tmp_path.rglob(names.CLASSIFIER)}
+    assert kept == {"real-"}
+    assert len(list(tmp_path.rglob(names.CONVINCING))) == 2
+
+    said = capsys.readouterr().out
+    assert "24 trials, 0 of them done" in said
+    assert f"With {part} real images, real + synthetic (x1) has AUC" in said
+    table = rows(tmp_path / "out/utility.csv")
+    assert len(table) == 24
+    answers = rows(tmp_path / "out/utility_comparisons.csv")
+    primary = [row for row in answers if row["score"] == "auc" and "dupl" in row["second"]]
+    assert len(primary) == 2
+    of = {
+        arm: [s["scores"]["values"]["auc"] for s in by_arm[arm, 1.0]]
+        for arm in ("real_synthetic", "real_duplicates")
+    }
+    expected = np.mean(of["real_synthetic"]) - np.mean(of["real_duplicates"])
+    assert float(primary[1]["difference"]) == pytest.approx(expected, abs=1e-12)
+    assert primary[1]["test"] in ("paired t", "")
+    for name in ("utility.png", "utility_convincing.png"):
+        assert (tmp_path / "out/figures" / name).stat().st_size > 1000
+
+
+def test_what_is_done_is_not_done_again(
+    pair: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = ("--arms", "real_synthetic", "--ratios", "0.5")
+    real_train = trials.train_classifier
+    calls: list[int] = []
+
+    def stopped(*arguments: Any, **settings: Any) -> Any:
+        calls.append(settings["seed"])
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real_train(*arguments, **settings)
+
+    monkeypatch.setattr(trials, "train_classifier", stopped)
+    assert utility(tmp_path, pair, *few) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    before = summaries(tmp_path)
+    assert len(before) == 3
+    assert not list(tmp_path.rglob(names.CLAIM))
+    assert utility(tmp_path, pair, *few) == 0
+    assert "4 trials, 3 of them done" in capsys.readouterr().out
+    assert len(calls) == 5
+    after = summaries(tmp_path)
+    assert len(after) == 4 and all(summary in after for summary in before)
+    monkeypatch.setattr(trials, "train_classifier", real_train)
+    again = tmp_path / "again"
+    assert utility(again, pair, *few) == 0
+    values = {summary["run_id"]: summary["scores"]["values"] for summary in after}
+    assert {s["run_id"]: s["scores"]["values"] for s in summaries(again)} == values
+    # Controls know nothing of generators, so another study has them already.
+    capsys.readouterr()
+    assert utility(tmp_path, pair, "--arms", "synthetic", "--dry-run") == 0
+    assert "4 trials, 2 of them done" in capsys.readouterr().out
+
+
+def test_what_another_process_does_is_left_to_it(
+    pair: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only = ("--arms", "real", "--seeds", "1")
+    assert utility(tmp_path / "other", pair, *only) == 0
+    (name,) = [path.name for path in (tmp_path / "other" / names.UTILITY).glob("real-*")]
+    root = tmp_path / names.UTILITY
+    with exclusive(root):
+        claim = Claim(root / name)
+    try:
+        assert utility(tmp_path, pair, *only) == 0
+    finally:
+        claim.release()
+    assert "under way elsewhere: 1 trials" in capsys.readouterr().out
+    assert not summaries(tmp_path)
+
+
+def test_the_arms_that_are_asked_for_by_name(
+    train: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(SPLITS, "data.classes=[]", "generator.conditional=true")
+    more = ("--arms", "real_filtered,pretrained", "--seeds", 1)
+    assert utility(tmp_path, [run], *more) == 0
+    found = {summary["config"]["arm"] for summary in summaries(tmp_path)}
+    assert found == {"real", "real_filtered", "pretrained"}
+    assert "nothing is answered" in capsys.readouterr().out
+
+
+def test_another_classifier_is_another_study(train: Any, tmp_path: Path) -> None:
+    run = train(SPLITS, "data.classes=[]", "generator.conditional=true")
+    for name in ("small", "resnet18"):
+        more = ("--arms", "real", "--seeds", 1, "--classifier", name, "--updates", 2)
+        assert utility(tmp_path, [run], *more) == 0
+    found = read_utility(tmp_path)
+    assert found is not None
+    assert [group.label.rpartition(" / ")[2] for group in found.groups] == ["resnet18", "small"]
+
+
+def test_the_report_of_the_store_has_it(pair: list[Path], tmp_path: Path) -> None:
+    store = tmp_path / "runs"
+    store.mkdir()
+    for run in pair:
+        shutil.copytree(run, store / run.name)
+    few = ("--arms", "real_synthetic,real_duplicates")
+    assert utility(store, [store / run.name for run in pair], *few) == 0
+    shutil.rmtree(store / "out")
+    results = write_results(store, None, tmp_path / "out")
+    assert not results.problems
+    assert [run.name for run in results.runs] == sorted(run.name for run in pair)
+    assert any("real + duplicates" in verdict for verdict in results.verdicts)
+    page = (tmp_path / "out/report.html").read_text()
+    for words in ("Does it help a classifier?", "real + synthetic", "The generators and their"):
+        assert words in page
+    assert pair[0].name in page
+    for summary in (store / names.UTILITY).glob(f"real_s*/{names.SUMMARY}"):
+        summary.write_text("{")
+    damaged = write_results(store, None, tmp_path / "out")
+    assert len(damaged.problems) == 2
+    shutil.rmtree(store / names.UTILITY)
+    write_results(store, None, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("utility*"))
+
+
+def test_only_trials_of_the_runs_that_are_asked_for(
+    pair: list[Path], half: list[Path], tmp_path: Path
+) -> None:
+    assert utility(tmp_path, [*pair, *half], "--arms", "synthetic", "--seeds", 1) == 0
+    found = read_utility(tmp_path, runs=[path.name for path in half])
+    assert found is not None
+    assert sorted(str(t.config["arm"]) for t in found.trials) == ["real", "synthetic"]
+    assert {t.config["data.fraction"] for t in found.trials} == {0.5}
+    assert read_utility(tmp_path, runs=["other"]) is None
+
+
+def refused(
+    capsys: pytest.CaptureFixture[str], store: Path, runs: list[Path], *more: object
+) -> str:
+    capsys.readouterr()
+    assert utility(store, runs, *more) == 2
+    said = capsys.readouterr().err
+    assert len(said.strip().splitlines()) == 1
+    assert not (store / names.UTILITY).exists()
+    return said
+
+
+def test_a_generator_that_saw_validation_is_refused(
+    train: Any, pair: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leaky = train("data.splits=[train,val]", "data.classes=[pneumonia]")
+    said = refused(capsys, tmp_path, [pair[0], leaky])
+    assert "was trained on 12 of the 16 images of val" in said
+    assert "data.splits=[train]" in said
+
+
+def test_a_generator_of_more_images_is_refused(
+    half: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, tmp_path, half, "--fractions", "0.25,0.5")
+    assert "--fractions has 0.25, and the runs given were trained on 0.5" in said
+    assert "data.fraction=0.25" in said
+
+
+def test_runs_that_do_not_fit_together(
+    train: Any, pair: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = train(SPLITS, "data.classes=[]")
+    both = train(SPLITS, "data.classes=[]", "generator.conditional=true")
+    other = train(SPLITS, "data.classes=[normal]", "data.seed=1")
+    weights = pair[0] / names.GENERATOR
+    for runs, words in (
+        ([pair[0]], "no run makes pneumonia for data.fraction=1 and seed=0"),
+        ([mixed], "makes images of several classes without labels"),
+        ([*pair, both], "both make normal for data.fraction=1"),
+        ([other, pair[1]], "the runs must be trained on the same images"),
+        ([weights], "utility needs run folders"),
+        ([tmp_path], "holds no finished run"),
+    ):
+        assert words in refused(capsys, tmp_path, runs)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--ratios", "0"), "--ratios must be greater than 0, got 0"),
+        (("--ratios", "1,1"), "--ratios must be different numbers"),
+        (("--fractions", "2"), "--fractions must be greater than 0, at most 1, got 2"),
+        (("--seeds", "0"), "--seeds must be at least 1, got 0"),
+        (("--arms", "fake"), "--arms must be among real, real_classical"),
+        (("--positive", "x"), "--positive must be one of normal, pneumonia, got x"),
+        (("--classifier", "x"), "--classifier must be one of small, resnet18, got x"),
+        (("--ratios", "a"), "argument --ratios: invalid"),
+    ],
+)
+def test_wrong_options(
+    pair: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, str],
+    message: str,
+) -> None:
+    try:
+        said = refused(capsys, tmp_path, pair, *options)
+    except SystemExit as stop:
+        assert stop.code == 2
+        said = capsys.readouterr().err
+    assert message in said
+
+
+def make_set(copies: bool = False) -> ImageSet:
+    """40 train, 12 val and 12 test images of two classes; with copies, the first two of val equal
+    one of train and one of test."""
+    images = np.random.default_rng(0).integers(0, 256, (64, 1, 8, 8), dtype=np.uint8)
+    if copies:
+        images[40], images[41] = images[0], images[52]
+    return ImageSet(
+        images=images,
+        labels=(np.arange(64) % 2).astype(np.int64),
+        splits=np.repeat([0, 1, 2], [40, 12, 12]).astype(np.int64),
+        class_names=("a", "b"),
+        split_names=("train", "val", "test"),
+        source="made up",
+    )
+
+
+def test_copies_across_splits_are_left_out_of_the_later_one() -> None:
+    assert choose_real(make_set()).num_dropped == {"test": 0, "val": 0}
+    real = choose_real(make_set(copies=True))
+    assert real.num_dropped == {"test": 0, "val": 2}
+    assert (len(real.validation), len(real.test), len(real.training(1, 0))) == (10, 12, 40)
+
+
+def test_leaks_are_found_by_content_alone() -> None:
+    whole = make_set()
+    real = choose_real(whole)
+    train, test = whole.select(["train"], []), whole.select(["test"], [])
+    check_no_leak("run", train, real, real.training(1, 0), 1.0)
+    renamed = ImageSet(
+        images=np.concatenate([train.images, test.images[:1]]),
+        labels=np.zeros(41, dtype=np.int64),
+        splits=np.zeros(41, dtype=np.int64),
+        class_names=("other",),
+        split_names=("train",),
+        source="renamed",
+    )
+    with pytest.raises(DataError, match="run was trained on 1 of the 12 images of test"):
+        check_no_leak("run", renamed, real, real.training(1, 0), 1.0)
+    with pytest.raises(DataError, match="run was trained on 30 real images that the classifiers"):
+        check_no_leak("run", train, real, real.training(0.25, 0), 0.25)
+
+
+def test_splits_and_classes_that_are_missing() -> None:
+    whole = make_set()
+    only = ImageSet(
+        images=whole.images,
+        labels=whole.labels,
+        splits=np.zeros(64, dtype=np.int64),
+        class_names=whole.class_names,
+        split_names=whole.split_names,
+        source="no splits",
+    )
+    with pytest.raises(DataError, match="val has none of a, b"):
+        choose_real(only)
