@@ -53,6 +53,16 @@ def statuses(store: Path) -> list[str]:
     return sorted(json.loads(path.read_text())["status"] for path in store.glob("*/summary.json"))
 
 
+def training(store: Path) -> list[str]:
+    """SLURM's ids of the jobs that are in the middle of a run."""
+    found = []
+    for job in running():
+        logs = store.glob(f"sweeps/smoke/launcher/*/job-{job.partition('_')[2]}.log")
+        if any(" epoch 1/" in path.read_text() for path in logs):
+            found.append(job)
+    return found
+
+
 def running() -> list[str]:
     listed = subprocess.run(
         ["squeue", "--noheader", "--array", "--states=RUNNING", "--format=%i"],
@@ -70,15 +80,14 @@ def test_jobs_that_are_preempted_requeued_or_killed_lose_no_run(
     tmp_path: Path, same_bits: Compare
 ) -> None:
     """A job is told to give way, one is requeued with no warning, one is killed."""
-    longer = ("epochs=20,60", "checkpoint_every_epochs=10", *SMOKE)
+    longer = ("epochs=40,120", "checkpoint_every_epochs=10", *SMOKE)
     here = ("hydra/launcher=slurm", "hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1")
     store = tmp_path / "slurm"
     driver = start(*longer, *here, "hydra.launcher.timeout_min=30", f"store={store}")
-    until(lambda: list(store.glob("*-20ep-*/checkpoint.pt")))
-    gives_way, requeued, *_ = until(lambda: running() if len(running()) == 2 else [])
-    subprocess.run(["scancel", "--signal=USR2", gives_way], check=True)
-    time.sleep(3)
+    gives_way, requeued = until(lambda: found if len(found := training(store)) == 2 else [])
     subprocess.run(["scontrol", "requeue", requeued], check=True)
+    # scancel complains of a job that queues itself again before the signal is acknowledged.
+    subprocess.run(["scancel", "--signal=USR2", gives_way], check=False, timeout=200)
     code, said = end(driver, 1500)
     assert code == 0, said
     logs = "".join(path.read_text() for path in store.glob("sweeps/smoke/launcher/*/job-*.log"))
@@ -96,11 +105,11 @@ def test_jobs_that_are_preempted_requeued_or_killed_lose_no_run(
 @pytest.mark.skipif(shutil.which("sbatch") is None, reason="no SLURM: tests/slurm/setup.sh")
 def test_a_killed_job_shows_and_the_command_goes_on(tmp_path: Path) -> None:
     here = ("hydra/launcher=slurm", "hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1")
-    command = ("epochs=60", "optimizer=adam,rmsprop", "seed=0", *SMOKE, *here, f"store={tmp_path}")
+    command = ("epochs=200", "optimizer=adam,rmsprop", "seed=0", *SMOKE, *here, f"store={tmp_path}")
     driver = start(*command)
-    claim = until(lambda: list(tmp_path.glob("*/claim.json")))[0]
-    until(lambda: len((claim.parent / "metrics.jsonl").read_text().splitlines()) > 6)
-    os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
+    checkpoint = until(lambda: list(tmp_path.glob("*/checkpoint.pt")))[0]
+    claim = json.loads((checkpoint.parent / "claim.json").read_text())
+    os.kill(claim["pid"], signal.SIGKILL)
     code, said = end(driver, 600)
     assert code == 1 and "1 of 2 runs have no result" in said, said
     assert statuses(tmp_path) == ["done"]

@@ -59,6 +59,7 @@ def arguments(store: Path, overrides: Sequence[str], tiny_overrides: Sequence[st
     return ["--multirun", "--sweep", "t", *tiny_overrides, f"store={store}", *overrides]
 
 
+@pytest.mark.timeout(900)
 def test_a_sweep_killed_at_random_gives_the_table_of_an_undisturbed_one(
     tmp_path: Path,
     start_train: Callable[..., Any],
