@@ -170,7 +170,7 @@ def test_another_classifier_is_another_study(train: Any, tmp_path: Path) -> None
         assert utility(tmp_path, [run], *more) == 0
     found = read_utility(tmp_path)
     assert found is not None
-    assert [group.label.rpartition(" / ")[2] for group in found.groups] == ["resnet18", "small"]
+    assert [group.label.split(" / ")[1] for group in found.groups] == ["resnet18", "small"]
 
 
 def test_the_report_of_the_store_has_it(pair: list[Path], tmp_path: Path) -> None:
