@@ -1,4 +1,4 @@
-# Everything a newcomer needs. The virtual environment is made once and again when pyproject changes.
+# Everything a newcomer needs. Tests run a process a core, so each has one thread. The virtual environment is made once and again when pyproject changes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ train: $(VENV)/.installed ## Install lungan and train on the embedded data (ARGS
 	$(BIN)/python -m lungan.train $(ARGS)
 
 test: $(VENV)/.tested ## Install what the tests need and run them (under 6 minutes on 2 cores)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/.tested ## The tests that take longer
 	$(BIN)/python -m pytest -m slow

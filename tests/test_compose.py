@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import subprocess
@@ -30,6 +31,11 @@ def composer() -> Iterator[None]:
         yield
 
 
+@functools.cache
+def composed(*overrides: str) -> RunConfig:
+    return compose.compose(overrides)
+
+
 def test_every_schema_has_its_file_and_every_file_its_schema() -> None:
     conf = presets.conf_folder()
     for group, choices in SCHEMAS.items():
@@ -40,7 +46,7 @@ def test_every_schema_has_its_file_and_every_file_its_schema() -> None:
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_every_option_composes_to_its_dataclass(group: str, name: str) -> None:
-    config = compose.compose([f"{group}={name}", *NEEDS.get(name, [])])
+    config = composed(f"{group}={name}", *NEEDS.get(name, []))
     chosen = getattr(config, group)
     assert type(chosen) is SCHEMAS[group][name]
     assert chosen.name == name
@@ -74,7 +80,7 @@ def test_no_value_of_conf_has_a_default_in_python() -> None:
 
 
 def test_the_defaults_are_the_reports() -> None:
-    config = compose.compose([])
+    config = composed()
     assert (config.generator.name, config.discriminator.name) == ("dcgan", "dcgan")
     assert (config.loss.name, config.loss.update) == ("bce", "simultaneous")
     assert (config.schedule.name, config.schedule.warmup_epochs) == ("constant", 0)
@@ -88,7 +94,7 @@ def test_the_defaults_are_the_reports() -> None:
 
 def test_the_report_experiment_is_its_recipe_on_its_data() -> None:
     report = compose.compose(["experiment=report"])
-    expected = compose.compose(["data=pneumoniamnist"])
+    expected = composed("data=pneumoniamnist")
     assert report == expected
     rmsprop = compose.compose(["experiment=report", "optimizer=rmsprop", "epochs=100"])
     assert (rmsprop.optimizer.name, rmsprop.epochs) == ("rmsprop", 100)
@@ -109,7 +115,6 @@ def test_a_float_key_takes_a_whole_number_and_text_stays_text() -> None:
 @pytest.mark.parametrize(
     "overrides",
     [
-        [],
         ["experiment=report", "seed=9223372036854775807"],
         ["data=folder", "data.path=a b", "data.classes=[x,y]", "schedule=cosine"],
         ["tracker=wandb", "tracker.tags=[a,b]", "score=full", "optimizer=adamw", "lr=1e-05"],
@@ -133,8 +138,7 @@ def test_every_named_sweep_expands_and_composes(name: str) -> None:
         swept = [str(value).split(",") for value in overrides.values()]
         assert len(jobs) == len({tuple(job) for job in jobs})
         assert len(jobs) == math.prod(len(choices) for choices in swept)
-        for job in (jobs[0], jobs[-1]):
-            checks.check(compose.compose(job))
+        checks.check(compose.compose(jobs[-1]))
 
 
 def test_the_report_sweep_is_adam_and_rmsprop_at_50_and_100_epochs() -> None:
@@ -157,7 +161,7 @@ def test_expand_goes_through_every_combination_the_last_key_fastest() -> None:
 
 def test_presets_load_without_hydra_what_hydra_composes() -> None:
     for name in SCHEMAS["score"]:
-        assert presets.load("score", name) == compose.compose([f"score={name}"]).score
+        assert presets.load("score", name) == composed(f"score={name}").score
 
 
 BLOCKED = """

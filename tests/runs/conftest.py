@@ -72,7 +72,7 @@ def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "write_loss_curves", lambda *_: None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_overrides() -> Sequence[str]:
     """What makes a run take well under a second."""
     return TINY

@@ -33,9 +33,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.fixture
-def undisturbed(tmp_path: Path, tiny_overrides: Sequence[str]) -> Path:
-    store = tmp_path / "undisturbed"
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_overrides: Sequence[str]) -> Path:
+    store = tmp_path_factory.mktemp("undisturbed")
     assert main([*tiny_overrides, *MORE, f"store={store}"]) == 0
     return store
 
