@@ -48,9 +48,7 @@ def _headed(sheet: NDArray[np.uint8], title: str) -> NDArray[np.uint8]:
     """The sheet enlarged, under its title."""
     large = sheet.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
     heading = np.full((HEADING_PIXELS, *large.shape[1:]), 255, np.uint8)
-    cv2.putText(
-        heading, title, (2, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA
-    )
+    cv2.putText(heading, title, (2, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
     return np.vstack([heading, large])
 
 

@@ -1,4 +1,4 @@
-"""Generated images on disk: PNG in class folders or an .npz, and a manifest, whole or not at all."""
+"""Generated images on disk: PNG by class or an .npz, and a manifest, whole or not at all."""
 
 from __future__ import annotations
 
