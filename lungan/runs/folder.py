@@ -80,6 +80,13 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what ``atomic_write`` left of writers that were killed; the caller holds the claim."""
+    for place in (folder, folder / SAMPLES, folder / FIGURES):
+        for path in place.glob(".*.*"):
+            path.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     with atomic_write(path) as stream:
         stream.write(content)

@@ -109,6 +109,7 @@ class Store:
             if isinstance(shorter, Busy):
                 return shorter
             claim = Claim(folder)
+            names.remove_unfinished(folder)
             if summary is not None:
                 self._clear(folder, keep_checkpoint=summary["status"] == "failed")
             own = (folder / names.CHECKPOINT).exists()

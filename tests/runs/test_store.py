@@ -196,3 +196,14 @@ def test_a_damaged_checkpoint_says_what_to_do(
     assert not (folder / "claim.json").exists()
     (folder / "checkpoint.pt").unlink()
     assert do(tiny("epochs=4")).summary["status"] == "done"
+
+
+def test_what_a_killed_writer_left_is_removed_by_who_takes_the_run(tiny: Tiny) -> None:
+    folder = do(tiny("epochs=1")).folder
+    (folder / "summary.json").unlink()
+    left = [folder / ".checkpoint.pt.abc123", folder / "samples" / ".epoch_0001.png.abc123"]
+    for path in left:
+        path.write_bytes(b"half")
+    do(tiny("epochs=1"))
+    assert not any(path.exists() for path in left)
+    assert (folder / "summary.json").exists()
