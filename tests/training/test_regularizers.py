@@ -96,7 +96,7 @@ def test_gradient_of_r1_through_the_networks_is_the_finite_difference(name: str)
         with torch.no_grad():
             for parameter, direction in zip(parameters, directions, strict=True):
                 parameter += distance * direction
-        value = float(zero_centered_penalty(network, images))
+        value = zero_centered_penalty(network, images).item()
         with torch.no_grad():
             for parameter, direction in zip(parameters, directions, strict=True):
                 parameter -= distance * direction
