@@ -13,6 +13,7 @@ from lungan.commands import CommandParser, run_command
 from lungan.errors import ConfigError
 from lungan.results.arms import ARMS, STANDARD
 from lungan.runs import folder as names
+from lungan.runs.manifest import SWEEPS
 
 EXAMPLES = """examples:
   python -m lungan.utility runs/<run of normal> runs/<run of pneumonia>
@@ -94,7 +95,11 @@ def _study(options: argparse.Namespace) -> int:
         torch.set_num_threads(options.threads)
     device = resolve_device(options.device)
     recipe = make_recipe(options.classifier, options.updates, options.batch_size, options.peak_lr)
-    generators = read_generators(options.runs, options.fractions, options.data_path)
+    # A store's own folders, which runs/* brings along, hold no runs.
+    runs = [path for path in options.runs if path.name not in (names.UTILITY, SWEEPS)]
+    if not runs:
+        raise ConfigError(f"RUN must be finished run folders, got {options.runs[0]}")
+    generators = read_generators(runs, options.fractions, options.data_path)
     settings = Settings(
         generators=generators,
         recipe=recipe,

@@ -22,7 +22,7 @@ from lungan.utility.__main__ import main
 from lungan.utility.images import check_no_leak, choose_real
 
 SPLITS = "data.splits=[train]"
-QUICK = ("--updates", 3, "--batch-size", 8, "--seeds", 2, "--threads", 1, "--device", "cpu")
+QUICK = ("--updates", 2, "--batch-size", 8, "--seeds", 2, "--threads", 1, "--device", "cpu")
 
 
 @pytest.fixture
@@ -179,8 +179,10 @@ def test_the_report_of_the_store_has_it(pair: list[Path], tmp_path: Path) -> Non
     for run in pair:
         shutil.copytree(run, store / run.name)
     few = ("--arms", "real_synthetic,real_duplicates")
+    few = (*few, "--out", tmp_path / "tables")
     assert utility(store, [store / run.name for run in pair], *few) == 0
-    shutil.rmtree(store / "out")
+    assert (store / names.UTILITY).is_dir()
+    assert utility(store, sorted(store.iterdir()), *few, "--dry-run") == 0
     results = write_results(store, None, tmp_path / "out")
     assert not results.problems
     assert [run.name for run in results.runs] == sorted(run.name for run in pair)

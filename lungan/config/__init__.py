@@ -1,0 +1,82 @@
+"""RunConfig: everything that defines one run, as plain dataclasses with their rules.
+
+No number stands here: values live in conf/, ranges and meanings here. The package imports
+neither torch nor Hydra, so every part of lungan may import it.
+
+Slots make an unknown key fail; ``frozen`` and ``Literal`` are left out because OmegaConf refuses
+them in structured configs.
+"""
+
+from lungan.config.data import (
+    DataConfig,
+    FolderConfig,
+    NpzConfig,
+    PhantomConfig,
+    PneumoniaMnistConfig,
+)
+from lungan.config.networks import (
+    DcganDiscriminatorConfig,
+    DcganGeneratorConfig,
+    DiscriminatorConfig,
+    GeneratorConfig,
+    ResnetDiscriminatorConfig,
+    ResnetGeneratorConfig,
+    num_stages,
+)
+from lungan.config.rules import (
+    NEUTRAL,
+)
+from lungan.config.run import (
+    SCHEMAS,
+    RunConfig,
+)
+from lungan.config.scoring import (
+    ScoreConfig,
+    TrackerConfig,
+    WandbConfig,
+)
+from lungan.config.training import (
+    AdamConfig,
+    AdaptiveConfig,
+    AugmentConfig,
+    DecayScheduleConfig,
+    DiffAugmentConfig,
+    LossConfig,
+    OptimizerConfig,
+    RmspropConfig,
+    ScheduleConfig,
+    SgdConfig,
+    StepScheduleConfig,
+)
+
+__all__ = [
+    "NEUTRAL",
+    "SCHEMAS",
+    "AdamConfig",
+    "AdaptiveConfig",
+    "AugmentConfig",
+    "DataConfig",
+    "DcganDiscriminatorConfig",
+    "DcganGeneratorConfig",
+    "DecayScheduleConfig",
+    "DiffAugmentConfig",
+    "DiscriminatorConfig",
+    "FolderConfig",
+    "GeneratorConfig",
+    "LossConfig",
+    "NpzConfig",
+    "OptimizerConfig",
+    "PhantomConfig",
+    "PneumoniaMnistConfig",
+    "ResnetDiscriminatorConfig",
+    "ResnetGeneratorConfig",
+    "RmspropConfig",
+    "RunConfig",
+    "ScheduleConfig",
+    "ScoreConfig",
+    "SgdConfig",
+    "StepScheduleConfig",
+    "TrackerConfig",
+    "WandbConfig",
+    "num_stages",
+]

@@ -1,0 +1,71 @@
+"""Config of the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lungan.config.rules import at_least, one_of, rule, subset_of, within
+
+
+@dataclass(kw_only=True, slots=True)
+class DataConfig:
+    """What every reader shares. ``splits`` and ``classes`` choose what the GAN trains on; an
+    empty list means all. Scores see the whole set.
+
+    ``fraction`` of the images of ``splits``, class by class, are kept there; the others make up a
+    split of their own. ``fraction_seed`` draws which."""
+
+    name: str
+    size: int
+    channels: int = one_of(1, 3)
+    splits: list[str]
+    classes: list[str]
+    fraction: float = rule("greater than 0, at most 1", lambda value: 0 < value <= 1, neutral=1.0)
+    fraction_seed: int = within(0, 2**63, neutral=0)
+
+
+@dataclass(kw_only=True, slots=True)
+class PhantomConfig(DataConfig):
+    """Procedural chest radiographs drawn from ``seed``; ``num_images`` in train + val."""
+
+    size: int = rule("from 28 to 256", lambda value: 28 <= value <= 256)
+    channels: int = one_of(1)
+    splits: list[str] = subset_of("train", "val", "test")
+    classes: list[str] = subset_of("normal", "pneumonia")
+    num_images: int = at_least(20)
+    num_test: int = at_least(4)
+    seed: int = at_least(0)
+
+
+@dataclass(kw_only=True, slots=True)
+class PneumoniaMnistConfig(DataConfig):
+    """PneumoniaMNIST at ``path`` (a file, or a folder that holds it), LUNGAN_DATA, the cache, or
+    downloaded where ``download`` allows it."""
+
+    size: int = one_of(28, 64, 128, 224)
+    channels: int = one_of(1)
+    splits: list[str] = subset_of("train", "val", "test")
+    classes: list[str] = subset_of("normal", "pneumonia")
+    path: str | None
+    download: bool
+
+
+@dataclass(kw_only=True, slots=True)
+class FolderConfig(DataConfig):
+    """Image files under ``path``: class folders, split/class folders, or one flat folder."""
+
+    size: int = rule("from 16 to 512", lambda value: 16 <= value <= 512)
+    path: str
+    on_bad_image: str = one_of("error", "skip")
+    val_fraction: float = within(0, 1)
+    test_fraction: float = within(0, 1)
+
+
+@dataclass(kw_only=True, slots=True)
+class NpzConfig(DataConfig):
+    """An .npz with MedMNIST's keys, or ``images`` and, optionally, ``labels``."""
+
+    size: int = rule("from 16 to 512", lambda value: 16 <= value <= 512)
+    path: str
+    val_fraction: float = within(0, 1)
+    test_fraction: float = within(0, 1)

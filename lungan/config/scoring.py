@@ -1,0 +1,46 @@
+"""Config of the scores and of the tracker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lungan.config.rules import at_least, one_of, rule, subset_of
+
+
+@dataclass(kw_only=True, slots=True)
+class ScoreConfig:
+    """How a generator is scored. ``encoders``: networks whose features the scores are taken in;
+    ``auto`` is Inception where its weights are at hand and the in-domain encoder for data with
+    labels. ``num_images=0`` means as many as the reference split allows. ``inception_precision``
+    of ``auto`` is bf16 where the hardware computes in it natively."""
+
+    name: str
+    encoders: list[str] = subset_of("auto", "inception", "domain", "efficientnet_lite2")
+    num_images: int = rule("0, or at least 20", lambda value: value == 0 or value >= 20)
+    batch_size: int = at_least(1)
+    seed: int = at_least(0)
+    every_epochs: int = at_least(0)
+    inception_weights: str | None
+    inception_precision: str = one_of("auto", "fp32", "bf16", neutral="auto")
+    require_inception: bool
+    inception_splits: int = at_least(1)
+    nearest_k: int = at_least(1)
+    kernel_subsets: int = at_least(1)
+    kernel_subset_size: int = at_least(2)
+    extrapolate: bool
+    memorization: bool
+    floor_splits: int = at_least(1)
+
+
+@dataclass(kw_only=True, slots=True)
+class TrackerConfig:
+    name: str
+
+
+@dataclass(kw_only=True, slots=True)
+class WandbConfig(TrackerConfig):
+    mode: str = one_of("offline", "online", "disabled")
+    project: str = rule("a name", lambda value: bool(value.strip()))
+    entity: str | None
+    group: str | None
+    tags: list[str]
