@@ -138,6 +138,7 @@ def _score_runs(options: argparse.Namespace) -> dict[str, Any]:
     from lungan.errors import RunFolderError
     from lungan.models.saving import load_generator
     from lungan.runs import folder as names
+    from lungan.runs.run import claimed_finished
     from lungan.runs.scoring import Scorer
     from lungan.scores.table import format_result
 
@@ -161,9 +162,10 @@ def _score_runs(options: argparse.Namespace) -> dict[str, Any]:
         scorer = Scorer(_config(options, config.score), config.data, loaded[key], device, folder)
         scorer.announce()
         generator = load_generator(folder / names.GENERATOR)
-        result = scorer.score(generator, summary["epochs_done"])
-        summary["scores"] = result
-        names.write_json(folder / names.SUMMARY, summary)
+        with claimed_finished(folder):
+            result = scorer.score(generator, summary["epochs_done"])
+            summary["scores"] = result
+            names.write_json(folder / names.SUMMARY, summary)
         results[str(folder)] = result
         print(f"{folder}\n{format_result(result)}\n")
     if not results:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lungan import checks
 from lungan.config import DataConfig, RunConfig
 from lungan.data.images import ImageSet
-from lungan.errors import RunFolderError
+from lungan.errors import ConfigError, RunFolderError
 from lungan.runs import folder as names
 from lungan.runs.manifest import Entry
 from lungan.runs.preparation import Prepared, load_sets, prepare
-from lungan.runs.store import Store
+from lungan.runs.store import Shorter, Store
 
 MAX_RUNS_TIMED = 50
 
@@ -95,8 +96,6 @@ class Plan:
         return f"about {minutes:.0f} min of training in one process at the store's measured speed"
 
 
-_SHAPES_SPEED = ("generator", "discriminator", "loss")
-
 _STATES = {
     "done": "done",
     "diverged": "diverged before",
@@ -138,9 +137,12 @@ def against_store(chains: tuple[tuple[Job, ...], ...]) -> Plan:
     state: dict[str, str] = {}
     to_train = saved = to_show = 0
     first = chains[0][0].prepared
-    folders = Store(Path(first.config.store)).folders()
+    store = Store(Path(first.config.store))
+    folders = store.folders()
     for chain in chains:
-        reached = 0
+        # Runs of this plan are counted below; an earlier sweep may have left shorter ones.
+        shorter = store.shorter(chain[0].prepared.identity, folders)
+        reached = shorter.epochs if isinstance(shorter, Shorter) else 0
         for job in chain:
             identity = job.prepared.identity
             folder = job.store / folders.get(identity.digits, identity.name)
@@ -148,7 +150,9 @@ def against_store(chains: tuple[tuple[Job, ...], ...]) -> Plan:
             summary: dict[str, Any] | None
             try:
                 summary = names.read_summary(folder)
-                own = _epochs_kept(folder) if summary is None else 0
+                own = 0
+                if summary is None or summary["status"] == "failed":
+                    own = _epochs_kept(folder)
             except RunFolderError as error:
                 log.warning("%s", error)
                 summary, own = {"status": "failed"}, 0
@@ -173,10 +177,14 @@ def _epochs_kept(folder: Path) -> int:
     return len(names.read_metrics(folder)) if (folder / names.CHECKPOINT).exists() else 0
 
 
+def _shape(config: RunConfig) -> tuple[Any, ...]:
+    """What the time of a step depends on."""
+    return config.generator, config.discriminator, config.loss, config.batch_size
+
+
 def _speed(config: RunConfig, folders: dict[str, str]) -> float | None:
     """Median images/s of finished runs of the same networks, the store's newest; None without."""
-    shape: dict[str, Any] = {key: dataclasses.asdict(getattr(config, key)) for key in _SHAPES_SPEED}
-    shape["batch_size"] = config.batch_size
+    shape = _shape(config)
     found = sorted(
         (path.stat().st_mtime, path.parent)
         for name in folders.values()
@@ -188,8 +196,10 @@ def _speed(config: RunConfig, folders: dict[str, str]) -> float | None:
             summary = names.read_summary(folder)
             if summary is None or summary["status"] != "done":
                 continue
-            if all(summary["config"][key] == value for key, value in shape.items()):
+            # Parsed, so that keys which came after the run stand at their neutral values.
+            other = checks.parse(summary["config"])
+            if _shape(other) == shape:
                 speeds.append(names.read_metrics(folder)[-1]["images_per_second"])
-        except (RunFolderError, LookupError):
+        except (RunFolderError, ConfigError, LookupError):
             continue
     return statistics.median(speeds) if speeds else None

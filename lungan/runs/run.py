@@ -36,6 +36,12 @@ log = logging.getLogger(__name__)
 class BusyError(RunFolderError):
     """Another live process has the run, or the shorter one that this one goes on from."""
 
+    def __init__(self, busy: Busy) -> None:
+        super().__init__(
+            f"{busy.folder} is under way in process {busy.owner.pid} on {busy.owner.host}; "
+            "wait for it, or stop it and repeat the command"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -63,10 +69,7 @@ def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None
         case Finished():
             return _score_again(prepared, found)
         case Busy():
-            raise BusyError(
-                f"{found.folder} is under way in process {found.owner.pid} on "
-                f"{found.owner.host}; wait for it, or stop it and repeat the command"
-            )
+            raise BusyError(found)
         case Claimed():
             with contextlib.closing(_Work(prepared, found, sweep)) as work:
                 return work.run(stop or StopSignal())
@@ -80,13 +83,31 @@ def _score_again(prepared: Prepared, found: Finished) -> Result:
     scorer = _scorer(prepared, found.folder)
     assert scorer is not None
     result = scorer.find(config.epochs)
-    if result is None:
-        scorer.announce()
-        result = scorer.score(load_generator(found.folder / names.GENERATOR), config.epochs)
-    if result != found.summary["scores"]:
-        found.summary["scores"] = result
-        names.write_json(found.folder / names.SUMMARY, found.summary)
+    if result is None or result != found.summary["scores"]:
+        with claimed_finished(found.folder):
+            # Another process may have scored it before the claim.
+            summary = names.read_summary(found.folder) or found.summary
+            result = scorer.find(config.epochs)
+            if result is None:
+                scorer.announce()
+                generator = load_generator(found.folder / names.GENERATOR)
+                result = scorer.score(generator, config.epochs)
+            summary["scores"] = result
+            names.write_json(found.folder / names.SUMMARY, summary)
+        found = Finished(found.folder, summary)
     return Result(found.folder, found.summary, reused=True)
+
+
+@contextlib.contextmanager
+def claimed_finished(folder: Path) -> Iterator[None]:
+    """Hold the claim on the folder of a finished run, to add to it. Raises: RunFolderError."""
+    claim = Store(folder.parent).claim_finished(folder)
+    if isinstance(claim, Busy):
+        raise BusyError(claim)
+    try:
+        yield
+    finally:
+        claim.release()
 
 
 def _scorer(prepared: Prepared, folder: Path) -> Scorer | None:
@@ -192,8 +213,6 @@ class _Work:
     def _start(self, classes: Classes | None) -> TrainingState:
         """A fresh state, or the one of the checkpoint that the run goes on from."""
         prepared, folder = self._prepared, self._folder
-        if self._claimed.shorter is not None:
-            adopt(self._claimed.shorter, folder)
         state = build_state(
             self._config,
             prepared.training_set.size,
@@ -201,20 +220,30 @@ class _Work:
             prepared.device,
             classes,
         )
-        checkpoint = folder / names.CHECKPOINT
-        if checkpoint.exists():
-            try:
-                saved = torch.load(checkpoint, map_location=prepared.device, weights_only=True)
-                own = saved["run"] == folder.name
-                self._continued_from = saved["continued_from"] if own else saved["run"]
-                state.load_state_dict(saved["state"])
-            except Exception as error:
-                raise RunFolderError(
-                    f"{checkpoint} cannot be read ({type(error).__name__}); remove it to start "
-                    "the run from the beginning"
-                ) from error
+        self._load(state)
+        shorter = self._claimed.shorter
+        if shorter is not None and state.epoch < shorter.epochs:
+            adopt(shorter.folder, folder)
+            self._load(state)
         rewind_metrics(folder, state.epoch)
         return state
+
+    def _load(self, state: TrainingState) -> None:
+        """Take up the folder's checkpoint, where there is one."""
+        checkpoint = self._folder / names.CHECKPOINT
+        if not checkpoint.exists():
+            return
+        device = self._prepared.device
+        try:
+            saved = torch.load(checkpoint, map_location=device, weights_only=True)
+            own = saved["run"] == self._folder.name
+            self._continued_from = saved["continued_from"] if own else saved["run"]
+            state.load_state_dict(saved["state"])
+        except Exception as error:
+            raise RunFolderError(
+                f"{checkpoint} cannot be read ({type(error).__name__}); remove it to start "
+                "the run from the beginning"
+            ) from error
 
     def _finish(
         self,

@@ -70,13 +70,21 @@ class Busy:
 
 
 @dataclass(frozen=True, slots=True)
+class Shorter:
+    """The longest finished run of fewer epochs on the same trajectory."""
+
+    folder: Path
+    epochs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
-    """The run is this process's to do. ``shorter``: the folder of the longest finished run on
-    the same trajectory, where this run has no checkpoint of its own yet."""
+    """The run is this process's to do. ``shorter``: what it can go on from; its own checkpoint,
+    where it has one, may lie behind or ahead of that."""
 
     folder: Path
     claim: Claim
-    shorter: Path | None
+    shorter: Shorter | None
 
 
 class Store:
@@ -105,15 +113,23 @@ class Store:
             owner = live_owner(folder)
             if owner is not None:
                 return Busy(folder, owner)
-            shorter = self._shorter(identity, by_hash)
+            shorter = self.shorter(identity, by_hash)
             if isinstance(shorter, Busy):
                 return shorter
             claim = Claim(folder)
             names.remove_unfinished(folder)
             if summary is not None:
                 self._clear(folder, keep_checkpoint=summary["status"] == "failed")
-            own = (folder / names.CHECKPOINT).exists()
-            return Claimed(folder, claim, None if own else shorter)
+            return Claimed(folder, claim, shorter)
+
+    def claim_finished(self, folder: Path) -> Claim | Busy:
+        """The right to add to the folder of a finished run, such as scores.
+
+        Raises: RunFolderError where the store cannot be written.
+        """
+        with exclusive(self.root):
+            owner = live_owner(folder)
+            return Claim(folder) if owner is None else Busy(folder, owner)
 
     def folders(self) -> dict[str, str]:
         """Run folders by the hash that their names end in."""
@@ -133,17 +149,17 @@ class Store:
         owner = live_owner(self.root / folders.get(identity.digits, identity.name))
         if owner is not None:
             return owner
-        shorter = self._shorter(identity, folders)
+        shorter = self.shorter(identity, folders)
         return shorter.owner if isinstance(shorter, Busy) else None
 
-    def _shorter(self, identity: RunIdentity, by_hash: dict[str, str]) -> Path | Busy | None:
-        """The longest shorter run of the trajectory; Busy where a process is at work on one,
-        since whoever trains beside it does its epochs twice."""
+    def shorter(self, identity: RunIdentity, folders: dict[str, str]) -> Shorter | Busy | None:
+        """What the run can go on from; Busy where a process is at work on a shorter one, since
+        whoever trains beside it does its epochs twice. folders: the store's."""
         # A run's id follows from its trajectory and epochs, so its shorter siblings are found
         # by name, with no index to keep.
         for epochs in range(identity.epochs - 1, 0, -1):
             sibling = run_id(identity.trajectory, epochs)
-            name = by_hash.get(sibling[:HASH_DIGITS])
+            name = folders.get(sibling[:HASH_DIGITS])
             if name is None:
                 continue
             folder = self.root / name
@@ -161,7 +177,7 @@ class Store:
                 and summary["status"] == "done"
                 and (folder / names.CHECKPOINT).exists()
             ):
-                return folder
+                return Shorter(folder, epochs)
         return None
 
     @staticmethod

@@ -15,8 +15,9 @@ import pytest
 from lungan.config import RunConfig
 from lungan.errors import RunFolderError
 from lungan.runs import run as runs
+from lungan.runs.plan import make_plan
 from lungan.runs.preparation import prepare
-from lungan.runs.run import BusyError, Result, run
+from lungan.runs.run import BusyError, Result, claimed_finished, run
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Busy, Claimed, Finished, Store
 from lungan.training.loop import Interrupted
@@ -163,6 +164,57 @@ def test_a_longer_run_waits_for_the_shorter_one(tiny: Tiny, tmp_path: Path) -> N
     after = store.claim(longer)
     assert isinstance(after, Claimed) and after.shorter is None
     after.claim.release()
+
+
+def test_of_its_own_checkpoint_and_a_shorter_run_the_further_one_counts(
+    tiny: Tiny, untimed: Callable[[Path], object]
+) -> None:
+    longer = tiny("epochs=5")
+    with pytest.raises(Interrupted):
+        run(prepare(longer), stop=StopAfter(1))
+    shorter = do(tiny("epochs=4"))
+    plan = make_plan([(longer, {})])
+    assert list(plan.state.values()) == ["continue"]
+    assert (plan.epochs_to_train, plan.epochs_saved) == (1, 4)
+    result = do(longer)
+    assert result.summary["continued_from"] == shorter.folder.name
+    straight = do(tiny("epochs=5", store="other"))
+    assert weights(result) == weights(straight)
+    assert untimed(result.folder) == untimed(straight.folder)
+
+
+def test_the_plan_counts_what_a_failed_run_kept(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the pen is empty")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "serialize_generator", broken)
+        with pytest.raises(RuntimeError, match="pen"):
+            do(tiny("epochs=3"))
+    plan = make_plan([(tiny("epochs=3"), {})])
+    assert list(plan.state.values()) == ["failed"]
+    assert (plan.epochs_to_train, plan.epochs_saved) == (0, 3)
+
+
+def test_speed_is_known_from_runs_older_than_a_key(tiny: Tiny) -> None:
+    summary = do(tiny("epochs=1")).folder / "summary.json"
+    content = json.loads(summary.read_text())
+    del content["config"]["generator"]["conditional"]
+    summary.write_text(json.dumps(content))
+    assert make_plan([(tiny("epochs=2"), {})]).images_per_second is not None
+
+
+def test_a_finished_run_is_added_to_by_one_process_at_a_time(tiny: Tiny, tmp_path: Path) -> None:
+    folder = do(tiny("epochs=1")).folder
+    with claimed_finished(folder):
+        assert isinstance(Store(tmp_path / "store").claim_finished(folder), Busy)
+        with pytest.raises(BusyError, match="under way in process"), claimed_finished(folder):
+            pass
+    with claimed_finished(folder):
+        pass
+    assert not (folder / "claim.json").exists()
 
 
 def test_a_run_is_found_by_its_id_whatever_its_folder_is_called(tiny: Tiny, tmp_path: Path) -> None:
