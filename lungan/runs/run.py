@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from lungan.runs.store import Busy, Claimed, Finished, Store, adopt
 from lungan.runs.trackers import NoTracker, Tracker, build_tracker
 from lungan.training.events import Event, RunEnd, Sink, Snapshot
 from lungan.training.loop import Interrupted, train
-from lungan.training.material import gather
+from lungan.training.material import Material, gather
 from lungan.training.state import TrainingState, build_state
 from lungan.training.step import build_step
 
@@ -61,6 +61,18 @@ def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None
     Raises: RunFolderError where the store cannot be used or another process has the run,
     Interrupted and KeyboardInterrupt where it was stopped: the same call goes on.
     """
+    opened = open_run(prepared, sweep=sweep)
+    if isinstance(opened, Result):
+        return opened
+    with contextlib.closing(opened) as work:
+        return work.run(stop or StopSignal())
+
+
+def open_run(prepared: Prepared, *, sweep: str | None) -> Result | Work:
+    """The run's result where it was done, else its work, claimed, which the caller closes.
+
+    Raises: RunFolderError where the store cannot be used or another process has the run.
+    """
     config, identity = prepared.config, prepared.identity
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -71,8 +83,7 @@ def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None
         case Busy():
             raise BusyError(found)
         case Claimed():
-            with contextlib.closing(_Work(prepared, found, sweep)) as work:
-                return work.run(stop or StopSignal())
+            return Work(prepared, found, sweep)
 
 
 def _score_again(prepared: Prepared, found: Finished) -> Result:
@@ -117,8 +128,8 @@ def _scorer(prepared: Prepared, folder: Path) -> Scorer | None:
     return Scorer(config.score, config.data, prepared.image_set, prepared.device, folder)
 
 
-class _Work:
-    """The run while its claim is held."""
+class Work:
+    """The run while its claim is held. ``begin``, training and ``end`` are its parts."""
 
     def __init__(self, prepared: Prepared, claimed: Claimed, sweep: str | None) -> None:
         self._prepared = prepared
@@ -129,6 +140,7 @@ class _Work:
         self._continued_from: str | None = None
         self._scorer: Scorer | None = None
         self._tracker: Tracker = NoTracker()
+        self._sinks: list[Sink] = []
         self._seconds = {"data": prepared.data_seconds, "training": 0.0, "scoring": 0.0}
         self._log = LogFile(self._folder)
         logging.getLogger("lungan").addHandler(self._log)
@@ -140,8 +152,13 @@ class _Work:
         self._claimed.claim.release()
 
     def run(self, stop: StopSignal) -> Result:
+        return self.recorded(lambda: self._run(stop))
+
+    def recorded(self, work: Callable[[], Result]) -> Result:
+        """What ``work`` gives, or the summary of a run that diverged; other failures are written
+        down and raised."""
         try:
-            return self._run(stop)
+            return work()
         except DivergedError as error:
             log.warning("%s: diverged: %s", self._folder.name, error)
             return self._finish("diverged", str(error))
@@ -153,10 +170,25 @@ class _Work:
             raise
 
     def _run(self, stop: StopSignal) -> Result:
+        prepared, config = self._prepared, self._config
+        material = gather(config, prepared.image_set, prepared.training_set, prepared.device)
+        state = self.begin(material)
+        progress = ProgressSink(self._folder.name, config.epochs)
+
+        def emit(event: Event) -> None:
+            self.emit(event)
+            progress(event)
+
+        with self.timed("training"), contextlib.closing(progress), stop.deferred():
+            step = build_step(config, state, prepared.precision)
+            train(config, state, step, material, emit=emit, stop=stop.requested)
+        return self.end(state)
+
+    def begin(self, material: Material) -> TrainingState:
+        """Open what the run writes to; gives the state that it goes on from."""
         prepared, config, folder = self._prepared, self._config, self._folder
         self._scorer = _scorer(prepared, folder)
         names.write_config(folder, config)
-        material = gather(config, prepared.image_set, prepared.training_set, prepared.device)
         state = self._start(material.classes)
         log.info(
             "%s: %d images, %s on %s, from epoch %d to %d%s",
@@ -170,18 +202,18 @@ class _Work:
         )
         if self._scorer is not None:
             self._scorer.announce()
-        progress = ProgressSink(folder.name, config.epochs)
         self._tracker = build_tracker(config, prepared.identity, folder, self._sweep)
         on_disk = FolderSink(folder, self._claimed.claim, self._continued_from)
-        sinks: list[Sink] = [on_disk, self._tracker, progress, self._score_snapshot]
+        self._sinks = [on_disk, self._tracker, self._score_snapshot]
+        return state
 
-        def emit(event: Event) -> None:
-            for sink in sinks:
-                sink(event)
+    def emit(self, event: Event) -> None:
+        for sink in self._sinks:
+            sink(event)
 
-        with self._timed("training"), contextlib.closing(progress), stop.deferred():
-            step = build_step(config, state, prepared.precision)
-            train(config, state, step, material, emit=emit, stop=stop.requested)
+    def end(self, state: TrainingState) -> Result:
+        """Leave the trained generator, its scores and the summary."""
+        prepared, config, folder = self._prepared, self._config, self._folder
         weights = serialize_generator(
             state.inference_generator,
             config.generator,
@@ -197,7 +229,7 @@ class _Work:
         if self._scorer is None:
             return None
         log.info("scoring with %s", ", ".join(self._scorer.names) or "no encoder")
-        with self._timed("scoring"):
+        with self.timed("scoring"):
             return self._scorer.find(epochs) or self._scorer.score(
                 state.inference_generator, epochs
             )
@@ -290,7 +322,7 @@ class _Work:
         return Result(folder, summary, reused=False)
 
     @contextlib.contextmanager
-    def _timed(self, phase: str) -> Iterator[None]:
+    def timed(self, phase: str) -> Iterator[None]:
         began = time.perf_counter()
         try:
             yield
