@@ -35,33 +35,38 @@ class Augmentation:
         config = self._config
         if not isinstance(config, DiffAugmentConfig):
             return images
-        images = images.float()
-        draws = uniforms(
-            self._seed,
-            "augment",
-            (step, update, part),
-            (NUM_DRAWS + NUM_CHANGES, len(images)),
-            images.device,
-        )
-        chosen = draws[NUM_DRAWS:] < probability
-        centered = draws[:NUM_DRAWS] * 2 - 1
-        if config.brightness:
-            images = brightened(images, centered[0] * config.brightness * chosen[0])
-        if config.saturation and images.shape[1] == 3:
-            images = saturated(images, 1 + centered[1] * config.saturation * chosen[1])
-        if config.contrast:
-            images = contrasted(images, 1 + centered[2] * config.contrast * chosen[2])
-        size = images.shape[-1]
-        if config.translation:
-            longest = round(config.translation * size)
-            shifts = torch.floor(draws[3:5] * (2 * longest + 1)) - longest
-            rows, columns = (shifts * chosen[3]).long()
-            images = translated(images, rows, columns)
-        side = round(config.cutout * size)
-        if side:
-            corners = torch.floor(draws[5:7] * (size + 1 - side % 2)).long() - side // 2
-            images = cut_out(images, corners[0], corners[1], chosen[4] * side)
-        return images
+        index, shape = (step, update, part), (NUM_DRAWS + NUM_CHANGES, len(images))
+        draws = uniforms(self._seed, "augment", index, shape, images.device)
+        return changed(config, images, draws, probability)
+
+
+def changed(
+    config: DiffAugmentConfig, images: Tensor, draws: Tensor, probability: Tensor
+) -> Tensor:
+    """Images (N, C, H, W) with the changes that uniform ``draws`` (12, N) decide.
+
+    probability: 0-d or (N,).
+    """
+    images = images.float()
+    chosen = draws[NUM_DRAWS:] < probability
+    centered = draws[:NUM_DRAWS] * 2 - 1
+    if config.brightness:
+        images = brightened(images, centered[0] * config.brightness * chosen[0])
+    if config.saturation and images.shape[1] == 3:
+        images = saturated(images, 1 + centered[1] * config.saturation * chosen[1])
+    if config.contrast:
+        images = contrasted(images, 1 + centered[2] * config.contrast * chosen[2])
+    size = images.shape[-1]
+    if config.translation:
+        longest = round(config.translation * size)
+        shifts = torch.floor(draws[3:5] * (2 * longest + 1)) - longest
+        rows, columns = (shifts * chosen[3]).long()
+        images = translated(images, rows, columns)
+    side = round(config.cutout * size)
+    if side:
+        corners = torch.floor(draws[5:7] * (size + 1 - side % 2)).long() - side // 2
+        images = cut_out(images, corners[0], corners[1], chosen[4] * side)
+    return images
 
 
 def brightened(images: Tensor, added: Tensor) -> Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from lungan.config import AdaptiveConfig, RunConfig
+from lungan.errors import DivergedError
 from lungan.models.modes import evaluating
 from lungan.training.material import Material
 from lungan.training.state import TrainingState
@@ -41,6 +44,15 @@ def diversity(samples: Tensor) -> Tensor:
     flat = samples.flatten(1).double()
     distance: Tensor = torch.nn.functional.pdist(flat).mean() / flat.shape[1] ** 0.5
     return distance
+
+
+def check_finite(means: dict[str, float], epoch: int) -> None:
+    """Raises: DivergedError for the first of an epoch's means that is not finite."""
+    for name, value in means.items():
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"{name} became {value} in epoch {epoch}; try a lower lr or another loss"
+            )
 
 
 def mean_logit(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> Tensor:
