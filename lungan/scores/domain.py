@@ -7,6 +7,7 @@ alike to them), and it needs no download. It is blind to what its classes do not
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -23,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lungan.data.cache import cache_folder, written_whole
+from lungan.data.cache import cache_folder, one_at_a_time, written_whole
 from lungan.data.images import ImageSet
 from lungan.errors import DataError
 from lungan.scores.domain_network import FEATURE_DIM, DomainNetwork
@@ -65,18 +66,15 @@ def load_encoder(
     Raises: DataError where the images to train on have fewer than two classes.
     """
     path = cache_folder() / "encoders" / f"domain-{cache_key(image_set, recipe)}.safetensors"
-    found: tuple[DomainNetwork, Training] | None = None
-    try:
-        if path.is_file():
-            found = _read(path, image_set)
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        log.warning("the cached in-domain encoder %s is damaged and trained again: %s", path, error)
+    found = _cached(path, image_set)
     if found is None:
-        found = _train(image_set, device, recipe)
-        try:
-            _write(path, *found)
-        except OSError as error:
-            log.warning("the in-domain encoder is not cached (set LUNGAN_CACHE): %s", error)
+        with one_at_a_time(path):
+            found = _cached(path, image_set) or _train(image_set, device, recipe)
+            try:
+                if not path.is_file():
+                    _write(path, *found)
+            except OSError as error:
+                log.warning("the in-domain encoder is not cached (set LUNGAN_CACHE): %s", error)
     network, training = found
     return NetworkEncoder(
         name=NAME,
@@ -103,6 +101,19 @@ def hash_weights(network: torch.nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _cached(path: Path, image_set: ImageSet) -> tuple[DomainNetwork, Training] | None:
+    """What the cache has; None where it has none. A damaged file is removed."""
+    try:
+        if not path.is_file():
+            return None
+        return _read(path, image_set)
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        log.warning("the cached in-domain encoder %s is damaged and trained again: %s", path, error)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return None
 
 
 def _train(

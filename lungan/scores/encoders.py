@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from lungan.config import DataConfig, ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, WeightsError
 from lungan.scores.encoding import Encoded, Encoder
-from lungan.scores.inception_weights import find_weights
+from lungan.scores.inception_weights import InceptionWeights, find_weights
 
 __all__ = ["Encoded", "Encoder", "build", "resolve"]
 
@@ -56,21 +58,33 @@ def build(name: str, config: ScoreConfig, image_set: ImageSet, device: torch.dev
     """
     # Each network's module is imported when used: torchvision alone takes seconds.
     if name == "inception":
-        from lungan.scores import inception
-
-        weights = find_weights(config.inception_weights)
-        return inception.load_encoder(weights, device, config.inception_precision)
+        return _inception(
+            find_weights(config.inception_weights), device, config.inception_precision
+        )
     if name == "domain":
         from lungan.scores import domain
 
         return domain.load_encoder(image_set, device)
     if name == "efficientnet_lite2":
-        from lungan.scores import efficientnet
-
-        return efficientnet.load_encoder(device)
+        return _efficientnet(device)
     raise ConfigError(
         f"score.encoders must be among inception, domain, efficientnet_lite2, got {name}"
     )
+
+
+# The runs of a sweep are scored with one network, read and folded once.
+@functools.lru_cache(maxsize=1)
+def _inception(weights: InceptionWeights, device: torch.device, precision: str) -> Encoder:
+    from lungan.scores import inception
+
+    return inception.load_encoder(weights, device, precision)
+
+
+@functools.lru_cache(maxsize=1)
+def _efficientnet(device: torch.device) -> Encoder:
+    from lungan.scores import efficientnet
+
+    return efficientnet.load_encoder(device)
 
 
 def _automatic(has_labels: bool) -> list[str]:

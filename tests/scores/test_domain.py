@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +74,7 @@ def test_it_is_read_from_the_cache_bit_for_bit(
 ) -> None:
     images = stripes(48)
     first = domain.load_encoder(images, CPU, QUICK)
-    [file] = (cache / "encoders").iterdir()
+    [file] = (cache / "encoders").glob("*.safetensors")
     with monkeypatch.context() as patch:
         patch.setattr(domain, "train", None)
         second = domain.load_encoder(images, CPU, QUICK)
@@ -89,11 +92,38 @@ def test_a_damaged_cache_entry_is_trained_again(
 ) -> None:
     images = stripes(48)
     first = domain.load_encoder(images, CPU, QUICK)
-    [file] = (cache / "encoders").iterdir()
+    [file] = (cache / "encoders").glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:1000])
     with caplog.at_level(logging.WARNING):
         assert domain.load_encoder(images, CPU, QUICK).weights_hash == first.weights_hash
     assert "is damaged and trained again" in caplog.text
+
+
+def test_of_two_processes_one_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = stripes(48)
+    trained: list[int] = []
+    real_train = domain.train
+
+    def counted(*arguments: Any) -> Any:
+        trained.append(1)
+        time.sleep(0.2)  # the other has come meanwhile
+        return real_train(*arguments)
+
+    monkeypatch.setattr(domain, "train", counted)
+    # flock belongs to the open file, so that threads exclude each other as processes do.
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: domain.load_encoder(images, CPU, QUICK), range(2)))
+    assert len(trained) == 1
+    assert found[0].weights_hash == found[1].weights_hash
+
+
+def test_without_a_cache_folder_it_is_trained_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "file"))
+    assert domain.load_encoder(stripes(48), CPU, QUICK).notes
+    assert "not cached (set LUNGAN_CACHE)" in caplog.text
 
 
 def test_other_data_or_another_recipe_is_another_encoder() -> None:
@@ -168,6 +198,7 @@ def test_judge_averages_over_the_classes_that_are_there() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_auc_on_real_radiographs(real_data_path: Path) -> None:
     """Aim: 0.97 on the test split, which MedMNIST's ResNet-18 does not reach (0.944)."""
     with np.load(real_data_path) as arrays:

@@ -217,6 +217,7 @@ class TestDownload:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_precision_and_folding_barely_move_the_scores(real_data_path: Path, tmp_path: Path) -> None:
     """On real radiographs of either class, with random weights."""
     with np.load(real_data_path) as arrays:
