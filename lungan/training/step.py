@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lungan.config import RunConfig
 from lungan.training.augment import Augmentation, adjusted
 from lungan.training.losses import AdversarialLoss, build_loss
+from lungan.training.memory import keep_freed_memory
 from lungan.training.outcome import Step, StepOutcome
 from lungan.training.randomness import DropoutBits, latents, uniforms
 from lungan.training.regularizers import (
@@ -37,8 +38,12 @@ def build_step(config: RunConfig, state: TrainingState, precision: str) -> Step:
     Each call updates the networks, their optimizers and ``state.step`` and waits for no device.
     precision: ``fp32``, or ``bf16`` for autocast: weights, statistics, losses stay in float32.
 
+    On a CPU the process keeps from now on what memory it frees.
+
     Raises: ConfigError for an unknown loss.
     """
+    if state.epoch_totals.device.type == "cpu":
+        keep_freed_memory()
     if config.loss.update == "simultaneous":
         return SimultaneousStep(config, state, precision)
     return AlternatingStep(config, state, precision)
