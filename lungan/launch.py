@@ -1,4 +1,4 @@
-"""Hydra's launchers, handed one job for each of a sweep's chains."""
+"""Launchers by name: Hydra's, handed one job for each of a sweep's chains, and the stack."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ from lungan import compose, presets, slurm
 from lungan.errors import ConfigError
 from lungan.runs.claim import LEASE_SECONDS
 from lungan.runs.jobs import Place, run_job
+from lungan.runs.stacking import Stacking
 
 GROUP = "hydra/launcher"
 PREFIX = "hydra.launcher."
 JOB_CONFIG = "launcher_job"
+STACKED = "stacked"
 
 PLUGINS = {
     "joblib": ("hydra_plugins.hydra_joblib_launcher.config", "JobLibLauncherConf"),
@@ -35,6 +37,13 @@ PLUGINS = {
     "slurm": ("hydra_plugins.hydra_submitit_launcher.config", "SlurmQueueConf"),
 }
 """The module of each launcher's plugin, and the dataclass that its preset composes against."""
+
+
+@dataclass
+class _StackedSettings:
+    """What ``hydra/launcher=stacked``, which is no plugin of Hydra's, composes against."""
+
+    max_runs: int
 
 
 @dataclass
@@ -64,7 +73,7 @@ def split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, rest
 
 
-def build(overrides: Sequence[str]) -> _Launcher | None:
+def build(overrides: Sequence[str]) -> _Launcher | Stacking | None:
     """The launcher that the overrides choose, within ``compose.composer``; None for this process.
 
     Raises: ConfigError for a launcher that is unknown or not installed, or a wrong setting.
@@ -79,19 +88,58 @@ def build(overrides: Sequence[str]) -> _Launcher | None:
     if name not in choices:
         raise ConfigError(f"{GROUP} must be one of {', '.join(choices)}, got {name}")
     _register(name)
-    return _LAUNCHERS[name](name, overrides)
+    return _stacking(name, overrides) if name == STACKED else _LAUNCHERS[name](name, overrides)
 
 
-class _Launcher:
-    """One of Hydra's launchers, as sweeps use it."""
+def _stacking(name: str, overrides: Sequence[str]) -> Stacking:
+    max_runs = int(_Preset(name, overrides).settings.max_runs)
+    if max_runs < 2:
+        raise ConfigError(f"{PREFIX}max_runs must be at least 2, got {max_runs}")
+    return Stacking(max_runs)
 
-    elsewhere = True
+
+class _Preset:
+    """A launcher's settings, from its YAML file and the overrides."""
 
     def __init__(self, name: str, overrides: Sequence[str]) -> None:
         self.name = name
         self._overrides = list(overrides)
         self._loader = GlobalHydra.instance().config_loader()
-        self._settings: Any = self._compose([]).hydra.launcher
+        self.settings: Any = self._compose([]).hydra.launcher
+
+    def _compose(self, overrides: list[str]) -> DictConfig:
+        # Of Hydra's own files and logs only the launcher's folder is left, and it is in the store.
+        quiet = ["hydra.output_subdir=null", "hydra.sweep.subdir=."]
+        quiet += ["hydra/hydra_logging=none", "hydra/job_logging=none"]
+        try:
+            return self._loader.load_configuration(
+                config_name=JOB_CONFIG,
+                overrides=[*self._overrides, *quiet, *overrides],
+                run_mode=RunMode.RUN,
+            )
+        except compose.COMPLAINTS as error:
+            raise self._explain(error) from error
+
+    def _explain(self, error: Exception) -> ConfigError:
+        schema = _schema(self.name)
+        known = [field.name for field in dataclasses.fields(schema) if field.name != "_target_"]
+        for text in self._overrides:
+            key = text.partition("=")[0].lstrip("+~").removeprefix(PREFIX)
+            if key != GROUP and key.partition(".")[0] not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean {PREFIX}{close[0]}? The" if close else "the"
+                return ConfigError(
+                    f"{PREFIX}{key} is not a key; {hint} keys are {', '.join(known)}"
+                )
+        reason = str(error.__cause__ or error).splitlines()[0]
+        given = " ".join(self._overrides)
+        return ConfigError(f"{given} does not fit the launcher: {reason}")
+
+
+class _Launcher(_Preset):
+    """One of Hydra's launchers, as sweeps use it."""
+
+    elsewhere = True
 
     def place(self, _num_jobs: int) -> Place:
         # Longer than a claim outlives an owner on another machine, which a requeued job had.
@@ -126,34 +174,6 @@ class _Launcher:
     def _task() -> Callable[[str, Any], None]:
         return _do
 
-    def _compose(self, overrides: list[str]) -> DictConfig:
-        # Of Hydra's own files and logs only the launcher's folder is left, and it is in the store.
-        quiet = ["hydra.output_subdir=null", "hydra.sweep.subdir=."]
-        quiet += ["hydra/hydra_logging=none", "hydra/job_logging=none"]
-        try:
-            return self._loader.load_configuration(
-                config_name=JOB_CONFIG,
-                overrides=[*self._overrides, *quiet, *overrides],
-                run_mode=RunMode.RUN,
-            )
-        except compose.COMPLAINTS as error:
-            raise self._explain(error) from error
-
-    def _explain(self, error: Exception) -> ConfigError:
-        schema = _schema(self.name)
-        known = [field.name for field in dataclasses.fields(schema) if field.name != "_target_"]
-        for text in self._overrides:
-            key = text.partition("=")[0].lstrip("+~").removeprefix(PREFIX)
-            if key != GROUP and key.partition(".")[0] not in known:
-                close = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean {PREFIX}{close[0]}? The" if close else "the"
-                return ConfigError(
-                    f"{PREFIX}{key} is not a key; {hint} keys are {', '.join(known)}"
-                )
-        reason = str(error.__cause__ or error).splitlines()[0]
-        given = " ".join(self._overrides)
-        return ConfigError(f"{given} does not fit the launcher: {reason}")
-
 
 class _Joblib(_Launcher):
     """Processes on this machine, which share its CPU cores and GPUs out among them."""
@@ -177,7 +197,7 @@ class _Joblib(_Launcher):
         return [f"{PREFIX}n_jobs={self._processes(num_jobs)}"]
 
     def _processes(self, num_jobs: int) -> int:
-        wanted = int(self._settings.n_jobs)
+        wanted = int(self.settings.n_jobs)
         if wanted == 0:
             raise ConfigError(f"{PREFIX}n_jobs must be at least 1, or -1 for all, got 0")
         if wanted < 0:
@@ -236,6 +256,8 @@ def _do_on_slurm(folder: str, job: Any) -> None:
 
 def _schema(name: str) -> Any:
     """Raises: ConfigError where the launcher's package is not installed."""
+    if name == STACKED:
+        return _StackedSettings
     module, schema = PLUGINS[name]
     package = {"slurm": "submitit"}.get(name, name)
     try:

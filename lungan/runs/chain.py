@@ -8,7 +8,7 @@ from typing import Any
 
 from lungan.runs import manifest
 from lungan.runs.plan import Job
-from lungan.runs.run import BusyError, run
+from lungan.runs.run import BusyError, Result, run
 from lungan.runs.stopping import StopSignal
 from lungan.training.loop import Interrupted
 
@@ -26,24 +26,30 @@ def run_chain(chain: Sequence[Job], sweep: str, stop: StopSignal, say: str = "")
     for job in chain:
         if stop.requested():
             raise Interrupted
-        identity = job.prepared.identity
         try:
-            result = run(job.prepared, sweep=sweep, stop=stop)
+            record(job, sweep, run(job.prepared, sweep=sweep, stop=stop), say)
         except BusyError as error:
             log.info("%s%s", say, error)
             busy.append(job)
-            continue
         except Interrupted:
             raise
         except Exception as error:
-            log.error("%s%s failed: %s: %s", say, identity.name, type(error).__name__, error)
-            manifest.record(job.store, sweep, failure(identity.run, identity.name, error))
-            continue
-        if not result.reused:
-            manifest.record(job.store, sweep, result.summary)
-        status = "was finished before" if result.reused else result.summary["status"]
-        log.info("%s%s: %s", say, identity.name, status)
+            record_failure(job, sweep, error, say)
     return busy
+
+
+def record(job: Job, sweep: str, result: Result, say: str = "") -> None:
+    """Tell the log, and of a new result the ledger."""
+    if not result.reused:
+        manifest.record(job.store, sweep, result.summary)
+    status = "was finished before" if result.reused else result.summary["status"]
+    log.info("%s%s: %s", say, job.prepared.identity.name, status)
+
+
+def record_failure(job: Job, sweep: str, error: Exception, say: str = "") -> None:
+    identity = job.prepared.identity
+    log.error("%s%s failed: %s: %s", say, identity.name, type(error).__name__, error)
+    manifest.record(job.store, sweep, failure(identity.run, identity.name, error))
 
 
 def failure(run_id: str, name: str, error: Exception) -> dict[str, Any]:

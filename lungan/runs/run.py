@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -31,6 +31,9 @@ from lungan.training.state import TrainingState, build_state
 from lungan.training.step import build_step
 
 log = logging.getLogger(__name__)
+
+
+Made = TypeVar("Made")
 
 
 class BusyError(RunFolderError):
@@ -141,9 +144,14 @@ class Work:
         self._scorer: Scorer | None = None
         self._tracker: Tracker = NoTracker()
         self._sinks: list[Sink] = []
+        self._trained_together = 1
         self._seconds = {"data": prepared.data_seconds, "training": 0.0, "scoring": 0.0}
         self._log = LogFile(self._folder)
         logging.getLogger("lungan").addHandler(self._log)
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
 
     def close(self) -> None:
         self._tracker.close()
@@ -154,7 +162,7 @@ class Work:
     def run(self, stop: StopSignal) -> Result:
         return self.recorded(lambda: self._run(stop))
 
-    def recorded(self, work: Callable[[], Result]) -> Result:
+    def recorded(self, work: Callable[[], Made]) -> Made | Result:
         """What ``work`` gives, or the summary of a run that diverged; other failures are written
         down and raised."""
         try:
@@ -179,7 +187,7 @@ class Work:
             self.emit(event)
             progress(event)
 
-        with self.timed("training"), contextlib.closing(progress), stop.deferred():
+        with self._timed("training"), contextlib.closing(progress), stop.deferred():
             step = build_step(config, state, prepared.precision)
             train(config, state, step, material, emit=emit, stop=stop.requested)
         return self.end(state)
@@ -207,6 +215,11 @@ class Work:
         self._sinks = [on_disk, self._tracker, self._score_snapshot]
         return state
 
+    def share_training(self, seconds: float, num_runs: int) -> None:
+        """Take note of a stack's training, in which this was one of the runs."""
+        self._seconds["training"] += seconds / num_runs
+        self._trained_together = max(self._trained_together, num_runs)
+
     def emit(self, event: Event) -> None:
         for sink in self._sinks:
             sink(event)
@@ -229,7 +242,7 @@ class Work:
         if self._scorer is None:
             return None
         log.info("scoring with %s", ", ".join(self._scorer.names) or "no encoder")
-        with self.timed("scoring"):
+        with self._timed("scoring"):
             return self._scorer.find(epochs) or self._scorer.score(
                 state.inference_generator, epochs
             )
@@ -302,6 +315,7 @@ class Work:
             "device": str(prepared.device),
             "precision": prepared.precision,
             "threads": torch.get_num_threads(),
+            "trained_together": self._trained_together,
             "machine": provenance.machine(),
             "versions": provenance.versions(),
             "git_commit": provenance.git_commit(),
@@ -322,7 +336,7 @@ class Work:
         return Result(folder, summary, reused=False)
 
     @contextlib.contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
+    def _timed(self, phase: str) -> Iterator[None]:
         began = time.perf_counter()
         try:
             yield

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from lungan.runs import manifest
 from lungan.runs.chain import run_chain
 from lungan.runs.launching import Launcher, Launching
 from lungan.runs.plan import Job, Plan, make_plan
+from lungan.runs.stack import run_stack
+from lungan.runs.stacking import Arrangement, Stacking, arrange
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Store
 from lungan.training.loop import Interrupted
@@ -34,7 +37,7 @@ class Request:
     question: str
     command: str
     dry_run: bool
-    launcher: Launcher | None = None
+    launcher: Launcher | Stacking | None = None
 
 
 def run_sweep(request: Request) -> int:
@@ -46,8 +49,18 @@ def run_sweep(request: Request) -> int:
     plan = _plan(request)
     sweep = request.name or plan.name()
     print(f"sweep {sweep}: {plan.describe()}", flush=True)
-    if launcher is not None:
-        print(f"by hydra/launcher={launcher.name}, a job a trajectory", flush=True)
+    stop = StopSignal()
+    do: Callable[[], None]
+    match launcher:
+        case None:
+            do = functools.partial(_run_here, plan.chains, sweep, stop)
+        case Stacking():
+            arrangement = arrange(plan, launcher)
+            print(arrangement.describe(), flush=True)
+            do = functools.partial(_run_stacked, arrangement, sweep, stop)
+        case _:
+            print(f"by hydra/launcher={launcher.name}, a job a trajectory", flush=True)
+            do = functools.partial(_launch, launcher, plan, sweep, stop)
     if request.dry_run:
         for job in plan.jobs:
             identity = job.prepared.identity
@@ -57,13 +70,9 @@ def run_sweep(request: Request) -> int:
     folders = Store(store).folders()
     entries = [job.entry(folders) for job in plan.jobs]
     manifest.write_manifest(store, sweep, request.question, request.command, entries)
-    stop = StopSignal()
     with stop.installed():
         try:
-            if launcher is None:
-                _run_here(plan, sweep, stop)
-            else:
-                Launching(plan, sweep, launcher, stop).run()
+            do()
         except (Interrupted, KeyboardInterrupt):
             print("interrupted; the same command goes on with what is left", flush=True)
             return INTERRUPTED
@@ -74,7 +83,8 @@ def run_sweep(request: Request) -> int:
 def _plan(request: Request) -> Plan:
     """Raises: ConfigError, DataError, RunFolderError."""
     configs = request.configs
-    here = request.launcher is None or not request.launcher.elsewhere
+    launcher = request.launcher
+    here = launcher is None or isinstance(launcher, Stacking) or not launcher.elsewhere
     if len({config.store for config, _ in configs}) > 1:
         raise ConfigError("store must be the same for all runs of a sweep")
     if not here:
@@ -91,11 +101,26 @@ def _plan(request: Request) -> Plan:
     return plan
 
 
-def _run_here(plan: Plan, sweep: str, stop: StopSignal) -> None:
-    """Do all runs in this process, and wait for those that others have."""
+def _launch(launcher: Launcher, plan: Plan, sweep: str, stop: StopSignal) -> None:
+    Launching(plan, sweep, launcher, stop).run()
+
+
+def _run_stacked(arrangement: Arrangement, sweep: str, stop: StopSignal) -> None:
+    """Do all runs in this process, those of one shape as one."""
     waiting: list[Job] = []
-    for number, chain in enumerate(plan.chains, start=1):
-        waiting += run_chain(chain, sweep, stop, f"[{number}/{len(plan.chains)}] ")
+    for number, stack in enumerate(arrangement.stacks, start=1):
+        waiting += run_stack(stack, sweep, stop, f"[stack {number}/{len(arrangement.stacks)}] ")
+    chains = [*(chain for chain, _ in arrangement.alone), *arrangement.finished]
+    _run_here(chains, sweep, stop, waiting)
+
+
+def _run_here(
+    chains: Sequence[Sequence[Job]], sweep: str, stop: StopSignal, waiting: Sequence[Job] = ()
+) -> None:
+    """Do all runs in this process, one after another, and wait for those that others have."""
+    waiting = list(waiting)
+    for number, chain in enumerate(chains, start=1):
+        waiting += run_chain(chain, sweep, stop, f"[{number}/{len(chains)}] ")
     while waiting:
         time.sleep(POLL_SECONDS)
         # A run whose owner died meanwhile is taken over here.

@@ -207,13 +207,15 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["hydra/launcher=jobli"], "must be one of joblib, ray, slurm, got jobli"),
-        (["hydra.launcher.n_jobs=2"], "needs hydra/launcher=joblib|ray|slurm beside it"),
+        (["hydra/launcher=jobli"], "must be one of joblib, ray, slurm, stacked, got jobli"),
+        (["hydra.launcher.n_jobs=2"], "needs hydra/launcher=joblib|ray|slurm|stacked beside it"),
         (
             ["hydra/launcher=joblib", "hydra.launcher.n_job=2"],
             "hydra.launcher.n_job is not a key; did you mean hydra.launcher.n_jobs? The keys are",
         ),
         (["hydra/launcher=joblib", "hydra.launcher.n_jobs=two"], "could not be converted"),
+        (["hydra/launcher=stacked", "hydra.launcher.max_runs=1"], "must be at least 2, got 1"),
+        (["hydra/launcher=stacked", "hydra.launcher.n_jobs=2"], "the keys are max_runs"),
         (["hydra.run.dir=x"], "hydra.run.dir is not a setting of lungan"),
     ],
 )
