@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from lungan.config import RunConfig
-from lungan.errors import DivergedError
 from lungan.models.modes import evaluating
-from lungan.training.diagnostics import diagnose
+from lungan.training.diagnostics import check_finite, diagnose
 from lungan.training.events import (
     Checkpoint,
     EpochEnd,
@@ -87,11 +86,7 @@ def train(
         metrics = dict(zip(StepOutcome.names(), means, strict=True))
         state.epoch += 1
         state.begin_epoch()
-        for name, value in metrics.items():
-            if not torch.isfinite(torch.tensor(value)):
-                raise DivergedError(
-                    f"{name} became {value} in epoch {state.epoch}; try a lower lr or another loss"
-                )
+        check_finite(metrics, state.epoch)
         samples = _sample(state, latents, sample_labels)
         emit(
             EpochEnd(

@@ -120,7 +120,7 @@ def _patches(features: Tensor, num_runs: int, size: int, stride: int, padding: i
     """What each position of the result reads: (R, N * H' * W', size * size * C)."""
     padded = F.pad(features.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))
     num, height, width, channels = padded.shape
-    maps = padded.view(num, height, width, num_runs, channels // num_runs)
+    maps = padded.reshape(num, height, width, num_runs, channels // num_runs)
     windows = maps.unfold(1, size, stride).unfold(
         2, size, stride
     )  # (N, H', W', R, C, rows, columns)

@@ -11,6 +11,7 @@ from torch import Tensor, vmap
 from lungan.config import DcganDiscriminatorConfig, DcganGeneratorConfig, DiffAugmentConfig
 from lungan.training.augment import adjusted, changed
 from lungan.training.losses import build_loss
+from lungan.training.memory import keep_freed_memory
 from lungan.training.outcome import StepOutcome
 from lungan.training.regularizers import lecam_penalty, running_means
 from lungan.training.stacked.draws import Draws
@@ -33,7 +34,11 @@ def build_stacked_step(
     """A function that updates all runs and waits for no device.
 
     template: one of the runs' own states, for the networks' structure.
+
+    On a CPU the process keeps from now on what memory it frees.
     """
+    if stack.epoch_totals.device.type == "cpu":
+        keep_freed_memory()
     if stack.configs[0].loss.update == "simultaneous":
         return _Simultaneous(stack, template, draws, precision)
     return _Alternating(stack, template, draws, precision)
