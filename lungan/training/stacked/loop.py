@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lungan.config import AdaptiveConfig, DcganDiscriminatorConfig, DcganGeneratorConfig, RunConfig
+from lungan.config import DcganDiscriminatorConfig, DcganGeneratorConfig, RunConfig
 from lungan.errors import DivergedError
 from lungan.training.diagnostics import check_finite
 from lungan.training.events import (
@@ -28,13 +29,15 @@ from lungan.training.material import Material
 from lungan.training.outcome import StepOutcome
 from lungan.training.randomness import fixed_latents, permutation
 from lungan.training.schedules import learning_rate_factor
+from lungan.training.stacked.diagnostics import diagnose, sample, tells
 from lungan.training.stacked.draws import Draws
 from lungan.training.stacked.networks import StackedDiscriminator, StackedGenerator
 from lungan.training.stacked.optimizers import kind
 from lungan.training.stacked.state import StackedState
-from lungan.training.stacked.step import LearningRates, build_stacked_step, to_batches
+from lungan.training.stacked.step import LearningRates, build_stacked_step
 from lungan.training.state import TrainingState
-from lungan.training.step import to_floats
+
+NUM_WRITERS = 8
 
 
 @dataclass(slots=True)
@@ -91,12 +94,15 @@ class _Training:
         self._discriminator = StackedDiscriminator(shared.discriminator, states[0].discriminator)
         fixed = [fixed_latents(config.seed, NUM_SAMPLES, latent_dim) for config in configs]
         self._latents = torch.stack(fixed).to(device)
+        self._writers = ThreadPoolExecutor(NUM_WRITERS, thread_name_prefix="writer")
+        self._seconds = [0.0] * len(configs)
         self._learning_rates: LearningRates = [
             (_lr(state.generator_optimizer), _lr(state.discriminator_optimizer)) for state in states
         ]
 
     def close(self) -> None:
         self._draws.close()
+        self._writers.shutdown()
 
     def run(self, until: int, tell: Sink, stop: Callable[[], bool]) -> None:
         stack, images = self._stack, self._material.images
@@ -129,20 +135,40 @@ class _Training:
 
     def _end_epoch(self, began: float, tell: Sink) -> None:
         stack, num_images = self._stack, len(self._material.images)
-        with torch.no_grad():
-            samples, told = self._diagnose()
-            means = stack.epoch_totals.T / num_images
-            table = torch.cat([means, torch.stack(list(told.values())).double()])
-            columns = table.T.tolist()  # waits for the device
+        samples = sample(stack, self._generator, self._latents)
+        told = diagnose(stack, self._discriminator, samples, self._material.held_out)
+        means = stack.epoch_totals.T / num_images
+        table = torch.cat([means, torch.stack(list(told.values())).double()])
+        columns = table.T.tolist()  # waits for the device
         self._count_seconds(began)
-        seconds = stack.epoch_seconds
+        self._seconds = stack.epoch_seconds
         stack.epoch += 1
         stack.begin_epoch()
-        names = StepOutcome.names()
-        every_row = []
+        lines = self._lines(list(told), columns)
+        if lines:
+            shared = set.intersection(*(set(line) for line in lines.values()))
+            summed = {key: sum(line[key] for line in lines.values()) for key in shared}
+            tell(EpochEnd(stack.epoch, {key: summed[key] / len(lines) for key in summed}))
+        wanting = {row for row in lines if self._wants_samples(self._configs[row])}
+        pictures = to_uint8(samples).cpu().numpy() if wanting else None
+        events: dict[int, list[Event]] = {}
+        for row, line in lines.items():
+            events[row] = [EpochEnd(stack.epoch, line)]
+            if pictures is not None and row in wanting:
+                events[row].append(Samples(stack.epoch, pictures[row]))
+        self._emit(events)
         for row, member in self._live():
-            values = columns[row][: len(names)]
-            metrics = dict(zip(names, values, strict=True))
+            every = member.config.score.every_epochs
+            if every and stack.epoch % every == 0:
+                self._write(row, member)
+                _emit(member, [Snapshot(stack.epoch, member.state.inference_generator)])
+
+    def _lines(self, told: list[str], columns: list[list[float]]) -> dict[int, dict[str, float]]:
+        """The epoch's metrics by row, of rows that have not diverged."""
+        stack, num_images = self._stack, len(self._material.images)
+        names, lines = StepOutcome.names(), {}
+        for row, member in self._live():
+            metrics = dict(zip(names, columns[row], strict=False))
             try:
                 check_finite(metrics, stack.epoch)
             except DivergedError as error:
@@ -150,43 +176,19 @@ class _Training:
                 continue
             extra = dict(zip(told, columns[row][len(names) :], strict=True))
             lr_generator, lr_discriminator = self._learning_rates[row]
-            line = {"epoch": stack.epoch, "images_seen": stack.images_seen} | metrics
-            line |= {key: value for key, value in extra.items() if _has(member.config, key)}
-            line |= {"lr_generator": lr_generator, "lr_discriminator": lr_discriminator}
-            line |= {"seconds": seconds[row], "images_per_second": num_images / seconds[row]}
-            every_row.append(line)
-            _emit(member, EpochEnd(stack.epoch, line))
-            self._show(row, member, samples)
-        if every_row:
-            shared = set.intersection(*(set(line) for line in every_row))
-            summed = {key: sum(line[key] for line in every_row) for key in shared}
-            tell(EpochEnd(stack.epoch, {key: summed[key] / len(every_row) for key in summed}))
+            seconds = self._seconds[row]
+            lines[row] = (
+                {"epoch": stack.epoch, "images_seen": stack.images_seen}
+                | metrics
+                | {key: value for key, value in extra.items() if tells(member.config, key)}
+                | {"lr_generator": lr_generator, "lr_discriminator": lr_discriminator}
+                | {"seconds": seconds, "images_per_second": num_images / seconds}
+            )
+        return lines
 
-    def _show(self, row: int, member: Member, samples: Tensor) -> None:
-        epoch, config = self._stack.epoch, member.config
-        every = config.samples_every_epochs
-        if epoch == config.epochs or (every and epoch % every == 0):
-            _emit(member, Samples(epoch, to_uint8(samples[row]).cpu().numpy()))
-        every = config.score.every_epochs
-        if every and epoch % every == 0:
-            self._write(row, member)
-            _emit(member, Snapshot(epoch, member.state.inference_generator))
-
-    def _diagnose(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Samples (R, N, C, H, W), and what ``diagnostics.diagnose`` tells, each (R,)."""
-        stack, held_out = self._stack, self._material.held_out
-        weights = stack.generator.views(stack.inference_flat)
-        maps = self._generator(weights, stack.generator.buffers, self._latents, training=False)
-        samples = to_batches(maps, len(stack))
-        told = {"sample_diversity": _diversity(samples)}
-        if held_out is not None:
-            images = to_floats(held_out).repeat(1, len(stack), 1, 1)
-            images = images.contiguous(memory_format=torch.channels_last)
-            logits = self._discriminator(stack.discriminator.parameters, images, None)
-            told["logit_held_out"] = logits.mean(1)
-        told["ema_drift"] = stack.drift()
-        told["augment_probability"] = stack.augment_probability
-        return samples, told
+    def _wants_samples(self, config: RunConfig) -> bool:
+        epoch, every = self._stack.epoch, config.samples_every_epochs
+        return epoch == config.epochs or bool(every and epoch % every == 0)
 
     def _set_learning_rates(self, epochs_done: float) -> None:
         rates = []
@@ -201,10 +203,18 @@ class _Training:
         self._stack.epoch_seconds = [seconds + share for seconds in self._stack.epoch_seconds]
 
     def _checkpoint(self, everyone: bool) -> None:
+        events: dict[int, list[Event]] = {}
         for row, member in self._live():
             if everyone or self._stack.epoch % member.config.checkpoint_every_epochs == 0:
                 self._write(row, member)
-                _emit(member, Checkpoint(member.state.epoch, member.state.state_dict()))
+                events[row] = [Checkpoint(member.state.epoch, member.state.state_dict())]
+        self._emit(events)
+
+    def _emit(self, events: dict[int, list[Event]]) -> None:
+        """Each run's own in order, but runs at the same time: their files wait for the disk."""
+        members = [self._members[row] for row in events]
+        for _ in self._writers.map(_emit, members, events.values()):
+            pass
 
     def _write(self, row: int, member: Member) -> None:
         self._stack.write(row, member.state, self._learning_rates[row])
@@ -218,28 +228,13 @@ class _Training:
         return any(member.error is not None for member in self._members)
 
 
-def _emit(member: Member, event: Event) -> None:
+def _emit(member: Member, events: Sequence[Event]) -> None:
     """What a run's sink raises ends that run and no other."""
     try:
-        member.emit(event)
+        for event in events:
+            member.emit(event)
     except Exception as error:
-        member.error = member.error or error
-
-
-def _has(config: RunConfig, diagnostic: str) -> bool:
-    if diagnostic == "ema_drift":
-        return config.generator.ema_half_life_images > 0
-    return diagnostic != "augment_probability" or isinstance(config.augment, AdaptiveConfig)
-
-
-def _diversity(samples: Tensor) -> Tensor:
-    """As ``diagnostics.diversity``, of (R, N, C, H, W): (R,)."""
-    flat = samples.flatten(2).double()
-    mode = "donot_use_mm_for_euclid_dist"  # which would lose digits of what is alike
-    total = torch.cdist(flat, flat, compute_mode=mode).sum((1, 2))
-    num = samples.shape[1]
-    distance: Tensor = total / (num * (num - 1)) / flat.shape[2] ** 0.5
-    return distance
+        member.error = error
 
 
 def _stacked(outcome: StepOutcome) -> Tensor:
