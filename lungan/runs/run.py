@@ -215,9 +215,13 @@ class Work:
         self._sinks = [on_disk, self._tracker, self._score_snapshot]
         return state
 
+    @property
+    def seconds_scoring(self) -> float:
+        return self._seconds["scoring"]
+
     def share_training(self, seconds: float, num_runs: int) -> None:
-        """Take note of a stack's training, in which this was one of the runs."""
-        self._seconds["training"] += seconds / num_runs
+        """Take note of what a stack of ``num_runs`` took to train this one of them."""
+        self._seconds["training"] += seconds
         self._trained_together = max(self._trained_together, num_runs)
 
     def emit(self, event: Event) -> None:

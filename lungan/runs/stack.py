@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -159,9 +159,8 @@ class _Stack:
             f"; {len(ahead)} more join there" if ahead else "",
         )
         members = [running.member for running in behind]
-        began = time.perf_counter()
         try:
-            with self._stop.deferred():
+            with self._stop.deferred(), _shared_time([running.work for running in behind]):
                 train_stack(
                     members,
                     self._material,
@@ -180,12 +179,23 @@ class _Stack:
         except Exception as error:
             for member in members:
                 member.error = member.error or error
-        finally:
-            for running in behind:
-                running.work.share_training(time.perf_counter() - began, len(behind))
 
     def _next_epoch(self, running: _Running) -> int:
         """Where the next epoch begins, which a run that was stopped in the middle has to reach."""
         state = running.member.state
         steps_per_epoch = -(-len(self._material.images) // running.member.config.batch_size)
         return state.epoch + (state.step > state.epoch * steps_per_epoch)
+
+
+@contextlib.contextmanager
+def _shared_time(works: Sequence[Work]) -> Iterator[None]:
+    """Share out the time that training takes inside; what a run scores meanwhile is its own."""
+    scored = [work.seconds_scoring for work in works]
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        own = [work.seconds_scoring - before for work, before in zip(works, scored, strict=True)]
+        share = (time.perf_counter() - began - sum(own)) / len(works)
+        for work, seconds in zip(works, own, strict=True):
+            work.share_training(share + seconds, len(works))  # it has taken these off itself

@@ -176,6 +176,30 @@ class TestStack:
             run_sweep(request(*seeds(tiny("epochs=1"), 0, 1, 2, 3)))
         assert not list((tmp_path / "store").glob("*/claim.json"))
 
+    def test_time_is_shared_out_and_scoring_is_a_runs_own(self) -> None:
+        class Timed:
+            """As much of a run's work as has to do with time."""
+
+            def __init__(self) -> None:
+                self.seconds_scoring, self.training = 5.0, 0.0
+
+            def score(self, seconds: float) -> None:
+                time.sleep(seconds)
+                self.seconds_scoring += seconds
+                self.training -= seconds
+
+            def share_training(self, seconds: float, num_runs: int) -> None:
+                assert num_runs == 2
+                self.training += seconds
+
+        works: list[Any] = [Timed(), Timed()]
+        began = time.perf_counter()
+        with stack._shared_time(works):
+            works[0].score(0.2)
+        elapsed = time.perf_counter() - began
+        assert works[0].training == pytest.approx(works[1].training)
+        assert 0 < sum(work.training for work in works) <= elapsed - 0.2
+
     def test_a_run_under_way_elsewhere_is_left_to_its_owner(
         self, tiny: Tiny, tmp_path: Path
     ) -> None:

@@ -12,6 +12,7 @@ from lungan.training.augment import NUM_CHANGES, NUM_DRAWS
 from lungan.training.randomness import DropoutBits, latents, uniforms
 
 CPU = torch.device("cpu")
+NUM_THREADS = 8
 
 
 class Draws:
@@ -22,7 +23,7 @@ class Draws:
         self._seeds = seeds
         self._latent_dim = latent_dim
         self._device = device
-        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="latents")
+        self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="latents")
         self._ahead: dict[tuple[int, int, int], list[Future[Tensor]]] = {}
 
     def close(self) -> None:
