@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-SATELLITES = (".floor_std", ".floor", ".std", ".real")
+SATELLITES = (".floor_std", ".floor", ".std", ".real_std", ".real")
 """Endings of keys that belong to another score instead of being one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
     """``direction``: ``higher`` or ``lower`` is better, ``target`` where ``best`` lies between
-    worse values on both sides, ``unknown`` for a score that the catalogue does not have.
+    worse values on both sides, ``floor`` where that is real images' own, ``unknown`` for a score that the catalogue does not have.
     limit: whether the floor is where a perfect generator would arrive.
     """
 
@@ -29,6 +29,8 @@ class Score:
         """The direction in words, for headings."""
         if self.direction in ("higher", "lower"):
             return f"{self.direction} is better"
+        if self.direction == "floor":
+            return "real images have the floor"
         return f"best {self.best:g}" if self.best is not None else "no direction known"
 
 
@@ -42,7 +44,8 @@ CATALOGUE = {
     "coverage": Score("Coverage", "higher", 1.0, limit=True),
     "memorization_distance_ratio": Score("Memorization: distance ratio", "target", 1.0),
     "memorization_share": Score("Memorization: share too near", "lower", 0.0),
-    "authenticity": Score("Authenticity", "higher", 1.0),
+    # Images of noise are authentic too: above the floor is no better than at it.
+    "authenticity": Score("Authenticity", "floor"),
     "memorization_c_t": Score("Memorization: C_T", "target", 0.0),
     "auc": Score("AUC", "higher", 1.0),
     "accuracy": Score("Accuracy", "higher", 1.0),

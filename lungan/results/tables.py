@@ -23,7 +23,7 @@ MAX_GROUPS = 200
 
 _FACTS_FIRST = ("epochs_done", "scores.num_images", "seconds.total")
 _FACTS_LAST = ("scores.reasons", "run_id", "trajectory_id")
-_SUFFIXES = ("", ".std", ".real", ".floor", ".floor_std")
+_SUFFIXES = ("", ".std", ".real", ".real_std", ".floor", ".floor_std")
 
 
 class Cell(NamedTuple):
