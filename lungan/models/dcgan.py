@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lungan.config import DcganDiscriminatorConfig, DcganGeneratorConfig
+from lungan.models.activation import leaky_relu
 from lungan.models.conditioning import ClassProjection, batch_norm, normalized
 from lungan.models.dropout import RandomBits, leaky_dropout, survivors_scale
 from lungan.models.layers import (
@@ -59,13 +59,13 @@ class DcganGenerator(nn.Module):
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """labels: (N,) int64, of a conditional generator."""
         features = normalized(self.projection_norm, self.projection(latents), labels)
-        features = F.leaky_relu_(features, self.leaky_slope)
+        features = leaky_relu(features, self.leaky_slope)
         # Features are laid out (height, width, channel), as in Keras: channels-last, no copy.
         side = self.base_size
         features = features.view(len(latents), side, side, -1).permute(0, 3, 1, 2)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             features = normalized(norm, convolution(features), labels)
-            features = F.leaky_relu_(features, self.leaky_slope)
+            features = leaky_relu(features, self.leaky_slope)
         return torch.tanh(self.to_images(features))
 
 
@@ -110,7 +110,7 @@ class DcganDiscriminator(nn.Module):
         features = images.flip(2, 3)  # as DownConvolution wants them
         for convolution in self.convolutions:
             if bits is None or self.dropout == 0:
-                features = F.leaky_relu_(convolution(features), self.leaky_slope)
+                features = leaky_relu(convolution(features), self.leaky_slope)
             else:
                 # scale * leaky_relu(x) = leaky_relu(scale * x)
                 features = convolution(features, survivors_scale(self.dropout))

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lungan.config import ResnetDiscriminatorConfig, ResnetGeneratorConfig
+from lungan.models.activation import leaky_relu
 from lungan.models.conditioning import ClassProjection, batch_norm, normalized
 from lungan.models.convolution import convolution
 from lungan.models.dropout import RandomBits
@@ -129,8 +130,10 @@ class DownBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         # Images are no features yet: an activation would cut off what is dark.
-        change: Tensor = features if self.of_images else F.leaky_relu(features, self.leaky_slope)
-        change = self.second(F.leaky_relu_(self.first(change), self.leaky_slope))
+        change: Tensor = (
+            features if self.of_images else leaky_relu(features, self.leaky_slope, inplace=False)
+        )
+        change = self.second(leaky_relu(self.first(change), self.leaky_slope))
         if self.halves:
             change, features = F.avg_pool2d(change, 2), F.avg_pool2d(features, 2)
         shortcut: Tensor = self.shortcut(features)
@@ -175,7 +178,7 @@ class ResnetDiscriminator(nn.Module):
         features = images
         for block in self.blocks:
             features = block(features)
-        features = F.leaky_relu_(features, self.leaky_slope)
+        features = leaky_relu(features, self.leaky_slope)
         # Summed as in the source, but over the side: as large at 7x7 as at 8x8 positions.
         pooled = features.sum((2, 3)) * self.scale
         logits: Tensor = self.linear(pooled).squeeze(1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lungan.config import LossConfig
+from lungan.models.convolution import no_kernel_gradients
 
 Logits = Callable[[Tensor], Tensor]
 """Images (N, C, H, W) to logits (N,), each image by itself."""
@@ -19,7 +20,9 @@ def squared_gradients(logits_of: Logits, images: Tensor) -> Tensor:
     It can be differentiated with respect to the weights.
     """
     images = images.detach().requires_grad_()
-    (gradients,) = torch.autograd.grad(logits_of(images).sum(), images, create_graph=True)
+    logits = logits_of(images)
+    with no_kernel_gradients():
+        (gradients,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradients.flatten(1).square().sum(1)
 
 
@@ -58,10 +61,15 @@ def gradient_penalties(
     Source of the rare steps: Karras et al. 2020, arXiv:1912.04958, appendix B.
     """
     total: Tensor = torch.zeros((), device=real_images.device)
-    if config.r1:
-        total = total + config.r1 * zero_centered_penalty(logits_of, real_images)
-    if config.r2:
-        total = total + config.r2 * zero_centered_penalty(logits_of, fake_images)
+    if config.r1 and config.r1 == config.r2:
+        # The mean over both halves of one batch is half the sum of both means.
+        both = torch.cat([real_images, fake_images])
+        total = total + 2 * config.r1 * zero_centered_penalty(logits_of, both)
+    else:
+        if config.r1:
+            total = total + config.r1 * zero_centered_penalty(logits_of, real_images)
+        if config.r2:
+            total = total + config.r2 * zero_centered_penalty(logits_of, fake_images)
     if config.gradient_penalty:
         total = total + config.gradient_penalty * one_centered_penalty(
             logits_of, real_images, fake_images, mixing

@@ -94,10 +94,13 @@ class _Step:
         if not has_gradient_penalty(self.config.loss, self.state.step):
             return torch.zeros((), device=self.device)
 
-        # In float32 and without dropout: these are gradients of gradients.
         def logits_of(images: Tensor) -> Tensor:
-            logits: Tensor = self.state.discriminator(images, None, labels)
-            return logits
+            times = 0 if labels is None else len(images) // len(labels)
+            with self.autocast():
+                logits: Tensor = self.state.discriminator(  # without dropout
+                    images, None, None if labels is None else labels.repeat(times)
+                )
+            return logits.float()
 
         real, fake = images.detach().float().chunk(2)
         mixing = uniforms(

@@ -1,0 +1,77 @@
+"""Gradients of gradient penalties, by the convolutions' own second derivatives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lungan import presets
+from lungan.models import convolution as module
+from lungan.models import dcgan, layers
+from lungan.models.build import build_discriminator
+from lungan.training.regularizers import gradient_penalties
+
+Gradients = list[Tensor]
+
+
+def discriminator(name: str) -> nn.Module:
+    config = presets.load("discriminator", name)
+    config.width = 16
+    return build_discriminator(config, 28, 1)
+
+
+def penalty_gradients(network: nn.Module, *, low: bool) -> Gradients:
+    config = presets.load("loss", "relativistic")
+    config.gradient_penalty = 10.0
+    rng = torch.Generator().manual_seed(0)
+    real, fake = torch.randn(2, 8, 1, 28, 28, generator=rng)
+
+    def logits_of(images: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            logits: Tensor = network(images)
+        return logits.float()
+
+    mixing = torch.rand(8, generator=rng)
+    penalty = gradient_penalties(config, logits_of, real, fake, mixing)
+    found = torch.autograd.grad(penalty, list(network.parameters()), materialize_grads=True)
+    return list(found)
+
+
+def relative_error(found: Gradients, wanted: Gradients) -> float:
+    flat_found, flat_wanted = (torch.cat([g.flatten() for g in gs]) for gs in (found, wanted))
+    return float((flat_found - flat_wanted).norm() / flat_wanted.norm())
+
+
+def test_equal_those_of_pytorchs_own_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = discriminator("dcgan")
+    found = penalty_gradients(network, low=False)
+    monkeypatch.setattr(layers, "convolution", F.conv2d)
+    monkeypatch.setattr(dcgan, "leaky_relu", lambda x, slope: F.leaky_relu(x, slope))
+    assert relative_error(found, penalty_gradients(network, low=False)) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["dcgan", "resnet"])
+def test_bfloat16_is_near_enough(name: str) -> None:
+    """Within a few percent, where a batch's own noise is some tens of percent."""
+    network = discriminator(name)
+    wanted = penalty_gradients(network, low=False)
+    assert relative_error(penalty_gradients(network, low=True), wanted) < 5e-2
+
+
+def test_a_kernels_gradient_says_that_it_cannot_be_differentiated() -> None:
+    network = discriminator("dcgan")
+    logits = network(torch.randn(2, 1, 28, 28))
+    first, _, second, *_ = network.parameters()
+    (gradient,) = torch.autograd.grad(logits.sum(), first, create_graph=True)
+    with pytest.raises(RuntimeError, match="kernel's gradient cannot be differentiated"):
+        torch.autograd.grad(gradient.square().sum(), second)
+
+
+def test_kernels_get_gradients_again_after_a_failure_inside() -> None:
+    with pytest.raises(ZeroDivisionError), module.no_kernel_gradients():
+        raise ZeroDivisionError
+    weight = torch.randn(4, 4, 3, 3, requires_grad=True)
+    torch.autograd.backward(module.convolution(torch.randn(1, 4, 8, 8), weight, None, 1, 1).sum())
+    assert weight.grad is not None
