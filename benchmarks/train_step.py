@@ -1,6 +1,6 @@
 """Time of the report's training step on this machine, beside the usual PyTorch form of it.
 
-python benchmarks/train_step.py [--precision fp32|bf16] [--steps N] [--json FILE|-]
+python benchmarks/train_step.py [--precision fp32|bf16] [--steps N] [--keras PYTHON] [--json FILE|-]
 
 The forms take turns within one run, so that what else the machine does hits all of them alike.
 """
@@ -11,6 +11,7 @@ import argparse
 import json
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -99,11 +100,56 @@ def milliseconds(work: Callable[[], object], device: torch.device) -> float:
     return (time.perf_counter() - began) * 1e3
 
 
+class KerasSteps:
+    """A process of its own, with a Python that has TensorFlow, that does one step when told to."""
+
+    def __init__(self, python: str) -> None:
+        script = Path(__file__).with_name("keras_step.py")
+        self._process = subprocess.Popen(
+            [python, str(script), str(torch.get_num_threads())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.version = self._answer()
+
+    def __call__(self) -> float:
+        """Its milliseconds, without the way there and back."""
+        assert self._process.stdin is not None
+        print(file=self._process.stdin, flush=True)
+        return float(self._answer())
+
+    def close(self) -> float:
+        """Its peak memory in MiB."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        peak = float(self._answer())
+        self._process.wait()
+        return peak
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        if not line:
+            raise SystemExit("train_step: the Python given by --keras has no working TensorFlow")
+        return line
+
+
 def measure(
-    works: dict[str, Callable[[], object]], steps: int, device: torch.device
+    works: dict[str, Callable[[], object]],
+    steps: int,
+    device: torch.device,
+    keras: KerasSteps | None,
 ) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in works}
+    if keras is not None:
+        times["keras"] = []
     for number in range(WARMUP_STEPS + steps):
+        if keras is not None:
+            elapsed = keras()
+            if number >= WARMUP_STEPS:
+                times["keras"].append(elapsed)
         for name, work in works.items():
             elapsed = milliseconds(work, device)
             if number >= WARMUP_STEPS:
@@ -139,6 +185,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="timed ones (default: 20)")
     parser.add_argument("--json", metavar="FILE", help="for the figures; - is stdout")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--keras", metavar="PYTHON", help="a Python with TensorFlow, to compare")
     arguments = parser.parse_args()
     if arguments.steps < 1:
         parser.error(f"--steps must be at least 1, got {arguments.steps}")
@@ -152,7 +199,8 @@ def main() -> None:
         works[f"matrix {precision}"], gflop[precision] = matrix_product(device, precision)
     for precision in precisions:
         works[f"lungan {precision}"] = lungan_step(images, precision)
-    times = measure(works, arguments.steps, device)
+    keras = KerasSteps(arguments.keras) if arguments.keras else None
+    times = measure(works, arguments.steps, device, keras)
     ceilings = {p: gflop[p] / min(times[f"matrix {p}"]) * 1e3 for p in gflop}
 
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
@@ -171,6 +219,10 @@ def main() -> None:
             "python": platform.python_version(),
         },
     }
+    if keras is not None:
+        result["keras"] = {"fp32": row(times["keras"], ceilings["fp32"])}
+        result["keras_peak_mebibytes"] = keras.close()
+        result["machine"]["keras"] = keras.version
     text = json.dumps(result, indent=2)
     if arguments.json == "-":
         print(text)
@@ -187,8 +239,8 @@ def print_table(result: dict[str, Any]) -> None:
     heads = ("form", "precision", "ms/step", "min", "p10-p90", "images/s", "GFLOP/s", "of matmul")
     widths = (14, 9, 8, 8, 17, 9, 8, 9)
     print(*(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
-    for form in ("lungan", "pytorch_eager"):
-        for precision, figures in result[form].items():
+    for form in ("lungan", "pytorch_eager", "keras"):
+        for precision, figures in result.get(form, {}).items():
             cells = (
                 form,
                 precision,
