@@ -52,7 +52,8 @@ def write_loss_curves(path: Path, metrics: Sequence[dict[str, Any]]) -> None:
         for key in keys:
             label = key.partition("_")[2]
             axes.plot(epochs, [row[key] for row in metrics], label=label, marker=".", ms=3)
-        axes.set(title=title, xlabel="epoch")
+        axes.set_title(title, y=1)  # where it would be put, after every label was measured
+        axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     with names.atomic_write(path) as stream:
