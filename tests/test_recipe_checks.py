@@ -105,12 +105,12 @@ def test_every_experiment_composes_on_phantom_data(name: str) -> None:
 
 def test_an_experiments_values_belong_to_its_own_choices() -> None:
     recipe = compose.compose(["experiment=small_data"])
-    assert (recipe.epochs, recipe.lr, recipe.optimizer.generator_lr) == (150, 2e-4, 2e-4)
+    assert (recipe.epochs, recipe.lr, recipe.optimizer.generator_lr) == (60, 5e-4, 5e-4)
     assert recipe.generator.ema_half_life_images > 0
     other = compose.compose(
-        ["experiment=small_data", "augment=none", "optimizer=rmsprop", "loss=hinge", "epochs=7"]
+        ["experiment=small_data", "schedule=step", "optimizer=rmsprop", "loss=hinge", "epochs=7"]
     )
-    assert (other.augment.name, other.optimizer.name, other.epochs) == ("none", "rmsprop", 7)
+    assert (other.schedule.name, other.optimizer.name, other.epochs) == ("step", "rmsprop", 7)
     assert other.loss.r1 == 0
     assert other.batch_size == recipe.batch_size
     for name in ("dcgan", "resnet"):
