@@ -129,9 +129,9 @@ def sinks(folder: Path, rounds: int, num_steps: int, tracker: str) -> dict[str, 
     with composer():
         config = compose(
             ["data=phantom", f"data.num_images={images}", "data.num_test=4", "data.classes=[]",
-             "data.splits=[train,val]", "score=none", f"batch_size={SINKS_BATCH_SIZE}", f"epochs={rounds}",
-             "checkpoint_every_epochs=1", "samples_every_epochs=1", f"tracker={tracker}",
-             f"store={folder / 'sinks'}"]
+             "data.splits=[train,val]", "score=none", f"batch_size={SINKS_BATCH_SIZE}",
+             f"epochs={rounds}", "checkpoint_every_epochs=1", "samples_every_epochs=1",
+             f"tracker={tracker}", f"store={folder / 'sinks'}"]
         )  # fmt: skip
     prepared = prepare(config)
     claimed = Store(Path(config.store)).claim(prepared.identity)

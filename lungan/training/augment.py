@@ -6,38 +6,33 @@ changes made with a probability that follows overfitting.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from lungan.config import AdaptiveConfig, AugmentConfig, DiffAugmentConfig
-from lungan.training.randomness import uniforms
 
 NUM_CHANGES = 5
 NUM_DRAWS = 7
 
+Uniforms = Callable[[int, int], Tensor]
+"""Rows and columns to uniform float32 of that shape, in [0, 1)."""
 
-class Augmentation:
-    """The changes that a config asks for, drawn anew for every image."""
 
-    def __init__(self, config: AugmentConfig, seed: int) -> None:
-        self._config = config
-        self._seed = seed
+def augmented(
+    config: AugmentConfig, images: Tensor, probability: Tensor, uniforms: Uniforms
+) -> Tensor:
+    """Images (N, C, H, W) in [-1, 1], changed as ``config`` asks for and ``uniforms`` decide.
 
-    def __call__(
-        self, images: Tensor, probability: Tensor, step: int, update: int, part: int
-    ) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1], changed by what (seed, step, update, part) draw.
+    probability: of each change, for each image by itself; 0-d, on the device of the images.
 
-        probability: of each change, for each image by itself; 0-d, on the device of the images.
-
-        The result is float32, and can leave [-1, 1] where brightness or contrast rise.
-        """
-        config = self._config
-        if not isinstance(config, DiffAugmentConfig):
-            return images
-        index, shape = (step, update, part), (NUM_DRAWS + NUM_CHANGES, len(images))
-        draws = uniforms(self._seed, "augment", index, shape, images.device)
-        return changed(config, images, draws, probability)
+    Where anything is changed the result is float32, and can leave [-1, 1] where brightness or
+    contrast rise.
+    """
+    if not isinstance(config, DiffAugmentConfig):
+        return images
+    return changed(config, images, uniforms(NUM_DRAWS + NUM_CHANGES, len(images)), probability)
 
 
 def changed(

@@ -12,7 +12,7 @@ from lungan.errors import DivergedError
 from lungan.models.modes import evaluating
 from lungan.training.material import Material
 from lungan.training.state import TrainingState
-from lungan.training.step import to_floats
+from lungan.training.stepping import to_floats
 
 
 @torch.no_grad()

@@ -64,7 +64,7 @@ def train(
     while state.epoch < config.epochs:
         first = state.step - state.epoch * steps_per_epoch
         emit(EpochStart(state.epoch + 1, steps_per_epoch))
-        order = permutation(config.seed, state.epoch, len(images)).to(images.device)
+        order = permutation(config.seed, state.epoch, len(images), images.device)
         began = time.perf_counter() - state.epoch_seconds
         for index in range(first, steps_per_epoch):
             factor = learning_rate_factor(
@@ -73,7 +73,7 @@ def train(
             lrs = _set_learning_rates(config, state, factor)
             chosen = order[index * config.batch_size : (index + 1) * config.batch_size]
             outcome = step(images[chosen], None if labels is None else labels[chosen])
-            state.epoch_totals += _stacked(outcome).double() * len(chosen)
+            state.epoch_totals += outcome.stacked().double() * len(chosen)
             state.count_images(len(chosen), config.generator)
             emit(StepEnd(state.epoch + 1, index + 1, len(chosen)))
             if index + 1 < steps_per_epoch and stop():
@@ -123,10 +123,6 @@ def _sample(state: TrainingState, latents: Tensor, labels: Tensor | None) -> Ten
     with evaluating(state.inference_generator):
         images: Tensor = state.inference_generator(latents, labels)
     return images
-
-
-def _stacked(outcome: StepOutcome) -> Tensor:
-    return torch.stack([getattr(outcome, name) for name in StepOutcome.names()])
 
 
 def _set_learning_rates(config: RunConfig, state: TrainingState, factor: float) -> dict[str, float]:

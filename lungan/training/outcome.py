@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -28,6 +29,15 @@ class StepOutcome:
     @classmethod
     def names(cls) -> tuple[str, ...]:
         return tuple(field.name for field in dataclasses.fields(cls))
+
+    @classmethod
+    def of(cls, values: Tensor) -> StepOutcome:
+        """values: (8,), as ``stacked`` gives them."""
+        return cls(**dict(zip(cls.names(), values.unbind(), strict=True)))
+
+    def stacked(self) -> Tensor:
+        """(8,), in the order of ``names``; (8, R) of R runs."""
+        return torch.stack([getattr(self, name) for name in self.names()])
 
 
 class Step(Protocol):

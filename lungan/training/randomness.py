@@ -53,9 +53,10 @@ def fixed_latents(seed: int, count: int, latent_dim: int) -> Tensor:
     return _normal(stream(seed, "fixed_latents"), count, latent_dim)
 
 
-def permutation(seed: int, epoch: int, num_images: int) -> Tensor:
-    """The order (num_images,) int64 in which an epoch visits the images, on CPU."""
-    return torch.from_numpy(stream(seed, "permutation", epoch).permutation(num_images))
+def permutation(seed: int, epoch: int, num_images: int, device: torch.device) -> Tensor:
+    """The order (num_images,) int64 in which an epoch visits the images."""
+    order = stream(seed, "permutation", epoch).permutation(num_images)
+    return _sent(torch.from_numpy(order), device)
 
 
 def fixed_labels(seed: int, count: int, class_shares: Sequence[float]) -> Tensor:
@@ -89,6 +90,7 @@ def _normal(rng: np.random.Generator, count: int, latent_dim: int) -> Tensor:
 
 
 def _sent(draws: Tensor, device: torch.device) -> Tensor:
+    """On the device, without waiting for it."""
     if device.type == "cuda":
         return draws.pin_memory().to(device, non_blocking=True)
     return draws

@@ -98,12 +98,17 @@ def lecam_penalty(real_logits: Tensor, fake_logits: Tensor, means: Tensor) -> Te
 
 
 def running_means(
-    means: Tensor, real_logits: Tensor, fake_logits: Tensor, decay: float, step: int
+    means: Tensor, real_logits: Tensor, fake_logits: Tensor, share: float | Tensor
 ) -> Tensor:
-    """The running means (2,) with those of one more batch, number ``step`` from 0.
+    """The running means (2,) with ``share`` of one more batch's in them."""
+    new = torch.stack([real_logits.detach().mean(), fake_logits.detach().mean()])
+    return torch.lerp(means, new, share)
+
+
+def share_of_batch(decay: float, step: int) -> float:
+    """What batch number ``step``, from 0, is of the running means.
 
     Plain means of all batches until these are as many as ``decay`` remembers, so that nothing of
     the zeros at the start is left in them.
     """
-    new = torch.stack([real_logits.detach().mean(), fake_logits.detach().mean()])
-    return torch.lerp(means, new, max(1 - decay, 1 / (step + 1)))
+    return max(1 - decay, 1 / (step + 1))

@@ -95,8 +95,8 @@ class TrainingState:
         self.epoch_seconds = saved["epoch_seconds"]
         if self.average is not None:
             self.average.network.load_state_dict(saved["average"])
-        self.augment_probability = saved["augment_probability"].to(self.augment_probability)
-        self.logit_means = saved["logit_means"].to(self.logit_means)
+        self.augment_probability.copy_(saved["augment_probability"])
+        self.logit_means.copy_(saved["logit_means"])
 
 
 def build_state(

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lungan.config import RunConfig
-from lungan.training.augment import Augmentation, adjusted
-from lungan.training.losses import AdversarialLoss, build_loss
 from lungan.training.memory import keep_freed_memory
 from lungan.training.outcome import Step, StepOutcome
-from lungan.training.randomness import DropoutBits, latents, uniforms
-from lungan.training.regularizers import (
-    gradient_penalties,
-    has_gradient_penalty,
-    lecam_penalty,
-    running_means,
-)
 from lungan.training.state import TrainingState
+from lungan.training.stepping import Stepping, gradient_norm, to_floats, twice, update
 
 __all__ = ["StepOutcome", "build_step"]
 
@@ -31,7 +23,9 @@ discriminator: its square is zero in float32, so no optimizer can see it, and th
 that it leads to is still far from underflow."""
 
 
-def build_step(config: RunConfig, state: TrainingState, precision: str) -> Step:
+def build_step(
+    config: RunConfig, state: TrainingState, precision: str, *, graphs: bool = True
+) -> Step:
     """A function of one batch of real images (N, C, H, W) uint8 on the training device, and of
     their labels (N,) int64 where the generator is conditional: fake images get the same classes.
 
@@ -40,94 +34,38 @@ def build_step(config: RunConfig, state: TrainingState, precision: str) -> Step:
 
     On a CPU the process keeps from now on what memory it frees.
 
+    graphs: on a CUDA device, record the work up to the optimizers as CUDA graphs. The state's
+    tensors then have to stay where they are.
+
     Raises: ConfigError for an unknown loss.
     """
     if state.epoch_totals.device.type == "cpu":
         keep_freed_memory()
-    if config.loss.update == "simultaneous":
-        return SimultaneousStep(config, state, precision)
-    return AlternatingStep(config, state, precision)
+    form = SimultaneousStep if config.loss.update == "simultaneous" else AlternatingStep
+    return form(config, state, precision, graphs=graphs)
 
 
-class _Step:
-    def __init__(self, config: RunConfig, state: TrainingState, precision: str) -> None:
-        self.seed = config.seed
-        self.state = state
-        self.config = config
-        self.loss: AdversarialLoss = build_loss(config.loss)
-        self.augmentation = Augmentation(config.augment, config.seed)
-        self.latent_dim = config.generator.latent_dim
-        self.device = next(state.generator.parameters()).device
-        self.bf16 = precision == "bf16"
-
-    def autocast(self) -> AbstractContextManager[None]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
-
-    def latents(self, count: int, update: int) -> Tensor:
-        return latents(self.seed, self.state.step, count, self.latent_dim, self.device, update)
-
-    def augmented(self, images: Tensor, update: int, part: int = 0) -> Tensor:
-        probability = self.state.augment_probability
-        return self.augmentation(images, probability, self.state.step, update, part)
-
-    def logits(self, images: Tensor, labels: Tensor | None, draw: int) -> Tensor:
-        """draw: which of the step's dropout masks."""
-        bits = DropoutBits(self.seed, self.state.step, draw, self.device)
-        with self.autocast():
-            logits: Tensor = self.state.discriminator(images, bits, labels)
-        return logits.float()
-
-    def lecam(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """LeCam's penalty, weighted; zero without it."""
-        config, state = self.config.loss, self.state
-        if not config.lecam:
-            return torch.zeros((), device=self.device)
-        state.logit_means = running_means(
-            state.logit_means, real_logits, fake_logits, config.lecam_decay, state.step
-        )
-        return config.lecam * lecam_penalty(real_logits, fake_logits, state.logit_means)
-
-    def penalize(
-        self, images: Tensor, labels: Tensor | None, update: int, part: int, share: float
-    ) -> Tensor:
-        """Add the gradient penalties at images (2N, C, H, W), real and fake, to the gradients."""
-        if not has_gradient_penalty(self.config.loss, self.state.step):
-            return torch.zeros((), device=self.device)
-
-        def logits_of(images: Tensor) -> Tensor:
-            times = 0 if labels is None else len(images) // len(labels)
-            with self.autocast():
-                logits: Tensor = self.state.discriminator(  # without dropout
-                    images, None, None if labels is None else labels.repeat(times)
-                )
-            return logits.float()
-
-        real, fake = images.detach().float().chunk(2)
-        mixing = uniforms(
-            self.seed, "mixing", (self.state.step, update, part), (len(real),), self.device
-        )
-        penalty = gradient_penalties(self.config.loss, logits_of, real, fake, mixing)
-        torch.autograd.backward(penalty * share)
-        return penalty.detach()
-
-    def adjust(self, overfitting: Tensor, num_images: int) -> None:
-        """How often images are changed, after what the discriminator told."""
-        state = self.state
-        state.augment_probability = adjusted(
-            state.augment_probability, self.config.augment, overfitting, num_images
-        )
-
-
-class SimultaneousStep(_Step):
+class SimultaneousStep(Stepping):
     """One generator forward; both gradients from it and from the same discriminator forward."""
 
     def __call__(self, images: Tensor, labels: Tensor | None = None) -> StepOutcome:
+        state = self.state
+        told = self.perform("both", self.gradients, images, labels)
+        update(state.generator, state.generator_optimizer)
+        update(state.discriminator, state.discriminator_optimizer)
+        outcome = StepOutcome.of(told)
+        self.adjust(outcome.overfitting, len(images))
+        state.step += 1
+        return outcome
+
+    def gradients(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """Of both networks, left with their weights. Gives a StepOutcome's (8,)."""
         state = self.state
         with self.autocast():
             fake = state.generator(self.latents(len(images), 0), labels)
         fake_leaf = fake.detach().requires_grad_()
         seen = self.augmented(torch.cat([to_floats(images, fake.dtype), fake_leaf]), 0)
-        logits = self.logits(seen, _twice(labels), 0)
+        logits = self.logits(seen, twice(labels), 0)
 
         logits_leaf = logits.detach().requires_grad_()
         real_logits, fake_logits = logits_leaf.chunk(2)
@@ -141,23 +79,19 @@ class SimultaneousStep(_Step):
         torch.autograd.backward(fake, gradient.to(fake.dtype))
         penalty = penalty.detach() + self.penalize(seen, labels, 0, 0, 1.0)
 
-        overfitting = self.loss.overfitting(real_logits, fake_logits)
-        outcome = StepOutcome(
+        return StepOutcome(
             loss_generator=loss_generator.detach(),
             loss_discriminator=loss_discriminator.detach(),
             logit_real=real_logits.detach().mean(),
             logit_fake=fake_logits.detach().mean(),
-            overfitting=overfitting,
+            overfitting=self.loss.overfitting(real_logits, fake_logits),
             penalty=penalty,
-            grad_norm_generator=update(state.generator, state.generator_optimizer),
-            grad_norm_discriminator=update(state.discriminator, state.discriminator_optimizer),
-        )
-        self.adjust(overfitting, len(images))
-        state.step += 1
-        return outcome
+            grad_norm_generator=gradient_norm(state.generator),
+            grad_norm_discriminator=gradient_norm(state.discriminator),
+        ).stacked()
 
 
-class AlternatingStep(_Step):
+class AlternatingStep(Stepping):
     """The discriminator's updates, then the generator's, each with fresh latents and masks.
 
     Each update sums the gradients of a batch's parts (``loss.micro_batches``).
@@ -167,19 +101,14 @@ class AlternatingStep(_Step):
         state = self.state
         updates = self.config.loss.discriminator_updates
         for number in range(updates):
-            told = torch.zeros(5, device=self.device)
-            for part in self.parts(images, labels, number):
-                told += part.share * torch.stack(self.judge(part))
-            norm_discriminator = update(state.discriminator, state.discriminator_optimizer)
+            judging = partial(self.judging, number)
+            judged = self.perform(("discriminator", number), judging, images, labels)
+            update(state.discriminator, state.discriminator_optimizer)
+        generating = partial(self.generating, updates)
+        loss_generator, norm_generator = self.perform("generator", generating, images, labels)
+        update(state.generator, state.generator_optimizer)
 
-        loss_generator = torch.zeros((), device=self.device)
-        state.discriminator.requires_grad_(False)
-        for part in self.parts(images, labels, updates):
-            loss_generator += part.share * self.generate(part)
-        state.discriminator.requires_grad_(True)
-        norm_generator = update(state.generator, state.generator_optimizer)
-
-        loss_discriminator, logit_real, logit_fake, overfitting, penalty = told
+        loss_discriminator, logit_real, logit_fake, overfitting, penalty, norm = judged
         self.adjust(overfitting, len(images))
         state.step += 1
         return StepOutcome(
@@ -190,8 +119,27 @@ class AlternatingStep(_Step):
             overfitting=overfitting,
             penalty=penalty,
             grad_norm_generator=norm_generator,
-            grad_norm_discriminator=norm_discriminator,
+            grad_norm_discriminator=norm,
         )
+
+    def judging(self, number: int, images: Tensor, labels: Tensor | None) -> Tensor:
+        """The discriminator's gradients for update ``number`` of the step, left with its weights;
+        scalars for the log."""
+        told = torch.zeros(5, device=self.device)
+        for part in self.parts(images, labels, number):
+            told += part.share * torch.stack(self.judge(part))
+        return torch.cat([told, gradient_norm(self.state.discriminator)[None]])
+
+    def generating(self, number: int, images: Tensor, labels: Tensor | None) -> Tensor:
+        """The generator's gradients, left with its weights, its loss and their norm."""
+        loss = torch.zeros((), device=self.device)
+        self.state.discriminator.requires_grad_(False)
+        try:
+            for part in self.parts(images, labels, number):
+                loss += part.share * self.generate(part)
+        finally:
+            self.state.discriminator.requires_grad_(True)
+        return torch.stack([loss, gradient_norm(self.state.generator)])
 
     def parts(self, images: Tensor, labels: Tensor | None, number: int) -> list[_Part]:
         """What update ``number`` of the step works on, one after the other."""
@@ -214,7 +162,7 @@ class AlternatingStep(_Step):
             fake = self.state.generator(part.latents, part.labels)
         seen = torch.cat([to_floats(part.images, fake.dtype), fake])
         seen = self.augmented(seen, part.update, part.index)
-        logits = self.logits(seen, _twice(part.labels), self.draw(part))
+        logits = self.logits(seen, twice(part.labels), self.draw(part))
         real_logits, fake_logits = logits.chunk(2)
         loss = self.loss.discriminator(real_logits, fake_logits)
         lecam = self.lecam(real_logits, fake_logits)
@@ -261,10 +209,6 @@ class _Part:
     latents: Tensor
 
 
-def _twice(labels: Tensor | None) -> Tensor | None:
-    return None if labels is None else torch.cat([labels, labels])
-
-
 def split_upstream(
     loss_discriminator: Tensor, loss_generator: Tensor, logits: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -279,17 +223,3 @@ def split_upstream(
     smallest = SMALLEST_UPSTREAM / len(logits)
     upstream = torch.where(upstream.abs() < smallest, smallest, upstream)
     return upstream, wanted / upstream
-
-
-def to_floats(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 to [-1, 1]."""
-    return (images.float() / 127.5 - 1).to(dtype)
-
-
-def update(network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
-    """Update by the gradients, clear them, and give their Euclidean norm."""
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return norm

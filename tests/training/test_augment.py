@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
 from lungan import presets
-from lungan.config import AdaptiveConfig, DiffAugmentConfig
+from lungan.config import AdaptiveConfig, AugmentConfig, DiffAugmentConfig
 from lungan.training.augment import (
-    Augmentation,
     adjusted,
+    augmented,
     brightened,
     contrasted,
     cut_out,
@@ -18,6 +20,7 @@ from lungan.training.augment import (
     saturated,
     translated,
 )
+from lungan.training.randomness import uniforms
 
 CPU = torch.device("cpu")
 ALWAYS = torch.ones(())
@@ -34,6 +37,20 @@ def config(name: str = "diffaugment", **values: float) -> DiffAugmentConfig:
     for key in ("brightness", "contrast", "saturation", "translation", "cutout"):
         setattr(chosen, key, values.get(key, 0.0))
     return chosen
+
+
+def changes_of(config: AugmentConfig, seed: int) -> Callable[..., Tensor]:
+    """As a step makes them: (images, probability, step, update, part) to changed images."""
+
+    def changes(images: Tensor, probability: Tensor, *index: int) -> Tensor:
+        return augmented(
+            config,
+            images,
+            probability,
+            lambda *shape: uniforms(seed, "augment", index, shape, CPU),
+        )
+
+    return changes
 
 
 def test_translation_moves_pixels_and_fills_with_zero() -> None:
@@ -78,7 +95,7 @@ def test_colours_change_what_they_should(images: Tensor) -> None:
 
 @pytest.mark.parametrize("size", [28, 64])
 def test_published_ranges_are_reached_and_kept(size: int) -> None:
-    changes = Augmentation(config(translation=0.125), 0)
+    changes = changes_of(config(translation=0.125), 0)
     image = torch.zeros(400, 1, size, size)
     image[:, :, size // 2, size // 2] = 1
     places = changes(image, ALWAYS, 0, 0, 0).flatten(1).argmax(1)
@@ -86,31 +103,31 @@ def test_published_ranges_are_reached_and_kept(size: int) -> None:
     for shifts in (places // size - size // 2, places % size - size // 2):
         assert shifts.unique().tolist() == list(range(-longest, longest + 1))
 
-    changes = Augmentation(config(cutout=0.5), 0)
+    changes = changes_of(config(cutout=0.5), 0)
     cut = (changes(torch.ones(400, 1, size, size), ALWAYS, 0, 0, 0) == 0).sum((1, 2, 3))
     assert cut.max() == (size // 2) ** 2
     assert cut.min() >= (size // 4) ** 2
 
-    changes = Augmentation(config(brightness=0.5), 0)
+    changes = changes_of(config(brightness=0.5), 0)
     added = changes(torch.zeros(400, 1, size, size), ALWAYS, 0, 0, 0)[:, 0, 0, 0]
     assert -0.5 <= added.min() < -0.48
     assert 0.48 < added.max() <= 0.5
 
 
 def test_draws_follow_from_position_alone(images: Tensor) -> None:
-    changes = Augmentation(presets.load("augment", "diffaugment"), 3)
+    changes = changes_of(presets.load("augment", "diffaugment"), 3)
     first = changes(images, ALWAYS, 5, 1, 0)
     changes(images, ALWAYS, 4, 0, 0)
     assert torch.equal(first, changes(images, ALWAYS, 5, 1, 0))
     others = [(6, 1, 0), (5, 2, 0), (5, 1, 1)]
     assert all(not torch.equal(first, changes(images, ALWAYS, *other)) for other in others)
-    other_seed = Augmentation(presets.load("augment", "diffaugment"), 4)
+    other_seed = changes_of(presets.load("augment", "diffaugment"), 4)
     assert not torch.equal(first, other_seed(images, ALWAYS, 5, 1, 0))
 
 
 def test_probability_is_of_each_change_of_each_image() -> None:
     images = torch.ones(2000, 1, 8, 8)
-    changes = Augmentation(config(brightness=0.5), 0)
+    changes = changes_of(config(brightness=0.5), 0)
     changed = (changes(images, torch.tensor(0.3), 0, 0, 0) != 1).all((1, 2, 3))
     assert float(changed.float().mean()) == pytest.approx(0.3, abs=0.03)
     assert torch.equal(changes(images, torch.zeros(()), 0, 0, 0), images)
@@ -118,12 +135,12 @@ def test_probability_is_of_each_change_of_each_image() -> None:
 
 def test_no_augmentation_gives_the_same_tensor(images: Tensor) -> None:
     images = images.bfloat16()
-    assert Augmentation(presets.load("augment", "none"), 0)(images, ALWAYS, 0, 0, 0) is images
+    assert changes_of(presets.load("augment", "none"), 0)(images, ALWAYS, 0, 0, 0) is images
 
 
 def test_grey_images_have_no_saturation() -> None:
     images = torch.rand(4, 1, 8, 8)
-    changes = Augmentation(config(saturation=1.0), 0)
+    changes = changes_of(config(saturation=1.0), 0)
     torch.testing.assert_close(changes(images, ALWAYS, 0, 0, 0), images)
 
 

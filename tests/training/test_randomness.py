@@ -33,11 +33,11 @@ def test_latents_are_standard_normal() -> None:
 
 
 def test_permutation_visits_every_image_once() -> None:
-    order = permutation(0, 0, 1000)
+    order = permutation(0, 0, 1000, CPU)
     assert order.dtype == torch.int64
     assert order.sort().values.tolist() == list(range(1000))
-    assert not torch.equal(order, permutation(0, 1, 1000))
-    assert not torch.equal(order, permutation(1, 0, 1000))
+    assert not torch.equal(order, permutation(0, 1, 1000, CPU))
+    assert not torch.equal(order, permutation(1, 0, 1000, CPU))
 
 
 def test_seeds_up_to_the_largest_are_distinct() -> None:

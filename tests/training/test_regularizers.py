@@ -15,6 +15,7 @@ from lungan.training.regularizers import (
     lecam_penalty,
     one_centered_penalty,
     running_means,
+    share_of_batch,
     zero_centered_penalty,
 )
 
@@ -138,7 +139,10 @@ def test_lecam_by_hand() -> None:
 def test_running_means_begin_as_plain_means_and_then_forget() -> None:
     means = torch.zeros(2)
     for step, level in enumerate((1.0, 2.0, 6.0)):
-        means = running_means(means, torch.full((3,), level), torch.tensor([-level]), 0.99, step)
+        share = share_of_batch(0.99, step)
+        means = running_means(means, torch.full((3,), level), torch.tensor([-level]), share)
     torch.testing.assert_close(means, torch.tensor([3.0, -3.0]))
-    means = running_means(means, torch.tensor([13.0]), torch.tensor([7.0]), 0.9, 1000)
+    means = running_means(
+        means, torch.tensor([13.0]), torch.tensor([7.0]), share_of_batch(0.9, 1000)
+    )
     torch.testing.assert_close(means, torch.tensor([4.0, -2.0]))

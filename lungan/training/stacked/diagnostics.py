@@ -9,7 +9,7 @@ from lungan.config import AdaptiveConfig, RunConfig
 from lungan.training.stacked.networks import StackedDiscriminator, StackedGenerator
 from lungan.training.stacked.state import StackedState
 from lungan.training.stacked.step import to_batches
-from lungan.training.step import to_floats
+from lungan.training.stepping import to_floats
 
 
 @torch.no_grad()

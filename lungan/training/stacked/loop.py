@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from lungan.config import DcganDiscriminatorConfig, DcganGeneratorConfig, RunConfig
 from lungan.errors import DivergedError
@@ -111,15 +110,16 @@ class _Training:
         while stack.epoch < until and not self._ended():
             first = stack.step - stack.epoch * steps_per_epoch
             tell(EpochStart(stack.epoch + 1, steps_per_epoch))
-            orders = [permutation(c.seed, stack.epoch, len(images)) for c in self._configs]
-            order = torch.stack(orders).to(images.device)
+            seeds = [config.seed for config in self._configs]
+            orders = [permutation(s, stack.epoch, len(images), images.device) for s in seeds]
+            order = torch.stack(orders)
             began = time.perf_counter()
             for index in range(first, steps_per_epoch):
                 self._set_learning_rates(stack.epoch + index / steps_per_epoch)
                 chosen = order[:, index * batch_size : (index + 1) * batch_size]
                 outcome = self._step(images[chosen], self._learning_rates)
                 num = chosen.shape[1]
-                stack.epoch_totals += _stacked(outcome).double() * num
+                stack.epoch_totals += outcome.stacked().T.double() * num
                 stack.count_images(num)
                 tell(StepEnd(stack.epoch + 1, index + 1, num))
                 if index + 1 < steps_per_epoch and stop():
@@ -235,11 +235,6 @@ def _emit(member: Member, events: Sequence[Event]) -> None:
             member.emit(event)
     except Exception as error:
         member.error = error
-
-
-def _stacked(outcome: StepOutcome) -> Tensor:
-    """(R, number of names)"""
-    return torch.stack([getattr(outcome, name) for name in StepOutcome.names()], dim=1)
 
 
 def _lr(optimizer: torch.optim.Optimizer) -> float:

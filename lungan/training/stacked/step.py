@@ -13,13 +13,14 @@ from lungan.training.augment import adjusted, changed
 from lungan.training.losses import build_loss
 from lungan.training.memory import keep_freed_memory
 from lungan.training.outcome import StepOutcome
-from lungan.training.regularizers import lecam_penalty, running_means
+from lungan.training.regularizers import lecam_penalty, running_means, share_of_batch
 from lungan.training.stacked.draws import Draws
 from lungan.training.stacked.networks import StackedDiscriminator, StackedGenerator, StackedWeights
 from lungan.training.stacked.optimizers import StackedOptimizer
 from lungan.training.stacked.state import StackedState
 from lungan.training.state import TrainingState
-from lungan.training.step import split_upstream, to_floats
+from lungan.training.step import split_upstream
+from lungan.training.stepping import to_floats
 
 LearningRates = Sequence[tuple[float, float]]
 """Of each run: the generator's and the discriminator's."""
@@ -93,10 +94,9 @@ class _Step:
         config, stack = self.config, self.stack
         if not config.lecam:
             return torch.zeros(len(stack), device=self.device)
-        means_of_runs = vmap(running_means, in_dims=(0, 0, 0, None, None))
-        stack.logit_means = means_of_runs(
-            stack.logit_means, real_logits, fake_logits, config.lecam_decay, stack.step
-        )
+        means_of_runs = vmap(running_means, in_dims=(0, 0, 0, None))
+        share = share_of_batch(config.lecam_decay, stack.step)
+        stack.logit_means = means_of_runs(stack.logit_means, real_logits, fake_logits, share)
         penalties: Tensor = vmap(lecam_penalty)(real_logits, fake_logits, stack.logit_means)
         return config.lecam * penalties
 
