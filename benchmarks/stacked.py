@@ -33,7 +33,7 @@ from lungan.training.stacked.step import build_stacked_step
 from lungan.training.state import build_state
 from lungan.training.step import build_step
 
-WARMUP_STEPS = 2
+WARMUP_STEPS = 5  # a CUDA graph is recorded at the fourth
 EAGER_WIDTH = 64
 Work = Callable[[], object]
 
