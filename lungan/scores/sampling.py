@@ -42,20 +42,23 @@ def sample_generator(
     home = next(iter(generator.parameters())).device
     generator.to(device)
     batches = []
+    finite = torch.ones((), dtype=torch.bool, device=device)
     try:
         with torch.inference_mode(), evaluating(generator):
             for start in range(0, num_images, batch_size):
                 batch = slice(start, start + batch_size)
                 asked = () if labels is None else (torch.from_numpy(labels[batch]).to(device),)
-                batches.append(_to_uint8(generator(latents[batch].to(device), *asked)))
+                images = generator(latents[batch].to(device), *asked)
+                finite &= torch.isfinite(images).all()
+                batches.append(_to_uint8(images))
+            made: NDArray[np.uint8] = torch.cat(batches).cpu().numpy()  # one wait for the device
     finally:
         generator.to(home)
-    return np.concatenate(batches)
-
-
-def _to_uint8(images: torch.Tensor) -> NDArray[np.uint8]:
-    if not torch.isfinite(images).all():
+    if not finite:
         raise DataError("the generator gives NaN or infinite pixels")
-    pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    array: NDArray[np.uint8] = pixels.cpu().numpy()
-    return array
+    return made
+
+
+def _to_uint8(images: torch.Tensor) -> torch.Tensor:
+    """Images in [-1, 1] as uint8, rounded."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
