@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 from lungan.results import catalogue
@@ -14,10 +15,10 @@ from lungan.results.statistics import (
     SIGNIFICANCE,
     Difference,
     Interval,
+    Sample,
     compare,
     holm,
     mean_interval,
-    welch,
 )
 
 MAX_PAIRED_GROUPS = 20
@@ -75,35 +76,22 @@ def summarize(groups: Sequence[Group]) -> list[Summary]:
     """All scores of all groups, score by score; runs scored otherwise stand apart."""
     summaries = []
     for group in groups:
-        cells: dict[tuple[str, tuple[Scalar, ...]], list[Run]] = {}
+        cells: dict[str, dict[tuple[Scalar, ...], list[Run]]] = {}
         for run in group.done:
-            for key, value in run.scores.items():
-                if value is not None and catalogue.is_score(key):
-                    cells.setdefault((key, _settings(run, key)), []).append(run)
-        for (key, settings), runs in cells.items():
-            values = [value for run in runs if (value := run.scores[key]) is not None]
-            summaries.append(
-                Summary(
-                    group=group,
-                    score=key,
-                    settings=settings,
-                    runs=runs,
-                    values=values,
-                    interval=mean_interval(values),
-                    floor=_mean(runs, f"{key}.floor"),
-                    floor_std=_mean(runs, f"{key}.floor_std"),
-                    real=_mean(runs, f"{key}.real"),
-                )
-            )
+            for key, encoder in _own_keys(tuple(run.scores)):
+                if run.scores[key] is not None:
+                    settings = run.settings.get(encoder) or run.settings.get("", ())
+                    cells.setdefault(key, {}).setdefault(settings, []).append(run)
+        for key, by_settings in cells.items():
+            summaries += [_summary(group, key, *cell) for cell in by_settings.items()]
     return sorted(summaries, key=lambda summary: catalogue.order(summary.score))
 
 
 def main_settings(summaries: Sequence[Summary]) -> dict[str, tuple[Scalar, ...]]:
     """For each score the settings that most runs were scored under, which tables show."""
-    runs: dict[str, Counter[tuple[Scalar, ...]]] = {}
+    runs: defaultdict[str, Counter[tuple[Scalar, ...]]] = defaultdict(Counter)
     for summary in summaries:
-        counter = runs.setdefault(summary.score, Counter())
-        counter[summary.settings] += summary.interval.n
+        runs[summary.score][summary.settings] += summary.interval.n
     return {score: counter.most_common(1)[0][0] for score, counter in runs.items()}
 
 
@@ -120,7 +108,8 @@ def compare_groups(summaries: Sequence[Summary]) -> list[Comparison]:
     comparisons = []
     for by_settings in families.values():
         pairs = [pair for members in by_settings.values() for pair in _pairs(members)]
-        results = [_compare(first, second) for first, second in pairs]
+        samples = {id(each): _sample(each) for members in by_settings.values() for each in members}
+        results = compare((samples[id(first)], samples[id(second)]) for first, second in pairs)
         p_values = [result.p for result in results if result.p is not None]
         adjusted = iter(holm(p_values))
         for (first, second), result in zip(pairs, results, strict=True):
@@ -148,27 +137,30 @@ def _pairs(members: Sequence[Summary]) -> list[tuple[Summary, Summary]]:
     return [(members[0], other) for other in members[1:]]
 
 
-def _compare(first: Summary, second: Summary) -> Difference:
-    by_seed = [_by_seed(summary) for summary in (first, second)]
-    if by_seed[0] is None or by_seed[1] is None:
-        return welch(first.values, second.values)
-    return compare(by_seed[0], by_seed[1])
-
-
-def _by_seed(summary: Summary) -> dict[int, float] | None:
-    """Values by seed, or None where a seed is unknown or there twice."""
+def _sample(summary: Summary) -> Sample:
     seeds = [run.config.get("seed") for run in summary.runs]
-    by_seed = {
-        seed: value
-        for seed, value in zip(seeds, summary.values, strict=True)
-        if isinstance(seed, int)
-    }
-    return by_seed if len(by_seed) == len(seeds) else None
+    return Sample.of(summary.values, seeds, summary.interval)
 
 
-def _settings(run: Run, key: str) -> tuple[Scalar, ...]:
-    encoder = catalogue.split_key(key)[0]
-    return run.settings.get(encoder) or run.settings.get("", ())
+@lru_cache(maxsize=256)
+def _own_keys(keys: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The scores among a run's flat keys with their encoders; most runs have the same keys."""
+    return [(key, catalogue.split_key(key)[0]) for key in keys if catalogue.is_score(key)]
+
+
+def _summary(group: Group, key: str, settings: tuple[Scalar, ...], runs: list[Run]) -> Summary:
+    values = [value for run in runs if (value := run.scores[key]) is not None]
+    return Summary(
+        group=group,
+        score=key,
+        settings=settings,
+        runs=runs,
+        values=values,
+        interval=mean_interval(values),
+        floor=_mean(runs, f"{key}.floor"),
+        floor_std=_mean(runs, f"{key}.floor_std"),
+        real=_mean(runs, f"{key}.real"),
+    )
 
 
 def _mean(runs: Sequence[Run], key: str) -> float | None:

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lungan.results import catalogue
-from lungan.results.canvas import Figure, label_outer, left_out, panels_of, png_bytes, style
+from lungan.results.canvas import (
+    Figure,
+    label_outer,
+    left_out,
+    mark_rows,
+    panels_of,
+    png_bytes,
+    style,
+)
 from lungan.results.collect import Problem
 from lungan.results.comparisons import Summary, main_settings
 from lungan.results.groups import Group
@@ -53,7 +61,7 @@ def draw_losses(groups: Sequence[Group], problems: list[Problem]) -> Figure | No
     curves = [each for each in curves if each.bands or any(each.stopped.values())]
     if not curves:
         return None
-    canvas, panels = panels_of(len(curves), columns=2, panel_height=2.4, share=True)
+    canvas, panels = panels_of(len(curves), columns=2, panel_height=2.4, share=True, layout=None)
     for axes, each in zip(panels, curves, strict=True):
         for loss, color in zip(LOSSES, (_GENERATOR, _DISCRIMINATOR), strict=True):
             band = each.bands.get(loss)
@@ -95,7 +103,7 @@ def draw_samples(groups: Sequence[Group], problems: list[Problem]) -> Figure | N
             grids.append((group, run, *grid))
     if not grids:
         return None
-    canvas, panels = panels_of(len(grids), columns=2, panel_height=2.45, share=False)
+    canvas, panels = panels_of(len(grids), columns=2, panel_height=2.45, share=False, layout=None)
     for axes, (group, run, epoch, image) in zip(panels, grids, strict=True):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_axis_off()
@@ -123,7 +131,7 @@ def draw_scores(groups: Sequence[Group], summaries: Sequence[Summary]) -> Figure
     scores = list(main)[:limit]
     height = 0.75 + 0.24 * len(shown_groups)
     columns = 2 if len(scores) in (2, 4) else 3
-    canvas, panels = panels_of(len(scores), columns, panel_height=height, share=False)
+    canvas, panels = panels_of(len(scores), columns, panel_height=height, share=False, layout=None)
     cut = False
     for index, (axes, score) in enumerate(zip(panels, scores, strict=True)):
         cells = [s for s in summaries if s.score == score and s.settings == main[score]]
@@ -134,8 +142,10 @@ def draw_scores(groups: Sequence[Group], summaries: Sequence[Summary]) -> Figure
         cut |= _limit_scores(axes, cells)
         axes.set_title(_heading(score), loc="left")
         axes.set_ylim(len(shown_groups) - 0.5, -0.5)
-        labels = [group.label for group in shown_groups] if index % columns == 0 else []
-        axes.set_yticks(range(len(shown_groups)), labels or [""] * len(shown_groups))
+        if index % columns == 0:
+            axes.set_yticks(range(len(shown_groups)), [group.label for group in shown_groups])
+        else:
+            mark_rows(axes, len(shown_groups))
         axes.locator_params(axis="x", nbins=4)
         axes.grid(axis="y", visible=False)
     caption = "Point and bar: mean and 95 % interval over seeds. Small dots: single runs. "

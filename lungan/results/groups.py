@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from lungan.errors import ConfigError
 from lungan.results.collect import Collection
@@ -109,17 +110,12 @@ def text(value: Scalar) -> str:
 
 def varying_columns(runs: Iterable[Run]) -> list[str]:
     """Config columns in which two of the runs differ, one of them lacking it included."""
-    first: dict[str, Scalar] = {}
-    times: Counter[str] = Counter()
-    varying: set[str] = set()
-    total = 0
-    for run in runs:
-        total += 1
-        times.update(run.config.keys())
-        for key, value in run.config.items():
-            if first.setdefault(key, value) != value:
-                varying.add(key)
-    return [key for key in first if key in varying or times[key] < total]
+    configs = [run.config for run in runs]
+    same = configs[0] if configs else {}
+    for config in configs:
+        if not same.items() <= config.items():
+            same = {k: v for k, v in same.items() if k in config and config[k] == v}
+    return [key for key in dict.fromkeys(chain.from_iterable(configs)) if key not in same]
 
 
 def status_counts(runs: Sequence[Run]) -> dict[str, int]:
@@ -175,7 +171,7 @@ def _only_fit(values: Sequence[Scalar], groups: Iterable[Group]) -> Group | None
 
 
 def _columns(runs: Sequence[Run], varying: Sequence[str], asked: Sequence[str]) -> list[str]:
-    known = {key for run in runs for key in run.config}
+    known = set().union(*(run.config for run in runs))
     for column in asked:
         if column not in known:
             alike = sorted(key for key in known if column.rpartition(".")[2] in key)[:8]

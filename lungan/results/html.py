@@ -6,6 +6,7 @@ import base64
 import html
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from lungan.results.canvas import Figure
 from lungan.results.collect import Collection, Problem
@@ -155,7 +156,7 @@ def _repeat(runs: Sequence[Run], commands: Sequence[str]) -> str:
 
 
 def _provenance_keys(runs: Sequence[Run]) -> list[str]:
-    found = dict.fromkeys(key for run in runs for key in run.facts)
+    found = dict.fromkeys(chain.from_iterable(run.facts for run in runs))
     named = ("git_commit", "used.device", "used.precision", "data_hash", "num_train_images")
     return [
         *(key for key in found if key.startswith("versions.")),

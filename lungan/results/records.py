@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,9 +54,10 @@ def read_run(folder: Path) -> Run:
 
     Raises: RunFolderError where the folder is not a run or a file of it is damaged.
     """
+    summary = folder / names.SUMMARY
     try:
-        if (folder / names.SUMMARY).is_file():
-            return _finished(folder, read_json(folder / names.SUMMARY))
+        if summary.is_file():
+            return _finished(folder, read_json(summary))
         if (folder / names.CONFIG).is_file():
             config = flatten(_read_yaml(folder / names.CONFIG))
             epochs_done = last_epoch(folder / names.METRICS)
@@ -154,7 +156,7 @@ def _scores(
         return {}, {}
     result = _mapping(result, "scores")
     values = {
-        key: _number(value, key)
+        key: value if type(value) is float and abs(value) <= _MAX_NUMBER else _number(value, key)
         for key, value in _mapping(result.get("values"), "scores.values").items()
     }
     for key in ("num_images", "epoch", "scoring_id"):
@@ -181,8 +183,8 @@ def _scores(
 
 
 def _number(value: Any, key: str) -> float | None:
-    if value is None or (type(value) is float and abs(value) <= _MAX_NUMBER):
-        return value
+    if value is None:
+        return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RunFolderError(f"{names.SUMMARY}: scores.values.{key} must be a number or null")
     if math.isfinite(value) and abs(value) > _MAX_NUMBER:
@@ -205,7 +207,8 @@ def _mapping(value: Any, name: str) -> dict[str, Any]:
 def _read_bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+            # A buffer of the file's size: one of the largest size costs more than the reading.
+            data = file.read(min(os.fstat(file.fileno()).st_size, _MAX_BYTES) + 1)
     except OSError as error:
         raise RunFolderError(f"{path.name} cannot be read: {error.strerror}") from error
     if len(data) > _MAX_BYTES:

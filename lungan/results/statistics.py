@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
@@ -17,16 +18,20 @@ SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with its confidence interval; std, low and high are None for a single value.
+    """A mean with its confidence interval; variance, low and high are None for a single value.
 
-    std: with n - 1 in the denominator.
+    variance: with n - 1 in the denominator.
     """
 
     n: int
     mean: float
-    std: float | None
+    variance: float | None
     low: float | None
     high: float | None
+
+    @property
+    def std(self) -> float | None:
+        return None if self.variance is None else math.sqrt(self.variance)
 
     @property
     def half_width(self) -> float | None:
@@ -48,6 +53,33 @@ class Difference:
     obstacle: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One group's side of its comparisons. by_seed: values by seed, None where a seed is unknown
+    or there twice. largest: of the absolute values."""
+
+    interval: Interval
+    largest: float
+    by_seed: dict[int, float] | None
+
+    @classmethod
+    def of(cls, values: Sequence[float], seeds: Sequence[object], interval: Interval) -> Sample:
+        """seeds: one for each value; interval: that of ``values``."""
+        by_seed = {s: v for s, v in zip(seeds, values, strict=True) if isinstance(s, int)}
+        complete = by_seed if len(by_seed) == len(values) else None
+        return cls(interval, max(map(abs, values)), complete)
+
+
+class _Statistic(NamedTuple):
+    """A difference on the way to its test."""
+
+    difference: float
+    error: float = 0.0
+    dof: float = 0.0
+    test: str = ""
+    obstacle: str = ""
+
+
 def mean_interval(values: Sequence[float]) -> Interval:
     """Mean, standard deviation and two-sided 95 % confidence interval by Student's t.
 
@@ -61,57 +93,23 @@ def mean_interval(values: Sequence[float]) -> Interval:
         return Interval(1, mean, None, None, None)
     variance = _variance(values, mean)
     half = _critical(n - 1) * math.sqrt(variance / n)
-    return Interval(n, mean, math.sqrt(variance), mean - half, mean + half)
+    return Interval(n, mean, variance, mean - half, mean + half)
 
 
-def compare(first: Mapping[int, float], second: Mapping[int, float]) -> Difference:
-    """Test the means of two groups, each given as values by seed.
+def compare(pairs: Iterable[tuple[Sample, Sample]]) -> list[Difference]:
+    """Test the means of two groups, for each pair of them.
 
     Where both have the same seeds the test is paired: runs of one seed share initial weights,
     latents and the order of images, and a run that continues another shares all of that one.
     Otherwise Welch's test, which asks for no equal variances. What is fixed before any score is
     seen decides which, never the result.
     """
-    if first.keys() == second.keys():
-        seeds = sorted(first)
-        return paired([first[seed] for seed in seeds], [second[seed] for seed in seeds])
-    return welch(list(first.values()), list(second.values()))
+    return _by_t([_statistic(first, second) for first, second in pairs])
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
     """Student's t-test of the differences, which stand in the same order in both."""
-    differences = [a - b for a, b in zip(first, second, strict=True)]
-    mean = math.fsum(differences) / len(differences)
-    obstacle = _too_few(first, second)
-    if obstacle:
-        return Difference(mean, obstacle=obstacle)
-    squared_error = _variance(differences, mean) / len(differences)
-    scale = max(map(abs, (*first, *second)))
-    return _by_t(mean, squared_error, len(differences) - 1, "paired t", scale)
-
-
-def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """Welch's t-test with the degrees of freedom of Satterthwaite.
-
-    Source: Welch, Biometrika 34 (1947).
-    """
-    means = [math.fsum(values) / len(values) for values in (first, second)]
-    difference = means[0] - means[1]
-    obstacle = _too_few(first, second)
-    if obstacle:
-        return Difference(difference, obstacle=obstacle)
-    parts = [
-        _variance(values, mean) / len(values)
-        for values, mean in zip((first, second), means, strict=True)
-    ]
-    squared_error = sum(parts)
-    # Each part as a share of the sum, so that tiny variances do not underflow when squared.
-    shares = [part / squared_error if squared_error else 0.5 for part in parts]
-    dof = 1 / sum(
-        share**2 / (len(values) - 1) for share, values in zip(shares, (first, second), strict=True)
-    )
-    scale = max(map(abs, (*first, *second)))
-    return _by_t(difference, squared_error, dof, "Welch t", scale)
+    return _by_t([_paired(first, second)])[0]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -128,29 +126,82 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _by_t(
-    difference: float, squared_error: float, dof: float, test: str, scale: float
-) -> Difference:
-    from scipy.special import stdtr
+def _statistic(first: Sample, second: Sample) -> _Statistic:
+    one, other = first.by_seed, second.by_seed
+    if one is None or other is None or one.keys() != other.keys():
+        return _welch(first, second)
+    seeds = sorted(one)
+    return _paired([one[seed] for seed in seeds], [other[seed] for seed in seeds])
 
+
+def _paired(first: Sequence[float], second: Sequence[float]) -> _Statistic:
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    interval = mean_interval(differences)
+    if interval.variance is None:
+        return _Statistic(interval.mean, obstacle=_too_few(1, 1))
+    squared_error = interval.variance / interval.n
+    scale = max(map(abs, (*first, *second)))
+    return _scaled(interval.mean, squared_error, interval.n - 1, "paired t", scale)
+
+
+def _welch(first: Sample, second: Sample) -> _Statistic:
+    """Welch's t-test with the degrees of freedom of Satterthwaite.
+
+    Source: Welch, Biometrika 34 (1947).
+    """
+    one, other = first.interval, second.interval
+    difference = one.mean - other.mean
+    if one.variance is None or other.variance is None:
+        return _Statistic(difference, obstacle=_too_few(one.n, other.n))
+    part, rest = one.variance / one.n, other.variance / other.n
+    squared_error = part + rest
+    # Each part as a share of the sum, so that tiny variances do not underflow when squared.
+    share, remainder = (part / squared_error, rest / squared_error) if squared_error else (0.5, 0.5)
+    dof = 1 / (share**2 / (one.n - 1) + remainder**2 / (other.n - 1))
+    scale = max(first.largest, second.largest)
+    return _scaled(difference, squared_error, dof, "Welch t", scale)
+
+
+def _scaled(
+    difference: float, squared_error: float, dof: float, test: str, scale: float
+) -> _Statistic:
     error = math.sqrt(squared_error)
     # A spread at the level of rounding is none: t would be a ratio of rounding errors.
     if error <= 1e-12 * scale:
-        return Difference(difference, obstacle="the values do not vary between seeds")
+        return _Statistic(difference, obstacle="the values do not vary between seeds")
+    return _Statistic(difference, error, dof, test)
+
+
+def _by_t(statistics: Sequence[_Statistic]) -> list[Difference]:
+    """Intervals and p-values for all at once: a call of SciPy costs more than a value."""
+    import numpy as np
+    from scipy.special import stdtr, stdtrit
+
+    able = np.array([each[:3] for each in statistics if not each.obstacle]).reshape(-1, 3)
+    difference, error, dof = able.T
     t = difference / error
-    half = _critical(dof) * error
-    p = 2 * float(stdtr(dof, -abs(t)))
-    return Difference(difference, difference - half, difference + half, test, t, dof, p)
+    half = stdtrit(dof, (1 + CONFIDENCE) / 2) * error
+    p = 2 * stdtr(dof, -abs(t))
+    columns = (difference - half, difference + half, t, p)
+    solved = zip(*(column.tolist() for column in columns), strict=True)
+    results = []
+    for each in statistics:
+        if each.obstacle:
+            results.append(Difference(each.difference, obstacle=each.obstacle))
+        else:
+            low, high, t_value, p_value = next(solved)
+            results.append(
+                Difference(each.difference, low, high, each.test, t_value, each.dof, p_value)
+            )
+    return results
 
 
-def _too_few(first: Sequence[float], second: Sequence[float]) -> str:
-    if min(len(first), len(second)) >= 2:
-        return ""
-    return f"needs at least 2 runs in each group, has {len(first)} and {len(second)}"
+def _too_few(first: int, second: int) -> str:
+    return f"needs at least 2 runs in each group, has {first} and {second}"
 
 
 def _variance(values: Sequence[float], mean: float) -> float:
-    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return math.fsum([(value - mean) ** 2 for value in values]) / (len(values) - 1)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 from lungan.results import catalogue, numbers
 from lungan.results.collect import Problem
 from lungan.results.comparisons import Comparison, Summary, main_settings
+from lungan.results.csv_text import csv_bytes
 from lungan.results.groups import Group, Grouping
 from lungan.results.records import Run, Scalar
 
@@ -60,7 +60,7 @@ def results_csv(runs: Sequence[Run], grouping: Grouping) -> bytes:
         ]
         for run in runs
     )
-    return _csv(header, rows)
+    return csv_bytes(header, rows)
 
 
 def summary_csv(summaries: Sequence[Summary], grouping: Grouping) -> bytes:
@@ -68,6 +68,10 @@ def summary_csv(summaries: Sequence[Summary], grouping: Grouping) -> bytes:
     header = ["group", *grouping.factors, "score", "better", "n", "mean", "std"]
     header += ["ci95_low", "ci95_high", "min", "max", "floor", "floor_std", "real", "num_images"]
     header += ["runs", "done", "diverged", "failed", "unfinished", "missing"]
+    statuses = ("done", "diverged", "failed", "unfinished", "missing")
+    counts = {
+        id(group): [len(group.runs), *map(group.count, statuses)] for group in grouping.groups
+    }
     rows = (
         [
             summary.group.label,
@@ -85,12 +89,11 @@ def summary_csv(summaries: Sequence[Summary], grouping: Grouping) -> bytes:
             summary.floor_std,
             summary.real,
             summary.num_images,
-            len(summary.group.runs),
-            *map(summary.group.count, ("done", "diverged", "failed", "unfinished", "missing")),
+            *counts[id(summary.group)],
         ]
         for summary in summaries
     )
-    return _csv(header, rows)
+    return csv_bytes(header, rows)
 
 
 def comparisons_csv(comparisons: Sequence[Comparison]) -> bytes:
@@ -120,11 +123,11 @@ def comparisons_csv(comparisons: Sequence[Comparison]) -> bytes:
         ]
         for comparison in comparisons
     )
-    return _csv(header, rows)
+    return csv_bytes(header, rows)
 
 
 def problems_csv(problems: Sequence[Problem]) -> bytes:
-    return _csv(["name", "problem"], ([problem.name, problem.text] for problem in problems))
+    return csv_bytes(["name", "problem"], ([problem.name, problem.text] for problem in problems))
 
 
 def runs_table(runs: Sequence[Run], grouping: Grouping) -> Table:
@@ -200,7 +203,7 @@ def problems_table(problems: Sequence[Problem]) -> Table:
 
 def score_columns(runs: Iterable[Run]) -> list[str]:
     """All flat score keys, each score before its own spread and floor."""
-    keys = {key for run in runs for key in run.scores}
+    keys: set[str] = set().union(*(run.scores for run in runs))
 
     def position(key: str) -> tuple[tuple[str, float, str], int]:
         if catalogue.is_score(key):
@@ -246,15 +249,7 @@ def _floor(summaries: Sequence[Summary]) -> str:
 
 
 def _fact_columns(runs: Iterable[Run]) -> list[str]:
-    found = dict.fromkeys(key for run in runs for key in run.facts)
+    found = dict.fromkeys(chain.from_iterable(run.facts for run in runs))
     first = [key for key in _FACTS_FIRST if key in found]
     last = [key for key in _FACTS_LAST if key in found]
     return [*first, *(key for key in found if key not in (*first, *last)), *last]
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Scalar]]) -> bytes:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return stream.getvalue().encode("utf-8", "backslashreplace")

@@ -7,7 +7,21 @@ import random
 import pytest
 from scipy import stats
 
-from lungan.results.statistics import compare, holm, mean_interval, paired, welch
+from lungan.results.statistics import Difference, Sample, compare, holm, mean_interval, paired
+
+
+def sample(by_seed: dict[int, float]) -> Sample:
+    values = list(by_seed.values())
+    return Sample.of(values, list(by_seed), mean_interval(values))
+
+
+def unseeded(values: list[float]) -> Sample:
+    return Sample.of(values, [None] * len(values), mean_interval(values))
+
+
+def welch(first: list[float], second: list[float]) -> Difference:
+    (difference,) = compare([(unseeded(first), unseeded(second))])
+    return difference
 
 
 def test_interval_by_hand() -> None:
@@ -71,8 +85,23 @@ def test_paired_against_scipy(seed: int) -> None:
 
 def test_equal_seeds_are_paired_whatever_their_order() -> None:
     first, second = {0: 1.0, 1: 2.0, 2: 4.0}, {2: 4.2, 0: 1.1, 1: 2.3}
-    assert compare(first, second) == paired([1.0, 2.0, 4.0], [1.1, 2.3, 4.2])
-    assert compare(first, {3: 1.1, 1: 2.3, 2: 4.2}).test == "Welch t"
+    others = (second, {3: 1.1, 1: 2.3, 2: 4.2})
+    got = compare((sample(first), sample(other)) for other in others)
+    assert got[0] == paired([1.0, 2.0, 4.0], [1.1, 2.3, 4.2])
+    assert got[1].test == "Welch t"
+
+
+def test_a_seed_that_is_there_twice_or_unknown_pairs_nothing() -> None:
+    values = [1.0, 2.0, 4.0]
+    for seeds in ([0, 1, 1], [0, 1, None]):
+        assert Sample.of(values, seeds, mean_interval(values)).by_seed is None
+
+
+def test_comparisons_at_once_are_those_one_by_one_in_their_order() -> None:
+    groups = [unseeded(v) for v in ([1.0, 2.0, 4.0], [3.0], [3.0, 3.5], [5.0, 5.0], [5.0, 5.0])]
+    pairs = list(itertools.combinations(groups, 2))
+    assert compare(pairs) == [compare([pair])[0] for pair in pairs]
+    assert compare([]) == []
 
 
 def test_swapping_groups_changes_signs_only() -> None:
