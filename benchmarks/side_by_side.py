@@ -1,6 +1,6 @@
 """Real images beside the sample grids of runs, in one picture.
 
-PYTHONPATH=. python benchmarks/side_by_side.py --out sheet.png RUN [RUN ...]
+PYTHONPATH=. python benchmarks/side_by_side.py --out sheet.png [TITLE=]RUN [[TITLE=]RUN ...]
 """
 
 from __future__ import annotations
@@ -24,24 +24,37 @@ GAP_PIXELS = 14
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
+    parser.add_argument("runs", nargs="+", metavar="[TITLE=]RUN", help="finished runs")
     parser.add_argument("--out", type=Path, required=True, help="the PNG to write")
+    parser.add_argument("--columns", type=int, default=2, metavar="N", help="sheets in a row (2)")
     options = parser.parse_args()
-    config = names.read_config(options.runs[0]).data
+    runs = [_titled(text) for text in options.runs]
+    config = names.read_config(runs[0][1]).data
     real = data.load(config).select(config.splits, config.classes).images
     chosen = real[np.random.default_rng(0).choice(len(real), NUM_SAMPLES, replace=False)]
     parts = [_headed(pictures.grid(chosen), "real")]
-    for run in options.runs:
+    for title, run in runs:
         summary = names.read_summary(run)
         if summary is None:
             parser.error(f"{run} is not finished")
         sheet = cv2.imread(str(names.sample_path(run, summary["epochs_done"])))
         channels = real.shape[1]
-        title = f"{summary['config']['optimizer']['name']}, {summary['epochs_done']} epochs"
-        parts.append(_headed(sheet[..., ::-1][..., :channels], title))
+        title = title or summary["config"]["optimizer"]["name"]
+        heading = f"{title}, {summary['epochs_done']} epochs"
+        parts.append(_headed(sheet[..., ::-1][..., :channels], heading))
+    blank = np.full_like(parts[0], 255)
+    parts += [blank] * (-len(parts) % options.columns)
     gap = np.full((parts[0].shape[0], GAP_PIXELS, parts[0].shape[2]), 255, np.uint8)
-    row = [piece for part in parts for piece in (gap, part)][1:]
-    pictures.write_png(options.out, np.hstack(row))
+    rows = []
+    for first in range(0, len(parts), options.columns):
+        row = parts[first : first + options.columns]
+        rows.append(np.hstack([piece for part in row for piece in (gap, part)][1:]))
+    pictures.write_png(options.out, np.vstack(rows))
+
+
+def _titled(text: str) -> tuple[str, Path]:
+    title, _, run = text.rpartition("=")
+    return title, Path(run)
 
 
 def _headed(sheet: NDArray[np.uint8], title: str) -> NDArray[np.uint8]:
