@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = options.out or Path("results") / (options.sweep or "all")
 
     def command() -> int:
+        # Collections would walk through every run read so far, and all are kept to the end.
+        gc.disable()
         results = write_results(options.store, options.sweep, out, columns)
         for verdict in results.verdicts:
             print(verdict)

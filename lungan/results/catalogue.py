@@ -15,7 +15,8 @@ SATELLITES = (".floor_std", ".floor", ".std", ".real_std", ".real")
 @dataclass(frozen=True, slots=True)
 class Score:
     """``direction``: ``higher`` or ``lower`` is better, ``target`` where ``best`` lies between
-    worse values on both sides, ``floor`` where that is real images' own, ``unknown`` for a score that the catalogue does not have.
+    worse values on both sides, ``floor`` where that is real images' own, ``unknown`` for a score
+    that the catalogue does not have.
     limit: whether the floor is where a perfect generator would arrive.
     """
 
