@@ -72,7 +72,8 @@ def test_every_module_and_every_setting_travels(installed: Path) -> None:
 
 def test_every_package_is_listed() -> None:
     settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
-    found = {f"lungan.{path.parent.name}" for path in (REPOSITORY / "lungan").glob("*/*.py")}
+    folders = {path.parent for path in (REPOSITORY / "lungan").glob("*/**/*.py")}
+    found = {".".join(folder.relative_to(REPOSITORY).parts) for folder in folders}
     listed = settings["tool"]["setuptools"]["packages"]
     assert sorted(listed) == sorted({"lungan", *found, *(f"lungan.{name}" for name in TRAVELS)})
 
