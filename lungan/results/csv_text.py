@@ -21,7 +21,14 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Scalar]]) -> bytes:
     lines = [
         ",".join(
             [
-                "" if cell is None else _quoted(cell) if isinstance(cell, str) else str(cell)
+                # Most cells are floats, and of a float str() is this.
+                float.__repr__(cell)
+                if type(cell) is float
+                else ""
+                if cell is None
+                else _quoted(cell)
+                if isinstance(cell, str)
+                else str(cell)
                 for cell in row
             ]
         )
