@@ -12,6 +12,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
+@pytest.mark.slow
 def test_end_to_end_gives_each_phase_of_four_runs(tmp_path: Path) -> None:
     small = ["data.num_images=64", "data.num_test=16", "batch_size=32", "score=none"]
     small += ["generator.width=8", "generator.max_width=16", "discriminator.width=8"]

@@ -288,7 +288,12 @@ def test_a_real_ctrl_c(runs: dict[str, Path], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lungan.generate", str(runs["pneumonia"]), "--device", "cpu"]
     command += ["--num-images", "1000000", "--out", str(tmp_path / "out")]
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # A shell's background jobs, such as a test run may be, ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not list(tmp_path.rglob("*.png")) and time.monotonic() < deadline:
