@@ -9,6 +9,7 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
 from lungan.errors import DataError
+from lungan.models.pixels import to_uint8
 
 BLOCK_SIZE = 64
 """Images are always made so many at once: another batch size would round some pixels otherwise."""
@@ -57,6 +58,5 @@ def sample_block(
             images = generator(latents, torch.full((BLOCK_SIZE,), label, device=device))
         if not torch.isfinite(images).all():
             raise DataError("the generator gives NaN or infinite pixels; train it again")
-        pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    array: NDArray[np.uint8] = pixels.cpu().numpy()
+    array: NDArray[np.uint8] = to_uint8(images).cpu().numpy()
     return array

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -10,7 +12,6 @@ from typing import NamedTuple
 from lungan.results import catalogue, numbers
 from lungan.results.collect import Problem
 from lungan.results.comparisons import Comparison, Summary, main_settings
-from lungan.results.csv_text import csv_bytes
 from lungan.results.groups import Group, Grouping
 from lungan.results.records import Run, Scalar
 
@@ -60,7 +61,7 @@ def results_csv(runs: Sequence[Run], grouping: Grouping) -> bytes:
         ]
         for run in runs
     )
-    return csv_bytes(header, rows)
+    return _csv(header, rows)
 
 
 def summary_csv(summaries: Sequence[Summary], grouping: Grouping) -> bytes:
@@ -93,7 +94,7 @@ def summary_csv(summaries: Sequence[Summary], grouping: Grouping) -> bytes:
         ]
         for summary in summaries
     )
-    return csv_bytes(header, rows)
+    return _csv(header, rows)
 
 
 def comparisons_csv(comparisons: Sequence[Comparison]) -> bytes:
@@ -123,11 +124,11 @@ def comparisons_csv(comparisons: Sequence[Comparison]) -> bytes:
         ]
         for comparison in comparisons
     )
-    return csv_bytes(header, rows)
+    return _csv(header, rows)
 
 
 def problems_csv(problems: Sequence[Problem]) -> bytes:
-    return csv_bytes(["name", "problem"], ([problem.name, problem.text] for problem in problems))
+    return _csv(["name", "problem"], ([problem.name, problem.text] for problem in problems))
 
 
 def runs_table(runs: Sequence[Run], grouping: Grouping) -> Table:
@@ -212,6 +213,15 @@ def score_columns(runs: Iterable[Run]) -> list[str]:
         return catalogue.order(base), _SUFFIXES.index(f".{ending}")
 
     return sorted(keys, key=position)
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Scalar]]) -> bytes:
+    """Comma-separated UTF-8 with a line feed after each row; None is an empty cell."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return stream.getvalue().encode("utf-8", "backslashreplace")
 
 
 def _more(count: int, limit: int, what: str, file: str) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 from lungan.runs import manifest
 from lungan.runs.plan import Job
-from lungan.runs.run import BusyError, Result, run
+from lungan.runs.run import BusyError, run
 from lungan.runs.stopping import StopSignal
+from lungan.runs.work import Result
 from lungan.training.loop import Interrupted
 
 log = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from lungan.config import DataConfig, ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.runs import folder as names
 from lungan.runs import pictures
+from lungan.runs.preparation import Prepared
 from lungan.scores import encoders, suite
 from lungan.scores.encoders import Encoder
 from lungan.scores.progress import ProgressLine
@@ -137,3 +138,11 @@ class Scorer:
 
 def has_labels(image_set: ImageSet) -> bool:
     return len(image_set.class_names) > 1
+
+
+def build_scorer(prepared: Prepared, folder: Path) -> Scorer | None:
+    """None where the config asks for no score."""
+    config = prepared.config
+    if not config.score.encoders:
+        return None
+    return Scorer(config.score, config.data, prepared.image_set, prepared.device, folder)

@@ -12,9 +12,10 @@ from lungan.config import RunConfig
 from lungan.errors import DivergedError
 from lungan.runs import folder as names
 from lungan.runs.preparation import prepare
-from lungan.runs.run import Result, run
+from lungan.runs.run import run
 from lungan.runs.stopping import StopSignal
 from lungan.runs.wandb import sync_command
+from lungan.runs.work import Result
 from lungan.scores.table import format_result
 from lungan.training.loop import Interrupted
 

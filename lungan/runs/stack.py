@@ -13,9 +13,10 @@ import torch
 from lungan.errors import ConfigError
 from lungan.runs.chain import record, record_failure
 from lungan.runs.plan import Job
-from lungan.runs.run import BusyError, Result, Work, open_run
+from lungan.runs.run import BusyError, open_run
 from lungan.runs.sinks import ProgressSink, speaking_of
 from lungan.runs.stopping import StopSignal
+from lungan.runs.work import Result, Work
 from lungan.training.events import Event
 from lungan.training.loop import Interrupted
 from lungan.training.material import Material, gather

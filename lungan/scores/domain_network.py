@@ -7,6 +7,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lungan.models.pixels import to_floats
+
 FEATURE_DIM = 128
 
 _WIDTHS = (32, 64, 128)
@@ -41,7 +43,7 @@ class DomainNetwork(nn.Module):
         """images: (B, C, H, W) uint8 -> (B, C, S, S) float32 in [-1, 1], S the working size."""
         if images.shape[2:] != (self.working_size, self.working_size):
             images = F.adaptive_avg_pool2d(images.float(), self.working_size)
-        return images.float() / 127.5 - 1
+        return to_floats(images)
 
     def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """inputs: as ``preprocess`` gives them."""

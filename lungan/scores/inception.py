@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from lungan.models.pixels import to_floats
 from lungan.scores.encoding import NetworkEncoder, in_channels_last, native_dtype, precision_note
 from lungan.scores.inception_weights import PUBLISHED_HASH, InceptionWeights
 from lungan.scores.vision import torchvision
@@ -85,7 +86,7 @@ def preprocess(images: Tensor) -> Tensor:
     resized = F.interpolate(
         images.float(), size=(SIZE, SIZE), mode="bilinear", align_corners=False, antialias=True
     )
-    return resized / 127.5 - 1
+    return to_floats(resized)
 
 
 class FoldedInception(nn.Module):

@@ -10,6 +10,7 @@ from torch import nn
 from lungan.errors import DataError
 from lungan.models.conditioning import Classes
 from lungan.models.modes import evaluating
+from lungan.models.pixels import to_uint8
 
 
 def sample_generator(
@@ -50,15 +51,10 @@ def sample_generator(
                 asked = () if labels is None else (torch.from_numpy(labels[batch]).to(device),)
                 images = generator(latents[batch].to(device), *asked)
                 finite &= torch.isfinite(images).all()
-                batches.append(_to_uint8(images))
+                batches.append(to_uint8(images))
             made: NDArray[np.uint8] = torch.cat(batches).cpu().numpy()  # one wait for the device
     finally:
         generator.to(home)
     if not finite:
         raise DataError("the generator gives NaN or infinite pixels")
     return made
-
-
-def _to_uint8(images: torch.Tensor) -> torch.Tensor:
-    """Images in [-1, 1] as uint8, rounded."""
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from lungan.config import AdaptiveConfig, RunConfig
 from lungan.errors import DivergedError
 from lungan.models.modes import evaluating
+from lungan.models.pixels import to_floats
 from lungan.training.material import Material
 from lungan.training.state import TrainingState
-from lungan.training.stepping import to_floats
 
 
 @torch.no_grad()

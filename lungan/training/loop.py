@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lungan.config import RunConfig
 from lungan.models.modes import evaluating
+from lungan.models.pixels import to_uint8
 from lungan.training.diagnostics import check_finite, diagnose
 from lungan.training.events import (
     Checkpoint,
@@ -111,11 +112,6 @@ def train(
             emit(Checkpoint(state.epoch, state.state_dict()))
         if stopping:
             raise Interrupted
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as uint8, rounded; the inverse of ``x / 127.5 - 1``."""
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 @torch.no_grad()

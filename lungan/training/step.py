@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from lungan.config import RunConfig
+from lungan.models.pixels import to_floats
 from lungan.training.memory import keep_freed_memory
 from lungan.training.outcome import Step, StepOutcome
 from lungan.training.state import TrainingState
-from lungan.training.stepping import Stepping, gradient_norm, to_floats, twice, update
+from lungan.training.stepping import Stepping, gradient_norm, twice, update
 
 __all__ = ["StepOutcome", "build_step"]
 

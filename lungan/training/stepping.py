@@ -118,11 +118,6 @@ def twice(labels: Tensor | None) -> Tensor | None:
     return None if labels is None else torch.cat([labels, labels])
 
 
-def to_floats(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 to [-1, 1]."""
-    return (images.float() / 127.5 - 1).to(dtype)
-
-
 def gradient_norm(network: nn.Module) -> Tensor:
     """Euclidean."""
     gradients = [p.grad for p in network.parameters() if p.grad is not None]

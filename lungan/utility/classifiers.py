@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lungan.errors import ConfigError
+from lungan.models.pixels import to_floats
 from lungan.scores.domain_network import DomainNetwork, working_size
 from lungan.scores.encoding import in_channels_last
 
@@ -33,7 +34,7 @@ class Resnet18(nn.Module):
         """images: (B, C, H, W) uint8 -> (B, C, S, S) float32 in [-1, 1]."""
         if images.shape[2:] != (self.working_size, self.working_size):
             images = F.adaptive_avg_pool2d(images.float(), self.working_size)
-        return images.float() / 127.5 - 1
+        return to_floats(images)
 
     def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         logits: Tensor = self.inner(inputs)

@@ -6,6 +6,8 @@ import dataclasses
 import functools
 import json
 import multiprocessing
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,32 @@ def start_train() -> Start:
         return process
 
     return start
+
+
+@pytest.fixture
+def stopped_sweep(
+    tmp_path: Path, start_train: Start, tiny_overrides: Sequence[str]
+) -> Callable[..., None]:
+    """``stopped_sweep(signal, under_way, *launcher)``: a sweep of three endless runs gets the
+    signal once ``under_way`` of them train, and must leave their checkpoints and no claim."""
+
+    def stopped(signal_number: int, under_way: int, *launcher: str) -> None:
+        process = start_train(
+            *["--multirun", "--sweep", "t", *tiny_overrides, "checkpoint_every_epochs=1000"],
+            *["epochs=1000", "seed=0,1,2", f"store={tmp_path}", *launcher],
+        )
+        deadline = time.monotonic() + 200
+        while len(list(tmp_path.glob("*/metrics.jsonl"))) < under_way:
+            assert time.monotonic() < deadline and process.is_alive()
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.kill(process.pid, signal_number)
+        process.join(100)
+        assert process.exitcode == 130
+        assert len(list(tmp_path.glob("*/checkpoint.pt"))) == under_way
+        assert not list(tmp_path.glob("*/claim.json"))
+
+    return stopped
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ import pytest
 from lungan import compose, launch, slurm, train
 from lungan.config import RunConfig
 from lungan.errors import ConfigError
-from lungan.runs import jobs, launching
-from lungan.runs import run as runs
+from lungan.runs import jobs, launching, work
 from lungan.runs.jobs import Place, run_job
 from lungan.runs.plan import make_plan
 from lungan.runs.stopping import StopSignal
@@ -104,7 +103,7 @@ class TestLaunching:
         def broken(*_: object, **__: object) -> None:
             raise RuntimeError("the cable is out")
 
-        monkeypatch.setattr(runs, "train", broken)
+        monkeypatch.setattr(work, "train", broken)
         launcher = FakeLauncher()
         assert run_sweep(request(launcher, tiny("epochs=1"))) == FAILED
         assert launcher.num_jobs == [1]
@@ -291,22 +290,9 @@ def test_joblib_does_what_one_process_does(
 
 
 def test_ctrl_c_stops_joblibs_processes_with_checkpoints(
-    tmp_path: Path, start_train: Callable[..., Any], tiny_overrides: Sequence[str]
+    stopped_sweep: Callable[..., None],
 ) -> None:
-    process = start_train(
-        *["--multirun", "--sweep", "t", *tiny_overrides, "checkpoint_every_epochs=1000"],
-        *["epochs=1000", "seed=0,1,2", f"store={tmp_path}"],
-        *["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
-    )
-    deadline = time.monotonic() + 200
-    while len(list(tmp_path.glob("*/metrics.jsonl"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    os.kill(process.pid, signal.SIGINT)
-    process.join(100)
-    assert process.exitcode == 130
-    assert len(list(tmp_path.glob("*/checkpoint.pt"))) == 2
-    assert not list(tmp_path.glob("*/claim.json"))
+    stopped_sweep(signal.SIGINT, 2, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 
 
 @pytest.mark.slow

@@ -12,8 +12,9 @@ import torch
 from lungan.config import RunConfig
 from lungan.errors import RunFolderError
 from lungan.runs.preparation import prepare
-from lungan.runs.run import Result, run
+from lungan.runs.run import run
 from lungan.runs.stopping import StopSignal
+from lungan.runs.work import Result
 from lungan.training.loop import Interrupted
 
 Tiny = Callable[..., RunConfig]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -258,19 +257,5 @@ class TestStack:
         assert [len(arrangement.finished), len(arrangement.alone)] == [1, 1]
 
 
-def test_ctrl_c_leaves_checkpoints_of_all_runs(
-    tmp_path: Path, start_train: Callable[..., Any], tiny_overrides: Sequence[str]
-) -> None:
-    process = start_train(
-        *["--multirun", "--sweep", "t", *tiny_overrides, "checkpoint_every_epochs=1000"],
-        *["epochs=1000", "seed=0,1,2", f"store={tmp_path}", "hydra/launcher=stacked"],
-    )
-    deadline = time.monotonic() + 200
-    while len(list(tmp_path.glob("*/metrics.jsonl"))) < 3 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    os.kill(process.pid, signal.SIGTERM)
-    process.join(100)
-    assert process.exitcode == 130
-    assert len(list(tmp_path.glob("*/checkpoint.pt"))) == 3
-    assert not list(tmp_path.glob("*/claim.json"))
+def test_a_signal_leaves_checkpoints_of_all_runs(stopped_sweep: Callable[..., None]) -> None:
+    stopped_sweep(signal.SIGTERM, 3, "hydra/launcher=stacked")

@@ -16,8 +16,7 @@ import pytest
 
 from lungan.config import RunConfig
 from lungan.errors import ConfigError
-from lungan.runs import chain, sweep
-from lungan.runs import run as runs
+from lungan.runs import chain, sweep, work
 from lungan.runs.sweep import Request, run_sweep
 
 Tiny = Callable[..., RunConfig]
@@ -125,7 +124,7 @@ def test_ctrl_c_stops_with_a_checkpoint_and_the_command_goes_on(
 def test_one_bad_run_does_not_stop_the_others(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ledger: Ledger
 ) -> None:
-    real = runs.train
+    real = work.train
 
     def broken(config: RunConfig, *rest: Any, **named: Any) -> None:
         if config.seed == 1:
@@ -135,7 +134,7 @@ def test_one_bad_run_does_not_stop_the_others(
     configs = [tiny(f"seed={seed}", "epochs=1") for seed in (0, 1, 2)]
     store = tmp_path / "store"
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "train", broken)
+        patch.setattr(work, "train", broken)
         assert run_sweep(request(*configs)) == sweep.FAILED
     assert [line["status"] for line in ledger(store, "t")] == ["done", "failed", "done"]
     assert ledger(store, "t")[1]["reason"] == "RuntimeError: the cable is out"

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from lungan.config import AdaptiveConfig, RunConfig
+from lungan.models.pixels import to_floats
+from lungan.training.diagnostics import diversity
 from lungan.training.stacked.networks import StackedDiscriminator, StackedGenerator
 from lungan.training.stacked.state import StackedState
 from lungan.training.stacked.step import to_batches
-from lungan.training.stepping import to_floats
 
 
 @torch.no_grad()
@@ -28,7 +29,7 @@ def diagnose(
     held_out: Tensor | None,
 ) -> dict[str, Tensor]:
     """What ``training.diagnostics.diagnose`` tells of some run, in its order: each (R,)."""
-    told = {"sample_diversity": diversity(samples)}
+    told = {"sample_diversity": torch.stack([diversity(each) for each in samples])}
     if held_out is not None:
         images = to_floats(held_out).repeat(1, len(stack), 1, 1)
         images = images.contiguous(memory_format=torch.channels_last)
@@ -43,13 +44,3 @@ def tells(config: RunConfig, name: str) -> bool:
     if name == "ema_drift":
         return config.generator.ema_half_life_images > 0
     return name != "augment_probability" or isinstance(config.augment, AdaptiveConfig)
-
-
-def diversity(samples: Tensor) -> Tensor:
-    """As ``training.diagnostics.diversity``, of (R, N, C, H, W): (R,)."""
-    flat = samples.flatten(2).double()
-    mode = "donot_use_mm_for_euclid_dist"  # which would lose digits of what is alike
-    total = torch.cdist(flat, flat, compute_mode=mode).sum((1, 2))
-    num = samples.shape[1]
-    distance: Tensor = total / (num * (num - 1)) / flat.shape[2] ** 0.5
-    return distance

@@ -12,6 +12,7 @@ import torch
 
 from lungan.config import DcganDiscriminatorConfig, DcganGeneratorConfig, RunConfig
 from lungan.errors import DivergedError
+from lungan.models.pixels import to_uint8
 from lungan.training.diagnostics import check_finite
 from lungan.training.events import (
     Checkpoint,
@@ -23,7 +24,7 @@ from lungan.training.events import (
     Snapshot,
     StepEnd,
 )
-from lungan.training.loop import NUM_SAMPLES, Interrupted, to_uint8
+from lungan.training.loop import NUM_SAMPLES, Interrupted
 from lungan.training.material import Material
 from lungan.training.outcome import StepOutcome
 from lungan.training.randomness import fixed_latents, permutation

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, vmap
 
 from lungan.config import DcganDiscriminatorConfig, DcganGeneratorConfig, DiffAugmentConfig
+from lungan.models.pixels import to_floats
 from lungan.training.augment import adjusted, changed
 from lungan.training.losses import build_loss
 from lungan.training.memory import keep_freed_memory
@@ -20,7 +21,6 @@ from lungan.training.stacked.optimizers import StackedOptimizer
 from lungan.training.stacked.state import StackedState
 from lungan.training.state import TrainingState
 from lungan.training.step import split_upstream
-from lungan.training.stepping import to_floats
 
 LearningRates = Sequence[tuple[float, float]]
 """Of each run: the generator's and the discriminator's."""
