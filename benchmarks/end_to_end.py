@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -24,8 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from train_step import processor
+import figures
 
 PHASES = ("data", "training", "scoring")
 
@@ -42,17 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         action="store_true",
         help="train the in-domain encoder again, as a first run does",
     )
-    parser.add_argument("--json", metavar="FILE", help="for the figures; - is stdout")
+    figures.add_json_option(parser)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder), options)
-    text = json.dumps(result, indent=2)
-    if options.json == "-":
-        print(text)
-        return
-    if options.json:
-        Path(options.json).write_text(text + "\n")
-    print_table(result)
+    figures.write(result, options.json, print_table)
 
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -87,14 +79,8 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "seconds": {"start_up": start_up} | seconds | {"other": other, "total": total},
         "cpu_seconds": cpu_seconds_of_children() - cpu_before,
         "runs": [each_run(summary) for summary in summaries],
-        "machine": {
-            "processor": processor(),
-            "device": first["device"],
-            "precision": first["precision"],
-            "threads": first["threads"],
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "machine": figures.machine()
+        | {name: first[name] for name in ("device", "precision", "threads")},
     }
 
 
@@ -119,8 +105,8 @@ def cpu_seconds_of_children() -> float:
 def print_table(result: dict[str, Any]) -> None:
     machine = result["machine"]
     print(
-        f"{machine['processor']}, on {machine['device']}, {machine['threads']} threads, "
-        f"{machine['precision']}, torch {machine['torch']}: {' '.join(result['overrides'])}"
+        f"{figures.describe(machine)}, on {machine['device']}, {machine['precision']}: "
+        f"{' '.join(result['overrides'])}"
     )
     print(f"{'run':>22}" + "".join(f"{phase:>10}" for phase in (*PHASES, "total")))
     for run in result["runs"]:

@@ -11,17 +11,13 @@ paths part after some steps, whatever parts them, so that runs are not compared 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import torch
-from train_step import processor
+import figures
 
 from lungan.compose import compose, composer
 from lungan.config import RunConfig
@@ -44,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="further settings")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3, help="at least 2 (default: 3)")
-    parser.add_argument("--json", metavar="FILE", help="for the figures; - is stdout")
+    figures.add_json_option(parser)
     options = parser.parse_args(arguments)
     if options.seeds < 2 or options.epochs < 1:
         parser.error("--seeds must be at least 2, for a spread, and --epochs at least 1")
@@ -67,20 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             precision: [{name: [row[name] for row in run] for name in FIGURES} for run in of_it]
             for precision, of_it in runs.items()
         },
-        "machine": {
-            "processor": processor(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "machine": figures.machine(),
     }
-    text = json.dumps(result, indent=2)
-    if options.json == "-":
-        print(text)
-        return
-    if options.json:
-        Path(options.json).write_text(text + "\n")
-    print_table(result)
+    figures.write(result, options.json, print_table)
 
 
 def epochs_of(config: RunConfig) -> list[dict[str, float]]:
@@ -119,9 +104,8 @@ def compare(name: str, runs: dict[str, list[list[dict[str, float]]]]) -> dict[st
 
 
 def print_table(result: dict[str, Any]) -> None:
-    machine = result["machine"]
     print(
-        f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}: "
+        f"{figures.describe(result['machine'])}: "
         f"{result['seeds']} seeds, {result['epochs']} epochs, mean of the last quarter"
     )
     heads = ("fp32", "bf16", "difference", "seeds' std")

@@ -11,17 +11,15 @@ in float32 and of the report's size, so that it is there with ``--width 64`` onl
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
+import figures
 import torch
 from torch import Tensor
-from train_step import BATCH_SIZE, eager_step, processor
+from train_step import BATCH_SIZE, eager_step
 
 from lungan.compose import compose, composer
 from lungan.config import RunConfig
@@ -142,43 +140,28 @@ def main() -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
     parser.add_argument("--steps", type=int, default=20, help="timed ones (default: 20)")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--json", metavar="FILE", help="for the figures; - is stdout")
+    figures.add_json_option(parser)
     arguments = parser.parse_args()
     if arguments.steps < 1:
         parser.error(f"--steps must be at least 1, got {arguments.steps}")
 
     device = resolve_device(arguments.device)
     numbers = [int(text) for text in arguments.runs.split(",")]
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     result = {
         "comparisons": [compare(number, arguments, device) for number in numbers],
         "width": arguments.width,
         "precision": arguments.precision,
         "batch_size": BATCH_SIZE,
         "steps": arguments.steps,
-        "machine": {
-            "processor": processor(),
-            "threads": torch.get_num_threads(),
-            "gpu": gpu,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "machine": figures.machine(device),
     }
-    text = json.dumps(result, indent=2)
-    if arguments.json == "-":
-        print(text)
-        return
-    if arguments.json:
-        Path(arguments.json).write_text(text + "\n")
-    print_table(result)
+    figures.write(result, arguments.json, print_table)
 
 
 def print_table(result: dict[str, Any]) -> None:
-    machine = result["machine"]
     print(
-        f"{machine['gpu'] or machine['processor']}, {machine['threads']} threads, torch "
-        f"{machine['torch']}; width {result['width']}, {result['precision']}, batch "
-        f"{result['batch_size']}, {result['steps']} steps each"
+        f"{figures.describe(result['machine'])}; width {result['width']}, {result['precision']}, "
+        f"batch {result['batch_size']}, {result['steps']} steps each"
     )
     print(f"{'runs':>5} {'form':>18} {'ms/step':>9} {'min':>9} {'CPU min':>9} {'images/s':>9}")
     for comparison in result["comparisons"]:

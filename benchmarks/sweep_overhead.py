@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import resource
 import statistics
 import subprocess
@@ -24,8 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from train_step import processor
+import figures
 
 from lungan.compose import compose, composer
 from lungan.runs import folder as names
@@ -55,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=8, help="by which the sweeps differ")
     parser.add_argument("--steps", type=int, default=20, help="of an epoch, for the sinks")
     parser.add_argument("--tracker", choices=["none", "wandb"], default="none")
-    parser.add_argument("--json", metavar="FILE", help="for the figures; - is stdout")
+    figures.add_json_option(parser)
     options = parser.parse_args(arguments)
     for name in ("rounds", "jobs", "steps"):
         if getattr(options, name) < 1:
@@ -66,20 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "job": per_job(Path(folder), options.rounds, options.jobs),
             "sinks": sinks(Path(folder), options.rounds, options.steps, options.tracker),
             "targets": TARGETS,
-            "machine": {
-                "processor": processor(),
-                "threads": torch.get_num_threads(),
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
+            "machine": figures.machine(),
         }
-    text = json.dumps(result, indent=2)
-    if options.json == "-":
-        print(text)
-        return
-    if options.json:
-        Path(options.json).write_text(text + "\n")
-    print_table(result)
+    figures.write(result, options.json, print_table)
 
 
 def start_up(rounds: int) -> dict[str, float]:
@@ -179,8 +166,7 @@ def row(times: list[tuple[float, float]]) -> dict[str, float]:
 
 
 def print_table(result: dict[str, Any]) -> None:
-    machine = result["machine"]
-    print(f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}")
+    print(figures.describe(result["machine"]))
     heads = ("seconds", "fastest", "median", "CPU fastest", "median", "target")
     print(f"{heads[0]:>12}" + "".join(f"{head:>12}" for head in heads[1:]))
     for name, title in (("start_up", "--help"), ("job", "a job")):

@@ -8,8 +8,6 @@ The forms take turns within one run, so that what else the machine does hits all
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import subprocess
 import time
@@ -17,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import figures
 import torch
 from torch import Tensor, nn
 
@@ -172,18 +171,11 @@ def row(times: list[float], ceiling: float) -> dict[str, float]:
     }
 
 
-def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--precision", choices=["fp32", "bf16"], help="default: both")
     parser.add_argument("--steps", type=int, default=20, help="timed ones (default: 20)")
-    parser.add_argument("--json", metavar="FILE", help="for the figures; - is stdout")
+    figures.add_json_option(parser)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--keras", metavar="PYTHON", help="a Python with TensorFlow, to compare")
     arguments = parser.parse_args()
@@ -203,7 +195,6 @@ def main() -> None:
     times = measure(works, arguments.steps, device, keras)
     ceilings = {p: gflop[p] / min(times[f"matrix {p}"]) * 1e3 for p in gflop}
 
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     result: dict[str, Any] = {
         "lungan": {p: row(times[f"lungan {p}"], ceilings[p]) for p in precisions},
         "pytorch_eager": {"fp32": row(times["pytorch_eager fp32"], ceilings["fp32"])},
@@ -211,45 +202,32 @@ def main() -> None:
         "batch_size": BATCH_SIZE,
         "gflop_per_step": GFLOP_PER_STEP,
         "steps": arguments.steps,
-        "machine": {
-            "processor": processor(),
-            "threads": torch.get_num_threads(),
-            "gpu": gpu,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "machine": figures.machine(device),
     }
     if keras is not None:
         result["keras"] = {"fp32": row(times["keras"], ceilings["fp32"])}
         result["keras_peak_mebibytes"] = keras.close()
         result["machine"]["keras"] = keras.version
-    text = json.dumps(result, indent=2)
-    if arguments.json == "-":
-        print(text)
-        return
-    if arguments.json:
-        Path(arguments.json).write_text(text + "\n")
-    print_table(result)
+    figures.write(result, arguments.json, print_table)
 
 
 def print_table(result: dict[str, Any]) -> None:
-    machine = result["machine"]
-    where = f"{machine['gpu'] or machine['processor']}, {machine['threads']} threads"
-    print(f"{where}, torch {machine['torch']}; batch {BATCH_SIZE}, {result['steps']} steps each")
+    where = figures.describe(result["machine"])
+    print(f"{where}; batch {BATCH_SIZE}, {result['steps']} steps each")
     heads = ("form", "precision", "ms/step", "min", "p10-p90", "images/s", "GFLOP/s", "of matmul")
     widths = (14, 9, 8, 8, 17, 9, 8, 9)
     print(*(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
     for form in ("lungan", "pytorch_eager", "keras"):
-        for precision, figures in result.get(form, {}).items():
+        for precision, timing in result.get(form, {}).items():
             cells = (
                 form,
                 precision,
-                f"{figures['ms_per_step']:.1f}",
-                f"{figures['ms_min']:.1f}",
-                f"{figures['ms_p10']:.1f}-{figures['ms_p90']:.1f}",
-                f"{figures['images_per_second']:.0f}",
-                f"{figures['gflops']:.0f}",
-                f"{figures['share_of_matrix_product']:.0%}",
+                f"{timing['ms_per_step']:.1f}",
+                f"{timing['ms_min']:.1f}",
+                f"{timing['ms_p10']:.1f}-{timing['ms_p90']:.1f}",
+                f"{timing['images_per_second']:.0f}",
+                f"{timing['gflops']:.0f}",
+                f"{timing['share_of_matrix_product']:.0%}",
             )
             print(*(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
     for precision, ceiling in result["matrix_product_gflops"].items():
