@@ -49,7 +49,7 @@ def find_weights(path: str | None) -> InceptionWeights:
     cached = hub_path()
     if not cached.is_file() and (reason := _download(cached)) is not None:
         raise WeightsError(
-            f"InceptionV3's weights cannot be had: {reason}; put {FILE_NAME} at {cached} "
+            f"InceptionV3's weights cannot be had: {reason}; put {FILE_NAME} into {_shown(cached.parent)} "
             "or set score.inception_weights=PATH"
         )
     return InceptionWeights(cached, checked_hash(cached))
@@ -58,6 +58,12 @@ def find_weights(path: str | None) -> InceptionWeights:
 def hub_path() -> Path:
     """Where torch.hub, and so torchvision, keeps the file."""
     return Path(torch.hub.get_dir()) / "checkpoints" / FILE_NAME
+
+
+def _shown(path: Path) -> str:
+    """With ~ for the home: the reason goes into results, which others read."""
+    home = Path.home()
+    return str(Path("~", path.relative_to(home)) if path.is_relative_to(home) else path)
 
 
 @functools.cache
