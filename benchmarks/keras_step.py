@@ -5,10 +5,10 @@ Run by train_step.py with a Python that has TensorFlow; the last line out is the
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 
+import peak_memory
 import tensorflow as tf
 from tensorflow import keras
 
@@ -84,7 +84,7 @@ def main() -> None:
         began = time.perf_counter()
         step()
         print((time.perf_counter() - began) * 1e3, flush=True)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_memory.mebibytes())
 
 
 if __name__ == "__main__":

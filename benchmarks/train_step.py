@@ -12,10 +12,13 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import figures
+import peak_memory
 import torch
 from torch import Tensor, nn
 
@@ -82,6 +85,24 @@ def lungan_step(images: Tensor, precision: str) -> Callable[[], object]:
     state = build_state(config, 28, 1, images.device)
     step = build_step(config, state, precision)
     return lambda: step(images)
+
+
+def peak_mebibytes(precision: str) -> float:
+    """Of a process that does nothing but lungan's step: what it held at most, libraries and all."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_peak_after_steps, precision, torch.get_num_threads()).result()
+
+
+def _peak_after_steps(precision: str, threads: int) -> float:
+    torch.set_num_threads(threads)
+    step = lungan_step(some_images(torch.device("cpu")), precision)
+    for _ in range(WARMUP_STEPS):
+        step()
+    return peak_memory.mebibytes()
+
+
+def some_images(device: torch.device) -> Tensor:
+    return torch.randint(0, 256, (BATCH_SIZE, 1, 28, 28), dtype=torch.uint8, device=device)
 
 
 def matrix_product(device: torch.device, precision: str) -> tuple[Callable[[], object], float]:
@@ -184,7 +205,7 @@ def main() -> None:
 
     device = resolve_device(arguments.device)
     precisions = [arguments.precision] if arguments.precision else ["fp32", "bf16"]
-    images = torch.randint(0, 256, (BATCH_SIZE, 1, 28, 28), dtype=torch.uint8, device=device)
+    images = some_images(device)
     works: dict[str, Callable[[], object]] = {"pytorch_eager fp32": eager_step(images)}
     gflop = {}
     for precision in dict.fromkeys(["fp32", *precisions]):
@@ -204,6 +225,8 @@ def main() -> None:
         "steps": arguments.steps,
         "machine": figures.machine(device),
     }
+    if device.type == "cpu":
+        result["lungan_peak_mebibytes"] = {p: peak_mebibytes(p) for p in precisions}
     if keras is not None:
         result["keras"] = {"fp32": row(times["keras"], ceilings["fp32"])}
         result["keras_peak_mebibytes"] = keras.close()
@@ -230,6 +253,11 @@ def print_table(result: dict[str, Any]) -> None:
                 f"{timing['share_of_matrix_product']:.0%}",
             )
             print(*(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
+    peaks = {f"lungan {p}": peak for p, peak in result.get("lungan_peak_mebibytes", {}).items()}
+    if "keras" in result:
+        peaks["keras"] = result["keras_peak_mebibytes"]
+    for form, peak in peaks.items():
+        print(f"peak memory of {form}: {peak:.0f} MiB")
     for precision, ceiling in result["matrix_product_gflops"].items():
         print(f"matrix product in {precision}: {ceiling:.0f} GFLOP/s at best")
 
