@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from lungan.scores.domain_network import DomainNetwork
 from lungan.scores.encoding import in_channels_last
+from lungan.scores.one_cycle import OneCycle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,24 +74,13 @@ def train(
     inputs = network.preprocess(torch.from_numpy(images))
     targets = torch.from_numpy(labels)
     num_steps = recipe.num_steps(len(images))
-    decayed = [value for value in network.parameters() if value.ndim > 1]
-    others = [value for value in network.parameters() if value.ndim == 1]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": others},
-    ]
-    optimizer = torch.optim.SGD(
-        groups,
-        lr=recipe.peak_lr,
+    optimizer = OneCycle(
+        network,
+        num_steps,
+        peak_lr=recipe.peak_lr,
         momentum=recipe.momentum,
-        nesterov=True,
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=recipe.peak_lr,
-        total_steps=num_steps,
-        pct_start=recipe.warmup_fraction,
-        cycle_momentum=False,
+        weight_decay=recipe.weight_decay,
+        warmup_fraction=recipe.warmup_fraction,
     )
     batches = _draw_batches(len(images), recipe.batch_size, rng)
     with torch.enable_grad():
@@ -103,10 +92,7 @@ def train(
             loss = F.cross_entropy(
                 logits.float(), targets[indices].to(device), label_smoothing=recipe.label_smoothing
             )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
+            optimizer.step(loss)
     return network.eval().requires_grad_(False)
 
 

@@ -49,8 +49,8 @@ def find_weights(path: str | None) -> InceptionWeights:
     cached = hub_path()
     if not cached.is_file() and (reason := _download(cached)) is not None:
         raise WeightsError(
-            f"InceptionV3's weights cannot be had: {reason}; put {FILE_NAME} into {_shown(cached.parent)} "
-            "or set score.inception_weights=PATH"
+            f"InceptionV3's weights cannot be had: {reason}; put {FILE_NAME} into "
+            f"{_shown(cached.parent)} or set score.inception_weights=PATH"
         )
     return InceptionWeights(cached, checked_hash(cached))
 

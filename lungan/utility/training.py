@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lungan.errors import ConfigError, DivergedError
+from lungan.scores.one_cycle import OneCycle
 from lungan.utility.augmentation import augment
 from lungan.utility.classifiers import Classifier, build_classifier
 from lungan.utility.measures import measure
@@ -103,24 +103,13 @@ def train_classifier(
     """
     _, channels, size, _ = validation.images.shape
     network = build_classifier(recipe.classifier, size, channels, num_classes, seed).to(device)
-    decayed = [value for value in network.parameters() if value.ndim > 1]
-    others = [value for value in network.parameters() if value.ndim == 1]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": others},
-    ]
-    optimizer = torch.optim.SGD(
-        groups,
-        lr=recipe.peak_lr,
+    optimizer = OneCycle(
+        network,
+        recipe.updates,
+        peak_lr=recipe.peak_lr,
         momentum=recipe.momentum,
-        nesterov=True,
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=recipe.peak_lr,
-        total_steps=recipe.updates,
-        pct_start=recipe.warmup_fraction,
-        cycle_momentum=False,
+        weight_decay=recipe.weight_decay,
+        warmup_fraction=recipe.warmup_fraction,
     )
     rng = torch.Generator().manual_seed(seed)
     looks = {round(recipe.updates * (k + 1) / recipe.looks) for k in range(recipe.looks)}
@@ -136,10 +125,7 @@ def train_classifier(
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 _, logits = network.classify(inputs.to(memory_format=torch.channels_last))
             loss = F.cross_entropy(logits.float(), labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
+            optimizer.step(loss)
             if update in looks:
                 found = _look(network, validation, positive, device, update)
                 if best is None or found > best:

@@ -180,12 +180,13 @@ class TestDownload:
     ) -> None:
         server = Server(None)
         monkeypatch.setattr(inception_weights, "urlopen", server)
+        monkeypatch.setenv("HOME", str(hub.parents[1]))
         for _ in range(3):
             with pytest.raises(WeightsError) as raised:
                 find_weights(None)
         message = str(raised.value)
         assert "Name or service not known" in message and "\n" not in message
-        assert f"put {FILE_NAME} at {hub} or set score.inception_weights=PATH" in message
+        assert f"put {FILE_NAME} into ~/checkpoints or set score.inception_weights=PATH" in message
         assert server.num_calls == 1
 
     def test_a_file_with_another_hash_is_not_kept(
