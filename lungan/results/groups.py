@@ -1,4 +1,4 @@
-"""Runs that differ only in their seed, grouped by what sets the groups apart."""
+"""Runs that differ only in their seeds, grouped by what sets the groups apart."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ _NOT_SHAPING = frozenset(
         "retry",
         "data.path",
         "data.download",
+        "data.fraction_seed",  # as a seed: another draw from the same images
     ]
 )
 _NOT_SHAPING_GROUPS = ("score.", "tracker.")
 _FACTS = ("used.precision", "data_hash")
 """What the config leaves open and still shapes the weights."""
+_DRAWN = "drawn"
+"""In place of the hash of a fraction of the images, which is another for every draw."""
 
 
 @dataclass(slots=True)
@@ -65,7 +68,7 @@ def group(collection: Collection, asked: Sequence[str] = ()) -> Grouping:
     varying = varying_columns(known)
     candidates = _candidates(varying, collection.swept)
     for fact in _FACTS:
-        if len({run.facts.get(fact) for run in known} - {None}) > 1:
+        if len({_value(run, fact) for run in known} - {None}) > 1:
             candidates.append(fact)
     factors = _fewest(known, candidates)
     groups: dict[tuple[Scalar, ...], Group] = {}
@@ -182,6 +185,8 @@ def _columns(runs: Sequence[Run], varying: Sequence[str], asked: Sequence[str]) 
 
 
 def _value(run: Run, factor: str) -> Scalar:
+    if factor == "data_hash" and run.config.get("data.fraction", 1) != 1:
+        return _DRAWN
     return run.facts.get(factor) if factor in _FACTS else run.config.get(factor)
 
 

@@ -30,7 +30,8 @@ class GeneratorSet:
     """Runs of one fraction, one choice of its images and one seed that together make every class,
     each class by one of them.
 
-    name: the same for sets that differ only in seed, choice of images and fraction.
+    name: the same for sets that differ only in seed, choice of images and fraction, if they were
+    trained on equally many images, each counted as often as it was seen.
     """
 
     name: str
@@ -169,13 +170,17 @@ def _assemble(
 
 
 def _name(by_class: dict[str, Source]) -> str:
-    """Of networks and loss, and 8 hex digits of all settings but seed and data."""
+    """Of networks and loss, and 8 hex digits of all settings but seed and data.
+
+    Of the epochs only how many images they are: ten times as many of a tenth are the same training.
+    """
     parts = []
     for class_name, source in by_class.items():
         assert source.config is not None
         settings = dataclasses.asdict(source.config)
         for key in (*_NOT_SHAPING, "data"):
             del settings[key]
+        settings["epochs"] = round(source.config.epochs * source.config.data.fraction, 6)
         parts.append([class_name, settings])
     text = json.dumps(parts, sort_keys=True)
     config = next(iter(by_class.values())).config

@@ -56,6 +56,22 @@ def test_what_shapes_no_weights_does_not_split(store: Any) -> None:
     assert only.label == "all runs"
 
 
+def test_draws_of_a_fraction_are_repeats_as_seeds_are(store: Any) -> None:
+    for seed in (0, 1):
+        config = store.config(seed=seed)
+        config["data"] |= {"fraction": 0.5, "fraction_seed": seed}
+        store.run(config, data_hash=f"{seed}" * 64)
+    (drawn,) = group(collect(store.path)).groups
+    assert len(drawn.runs) == 2
+    whole = store.config(seed=0)
+    whole["data"]["fraction"] = 1.0
+    store.run(whole, data_hash="f" * 64)
+    assert [each.label for each in group(collect(store.path)).groups] == [
+        "data.fraction=0.5",
+        "data.fraction=1",
+    ]
+
+
 def test_precision_and_data_that_were_used_split(store: Any) -> None:
     store.run(store.config(seed=0))
     store.run(store.config(seed=1), precision="fp32")

@@ -33,8 +33,9 @@ def pair(train: Any) -> list[Path]:
 
 @pytest.fixture
 def half(train: Any) -> list[Path]:
+    """As many images as ``pair``'s, from half of them: the same training."""
     return [
-        train(SPLITS, f"data.classes=[{name}]", "data.fraction=0.5")
+        train(SPLITS, f"data.classes=[{name}]", "data.fraction=0.5", "epochs=2")
         for name in ("normal", "pneumonia")
     ]
 
@@ -70,6 +71,7 @@ def test_a_study_of_two_fractions_and_two_generators(
         uses = "synthetic" in config["arm"]
         runs = half if config["data"]["fraction"] == 0.5 else pair
         assert config.get("gan", {}).get("runs", []) == ([p.name for p in runs] if uses else [])
+    assert len({s["config"]["gan"]["name"] for s in found if "gan" in s["config"]}) == 1
     whole, part = (by_arm["real", fraction][0]["num_train_images"] for fraction in (1.0, 0.5))
     assert part == pytest.approx(whole / 2, abs=1)
     for name, factor in (("real_synthetic", 2), ("real_duplicates", 2), ("synthetic", 1)):
