@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import random
 import resource
 import subprocess
@@ -20,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import figures
 import yaml
 
 SCORES = (
@@ -116,6 +118,7 @@ def measure(num_runs: int) -> tuple[float, float]:
         store.mkdir()
         for index in range(num_runs):
             write_run(store, index, rng, template)
+        os.sync()  # writing them down is not what is timed
         command = [sys.executable, "-m", "lungan.results", str(store)]
         command += ["--out", str(Path(temporary) / "out")]
         start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -128,19 +131,21 @@ def measure(num_runs: int) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", default="100,1000,10000", help="how many runs, with commas")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there; - is stdout")
+    figures.add_json_option(parser)
     options = parser.parse_args()
     table = []
-    print(f"{'runs':>8} {'seconds':>9} {'CPU seconds':>12} {'CPU ms a run':>13}", file=sys.stderr)
     for num_runs in map(int, options.runs.split(",")):
         seconds, cpu_seconds = measure(num_runs)
         table.append({"runs": num_runs, "seconds": seconds, "cpu_seconds": cpu_seconds})
-        row = f"{num_runs:8d} {seconds:9.2f} {cpu_seconds:12.2f}"
-        print(f"{row} {1000 * cpu_seconds / num_runs:13.2f}", file=sys.stderr)
-    if options.json == "-":
-        print(json.dumps(table))
-    elif options.json:
-        Path(options.json).write_text(json.dumps(table) + "\n")
+    figures.write({"times": table, "machine": figures.machine()}, options.json, print_table)
+
+
+def print_table(result: dict[str, Any]) -> None:
+    print(figures.describe(result["machine"]))
+    print(f"{'runs':>8} {'seconds':>9} {'CPU seconds':>12} {'CPU ms a run':>13}")
+    for row in result["times"]:
+        line = f"{row['runs']:8d} {row['seconds']:9.2f} {row['cpu_seconds']:12.2f}"
+        print(f"{line} {1000 * row['cpu_seconds'] / row['runs']:13.2f}")
 
 
 if __name__ == "__main__":

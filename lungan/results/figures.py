@@ -20,9 +20,15 @@ from lungan.results.canvas import (
     style,
 )
 from lungan.results.collect import Problem
-from lungan.results.comparisons import Summary, main_settings
+from lungan.results.comparisons import Summary
 from lungan.results.groups import Group
 from lungan.results.records import Run
+from lungan.results.sheet import (
+    MAX_CURVE_GROUPS,
+    MAX_SAMPLE_GROUPS,
+    MAX_SCORE_GROUPS,
+    Sheet,
+)
 from lungan.runs import folder as names
 
 if TYPE_CHECKING:
@@ -30,34 +36,28 @@ if TYPE_CHECKING:
 
 FILES = ("losses.png", "samples.png", "scores.png")
 
-MAX_CURVE_GROUPS = 12
-MAX_SAMPLE_GROUPS = 8
-MAX_SCORE_GROUPS = 24
 _MAX_SAMPLE_PIXELS = 4096
 _MAX_DOTS = 200
 
 _GENERATOR, _DISCRIMINATOR, _FLOOR, _POINT = "#0072B2", "#D55E00", "#009E73", "#333333"
 
 
-def draw(
-    groups: Sequence[Group], summaries: Sequence[Summary], problems: list[Problem]
-) -> list[Figure]:
+def draw(sheet: Sheet, problems: list[Problem]) -> list[Figure]:
     """All figures that the runs have material for; files that cannot be used become problems."""
     with style():
         figures = (
-            draw_scores(groups, summaries),
-            draw_samples(groups, problems),
-            draw_losses(groups, problems),
+            draw_scores(sheet),
+            draw_samples(sheet, problems),
+            draw_losses(sheet, problems),
         )
     return [figure for figure in figures if figure is not None]
 
 
-def draw_losses(groups: Sequence[Group], problems: list[Problem]) -> Figure | None:
+def draw_losses(sheet: Sheet, problems: list[Problem]) -> Figure | None:
     """One panel a group: mean over seeds, with a band from the lowest to the highest."""
     from lungan.results.curves import LOSSES, MAX_RUNS, read_curves
 
-    shown = [group for group in groups if group.done or group.count("diverged")]
-    curves = [read_curves(group, problems) for group in shown[:MAX_CURVE_GROUPS]]
+    curves = [read_curves(group, problems) for group in sheet.with_curves]
     curves = [each for each in curves if each.bands or any(each.stopped.values())]
     if not curves:
         return None
@@ -82,21 +82,19 @@ def draw_losses(groups: Sequence[Group], problems: list[Problem]) -> Figure | No
         caption += "Dotted lines are runs that diverged, up to the cross. "
     if clipped:
         caption += "The axis is cut where single peaks would flatten the rest. "
-    caption += left_out(len(shown), MAX_CURVE_GROUPS, "groups")
-    if any(len(group.done) > MAX_RUNS for group in shown[:MAX_CURVE_GROUPS]):
+    caption += left_out(sheet.num_ended, MAX_CURVE_GROUPS, "groups")
+    if any(len(group.done) > MAX_RUNS for group in sheet.with_curves):
         caption += f"At most {MAX_RUNS} runs of a group are drawn."
     return Figure(
         "losses.png", "Losses of generator and discriminator", caption.strip(), png_bytes(canvas)
     )
 
 
-def draw_samples(groups: Sequence[Group], problems: list[Problem]) -> Figure | None:
+def draw_samples(sheet: Sheet, problems: list[Problem]) -> Figure | None:
     """The last sample grid of one run of each group, of the same seed where all have one."""
-    able = [group for group in groups if group.done]
-    shown = able[:MAX_SAMPLE_GROUPS]
-    seed = _common_seed(shown)
+    seed = _common_seed(sheet.with_samples)
     grids = []
-    for group in shown:
+    for group in sheet.with_samples:
         run = next((run for run in group.done if run.config.get("seed") == seed), group.done[0])
         grid = _last_grid(run, problems)
         if grid is not None:
@@ -114,52 +112,46 @@ def draw_samples(groups: Sequence[Group], problems: list[Problem]) -> Figure | N
         if seed is not None
         else "One run a group, nothing selected; the groups have no seed in common. "
     )
-    caption += left_out(len(able), MAX_SAMPLE_GROUPS, "groups")
+    caption += left_out(sheet.num_done, MAX_SAMPLE_GROUPS, "groups")
     return Figure(
         "samples.png", "Generated images side by side", caption.strip(), png_bytes(canvas)
     )
 
 
-def draw_scores(groups: Sequence[Group], summaries: Sequence[Summary]) -> Figure | None:
+def draw_scores(sheet: Sheet) -> Figure | None:
     """One panel a score: mean, 95 % interval and single runs of each group, beside the floor."""
-    main = main_settings(summaries)
-    if not main or all(catalogue.is_inception_score(score) for score in main):
+    groups, scores = sheet.with_scores, sheet.summaries
+    if all(catalogue.is_inception_score(score) for score in scores):
         return None
-    shown_groups = [group for group in groups if group.done][:MAX_SCORE_GROUPS]
-    rows = {id(group): row for row, group in enumerate(shown_groups)}
-    limit = max(6, min(24, 120 // max(1, len(shown_groups))))
-    scores = list(main)[:limit]
-    height = 0.75 + 0.24 * len(shown_groups)
+    rows = {id(group): row for row, group in enumerate(groups)}
+    height = 0.75 + 0.24 * len(groups)
     columns = 2 if len(scores) in (2, 4) else 3
     canvas, panels = panels_of(len(scores), columns, panel_height=height, share=False, layout=None)
     cut = False
-    for index, (axes, score) in enumerate(zip(panels, scores, strict=True)):
-        cells = [s for s in summaries if s.score == score and s.settings == main[score]]
-        placed = [(cell, rows[id(cell.group)]) for cell in cells if id(cell.group) in rows]
-        if placed:
-            _draw_intervals(axes, placed)
+    for index, (axes, (score, cells)) in enumerate(zip(panels, scores.items(), strict=True)):
+        _draw_intervals(axes, [(cell, rows[id(cell.group)]) for cell in cells])
         _draw_floor(axes, cells)
         cut |= _limit_scores(axes, cells)
         axes.set_title(_heading(score), loc="left")
-        axes.set_ylim(len(shown_groups) - 0.5, -0.5)
+        axes.set_ylim(len(groups) - 0.5, -0.5)
         if index % columns == 0:
-            axes.set_yticks(range(len(shown_groups)), [group.label for group in shown_groups])
+            axes.set_yticks(range(len(groups)), [group.label for group in groups])
         else:
-            mark_rows(axes, len(shown_groups))
+            mark_rows(axes, len(groups))
         axes.locator_params(axis="x", nbins=4)
         axes.grid(axis="y", visible=False)
     caption = "Point and bar: mean and 95 % interval over seeds. Small dots: single runs. "
-    if any(summary.floor is not None for summary in summaries):
+    if any(cell.floor is not None for cells in scores.values() for cell in cells):
         caption += (
             "Green: the floor, what real images score against other real ones of the same number, "
             "with one standard deviation to either side. "
         )
-    if any(summary.real is not None for summary in summaries):
+    if any(cell.real is not None for cells in scores.values() for cell in cells):
         caption += "Dashed: the real images' own score. "
     if cut:
         caption += "Intervals of too few seeds are cut at the edge of the panel. "
-    caption += left_out(len(main), limit, "scores")
-    caption += left_out(sum(bool(group.done) for group in groups), MAX_SCORE_GROUPS, "groups")
+    caption += left_out(sheet.num_scores, len(scores), "scores")
+    caption += left_out(sheet.num_done, MAX_SCORE_GROUPS, "groups")
     return Figure("scores.png", "Scores beside their floors", caption.strip(), png_bytes(canvas))
 
 
