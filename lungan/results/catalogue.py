@@ -31,7 +31,7 @@ class Score:
         if self.direction in ("higher", "lower"):
             return f"{self.direction} is better"
         if self.direction == "floor":
-            return "real images have the floor"
+            return "best at the floor"
         return f"best {self.best:g}" if self.best is not None else "no direction known"
 
 

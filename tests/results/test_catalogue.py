@@ -19,7 +19,7 @@ def test_what_stands_beside_a_score_is_none(ending: str) -> None:
         ("frechet_distance", "lower is better"),
         ("coverage", "higher is better"),
         ("memorization_c_t", "best 0"),
-        ("authenticity", "real images have the floor"),
+        ("authenticity", "best at the floor"),
         ("a_new_score", "no direction known"),
     ],
 )
