@@ -5,31 +5,27 @@ from __future__ import annotations
 import base64
 import html
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 from lungan.results.canvas import Figure
 from lungan.results.collect import Collection, Problem
-from lungan.results.comparisons import Comparison, Summary
-from lungan.results.groups import Grouping, status_counts
+from lungan.results.comparisons import Comparison
+from lungan.results.groups import status_counts
 from lungan.results.page import SCRIPT, STYLE, policy
 from lungan.results.records import STATUSES, Run, Scalar
 from lungan.results.tables import (
     Cell,
     Table,
-    comparisons_table,
     problems_table,
-    runs_table,
-    summary_table,
 )
 from lungan.results.utility_report import UtilityReport
 
 
 def render(
     collection: Collection,
-    grouping: Grouping,
-    summaries: Sequence[Summary],
     comparisons: Sequence[Comparison],
+    tables: Mapping[str, Table],
     figures: Sequence[Figure],
     problems: Sequence[Problem],
     verdicts: Sequence[str],
@@ -37,17 +33,17 @@ def render(
     commands: Sequence[str],
     utility: UtilityReport | None = None,
 ) -> str:
-    """The whole page."""
+    """The whole page. tables: ``results``, ``summary`` and ``comparisons``."""
     title = f"Sweep {collection.sweep}" if collection.sweep else "All runs of the store"
     sections = [
         _head(title, collection),
         _section("Verdicts", _list(verdicts, "verdicts")),
         _section("Does it help a classifier?", _utility(utility) if utility else ""),
-        _section("Scores by group", _summaries(summaries, grouping)),
+        _section("Scores by group", _summaries(tables["summary"])),
         _section("Figures", "".join(map(_figure, figures))),
-        _section("Differences between groups", _comparisons(comparisons)),
+        _section("Differences between groups", _comparisons(comparisons, tables["comparisons"])),
         _section("Caveats", _list(caveats)),
-        _section("Runs", _table(runs_table(collection.runs, grouping), sortable=True)),
+        _section("Runs", _table(tables["results"], sortable=True)),
         _section("Problems", _table(problems_table(problems)) if problems else ""),
         _section("To repeat it", _repeat(collection.runs, commands)),
     ]
@@ -86,30 +82,29 @@ def _list(items: Iterable[str], kind: str = "") -> str:
     return f'<ul class="{kind}">\n{lines}</ul>' if lines else ""
 
 
-def _summaries(summaries: Sequence[Summary], grouping: Grouping) -> str:
-    if not summaries:
+def _summaries(table: Table) -> str:
+    if not table.rows:
         return ""
-    groups = [group for group in grouping.groups if group.done]
     note = (
         "Mean ± half of the 95 % confidence interval over seeds, beside the floor: the same score "
         "between two disjoint sets of real images. Overlapping or separate intervals are no test; "
         "the verdicts above are."
     )
-    return f"<p>{note}</p>\n{_table(summary_table(summaries, groups), row_heads=True)}"
+    return f"<p>{note}</p>\n{_table(table, row_heads=True)}"
 
 
-def _comparisons(comparisons: Sequence[Comparison]) -> str:
+def _comparisons(comparisons: Sequence[Comparison], table: Table) -> str:
     if not comparisons:
         return ""
     supported = sum(comparison.significant for comparison in comparisons)
     tested = sum(comparison.p_holm is not None for comparison in comparisons)
-    table = _table(comparisons_table(comparisons), sortable=True)
     untested = (
         f", {len(comparisons) - tested} could not be tested" if tested < len(comparisons) else ""
     )
     return (
         f"<details><summary>{len(comparisons)} comparisons: {supported} with a significant "
-        f"difference, {tested - supported} without{untested}</summary>\n{table}</details>"
+        f"difference, {tested - supported} without{untested}</summary>\n"
+        f"{_table(table, sortable=True)}</details>"
     )
 
 

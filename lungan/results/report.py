@@ -103,9 +103,8 @@ def write_results(
         files[f"{FIGURES_FOLDER}/{figure.file}"] = figure.png
     page = render(
         collection,
-        grouping,
-        summaries,
         comparisons,
+        tables,
         figures,
         problems,
         verdicts,

@@ -166,7 +166,7 @@ def summary_table(summaries: Sequence[Summary], groups: Sequence[Group]) -> Tabl
             text = numbers.summary(cell, len(group.done)) if cell else numbers.NOTHING
             row.append(Cell(text, cell.interval.mean if cell else None))
         grid.append(row)
-    if len(groups) > MAX_GROUP_COLUMNS:
+    if main and len(groups) > MAX_GROUP_COLUMNS:
         grid = [list(row) for row in zip(*grid, strict=True)]
         grid[0][0] = Cell("group")
     return Table([cell.text for cell in grid[0]], grid[1:], more)
