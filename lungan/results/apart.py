@@ -19,8 +19,7 @@ from lungan.results.figures import draw
 from lungan.results.sheet import Sheet
 
 MIN_RUNS = 2000
-"""From so many runs on a process more saves more than the second that it takes to start."""
-
+"""With fewer runs, starting a process takes longer than it saves."""
 
 Drawn: TypeAlias = tuple[list[Figure], list[Problem]]
 
