@@ -53,12 +53,18 @@ class DiscriminatorConfig:
 
 @dataclass(kw_only=True, slots=True)
 class DcganDiscriminatorConfig(DiscriminatorConfig):
-    """``width`` channels after the first layer, doubled a stage up to ``max_width``."""
+    """``width`` channels after the first layer, doubled a stage up to ``max_width``.
+
+    ``hidden_width``: features of a dense layer before the logit, 0 for none. Without it the logit
+    is a sum over places, each seen through a window of the convolutions, and how places far from
+    each other fit together goes unseen.
+    """
 
     width: int = rule("a multiple of 8, at least 8", lambda value: value >= 8 and value % 8 == 0)
     max_width: int = rule("a multiple of 8, at least 8", lambda v: v >= 8 and v % 8 == 0)
     leaky_slope: float = within(0, 1)
     dropout: float = within(0, 1)
+    hidden_width: int = at_least(0, neutral=0)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -92,10 +92,12 @@ class DcganDiscriminator(nn.Module):
         self.convolutions = nn.ModuleList(
             [DownConvolution(*pair, rng) for pair in itertools.pairwise(widths)]
         )
-        self.linear = nn.Linear(base_size**2 * widths[-1], 1)
-        glorot_uniform(self.linear.weight, rng)
-        nn.init.zeros_(self.linear.bias)
-        num_features = self.linear.in_features
+        num_features = base_size**2 * widths[-1]
+        self.hidden = None
+        if config.hidden_width:
+            self.hidden = _dense(num_features, config.hidden_width, rng)
+            num_features = config.hidden_width
+        self.linear = _dense(num_features, 1, rng)
         self.classes = (
             None if num_classes is None else ClassProjection(num_features, num_classes, rng)
         )
@@ -116,8 +118,17 @@ class DcganDiscriminator(nn.Module):
                 features = convolution(features, survivors_scale(self.dropout))
                 features = leaky_dropout(features, self.leaky_slope, self.dropout, bits)
         features = features.permute(0, 2, 3, 1).flatten(1)
+        if self.hidden is not None:
+            features = leaky_relu(self.hidden(features), self.leaky_slope)
         logits: Tensor = self.linear(features).squeeze(1)
         if self.classes is not None:
             assert labels is not None, "a conditional discriminator needs labels"
             logits = logits + self.classes(features, labels)
         return logits
+
+
+def _dense(in_features: int, out_features: int, rng: torch.Generator) -> nn.Linear:
+    layer = nn.Linear(in_features, out_features)
+    glorot_uniform(layer.weight, rng)
+    nn.init.zeros_(layer.bias)
+    return layer

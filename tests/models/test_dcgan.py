@@ -24,9 +24,16 @@ def generator_config(name: str = "dcgan", width: int = 64) -> DcganGeneratorConf
     )
 
 
-def discriminator_config(name: str = "dcgan", width: int = 64) -> DcganDiscriminatorConfig:
+def discriminator_config(
+    name: str = "dcgan", width: int = 64, hidden_width: int = 0
+) -> DcganDiscriminatorConfig:
     return DcganDiscriminatorConfig(
-        name=name, width=width, max_width=256, leaky_slope=0.3, dropout=0.3
+        name=name,
+        width=width,
+        max_width=256,
+        leaky_slope=0.3,
+        dropout=0.3,
+        hidden_width=hidden_width,
     )
 
 
@@ -72,6 +79,24 @@ def test_discriminator_treats_images_one_by_one() -> None:
     images = torch.randn(6, 1, 28, 28)
     alone = torch.cat([discriminator(image[None]) for image in images])
     torch.testing.assert_close(discriminator(images), alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("hidden_width", [0, 32])
+def test_only_a_hidden_layer_sees_how_far_places_fit_together(hidden_width: int) -> None:
+    discriminator = build_discriminator(discriminator_config(hidden_width=hidden_width), 28, 1)
+    rng = torch.Generator().manual_seed(0)
+    left, right = torch.zeros(2, 4, 1, 28, 28)
+    left[..., :7] = torch.rand(4, 1, 28, 7, generator=rng)
+    right[..., -7:] = torch.rand(4, 1, 28, 7, generator=rng)
+    with torch.no_grad():
+        none, one, other, both = map(discriminator, (0 * left, left, right, left + right))
+    # Zero where the logit is a sum of what is seen on the left and of what is seen on the right.
+    interaction = (both - one - other + none).abs().mean()
+    spread = (one - none).abs().mean()
+    if hidden_width:
+        assert interaction > 0.05 * spread
+    else:
+        assert interaction < 1e-5 * spread
 
 
 def test_same_generator_gives_the_same_weights() -> None:

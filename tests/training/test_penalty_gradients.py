@@ -19,6 +19,8 @@ Gradients = list[Tensor]
 def discriminator(name: str) -> nn.Module:
     config = presets.load("discriminator", name)
     config.width = 16
+    if name == "dcgan":
+        config.hidden_width = 16
     return build_discriminator(config, 28, 1)
 
 

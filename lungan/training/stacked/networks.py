@@ -157,9 +157,15 @@ class StackedDiscriminator:
         num, _, height, width = features.shape
         rows = features.permute(0, 2, 3, 1).reshape(num, height * width, num_runs, -1)
         rows = rows.permute(2, 0, 1, 3).reshape(num_runs, num, -1)
-        bias = parameters["linear.bias"].unsqueeze(1)
-        logits = torch.baddbmm(bias, rows, parameters["linear.weight"].transpose(1, 2))
-        return logits.squeeze(2)
+        if self._config.hidden_width:
+            rows = F.leaky_relu(_dense("hidden", parameters, rows), slope)
+        return _dense("linear", parameters, rows).squeeze(2)
+
+
+def _dense(name: str, parameters: Tensors, rows: Tensor) -> Tensor:
+    """(R, N, C) -> (R, N, C')."""
+    bias = parameters[f"{name}.bias"].unsqueeze(1)
+    return torch.baddbmm(bias, rows, parameters[f"{name}.weight"].transpose(1, 2))
 
 
 def _same(features: Tensor, weight: Tensor) -> Tensor:
