@@ -103,6 +103,19 @@ def test_every_experiment_composes_on_phantom_data(name: str) -> None:
     assert config.data.name == "phantom"
 
 
+def test_every_value_that_an_experiment_has_for_a_choice_is_read() -> None:
+    experiments = presets.conf_folder() / "experiment"
+    defaults = yaml.safe_load((presets.conf_folder() / "config.yaml").read_text())["defaults"]
+    lines = [value for entry in defaults if isinstance(entry, dict) for value in entry.values()]
+    read = {str(line).partition("/")[2].partition("_")[0] for line in lines if "/" in str(line)}
+    there = sorted(path for path in experiments.glob("*/*.yaml"))
+    assert there and read == {"discriminator", "loss", "optimizer", "augment"}
+    for path in there:
+        group, _, choice = path.stem.partition("_")
+        assert group in read, f"{path} is read by nothing"
+        assert (presets.conf_folder() / group / f"{choice}.yaml").exists()
+
+
 def test_an_experiments_values_belong_to_its_own_choices() -> None:
     recipe = compose.compose(["experiment=small_data"])
     assert (recipe.epochs, recipe.lr, recipe.optimizer.generator_lr) == (60, 5e-4, 5e-4)

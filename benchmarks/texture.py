@@ -1,0 +1,98 @@
+"""What of real images' statistics generated ones lack: how far places fit together, and texture.
+
+    python benchmarks/texture.py RUN [RUN ...] [--num-images N] [--json FILE|-]
+
+left_right: correlation, over images, of the mean brightness of the leftmost and the rightmost
+quarter. power: mean power spectrum over the real images', at the highest frequency across
+(columns), down (rows) and in both (a checkerboard's); 1 is as real. Real images are those that the
+run was trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import figures
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lungan.data import build as data
+from lungan.data.fraction import keep_fraction
+from lungan.generation.source import Source, read_source
+from lungan.models.sampling import BLOCK_SIZE, sample_block
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="finished runs")
+    parser.add_argument("--num-images", type=int, default=1792, metavar="N", help="(1792)")
+    figures.add_json_option(parser)
+    options = parser.parse_args()
+    result = {
+        str(path.name): measure(read_source(path), options.num_images) for path in options.runs
+    }
+    figures.write(result, options.json, print_table)
+
+
+def measure(source: Source, num_images: int) -> dict[str, dict[str, float]]:
+    assert source.config is not None, "a run folder, not a generator's file"
+    settings = source.config.data
+    whole = data.load(settings)
+    if settings.fraction < 1:
+        whole = keep_fraction(whole, settings.splits, settings.fraction, settings.fraction_seed)
+    real = whole.select(settings.splits, settings.classes).images
+    generated = made_by(source, num_images)
+    return {"real": statistics(real, real), "generated": statistics(generated, real)}
+
+
+def made_by(source: Source, num_images: int) -> NDArray[np.uint8]:
+    """Classes in the shares that the source has."""
+    counts = [round(share * num_images) for share in source.shares]
+    parts = []
+    for name, count in zip(source.class_names, counts, strict=True):
+        blocks = [
+            sample_block(source.generator.eval(), 0, source.label_of(name), k, torch.device("cpu"))
+            for k in range(-(-count // BLOCK_SIZE))
+        ]
+        parts.append(np.concatenate(blocks)[:count])
+    return np.concatenate(parts)
+
+
+def statistics(images: NDArray[np.uint8], real: NDArray[np.uint8]) -> dict[str, float]:
+    quarter = images.shape[3] // 4
+    left, right = images[..., :quarter], images[..., -quarter:]
+    sides = [side.mean(axis=(1, 2, 3), dtype=np.float64) for side in (left, right)]
+    power = spectrum(images) / spectrum(real)
+    half = images.shape[3] // 2
+    return {
+        "left_right": float(np.corrcoef(*sides)[0, 1]),
+        "power_across": float(power[0, half]),
+        "power_down": float(power[half, 0]),
+        "power_checkerboard": float(power[half, half]),
+    }
+
+
+def spectrum(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(H, W): power at each frequency, mean over images and channels, each image about its mean."""
+    values = images.astype(np.float64)
+    values -= values.mean(axis=(2, 3), keepdims=True)
+    power: NDArray[np.float64] = (np.abs(np.fft.fft2(values)) ** 2).mean(axis=(0, 1))
+    return power
+
+
+def print_table(result: Any) -> None:
+    heads = list(next(iter(result.values()))["real"])
+    print(f"{'':64}" + "".join(f"{head:>20}" for head in heads))
+    for name, rows in result.items():
+        for kind, values in rows.items():
+            title = name if kind == "generated" else f"  real images of {name[:44]}"
+            print(f"{title:64}" + "".join(f"{value:20.3f}" for value in values.values()))
+
+
+if __name__ == "__main__":
+    main()
