@@ -38,6 +38,9 @@ FILES = ("losses.png", "samples.png", "scores.png")
 
 _MAX_SAMPLE_PIXELS = 4096
 _MAX_DOTS = 200
+_HEADING_CHARACTERS = 28  # as many as fit above a panel
+_FAR_APART = 50
+"""Fréchet distances so many times apart are shown on a logarithmic axis."""
 
 _GENERATOR, _DISCRIMINATOR, _FLOOR, _POINT = "#0072B2", "#D55E00", "#009E73", "#333333"
 
@@ -127,18 +130,23 @@ def draw_scores(sheet: Sheet) -> Figure | None:
     height = 0.75 + 0.24 * len(groups)
     columns = 2 if len(scores) in (2, 4) else 3
     canvas, panels = panels_of(len(scores), columns, panel_height=height, share=False, layout=None)
-    cut = False
+    cut = logarithmic = False
     for index, (axes, (score, cells)) in enumerate(zip(panels, scores.items(), strict=True)):
         _draw_intervals(axes, [(cell, rows[id(cell.group)]) for cell in cells])
         _draw_floor(axes, cells)
-        cut |= _limit_scores(axes, cells)
+        shown = _shown_values(cells)
+        if _is_distance(score) and 0 < min(shown) * _FAR_APART < max(shown):
+            cut |= _make_logarithmic(axes, cells, shown)
+            logarithmic = True
+        else:
+            cut |= _limit_scores(axes, shown)
+            axes.locator_params(axis="x", nbins=4)
         axes.set_title(_heading(score), loc="left")
         axes.set_ylim(len(groups) - 0.5, -0.5)
         if index % columns == 0:
             axes.set_yticks(range(len(groups)), [group.label for group in groups])
         else:
             mark_rows(axes, len(groups))
-        axes.locator_params(axis="x", nbins=4)
         axes.grid(axis="y", visible=False)
     caption = "Point and bar: mean and 95 % interval over seeds. Small dots: single runs. "
     if any(cell.floor is not None for cells in scores.values() for cell in cells):
@@ -148,6 +156,8 @@ def draw_scores(sheet: Sheet) -> Figure | None:
         )
     if any(cell.real is not None for cells in scores.values() for cell in cells):
         caption += "Dashed: the real images' own score. "
+    if logarithmic:
+        caption += f"Distances more than {_FAR_APART} times apart are on a logarithmic axis. "
     if cut:
         caption += "Intervals of too few seeds are cut at the edge of the panel. "
     caption += left_out(sheet.num_scores, len(scores), "scores")
@@ -157,7 +167,9 @@ def draw_scores(sheet: Sheet) -> Figure | None:
 
 def _heading(score: str) -> str:
     encoder, described = catalogue.split_key(score)[0], catalogue.describe(score)
-    return f"{described.title}\n{', '.join(filter(None, (encoder, described.hint)))}"
+    parts = [part for part in (encoder, described.hint) if part]
+    fits = len(", ".join(parts)) <= _HEADING_CHARACTERS
+    return f"{described.title}\n" + (", " if fits else "\n").join(parts)
 
 
 def _draw_intervals(axes: Axes, placed: Sequence[tuple[Summary, int]]) -> None:
@@ -188,17 +200,37 @@ def _draw_floor(axes: Axes, cells: Sequence[Summary]) -> None:
         axes.axvline(sum(reals) / len(reals), color=_POINT, lw=1.0, ls="--", zorder=0)
 
 
-def _limit_scores(axes: Axes, cells: Sequence[Summary]) -> bool:
+def _is_distance(score: str) -> bool:
+    """Of a kind that is never negative and has no upper end."""
+    return catalogue.split_key(score)[1] == "frechet_distance"
+
+
+def _shown_values(cells: Sequence[Summary]) -> list[float]:
+    """Of the runs, the floors and the real images."""
+    values = [value for cell in cells for value in cell.values]
+    return values + [v for cell in cells for v in (cell.floor, cell.real) if v is not None]
+
+
+def _limit_scores(axes: Axes, values: Sequence[float]) -> bool:
     """Keep the interval of two or three seeds from flattening all others; whether one is cut."""
     left, right = axes.get_xlim()
-    values = [value for cell in cells for value in cell.values]
-    values += [v for cell in cells for v in (cell.floor, cell.real) if v is not None]
     room = 0.6 * (max(values) - min(values))
     low, high = max(left, min(values) - room), min(right, max(values) + room)
     if low >= high:
         return False
     axes.set_xlim(low, high)
     return low > left or high < right
+
+
+def _make_logarithmic(axes: Axes, cells: Sequence[Summary], values: Sequence[float]) -> bool:
+    """Whether an interval is cut, as one that reaches below zero has to be."""
+    low, high = min(values) / 2, max(values) * 2
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_formatter("{x:g}")  # matplotlib's own are formulas
+    axes.xaxis.set_minor_formatter("")
+    ends = [(cell.interval.low, cell.interval.high) for cell in cells]
+    return any(a is not None and b is not None and (a < low or b > high) for a, b in ends)
 
 
 def _limit_losses(axes: Axes, bands: Sequence[Any]) -> bool:

@@ -153,6 +153,17 @@ def test_damaged_metrics_and_samples_are_problems(store: Any, tmp_path: Path) ->
     assert [path.name for path in results.files if path.suffix == ".png"] == ["scores.png"]
 
 
+@pytest.mark.parametrize(("worst", "logarithmic"), [(5.0, True), (0.4, False)])
+def test_scores_far_apart_are_on_a_logarithmic_axis(
+    store: Any, tmp_path: Path, worst: float, logarithmic: bool
+) -> None:
+    for seed, distance in enumerate((0.02, worst)):
+        store.run(store.config(seed=seed), values={"domain.frechet_distance": distance})
+    write_results(store.path, None, tmp_path / "out")
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert ("on a logarithmic axis" in text) == logarithmic
+
+
 def test_losses_that_are_not_finite_are_drawn_to_where_they_end(store: Any, tmp_path: Path) -> None:
     folder = store.run(status="diverged")
     with (folder / "metrics.jsonl").open("a") as file:
