@@ -112,13 +112,17 @@ def text(value: Scalar) -> str:
 
 
 def varying_columns(runs: Iterable[Run]) -> list[str]:
-    """Config columns in which two of the runs differ, one of them lacking it included."""
+    """Config columns in which two of the runs differ, one of them lacking it included.
+
+    Not ``store``: runs that were copied together do not differ by where they were made.
+    """
     configs = [run.config for run in runs]
     same = configs[0] if configs else {}
     for config in configs:
         if not same.items() <= config.items():
             same = {k: v for k, v in same.items() if k in config and config[k] == v}
-    return [key for key in dict.fromkeys(chain.from_iterable(configs)) if key not in same]
+    hidden = {*same, "store"}
+    return [key for key in dict.fromkeys(chain.from_iterable(configs)) if key not in hidden]
 
 
 def status_counts(runs: Sequence[Run]) -> dict[str, int]:

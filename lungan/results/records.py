@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from lungan.config import NEUTRAL, SCHEMAS
 from lungan.errors import RunFolderError
 from lungan.runs import folder as names
 
@@ -59,7 +62,7 @@ def read_run(folder: Path) -> Run:
         if summary.is_file():
             return _finished(folder, read_json(summary))
         if (folder / names.CONFIG).is_file():
-            config = flatten(_read_yaml(folder / names.CONFIG))
+            config = _completed(flatten(_read_yaml(folder / names.CONFIG)))
             epochs_done = last_epoch(folder / names.METRICS)
             facts: dict[str, Scalar] = {"epochs_done": epochs_done}
             return Run(
@@ -118,6 +121,24 @@ def one_line(value: object) -> str:
     return " ".join(str(value).split())
 
 
+def _completed(config: dict[str, Scalar]) -> dict[str, Scalar]:
+    """With the keys that came after the run was made, at the values that mean what was before."""
+    for group in SCHEMAS:
+        for key, value in _neutral_values(group, config.get(f"{group}.name")):
+            config.setdefault(key, value)
+    return config
+
+
+@lru_cache
+def _neutral_values(group: str, name: Scalar) -> list[tuple[str, Scalar]]:
+    schema = SCHEMAS[group].get(str(name))
+    return [
+        (f"{group}.{field.name}", field.metadata[NEUTRAL])
+        for field in (dataclasses.fields(schema) if schema else ())
+        if NEUTRAL in field.metadata
+    ]
+
+
 def _finished(folder: Path, summary: dict[str, Any]) -> Run:
     status = summary.get("status")
     if status not in STATUSES[:3]:
@@ -141,7 +162,7 @@ def _finished(folder: Path, summary: dict[str, Any]) -> Run:
         status=status,
         reason=one_line(summary.get("reason") or ""),
         folder=folder,
-        config=flatten(config),
+        config=_completed(flatten(config)),
         facts=facts,
         scores=scores,
         settings=settings,

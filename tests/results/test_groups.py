@@ -47,6 +47,20 @@ def test_a_column_that_differs_within_a_swept_value_splits(store: Any) -> None:
     assert [each.label for each in grouping.groups] == ["generator.width=32", "generator.width=64"]
 
 
+def test_a_key_that_came_later_does_not_split_off_the_runs_without_it(store: Any) -> None:
+    for seed, hidden_width in ((0, None), (1, 0), (2, 256)):
+        config = store.config(seed=seed)
+        config["store"] = f"somewhere/{seed}"
+        config["discriminator"] = {"name": "dcgan"}
+        if hidden_width is not None:
+            config["discriminator"]["hidden_width"] = hidden_width
+        store.run(config)
+    grouping = group(collect(store.path))
+    found = {each.label: len(each.runs) for each in grouping.groups}
+    assert found == {"discriminator.hidden_width=0": 2, "discriminator.hidden_width=256": 1}
+    assert "discriminator.hidden_width" in grouping.columns and "store" not in grouping.columns
+
+
 def test_what_shapes_no_weights_does_not_split(store: Any) -> None:
     store.run(store.config(seed=0))
     other = store.config(seed=1)
