@@ -5,6 +5,7 @@ How much is drawn is bounded, and every caption says what was left out.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ FILES = ("losses.png", "samples.png", "scores.png")
 _MAX_SAMPLE_PIXELS = 4096
 _MAX_DOTS = 200
 _HEADING_CHARACTERS = 28  # as many as fit above a panel
+_LABEL_CHARACTERS = 46  # more beside the panels leave them too little room
 _FAR_APART = 50
 """Fréchet distances so many times apart are shown on a logarithmic axis."""
 
@@ -116,9 +118,8 @@ def draw_samples(sheet: Sheet, problems: list[Problem]) -> Figure | None:
         else "One run a group, nothing selected; the groups have no seed in common. "
     )
     caption += left_out(sheet.num_done, MAX_SAMPLE_GROUPS, "groups")
-    return Figure(
-        "samples.png", "Generated images side by side", caption.strip(), png_bytes(canvas)
-    )
+    data = png_bytes(canvas, exact=True)
+    return Figure("samples.png", "Generated images side by side", caption.strip(), data)
 
 
 def draw_scores(sheet: Sheet) -> Figure | None:
@@ -127,7 +128,8 @@ def draw_scores(sheet: Sheet) -> Figure | None:
     if all(catalogue.is_inception_score(score) for score in scores):
         return None
     rows = {id(group): row for row, group in enumerate(groups)}
-    height = 0.75 + 0.24 * len(groups)
+    labels = [textwrap.fill(group.label, _LABEL_CHARACTERS) for group in groups]
+    height = 0.75 + (0.34 if any("\n" in label for label in labels) else 0.24) * len(groups)
     columns = 2 if len(scores) in (2, 4) else 3
     canvas, panels = panels_of(len(scores), columns, panel_height=height, share=False, layout=None)
     cut = logarithmic = False
@@ -144,7 +146,7 @@ def draw_scores(sheet: Sheet) -> Figure | None:
         axes.set_title(_heading(score), loc="left")
         axes.set_ylim(len(groups) - 0.5, -0.5)
         if index % columns == 0:
-            axes.set_yticks(range(len(groups)), [group.label for group in groups])
+            axes.set_yticks(range(len(groups)), labels)
         else:
             mark_rows(axes, len(groups))
         axes.grid(axis="y", visible=False)

@@ -179,7 +179,7 @@ def _draw_convincing(utility: Utility, problems: list[Problem]) -> Figure | None
     if len(best) > MAX_PICTURES:
         caption += f" The first {MAX_PICTURES} of {len(best)} are shown."
     title = "Synthetic images that a classifier finds most and least convincing"
-    return Figure(CONVINCING, title, caption, png_bytes(canvas))
+    return Figure(CONVINCING, title, caption, png_bytes(canvas, exact=True))
 
 
 def _read(trial: Run, problems: list[Problem]) -> Any:
