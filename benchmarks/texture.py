@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from lungan.data import build as data
-from lungan.data.fraction import keep_fraction
+from lungan.errors import LunganError
+from lungan.generation.making import divide
 from lungan.generation.source import Source, read_source
 from lungan.models.sampling import BLOCK_SIZE, sample_block
 
@@ -33,28 +34,28 @@ def main() -> None:
     parser.add_argument("--num-images", type=int, default=1792, metavar="N", help="(1792)")
     figures.add_json_option(parser)
     options = parser.parse_args()
-    result = {
-        str(path.name): measure(read_source(path), options.num_images) for path in options.runs
-    }
+    for path in options.runs:
+        if not path.is_dir():
+            parser.error(f"{path} is not a run folder, which says what it was trained on")
+    try:
+        result = {str(run): measure(read_source(run), options.num_images) for run in options.runs}
+    except LunganError as error:
+        parser.error(str(error))
     figures.write(result, options.json, print_table)
 
 
 def measure(source: Source, num_images: int) -> dict[str, dict[str, float]]:
-    assert source.config is not None, "a run folder, not a generator's file"
+    assert source.config is not None  # a run folder has one
     settings = source.config.data
-    whole = data.load(settings)
-    if settings.fraction < 1:
-        whole = keep_fraction(whole, settings.splits, settings.fraction, settings.fraction_seed)
-    real = whole.select(settings.splits, settings.classes).images
+    real = data.load(settings).select(settings.splits, settings.classes).images
     generated = made_by(source, num_images)
     return {"real": statistics(real, real), "generated": statistics(generated, real)}
 
 
 def made_by(source: Source, num_images: int) -> NDArray[np.uint8]:
     """Classes in the shares that the source has."""
-    counts = [round(share * num_images) for share in source.shares]
     parts = []
-    for name, count in zip(source.class_names, counts, strict=True):
+    for name, count in divide(num_images, source.class_names, source.shares).items():
         blocks = [
             sample_block(source.generator.eval(), 0, source.label_of(name), k, torch.device("cpu"))
             for k in range(-(-count // BLOCK_SIZE))
@@ -90,8 +91,8 @@ def print_table(result: Any) -> None:
     print(f"{'':64}" + "".join(f"{head:>20}" for head in heads))
     for name, rows in result.items():
         for kind, values in rows.items():
-            title = name if kind == "generated" else f"  real images of {name[:44]}"
-            print(f"{title:64}" + "".join(f"{value:20.3f}" for value in values.values()))
+            title = name if kind == "generated" else "real images of the next"
+            print(f"{title[-64:]:64}" + "".join(f"{value:20.3f}" for value in values.values()))
 
 
 if __name__ == "__main__":
