@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import yaml
+from omegaconf import DictConfig, OmegaConf
 
 from lungan import checks, compose, presets
 from lungan.config import NEUTRAL, SCHEMAS, RunConfig
@@ -157,6 +159,37 @@ def test_expand_goes_through_every_combination_the_last_key_fastest() -> None:
         ["optimizer=rmsprop", "batch_size=64", "epochs=1"],
         ["optimizer=rmsprop", "batch_size=64", "epochs=2"],
     ]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["optimizer=rmsprop", "seed=3", "optimizer.generator_lr=1e-4", "epochs=7"],
+        ["epochs=7", "experiment=small_data", "data=folder", "data.path=a b", "data.classes=[x,y]"],
+        ["++seed=4", "lr=0.01", "optimizer=adam"],
+    ],
+)
+def test_values_set_on_a_copy_are_what_hydra_composes(overrides: list[str]) -> None:
+    wanted = OmegaConf.to_object(hydra.compose(config_name="config", overrides=overrides))
+    assert compose.compose(overrides) == wanted
+    assert compose.compose(["seed=5"]) == compose.compose(["++seed=5"]) != wanted
+
+
+def test_a_sweep_over_values_reads_the_groups_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    original = hydra.compose
+
+    def count(**given: Any) -> DictConfig:
+        calls.append(given["overrides"])
+        return original(**given)
+
+    monkeypatch.setattr(hydra, "compose", count)
+    compose._compose_groups.cache_clear()
+    for seed in range(3):
+        for optimizer in ("adam", "rmsprop"):
+            config = compose.compose([f"optimizer={optimizer}", f"seed={seed}"])
+            assert (config.optimizer.name, config.seed) == (optimizer, seed)
+    assert calls == [["optimizer=adam"], ["optimizer=rmsprop"]]
 
 
 def test_presets_load_without_hydra_what_hydra_composes() -> None:
