@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from lungan.data.images import ImageSet
 
@@ -223,7 +224,7 @@ def _score_images(options: argparse.Namespace) -> dict[str, Any]:
 
 def _generated(
     options: argparse.Namespace, num_images: int, config: ScoreConfig, device: torch.device
-) -> NDArray[np.uint8]:
+) -> NDArray[np.uint8] | Tensor:
     from lungan.models.saving import load_generator
     from lungan.runs import folder as names
     from lungan.scores.sampling import sample_generator

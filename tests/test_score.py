@@ -25,7 +25,7 @@ class PixelEncoder:
     notes = ()
 
     def encode(self, images: Any, *_: object) -> Encoded:
-        flat = images.reshape(len(images), -1).astype(np.float32) / 255
+        flat = np.asarray(images).reshape(len(images), -1).astype(np.float32) / 255
         return Encoded(flat[:, :5], flat[:, 5:8])
 
 

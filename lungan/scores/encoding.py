@@ -47,7 +47,7 @@ class Encoder(Protocol):
         batch_size: int,
         progress: Callable[[int], None] | None = None,
     ) -> Encoded:
-        """Features and logits of images: (N, C, H, W) uint8, C 1 or 3, N at least 1.
+        """Features and logits of images: (N, C, H, W) uint8 on any device, C 1 or 3, N at least 1.
 
         progress: called after every batch with the number of images in it, as tqdm's ``update``.
 
@@ -84,24 +84,24 @@ class NetworkEncoder:
         """
         _check_images(images)
         pixels = torch.as_tensor(images)
-        features = np.empty((len(pixels), self.feature_dim), np.float32)
-        logits = np.empty((len(pixels), self.num_classes), np.float32)
+        # Kept on the device until all are done, so that no batch waits for the one before.
+        features = torch.empty((len(pixels), self.feature_dim), device=self.device)
+        logits = torch.empty((len(pixels), self.num_classes), device=self.device)
         step = min(batch_size, self.max_batch_size)
         with torch.inference_mode():
             for start in range(0, len(pixels), step):
                 batch = pixels[start : start + step].to(self.device)
-                batch_features, batch_logits = self.network(batch)
                 end = start + len(batch)
-                features[start:end] = batch_features.float().cpu().numpy()
-                logits[start:end] = batch_logits.float().cpu().numpy()
+                features[start:end], logits[start:end] = self.network(batch)
                 if progress is not None:
                     progress(len(batch))
-        if not (np.isfinite(features).all() and np.isfinite(logits).all()):
+        encoded = Encoded(features.cpu().numpy(), logits.cpu().numpy())
+        if not (np.isfinite(encoded.features).all() and np.isfinite(encoded.logits).all()):
             raise WeightsError(
                 f"the {self.name} encoder gives non-finite features: its weights are damaged "
                 f"(hash {self.weights_hash[:8]})"
             )
-        return Encoded(features, logits)
+        return encoded
 
 
 def native_dtype(device: torch.device) -> torch.dtype:

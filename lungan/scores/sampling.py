@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from lungan.errors import DataError
 from lungan.models.conditioning import Classes
@@ -20,8 +20,8 @@ def sample_generator(
     batch_size: int,
     device: torch.device,
     labels: NDArray[np.int64] | None = None,
-) -> NDArray[np.uint8]:
-    """``num_images`` images (N, C, H, W) uint8 from standard normal latents.
+) -> Tensor:
+    """``num_images`` images (N, C, H, W) uint8 on ``device``, from standard normal latents.
 
     The latents depend on ``seed`` only, not on batch size or device; pixels can still differ by
     one level where a device or batch size rounds otherwise. The generator is used in evaluation
@@ -52,9 +52,9 @@ def sample_generator(
                 images = generator(latents[batch].to(device), *asked)
                 finite &= torch.isfinite(images).all()
                 batches.append(to_uint8(images))
-            made: NDArray[np.uint8] = torch.cat(batches).cpu().numpy()  # one wait for the device
+            made = torch.cat(batches)
     finally:
         generator.to(home)
-    if not finite:
+    if not finite:  # the only wait for the device
         raise DataError("the generator gives NaN or infinite pixels")
     return made

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet
@@ -60,8 +61,12 @@ def _splits_of(images: ImageSet) -> tuple[str, ...]:
     return tuple(images.split_names[number] for number in np.unique(images.splits))
 
 
-def check_generated(generated: NDArray[Any], reference: ImageSet) -> None:
-    """Raises: DataError where these images cannot stand beside the reference's."""
+def check_generated(generated: NDArray[Any] | Tensor, reference: ImageSet) -> NDArray[np.uint8]:
+    """The images, on the host.
+
+    Raises: DataError where they cannot stand beside the reference's.
+    """
+    generated = generated.cpu().numpy() if isinstance(generated, Tensor) else generated
     if generated.dtype != np.uint8:
         finite = np.isfinite(generated).all() if generated.dtype.kind == "f" else True
         found = f"{generated.dtype}" + ("" if finite else " with NaN or infinite values")
@@ -77,6 +82,7 @@ def check_generated(generated: NDArray[Any], reference: ImageSet) -> None:
             f"generated and real images must have the same channels and size: real are "
             f"{_shape(expected)}, generated {_shape(generated.shape[1:])}"
         )
+    return generated
 
 
 def _shape(shape: tuple[int, ...]) -> str:

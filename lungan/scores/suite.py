@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet
@@ -74,7 +75,7 @@ def shaping(config: ScoreConfig) -> dict[str, Any]:
 
 
 def score_images(
-    generated: NDArray[np.uint8],
+    generated: NDArray[np.uint8] | Tensor,
     image_set: ImageSet,
     *,
     splits: Sequence[str],
@@ -88,6 +89,8 @@ def score_images(
 ) -> dict[str, Any]:
     """Score ``generated`` (N, C, H, W) uint8 against the images that the GAN trained on.
 
+    Images on a device go to the encoders from there; the host has a copy for all the rest.
+
     image_set: all splits and classes; ``splits`` and ``classes`` are those trained on, empty for
     all. Images of those classes in other splits are held out, for the memorization scores.
     reasons: encoders that cannot be had, and why; their scores are recorded as None.
@@ -99,12 +102,12 @@ def score_images(
     """
     began = time.perf_counter()
     real = choose_real(image_set, splits, classes)
-    check_generated(generated, real.reference)
+    pixels, generated = generated, check_generated(generated, real.reference)
     num_images = min(num_images_a_side(len(real.reference), config), len(generated))
     if num_images < 2:
         raise DataError(f"scoring needs at least 2 generated images, got {len(generated)}")
     rows = np.random.default_rng(config.seed).permutation(len(generated))[:num_images]
-    generated = generated[rows]
+    generated, pixels = generated[rows], pixels[rows]
 
     values: dict[str, float | None] = {}
     why = dict(reasons or {})
@@ -117,7 +120,7 @@ def score_images(
                 f"{encoder.feature_dim}, so covariances lack full rank and frechet_distance lies "
                 "far above its limit; read it beside its floor, or read kernel_distance"
             )
-        measures = _score_with(encoder, generated, real, config, progress, on_pairs)
+        measures = _score_with(encoder, pixels, generated, real, config, progress, on_pairs)
         values.update({f"{encoder.name}.{key}": one for key, one in measures.values.items()})
         why.update({f"{encoder.name}.{key}": one for key, one in measures.reasons.items()})
     for key, value in values.items():
@@ -159,6 +162,7 @@ def score_images(
 
 def _score_with(
     encoder: Encoder,
+    pixels: NDArray[np.uint8] | Tensor,
     generated: NDArray[np.uint8],
     real: RealSide,
     config: ScoreConfig,
@@ -172,7 +176,7 @@ def _score_with(
         _counter(progress, f"{encoder.name}: real images", len(real.reference)),
     )
     made = encoder.encode(
-        generated,
+        pixels,
         config.batch_size,
         _counter(progress, f"{encoder.name}: generated images", len(generated)),
     )

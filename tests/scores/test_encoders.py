@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -136,6 +137,26 @@ def test_encode_keeps_order_over_batches() -> None:
     encoded = encoder.encode(images, 100, done.append)
     np.testing.assert_array_equal(encoded.features[:, 0], np.arange(7))
     np.testing.assert_array_equal(encoded.logits, -encoded.features)
+    assert done == [3, 3, 1]
+
+
+@pytest.mark.gpu
+def test_images_on_a_gpu_are_encoded_there_without_waiting_between_batches() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    encoder = dataclasses.replace(mean_encoder(Mean()), device=torch.device("cuda:0"))
+    images = torch.arange(7, dtype=torch.uint8, device="cuda:0").view(7, 1, 1, 1).repeat(1, 1, 4, 4)
+    done: list[int] = []
+
+    def progress(count: int) -> None:
+        done.append(count)
+        torch.cuda.set_sync_debug_mode("default" if sum(done) == len(images) else "error")
+
+    try:
+        encoded = encoder.encode(images, 100, progress)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    np.testing.assert_array_equal(encoded.features[:, 0], np.arange(7))
     assert done == [3, 3, 1]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lungan import presets
 from lungan.config import ScoreConfig
@@ -79,7 +80,10 @@ IMAGES = make_set(draw(300, 0))
 
 
 def score(
-    generated: np.ndarray, config: ScoreConfig, images: ImageSet = IMAGES, **options: Any
+    generated: np.ndarray | torch.Tensor,
+    config: ScoreConfig,
+    images: ImageSet = IMAGES,
+    **options: Any,
 ) -> dict[str, Any]:
     given: dict[str, Any] = {"splits": ["train"], "classes": [], "encoders": [ProjectionEncoder()]}
     return score_images(generated, images, config=config, **(given | options))
@@ -111,6 +115,22 @@ def test_an_entry_is_plain_and_whole(config: ScoreConfig) -> None:
     expected = {f"domain.{key}{end}" for key in scores for end in ("", ".floor", ".floor_std")}
     expected |= {f"domain.inception_score{end}" for end in ("", ".std", ".real", ".real_std")}
     assert set(result["values"]) == expected | {"domain.kernel_distance.std"}
+
+
+def test_images_on_a_device_go_to_the_encoder_as_they_are(config: ScoreConfig) -> None:
+    class Watching(ProjectionEncoder):
+        num_tensors = 0
+
+        def encode(self, images: Any, *given: Any) -> Encoded:
+            self.num_tensors += isinstance(images, torch.Tensor) and len(images)
+            return super().encode(np.asarray(images), *given)
+
+    generated = draw(130, 1)
+    wanted = score(generated, config)
+    encoder = Watching()
+    found = score(torch.from_numpy(generated), config, encoders=[encoder])
+    assert found | {"seconds": 0} == wanted | {"seconds": 0}
+    assert encoder.num_tensors == 120
 
 
 def test_more_of_the_same_distribution_scores_as_its_floor(config: ScoreConfig) -> None:
