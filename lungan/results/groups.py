@@ -29,8 +29,8 @@ _NOT_SHAPING = frozenset(
 _NOT_SHAPING_GROUPS = ("score.", "tracker.")
 _FACTS = ("used.precision", "data_hash")
 """What the config leaves open and still shapes the weights."""
-_DRAWN = "drawn"
-"""In place of the hash of a fraction of the images, which is another for every draw."""
+_DRAWN = "drawn from "
+"""With the source's name in place of the hash of a fraction of it, which differs by draw."""
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ def label(factors: Sequence[str], values: Sequence[Scalar]) -> str:
         elif factor.endswith(".name"):
             words.append(str(value))
         elif factor == "data_hash":
-            words.append(f"data {str(value)[:8]}")
+            words.append(str(value) if str(value).startswith(_DRAWN) else f"data {str(value)[:8]}")
         else:
             words.append(f"{factor.removeprefix('used.')}={text(value)}")
     return " / ".join(words) or "all runs"
@@ -190,7 +190,7 @@ def _columns(runs: Sequence[Run], varying: Sequence[str], asked: Sequence[str]) 
 
 def _value(run: Run, factor: str) -> Scalar:
     if factor == "data_hash" and run.config.get("data.fraction", 1) != 1:
-        return _DRAWN
+        return f"{_DRAWN}{run.facts.get('data_source')}"
     return run.facts.get(factor) if factor in _FACTS else run.config.get(factor)
 
 

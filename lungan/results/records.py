@@ -148,9 +148,9 @@ def _finished(folder: Path, summary: dict[str, Any]) -> Run:
     nested = summary.get("config")
     config = _read_yaml(folder / names.CONFIG) if nested is None else _mapping(nested, "config")
     facts: dict[str, Scalar] = {}
-    for key in ("run_id", "trajectory_id", "continued_from", "git_commit", "machine", "data_hash"):
+    for key in ("run_id", "trajectory_id", "continued_from", "git_commit", "machine"):
         facts[key] = _scalar(summary.get(key), key)
-    for key in ("epochs_done", "num_train_images"):
+    for key in ("data_hash", "data_source", "epochs_done", "num_train_images"):
         facts[key] = _scalar(summary.get(key), key)
     for key in ("device", "precision"):
         facts[f"used.{key}"] = _scalar(summary.get(key), key)

@@ -74,7 +74,7 @@ def test_draws_of_a_fraction_are_repeats_as_seeds_are(store: Any) -> None:
     for seed in (0, 1):
         config = store.config(seed=seed)
         config["data"] |= {"fraction": 0.5, "fraction_seed": seed}
-        store.run(config, data_hash=f"{seed}" * 64)
+        store.run(config, data_hash=f"{seed}" * 64, data_source="folder of 90 images")
     (drawn,) = group(collect(store.path)).groups
     assert len(drawn.runs) == 2
     whole = store.config(seed=0)
@@ -84,6 +84,18 @@ def test_draws_of_a_fraction_are_repeats_as_seeds_are(store: Any) -> None:
         "data.fraction=0.5",
         "data.fraction=1",
     ]
+
+
+def test_fractions_of_two_data_sets_are_two_groups(store: Any) -> None:
+    for seed, count in enumerate((90, 90, 80)):
+        config = store.config(seed=seed)
+        config["data"] |= {"fraction": 0.5}
+        store.run(config, data_hash=f"{seed}" * 64, data_source=f"folder of {count} images")
+    groups = group(collect(store.path)).groups
+    assert {each.label: len(each.runs) for each in groups} == {
+        "drawn from folder of 80 images": 1,
+        "drawn from folder of 90 images": 2,
+    }
 
 
 def test_precision_and_data_that_were_used_split(store: Any) -> None:
