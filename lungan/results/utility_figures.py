@@ -71,8 +71,7 @@ def _draw_curves(utility: Utility) -> Figure | None:
     canvas.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
     title = "AUC against the number of real training images"
     caption = (
-        "Mean over seeds with the 95 % interval; the points of one number stand beside each other. "
-        "x: how many images are added for each real one. "
+        "Mean over seeds with the 95 % interval; points of one number stand beside each other. "
     )
     if cut:
         caption += "Intervals of too few seeds are cut at the edge. "
@@ -97,7 +96,7 @@ def _panels(summaries: Sequence[Summary]) -> list[tuple[str, list[Summary]]]:
                     if value(summary.group, "ratio") in (None, ratio)
                     and (gan is None or value(summary.group, GAN) in (None, gan))
                 ]
-                words = [f"x{text(ratio)}"] if ratio is not None else []
+                words = [f"{text(ratio)} added for each real image"] if ratio is not None else []
                 words += [str(gan)] if gan is not None else []
                 words += [f"{one[0]}, {one[1]} updates"] if len(settings) > 1 else []
                 if members:
@@ -144,9 +143,10 @@ def _limit(axes: Axes, summaries: Sequence[Summary]) -> bool:
     """Keep the interval of two or three seeds from flattening all others; whether one is cut."""
     values = [one for summary in summaries for one in summary.values]
     room = max(0.6 * (max(values) - min(values)), 0.005)
+    least, most = min(values) - room, min(max(values) + room, 1 + room / 20)  # no AUC is above 1
     low, high = axes.get_ylim()
-    axes.set_ylim(max(low, min(values) - room), min(high, max(values) + room))
-    return low < min(values) - room or high > max(values) + room
+    axes.set_ylim(max(low, least), min(high, most))
+    return low < least or high > most
 
 
 def _draw_convincing(utility: Utility, problems: list[Problem]) -> Figure | None:
