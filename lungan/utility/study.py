@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """run_ids: of all trials of the study. num_busy: under way in other processes."""
+    """run_ids: of all trials of the study. num_busy: not done at the end, by others."""
 
     run_ids: set[str]
     num_done: int
@@ -52,9 +52,7 @@ def plan_trials(
 
 def describe_plan(trials: Sequence[Trial], settings: Settings, root: Path) -> str:
     """How many trials there are, and how many of them the store has."""
-    done = sum(
-        names.read_summary(root / trial.identity(settings).name) is not None for trial in trials
-    )
+    done = _num_done(trials, settings, root)
     real, recipe = settings.generators.real, settings.recipe
     dropped = sum(real.num_dropped.values())
     line = (
@@ -73,7 +71,8 @@ def run_trials(trials: Sequence[Trial], settings: Settings, root: Path) -> Outco
     Raises: RunFolderError where the store cannot be used.
     """
     store, bench = Store(root), Bench(settings, root)
-    num_done = num_reused = num_busy = 0
+    num_done = num_reused = 0
+    elsewhere: list[Trial] = []
     with tqdm(total=len(trials), unit="trial", disable=None) as bar:
         for trial in trials:
             found = store.claim(trial.identity(settings))
@@ -82,7 +81,7 @@ def run_trials(trials: Sequence[Trial], settings: Settings, root: Path) -> Outco
                     num_reused += 1
                 case Busy():
                     log.info("%s is under way elsewhere", trial.describe())
-                    num_busy += 1
+                    elsewhere.append(trial)
                 case Claimed():
                     try:
                         began = time.perf_counter()
@@ -95,4 +94,10 @@ def run_trials(trials: Sequence[Trial], settings: Settings, root: Path) -> Outco
                     log.info("%s: %s, %.0f s", trial.describe(), words, time.perf_counter() - began)
             bar.update()
     run_ids = {trial.identity(settings).run for trial in trials}
+    num_busy = len(elsewhere) - _num_done(elsewhere, settings, root)
     return Outcome(run_ids, num_done, num_reused, num_busy)
+
+
+def _num_done(trials: Sequence[Trial], settings: Settings, root: Path) -> int:
+    folders = (root / trial.identity(settings).name for trial in trials)
+    return sum(names.read_summary(folder) is not None for folder in folders)

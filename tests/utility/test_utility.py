@@ -154,6 +154,31 @@ def test_what_another_process_does_is_left_to_it(
     assert not summaries(tmp_path)
 
 
+def test_what_another_process_ended_meanwhile_is_not_said_to_be_under_way(
+    pair: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert utility(tmp_path / "other", pair, "--arms", "real", "--seeds", "1") == 0
+    (theirs,) = (tmp_path / "other" / names.UTILITY).glob("real-*")
+    root = tmp_path / names.UTILITY
+    with exclusive(root):
+        claim = Claim(root / theirs.name)
+    real_do = trials.Bench.do
+
+    def do(self: Any, *given: Any) -> Any:
+        shutil.copy(theirs / names.SUMMARY, root / theirs.name / names.SUMMARY)
+        claim.release()
+        return real_do(self, *given)
+
+    monkeypatch.setattr(trials.Bench, "do", do)
+    capsys.readouterr()
+    assert utility(tmp_path, pair, "--arms", "synthetic", "--seeds", "1") == 0
+    assert "under way elsewhere" not in capsys.readouterr().out
+    assert len(summaries(tmp_path)) == 2
+
+
 def test_the_arms_that_are_asked_for_by_name(
     train: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
