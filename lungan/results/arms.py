@@ -58,6 +58,7 @@ QUESTIONS = (
     ("real_synthetic", "real_classical"),
     ("real_classical_synthetic", "real_classical"),
     ("synthetic", "real"),
+    ("real_classical", "real"),
     ("real_filtered", "real_duplicates"),
     ("real_filtered", "real_synthetic"),
     ("pretrained", "real_duplicates"),
