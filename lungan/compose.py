@@ -121,7 +121,7 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
     runs of a sweep differ in values only, which are set on a copy as Hydra would set them."""
     parsed = _parse(overrides)
     values = [o for o in parsed if not _is_group(o)]
-    if all(o.type is OverrideType.CHANGE for o in values):
+    if all(o.type is OverrideType.CHANGE and o.package is None for o in values):
         groups = tuple(o.input_line or "" for o in parsed if _is_group(o))
         config = copy.deepcopy(_compose_groups(groups))
         with contextlib.suppress(*COMPLAINTS):

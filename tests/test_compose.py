@@ -16,10 +16,12 @@ from typing import Any
 import hydra
 import pytest
 import yaml
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from lungan import checks, compose, presets
 from lungan.config import NEUTRAL, SCHEMAS, RunConfig
+from lungan.errors import ConfigError
 
 NEEDS = {"folder": ["data.path=x"], "npz": ["data.path=x"]}
 """What a choice has no default for."""
@@ -173,6 +175,14 @@ def test_values_set_on_a_copy_are_what_hydra_composes(overrides: list[str]) -> N
     wanted = OmegaConf.to_object(hydra.compose(config_name="config", overrides=overrides))
     assert compose.compose(overrides) == wanted
     assert compose.compose(["seed=5"]) == compose.compose(["++seed=5"]) != wanted
+
+
+def test_what_hydra_refuses_is_not_set_on_a_copy() -> None:
+    for wrong in ("seed@generator=3", "seed=three", "sed=3"):
+        with pytest.raises(HydraException):
+            hydra.compose(config_name="config", overrides=[wrong])
+        with pytest.raises(ConfigError):
+            compose.compose([wrong])
 
 
 def test_a_sweep_over_values_reads_the_groups_once(monkeypatch: pytest.MonkeyPatch) -> None:

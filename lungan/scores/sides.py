@@ -61,12 +61,10 @@ def _splits_of(images: ImageSet) -> tuple[str, ...]:
     return tuple(images.split_names[number] for number in np.unique(images.splits))
 
 
-def check_generated(generated: NDArray[Any] | Tensor, reference: ImageSet) -> NDArray[np.uint8]:
-    """The images, on the host.
-
-    Raises: DataError where they cannot stand beside the reference's.
-    """
-    generated = generated.cpu().numpy() if isinstance(generated, Tensor) else generated
+def check_generated(generated: NDArray[Any] | Tensor, reference: ImageSet) -> None:
+    """Raises: DataError where these images cannot stand beside the reference's."""
+    if isinstance(generated, Tensor):
+        generated = generated[:1].cpu().numpy()  # one tells the shape and dtype of all
     if generated.dtype != np.uint8:
         finite = np.isfinite(generated).all() if generated.dtype.kind == "f" else True
         found = f"{generated.dtype}" + ("" if finite else " with NaN or infinite values")
@@ -82,7 +80,6 @@ def check_generated(generated: NDArray[Any] | Tensor, reference: ImageSet) -> ND
             f"generated and real images must have the same channels and size: real are "
             f"{_shape(expected)}, generated {_shape(generated.shape[1:])}"
         )
-    return generated
 
 
 def _shape(shape: tuple[int, ...]) -> str:

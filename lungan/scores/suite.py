@@ -102,12 +102,13 @@ def score_images(
     """
     began = time.perf_counter()
     real = choose_real(image_set, splits, classes)
-    pixels, generated = generated, check_generated(generated, real.reference)
+    check_generated(generated, real.reference)
     num_images = min(num_images_a_side(len(real.reference), config), len(generated))
     if num_images < 2:
         raise DataError(f"scoring needs at least 2 generated images, got {len(generated)}")
     rows = np.random.default_rng(config.seed).permutation(len(generated))[:num_images]
-    generated, pixels = generated[rows], pixels[rows]
+    pixels = generated[rows]
+    generated = pixels.cpu().numpy() if isinstance(pixels, Tensor) else pixels
 
     values: dict[str, float | None] = {}
     why = dict(reasons or {})

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """run_ids: of all trials of the study. num_busy: not done at the end, by others."""
+    """run_ids: of all trials of the study. num_busy: left to other processes and not done yet."""
 
     run_ids: set[str]
     num_done: int
