@@ -1,4 +1,5 @@
-# Everything a newcomer needs. Tests run a process a core, so each has one thread. The virtual environment is made once and again when pyproject changes.
+# Everything a newcomer needs. Tests run a process a core, so each has one thread. The virtual environment is made once, and again
+# when pyproject or the constraints change, which keep torch at its small CPU build; for a GPU: pip install -e . by hand.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,17 +39,17 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("lungan needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; use make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml constraints-cpu.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV): a minute or two"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt -e .
 	@touch $@
 
-$(VENV)/.tested: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.tested: pyproject.toml constraints-cpu.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV): a minute or two"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt -e '.[test]'
 	@touch $(VENV)/.installed $@
 
-$(VENV)/.developing: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.developing: pyproject.toml constraints-cpu.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV): a minute or two"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt -e '.[dev]'
 	@touch $(VENV)/.installed $(VENV)/.tested $@

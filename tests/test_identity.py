@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +34,17 @@ def trajectory(*overrides: str) -> str:
 
 def test_the_reports_trajectory_keeps_its_id() -> None:
     assert trajectory("experiment=report").startswith(REPORT)
+
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "ids.json").read_text())
+"""Overrides and the trajectory and run id that they had before the registry."""
+
+
+@pytest.mark.parametrize("overrides", GOLDEN, ids=lambda text: text or "defaults")
+def test_ids_of_configs_stay(overrides: str) -> None:
+    config = compose.compose(overrides.split())
+    trajectory = trajectory_id(config, DATA_HASH, "bf16")
+    assert [trajectory, run_id(trajectory, config.epochs)] == GOLDEN[overrides]
 
 
 @pytest.mark.parametrize(
