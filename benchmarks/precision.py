@@ -19,8 +19,8 @@ from typing import Any
 
 import figures
 
-from lungan.compose import compose, composer
 from lungan.config import RunConfig
+from lungan.config.compose import compose, composer
 from lungan.runs.preparation import prepare
 from lungan.training.events import EpochEnd, Event
 from lungan.training.loop import train

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from train_step import BATCH_SIZE, eager_step
 
-from lungan.compose import compose, composer
 from lungan.config import RunConfig
+from lungan.config.compose import compose, composer
 from lungan.device import resolve_device
 from lungan.training.stacked.draws import Draws
 from lungan.training.stacked.optimizers import kind

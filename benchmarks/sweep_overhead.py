@@ -25,7 +25,7 @@ from typing import Any
 
 import figures
 
-from lungan.compose import compose, composer
+from lungan.config.compose import compose, composer
 from lungan.runs import folder as names
 from lungan.runs.preparation import prepare
 from lungan.runs.sinks import FolderSink, ProgressSink

@@ -22,7 +22,7 @@ import peak_memory
 import torch
 from torch import Tensor, nn
 
-from lungan.compose import compose, composer
+from lungan.config.compose import compose, composer
 from lungan.device import resolve_device
 from lungan.training.state import build_state
 from lungan.training.step import build_step

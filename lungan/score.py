@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lungan import presets
-from lungan.checks import check_fields
 from lungan.commands import run_command
-from lungan.config import ScoreConfig
+from lungan.config import ScoreConfig, presets
+from lungan.config.checks import check_fields
 from lungan.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -80,7 +80,7 @@ def _search(options: argparse.Namespace) -> int:
         import optuna
     except ModuleNotFoundError as error:
         raise ConfigError("searching needs Optuna: pip install 'lungan[search]'") from error
-    from lungan import compose
+    from lungan.config import compose
     from lungan.runs import manifest, sweep
     from lungan.runs.search import Search
     from lungan.runs.stopping import StopSignal

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 import yaml
 
-from lungan import presets
 from lungan.commands import CommandParser, run_command
-from lungan.config import SCHEMAS
+from lungan.config import SCHEMAS, presets
 from lungan.errors import ConfigError
 
 EXAMPLES = """examples:
@@ -56,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     # Here, so that --help need not wait for Hydra.
-    from lungan import compose
+    from lungan.config import compose
 
     if not options.multirun and (options.sweep or options.dry_run):
         raise ConfigError("--sweep and --dry-run belong to a sweep: add --multirun")

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from lungan import presets
-from lungan.config import RunConfig
+from lungan.config import RunConfig, presets
 from lungan.data import build as data
 from lungan.train import main
 
@@ -349,7 +348,7 @@ def command_line(folder: Path, *overrides: str) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [sys.executable, "-m", "lungan.train", *overrides],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(Path(presets.__file__).parents[1])},
+        env=os.environ | {"PYTHONPATH": str(Path(presets.__file__).parents[2])},
         capture_output=True,
         text=True,
         timeout=240,

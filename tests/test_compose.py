@@ -19,8 +19,7 @@ import yaml
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from lungan import checks, compose, presets
-from lungan.config import NEUTRAL, SCHEMAS, RunConfig
+from lungan.config import NEUTRAL, SCHEMAS, RunConfig, checks, compose, presets
 from lungan.errors import ConfigError
 
 NEEDS = {"folder": ["data.path=x"], "npz": ["data.path=x"]}
@@ -218,7 +217,7 @@ runpy.run_module("lungan.train", run_name="__main__")
 
 
 def test_help_comes_at_once_and_shows_groups_options_and_examples(tmp_path: Path) -> None:
-    root = str(Path(presets.__file__).parents[1])
+    root = str(Path(presets.__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": root}
     seconds = []
     for command in (["-m", "lungan.train", "--help"], ["-c", BLOCKED]):

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from lungan import compose
-from lungan.config import NEUTRAL, RunConfig
-from lungan.identity import run_id, trajectory_id
+from lungan.config import NEUTRAL, RunConfig, compose
+from lungan.config.identity import run_id, trajectory_id
 
 DATA_HASH = "d" * 64
 

@@ -18,13 +18,12 @@ PACKAGE = Path(lungan.__file__).parent
 LAYERS = (
     ("errors",),
     ("config",),
-    ("checks", "commands", "identity", "presets"),
-    ("data", "device"),
+    ("commands", "data", "device"),
     ("models",),
     ("scores", "training"),
     ("runs", "slurm"),
     ("generation", "results"),
-    ("compose", "launch", "utility"),
+    ("launch", "utility"),
     ("generate", "report", "score", "search", "train"),
 )
 """A part imports from its own layer and from those before it."""
@@ -33,7 +32,7 @@ AGAINST = {("lungan.runs.sweep", "lungan.results")}
 """A sweep leaves its tables and figures; it alone looks up, and only when all is done."""
 
 HYDRA = {"hydra", "omegaconf"}
-IMPORT_HYDRA = {"lungan.compose", "lungan.launch"}
+IMPORT_HYDRA = {"lungan.config.compose", "lungan.launch"}
 
 WITHOUT = {
     "lungan.train": ("torch", "hydra", "omegaconf", "numpy", "pandas", "wandb"),
@@ -144,14 +143,15 @@ for name in {without!r}:
     sys.modules[name] = None  # importing it raises ImportError
 package = importlib.import_module({name!r})
 for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
-    importlib.import_module(f"{{package.__name__}}.{{module.name}}")
+    if f"{{package.__name__}}.{{module.name}}" not in {composing!r}:
+        importlib.import_module(f"{{package.__name__}}.{{module.name}}")
 """
 
 
 def import_without(name: str, without: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     """Import a module, and a package's modules, in a process where others cannot be imported."""
     return subprocess.run(
-        [sys.executable, "-c", BLOCKED.format(name=name, without=without)],
+        [sys.executable, "-c", BLOCKED.format(name=name, without=without, composing=IMPORT_HYDRA)],
         env=os.environ | {"PYTHONPATH": str(PACKAGE.parent), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from lungan import checks, compose, presets, train
+from lungan import train
+from lungan.config import checks, compose, presets
 from lungan.errors import ConfigError
 
 

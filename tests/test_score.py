@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lungan import compose, presets, score
+from lungan import score
+from lungan.config import compose, presets
 from lungan.models.build import build_generator
 from lungan.models.saving import serialize_generator
 from lungan.runs import folder as names

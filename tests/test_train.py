@@ -14,8 +14,8 @@ import pytest
 import torch
 import yaml
 
-from lungan import checks, compose
-from lungan.identity import run_id
+from lungan.config import checks, compose
+from lungan.config.identity import run_id
 from lungan.models.saving import load_generator
 from lungan.runs import folder as names
 from lungan.scores.table import format_result

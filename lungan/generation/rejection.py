@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lungan import presets
-from lungan.config import ScoreConfig
+from lungan.config import ScoreConfig, presets
 from lungan.data import build as data
 from lungan.errors import ConfigError, DataError
 from lungan.generation.source import Source

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import lungan
-from lungan import checks
-from lungan.config import GeneratorConfig
+from lungan.config import GeneratorConfig, checks
 from lungan.errors import LunganError, WeightsError
 from lungan.models.build import build_generator
 from lungan.models.conditioning import Classes

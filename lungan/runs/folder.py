@@ -17,8 +17,7 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from lungan import checks
-from lungan.config import RunConfig
+from lungan.config import RunConfig, checks
 from lungan.errors import RunFolderError
 
 CONFIG = "config.yaml"

@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from lungan import checks
-from lungan.config import DataConfig, RunConfig
+from lungan.config import DataConfig, RunConfig, checks
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError
 from lungan.runs import folder as names

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lungan import checks
-from lungan.config import DataConfig, RunConfig
+from lungan.config import DataConfig, RunConfig, checks
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, RunFolderError
 from lungan.runs import folder as names

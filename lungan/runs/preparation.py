@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import torch
 
-from lungan import checks
-from lungan.config import DataConfig, RunConfig
+from lungan.config import DataConfig, RunConfig, checks
+from lungan.config.identity import trajectory_id
 from lungan.data import build as data
 from lungan.data.images import ImageSet
 from lungan.device import resolve_device, resolve_precision
-from lungan.identity import trajectory_id
 from lungan.runs.store import RunIdentity, identify
 from lungan.training.material import classes_of
 

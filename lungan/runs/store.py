@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from lungan.config import RunConfig
+from lungan.config.identity import run_id
 from lungan.errors import RunFolderError
-from lungan.identity import run_id
 from lungan.runs import folder as names
 from lungan.runs.claim import Claim, Owner, exclusive, live_owner
 

@@ -21,10 +21,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 
 from lungan.config import RunConfig
+from lungan.config.search_space import Dimension
 from lungan.errors import ConfigError
 from lungan.runs import manifest
 from lungan.runs.claim import exclusive
-from lungan.runs.search_space import Dimension
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lungan import presets
+from lungan.config import presets
 from lungan.errors import ConfigError, WeightsError
 from lungan.models.build import build_discriminator, build_generator
 from lungan.models.conditioning import Classes, ClassProjection, ConditionalBatchNorm

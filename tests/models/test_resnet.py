@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lungan import presets
-from lungan.config import ResnetDiscriminatorConfig, ResnetGeneratorConfig
+from lungan.config import ResnetDiscriminatorConfig, ResnetGeneratorConfig, presets
 from lungan.models.build import build_discriminator, build_generator
 from lungan.models.resnet import DownBlock, UpBlock
 

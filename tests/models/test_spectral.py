@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lungan import presets
+from lungan.config import presets
 from lungan.models.build import build_discriminator
 from lungan.models.spectral import SpectralNorm, normalize_spectrally
 

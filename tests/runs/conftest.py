@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from lungan import compose
-from lungan.config import RunConfig
+from lungan.config import RunConfig, compose
 from lungan.runs import pictures
 
 TINY = (
@@ -87,7 +86,7 @@ def start_train() -> Start:
     The processes are forked from one that has imported everything, so that each is cheap.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lungan.runs.sweep", "lungan.compose", "lungan.results"])
+    context.set_forkserver_preload(["lungan.runs.sweep", "lungan.config.compose", "lungan.results"])
 
     def start(*arguments: str) -> Any:
         code = (

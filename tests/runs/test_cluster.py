@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from lungan import presets
+from lungan.config import presets
 
 Compare = Callable[[Path, Path], None]
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from lungan import compose, launch, slurm, train
-from lungan.config import RunConfig
+from lungan import launch, slurm, train
+from lungan.config import RunConfig, compose
 from lungan.errors import ConfigError
 from lungan.runs import jobs, launching, work
 from lungan.runs.jobs import Place, run_job

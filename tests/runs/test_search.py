@@ -14,13 +14,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from lungan import compose
 from lungan import search as command
+from lungan.config import compose
+from lungan.config.search_space import Dimension
 from lungan.errors import ConfigError
 from lungan.runs import work
 from lungan.runs.claim import Owner
 from lungan.runs.preparation import Prepared
-from lungan.runs.search_space import Dimension
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lungan import presets
+from lungan.config import presets
 from lungan.errors import DataError
 from lungan.models.build import build_generator
 from lungan.scores.sampling import sample_generator

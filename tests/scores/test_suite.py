@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lungan import presets
-from lungan.config import ScoreConfig
+from lungan.config import ScoreConfig, presets
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, DataError
 from lungan.scores.encoding import Encoded

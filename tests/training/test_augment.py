@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lungan import presets
-from lungan.config import AdaptiveConfig, AugmentConfig, DiffAugmentConfig
+from lungan.config import AdaptiveConfig, AugmentConfig, DiffAugmentConfig, presets
 from lungan.training.augment import (
     adjusted,
     augmented,

@@ -13,8 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lungan import presets
-from lungan.config import RunConfig
+from lungan.config import RunConfig, presets
 from lungan.models.conditioning import Classes
 from lungan.training import graphs as graphs_module
 from lungan.training.events import EpochStart, Event, StepEnd

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lungan import presets
+from lungan.config import presets
 from lungan.models import convolution as module
 from lungan.models import dcgan, layers
 from lungan.models.build import build_discriminator

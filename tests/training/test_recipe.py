@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import lungan.training.step as step_module
-from lungan import presets
-from lungan.config import RunConfig
+from lungan.config import RunConfig, presets
 from lungan.data.images import ImageSet
 from lungan.training.diagnostics import diversity, mean_logit
 from lungan.training.events import Checkpoint, EpochEnd, Event, Samples, Snapshot

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lungan import presets
-from lungan.config import LossConfig
+from lungan.config import LossConfig, presets
 from lungan.models.build import build_discriminator
 from lungan.training.regularizers import (
     gradient_penalties,

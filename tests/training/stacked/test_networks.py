@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lungan import presets
+from lungan.config import presets
 from lungan.models.build import build_discriminator
 from lungan.training.stacked.networks import StackedDiscriminator, StackedWeights
 

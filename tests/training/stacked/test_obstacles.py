@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from lungan import presets
-from lungan.config import RunConfig, SgdConfig
+from lungan.config import RunConfig, SgdConfig, presets
 from lungan.training.stacked.obstacles import obstacle, shape
 
 MakeConfig = Callable[..., RunConfig]

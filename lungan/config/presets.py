@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 import lungan
-from lungan import checks
+from lungan.config import checks
 from lungan.errors import ConfigError
 
 

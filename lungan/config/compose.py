@@ -20,10 +20,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from lungan import checks, presets
-from lungan.config import SCHEMAS, RunConfig
+from lungan.config import SCHEMAS, RunConfig, checks, presets
+from lungan.config.search_space import Dimension
 from lungan.errors import ConfigError
-from lungan.runs.search_space import Dimension
 
 EXPERIMENT = "experiment"
 COMPLAINTS = (HydraException, OmegaConfBaseException, AttributeError, ValueError)
