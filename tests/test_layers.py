@@ -16,7 +16,7 @@ import lungan
 PACKAGE = Path(lungan.__file__).parent
 
 LAYERS = (
-    ("errors",),
+    ("errors", "files"),
     ("config",),
     ("commands", "data", "device"),
     ("models",),

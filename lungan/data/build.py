@@ -10,8 +10,7 @@ from lungan.config import (
     PhantomConfig,
     PneumoniaMnistConfig,
 )
-from lungan.data.fraction import keep_fraction
-from lungan.data.images import ImageSet
+from lungan.data.images import ImageSet, keep_fraction
 from lungan.errors import ConfigError
 
 

@@ -1,34 +1,22 @@
-"""The cache folder, and image sets kept in it so that drawing or decoding happens once."""
+"""Image sets kept in the cache folder, so that drawing or decoding happens once."""
 
 from __future__ import annotations
 
-import fcntl
+import dataclasses
+import json
 import logging
-import os
-import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 
-from lungan.data.arrays import read_arrays
-from lungan.data.images import ImageSet
+from lungan.data.images import Facts, ImageSet
+from lungan.data.npz import read_arrays
 from lungan.errors import DataError
+from lungan.files import atomic_write, cache_folder
 
 log = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """``$LUNGAN_CACHE``, else ``$XDG_CACHE_HOME/lungan``, else ``~/.cache/lungan``; not made."""
-    if own := os.environ.get("LUNGAN_CACHE"):
-        return Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    # The XDG specification has relative paths ignored.
-    if shared and Path(shared).is_absolute():
-        return Path(shared) / "lungan"
-    return Path.home() / ".cache" / "lungan"
 
 
 def load_or_make(key: str, make: Callable[[], ImageSet]) -> ImageSet:
@@ -53,38 +41,6 @@ def load_or_make(key: str, make: Callable[[], ImageSet]) -> ImageSet:
     return images
 
 
-@contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the name ``path`` at the end, or leaves nothing behind."""
-    temporary = path.with_name(f".{path.name[:100]}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def one_at_a_time(path: Path) -> Iterator[None]:
-    """Of the processes that would make ``path``, one at a time; the next then finds it made.
-
-    The system drops the lock when its holder dies. Where the folder cannot be written, nothing is
-    kept there either, and nobody waits.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.with_name(f".{path.name[:100]}.lock").open("a")
-    except OSError:
-        yield
-        return
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _read(path: Path) -> ImageSet:
     arrays = read_arrays(path)
     try:
@@ -95,14 +51,20 @@ def _read(path: Path) -> ImageSet:
             class_names=tuple(arrays["class_names"].tolist()),
             split_names=tuple(arrays["split_names"].tolist()),
             source=str(arrays["source"]),
+            groups=arrays.get("groups"),
+            group_names=tuple(arrays["group_names"].tolist()) if "groups" in arrays else (),
+            facts=Facts(**json.loads(str(arrays["facts"]))) if "facts" in arrays else Facts(),
         )
-    except KeyError as error:
-        raise DataError(f"{path} lacks {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is no image set of this version: {error}") from error
 
 
 def _write(path: Path, images: ImageSet) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as file:
+    groups: dict[str, Any] = {}
+    if images.groups is not None:
+        groups = {"groups": images.groups, "group_names": np.array(images.group_names)}
+    with atomic_write(path) as file:
         np.savez(
             file,
             images=images.images,
@@ -111,6 +73,8 @@ def _write(path: Path, images: ImageSet) -> None:
             class_names=np.array(images.class_names),
             split_names=np.array(images.split_names),
             source=np.array(images.source),
+            facts=np.array(json.dumps(dataclasses.asdict(images.facts))),
+            **groups,
         )
 
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from tqdm import tqdm
 
 from lungan import __version__
-from lungan.data.cache import written_whole
+from lungan.files import atomic_write
 
 WAITS_SECONDS = (1.0, 3.0, 9.0)
 """Before the second and each later attempt."""
@@ -43,7 +43,7 @@ def download(url: str, path: Path, md5: str, *, progress: bool = True) -> None:
     """
     for wait_seconds in (*WAITS_SECONDS, None):
         try:
-            with written_whole(path) as file:
+            with atomic_write(path) as file:
                 _fetch(url, file, path.name, md5, progress)
             return
         except _PassingError as error:

@@ -1,24 +1,62 @@
-"""The ImageSet: what every reader gives, and what training and scoring take."""
+"""The ImageSet, what every reader gives: images with class, split and group, and drawing of them.
+
+Source: the rule that a patient's images stay on one side, classes kept in proportion as far as
+whole groups allow, is that of scikit-learn's StratifiedGroupKFold.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lungan.errors import ConfigError, DataError
 
+SPLITS = ("train", "val", "test")
+
+ONLY_CLASS = "all"
+"""The class of images that are given none."""
+
+LEFT_OUT = "left_out"
+"""The split of the images that ``data.fraction`` does not keep: nobody trains on them, scores may
+hold them out."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a reader found in the files and made of them, for people to check.
+
+    sizes, modes: number of images by ``width x height`` and by kind, such as ``8-bit grey PNG``.
+    num_cropped: images that were not square. scaling: how values became 0 to 255, a line each.
+    skipped: reason by file. notes: what the reader decided by itself. warnings: what may be wrong.
+    """
+
+    sizes: dict[str, int] = field(default_factory=dict)
+    modes: dict[str, int] = field(default_factory=dict)
+    num_cropped: int = 0
+    scaling: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
-    """Images with labels and splits, checked when made and never changed after.
+    """Images with labels, splits and groups, checked when made and never changed after.
 
     images: (N, C, H, W) uint8, C 1 or 3.
     labels: (N,) int64, an index into ``class_names``.
     splits: (N,) int64, an index into ``split_names``.
+    groups: (N,) int64, an index into ``group_names``: images of one group (a patient) are not
+    independent. None where nobody said.
     source: what the images are and under which licence, in a few words.
 
     Raises: DataError where shapes, dtypes or indices do not fit together.
@@ -30,7 +68,10 @@ class ImageSet:
     class_names: tuple[str, ...]
     split_names: tuple[str, ...]
     source: str
-    _hash: list[str] = field(default_factory=list, repr=False, compare=False)
+    groups: NDArray[np.int64] | None = None
+    group_names: tuple[str, ...] = ()
+    facts: Facts = field(default_factory=Facts)
+    _hash: list[str] = field(init=False, default_factory=list, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != np.uint8:
@@ -42,14 +83,17 @@ class ImageSet:
         for name, index, names in (
             ("labels", self.labels, self.class_names),
             ("splits", self.splits, self.split_names),
+            ("groups", self.groups, self.group_names),
         ):
+            if index is None:
+                continue
             if index.shape != (len(self.images),) or index.dtype != np.int64:
                 raise DataError(
                     f"{name} must be ({len(self.images)},) int64, got {index.shape} {index.dtype}"
                 )
             if len(index) and not (0 <= index.min() and index.max() < len(names)):
                 raise DataError(
-                    f"{name} must be from 0 to {len(names) - 1} ({', '.join(names)}), "
+                    f"{name} must be from 0 to {len(names) - 1} ({', '.join(names[:10])}), "
                     f"got {index.min()} to {index.max()}"
                 )
 
@@ -67,7 +111,10 @@ class ImageSet:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 (64 hex digits) of pixels, labels, splits and their names, in their order."""
+        """SHA-256 (64 hex digits) of pixels, labels, splits and their names, in their order.
+
+        Groups are no part of it: who a patient is changes no image that a GAN sees.
+        """
         if not self._hash:
             digest = hashlib.sha256()
             header = (self.images.shape, self.class_names, self.split_names)
@@ -88,14 +135,26 @@ class ImageSet:
             raise DataError(
                 f"data.splits={list(splits)} and data.classes={list(classes)} leave no image"
             )
-        return ImageSet(
-            images=self.images[keep],
-            labels=self.labels[keep],
-            splits=self.splits[keep],
-            class_names=self.class_names,
-            split_names=self.split_names,
-            source=self.source,
+        return self.take(keep)
+
+    def take(self, rows: NDArray[Any]) -> ImageSet:
+        """The images of these rows: indices in the order wanted, or a mask (N,)."""
+        return dataclasses.replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            splits=self.splits[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
+
+    def of_other_groups(self, members: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(N,) bool: images outside ``members`` (N,) bool whose group has no image inside it.
+
+        Where groups are not known, every image outside.
+        """
+        if self.groups is None:
+            return ~members
+        return ~np.isin(self.groups, self.groups[members])
 
     @staticmethod
     def _members(
@@ -107,3 +166,140 @@ class ImageSet:
         if not wanted:
             return np.ones(len(index), dtype=bool)
         return np.isin(index, [names.index(name) for name in wanted])
+
+
+def place_of(image: NDArray[Any]) -> float:
+    """Where an image stands from 0 (first) to 1 (excluded), by shape, dtype and pixels alone."""
+    digest = hashlib.sha256(f"{image.shape} {image.dtype.str}".encode())
+    digest.update(np.ascontiguousarray(image).data)
+    # 53 bits, as many as a float holds, so that rounding never gives 1.
+    return (int.from_bytes(digest.digest()[:8], "big") >> 11) / 2**53
+
+
+def partition(
+    places: Sequence[float],
+    val_fraction: float,
+    test_fraction: float,
+    labels: NDArray[np.int64] | None = None,
+    groups: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """(N,) int64, an index into ``SPLITS``: val from the low end of the places, test from the high.
+
+    places: of each image, by ``place_of``, so that exact duplicates stay on one side, and adding an
+    image moves no other; the shares are met on average. With groups (N,), a whole group stands
+    where ``_places_of_groups`` puts it, exact duplicates join the groups that hold them, and the
+    shares are met class by class to within a group. A larger share of one split takes images from
+    train only, never from the other.
+    """
+    place = np.asarray(places, dtype=np.float64)
+    if groups is not None:
+        assert labels is not None
+        place = _places_of_groups(place, labels, _join_duplicates(groups, place))
+    splits = np.zeros(len(place), dtype=np.int64)
+    splits[place < val_fraction] = SPLITS.index("val")
+    splits[place >= 1 - test_fraction] = SPLITS.index("test")
+    for name, fraction in (("val", val_fraction), ("test", test_fraction)):
+        if fraction > 0 and not (splits == SPLITS.index(name)).any():
+            log.warning(
+                "data.%s_fraction=%g puts none of %d images into %s",
+                name,
+                fraction,
+                len(place),
+                name,
+            )
+    return splits
+
+
+def keep_fraction(
+    image_set: ImageSet, splits: Sequence[str], fraction: float, seed: int
+) -> ImageSet:
+    """The set with only ``fraction`` of the images of ``splits`` still in them, class by class.
+
+    At least one image of each class stays in each of ``splits``; the others move to ``LEFT_OUT``.
+    Which stay follows from their pixels and the seed alone, not from their order, and a smaller
+    fraction is part of every larger one of the same seed. Where groups are known, whole ones stay.
+
+    Raises: ConfigError where no splits or unknown ones are named.
+    """
+    if not splits:
+        raise ConfigError(
+            "data.splits must name the splits that data.fraction is taken of, such as [train]; "
+            "got [], all of them"
+        )
+    for name in splits:
+        if name not in image_set.split_names:
+            raise ConfigError(
+                f"data.splits must be among {', '.join(image_set.split_names)}, got {name}"
+            )
+    moved = image_set.splits.copy()
+    for name in splits:
+        members = np.flatnonzero(image_set.splits == image_set.split_names.index(name))
+        left = members[~draw_share(image_set, members, fraction, seed)]
+        moved[left] = len(image_set.split_names)
+    return dataclasses.replace(
+        image_set, splits=moved, split_names=(*image_set.split_names, LEFT_OUT)
+    )
+
+
+def draw_share(
+    image_set: ImageSet, rows: NDArray[np.intp], fraction: float, seed: int
+) -> NDArray[np.bool_]:
+    """(len(rows),) bool: about ``fraction`` of the images of each class, at least one; whole groups
+    where they are known. Drawn by the pixels and the seed; smaller shares are part of larger ones.
+    """
+    labels = image_set.labels[rows]
+    digests = _keyed_digests(image_set.images[rows], seed)
+    drawn = np.zeros(len(rows), dtype=bool)
+    if image_set.groups is not None:
+        keys = np.array([int.from_bytes(digest[:8], "big") >> 11 for digest in digests]) / 2**53
+        place = _places_of_groups(keys, labels, image_set.groups[rows])
+        drawn = place < fraction
+        for label in np.unique(labels[~np.isin(labels, labels[drawn])]):
+            drawn |= place == place[labels == label].min()
+        return drawn
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        order = sorted(members, key=digests.__getitem__)
+        drawn[order[: max(1, round(fraction * len(members)))]] = True
+    return drawn
+
+
+def _keyed_digests(images: NDArray[np.uint8], seed: int) -> list[bytes]:
+    key = seed.to_bytes(16, "big")
+    return [hashlib.blake2b(image.tobytes(), digest_size=16, key=key).digest() for image in images]
+
+
+def _places_of_groups(
+    keys: NDArray[np.float64], labels: NDArray[np.int64], groups: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(N,) from 0 to 1, the same for all images of a group.
+
+    Each group belongs to the class of which it holds the largest share. The groups of a class
+    stand in the order of their smallest keys, each at the middle of its stretch of the images.
+    """
+    names, group = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(names), int(labels.max()) + 1))
+    np.add.at(counts, (group, labels), 1)
+    key = np.full(len(names), np.inf)
+    np.minimum.at(key, group, keys)
+    main_class = (counts / np.maximum(counts.sum(0), 1)).argmax(1)
+    place = np.empty(len(names))
+    for label in np.unique(main_class):
+        members = np.flatnonzero(main_class == label)
+        members = members[np.argsort(key[members], kind="stable")]
+        sizes = counts[members].sum(1)
+        place[members] = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
+    return np.asarray(place[group])
+
+
+def _join_duplicates(groups: NDArray[np.int64], places: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Groups (N,) in which those that hold an identical image are one."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    _, image = np.unique(places, return_inverse=True)
+    _, group = np.unique(groups, return_inverse=True)
+    size = int(group.max()) + 1 + int(image.max()) + 1
+    links = coo_array((np.ones(len(image)), (group, image + group.max() + 1)), shape=(size, size))
+    _, component = connected_components(links, directed=False)
+    return np.asarray(component[group], dtype=np.int64)

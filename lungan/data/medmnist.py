@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from lungan.config import PneumoniaMnistConfig
-from lungan.data.cache import cache_folder
 from lungan.data.download import DownloadError, download
-from lungan.data.images import ImageSet
+from lungan.data.images import SPLITS, ImageSet
 from lungan.data.npz import read_parts
-from lungan.data.partition import SPLITS
 from lungan.errors import DataError
+from lungan.files import cache_folder
 
 RECORD_URL = "https://zenodo.org/records/10519652"
 

@@ -11,7 +11,8 @@ from typing import Any
 from torch import nn
 
 from lungan.config import FolderConfig, NpzConfig, RunConfig
-from lungan.data.layout import ONLY_CLASS, read_layout
+from lungan.data.folder import read_layout
+from lungan.data.images import ONLY_CLASS
 from lungan.data.medmnist import CLASS_NAMES
 from lungan.errors import ConfigError, RunFolderError, WeightsError
 from lungan.models.saving import load_generator

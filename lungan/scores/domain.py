@@ -24,9 +24,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lungan.data.cache import cache_folder, one_at_a_time, written_whole
 from lungan.data.images import ImageSet
 from lungan.errors import DataError
+from lungan.files import atomic_write, cache_folder, lock
 from lungan.scores.domain_network import FEATURE_DIM, DomainNetwork
 from lungan.scores.domain_training import RECIPE, Recipe, measure, train
 from lungan.scores.encoding import NetworkEncoder, in_channels_last, native_dtype
@@ -68,7 +68,7 @@ def load_encoder(
     path = cache_folder() / "encoders" / f"domain-{cache_key(image_set, recipe)}.safetensors"
     found = _cached(path, image_set)
     if found is None:
-        with one_at_a_time(path):
+        with lock(path):
             found = _cached(path, image_set) or _train(image_set, device, recipe)
             try:
                 if not path.is_file():
@@ -193,7 +193,7 @@ def _write(path: Path, network: DomainNetwork, training: Training) -> None:
     }
     record = {"training": json.dumps(dataclasses.asdict(training))}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(save(tensors, metadata=record))
 
 

@@ -13,8 +13,8 @@ from urllib.request import urlopen
 import torch
 from tqdm import tqdm
 
-from lungan.data.cache import written_whole
 from lungan.errors import WeightsError
+from lungan.files import atomic_write
 from lungan.scores.weights import checked_hash
 
 FILE_NAME = "inception_v3_google-0cc3c7bd.pth"
@@ -75,7 +75,7 @@ def _download(target: Path) -> str | None:
     url = torchvision.models.Inception_V3_Weights.IMAGENET1K_V1.url
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with urlopen(url, timeout=_TIMEOUT_SECONDS) as response, written_whole(target) as file:
+        with urlopen(url, timeout=_TIMEOUT_SECONDS) as response, atomic_write(target) as file:
             found = _copy(response, file)
             # Raised before the file takes its name, so that a damaged one never does.
             if not found.startswith(PUBLISHED_HASH):

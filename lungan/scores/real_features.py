@@ -11,10 +11,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lungan.data.arrays import read_arrays
-from lungan.data.cache import cache_folder, written_whole
 from lungan.data.images import ImageSet
+from lungan.data.npz import read_arrays
 from lungan.errors import DataError
+from lungan.files import atomic_write, cache_folder
 from lungan.scores.encoding import Encoded, Encoder
 
 VERSION = 1
@@ -86,7 +86,7 @@ def _as_encoded(path: Path, num_images: int, encoder: Encoder) -> Encoded:
 def _keep(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as file:
+        with atomic_write(path) as file:
             write(file)
     except OSError as error:
         log.warning("%s is not cached (set LUNGAN_CACHE to a writable folder): %s", path, error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,11 +42,11 @@ def choose_real(image_set: ImageSet, splits: Sequence[str], classes: Sequence[st
     held_out, num_leaked = None, 0
     others = tuple(name for name in image_set.split_names if splits and name not in splits)
     is_other = np.isin(image_set.splits, [image_set.split_names.index(name) for name in others])
-    candidates = _rows(image_set, np.flatnonzero(is_other & _is_of(image_set, classes)))
+    candidates = image_set.take(is_other & _is_of(image_set, classes))
     if len(candidates):
         fresh = unseen(candidates.images, reference.images)
         num_leaked = len(candidates) - len(fresh)
-        held_out = _rows(candidates, fresh) if len(fresh) else None
+        held_out = candidates.take(fresh) if len(fresh) else None
     present = _splits_of(held_out) if held_out else ()
     return RealSide(reference, distinct(reference.images), held_out, present, num_leaked)
 
@@ -133,13 +132,3 @@ def _duplicates(real: RealSide) -> list[str]:
     if real.held_out is None:
         notes.append("memorization: no held-out images, so authenticity only, without its floor")
     return notes
-
-
-def _rows(images: ImageSet, rows: NDArray[np.int64]) -> ImageSet:
-    return dataclasses.replace(
-        images,
-        images=images.images[rows],
-        labels=images.labels[rows],
-        splits=images.splits[rows],
-        _hash=[],
-    )

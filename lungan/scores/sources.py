@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungan.data.decode import Pixels, decode, fit, read_bytes
+from lungan.data.folder import read_layout
 from lungan.data.headers import BadImageError
-from lungan.data.images import ImageSet
-from lungan.data.layout import read_layout
+from lungan.data.images import SPLITS, ImageSet
 from lungan.data.npz import NO_SPLIT, read_parts
-from lungan.data.partition import SPLITS
 from lungan.errors import DataError
 
 ONLY_SPLIT = ("all",)

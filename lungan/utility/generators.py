@@ -13,8 +13,7 @@ from typing import Any
 
 from lungan.config import DataConfig, RunConfig
 from lungan.data import build as data
-from lungan.data.fraction import keep_fraction
-from lungan.data.images import ImageSet
+from lungan.data.images import ImageSet, keep_fraction
 from lungan.errors import ConfigError, DataError
 from lungan.generation.source import Source, read_source
 from lungan.utility.images import TRAIN, RealImages, check_no_leak, choose_real

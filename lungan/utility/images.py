@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lungan.data.fraction import keep_fraction
-from lungan.data.images import ImageSet
+from lungan.data.images import ImageSet, keep_fraction
 from lungan.errors import DataError
 from lungan.utility.training import Labelled
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lungan.data.cache import cache_folder, load_or_make, written_whole
-from lungan.data.images import ImageSet
+from lungan.data.cache import load_or_make
+from lungan.data.images import Facts, ImageSet
+from lungan.files import atomic_write, cache_folder
 
 
 def some_images(seed: int = 0) -> ImageSet:
@@ -22,6 +23,9 @@ def some_images(seed: int = 0) -> ImageSet:
         class_names=("normal", "pneumonia"),
         split_names=("train", "val", "test"),
         source="drawn for a test, ü",
+        groups=np.array([1, 0, 1, 2, 3, 3]),
+        group_names=("a", "b", "ç", "d"),
+        facts=Facts(modes={"8-bit grey PNG": 6}, skipped={"ü.png": "empty"}, warnings=["dark"]),
     )
 
 
@@ -58,6 +62,9 @@ def test_a_set_is_made_once_and_comes_back_equal() -> None:
         first.split_names,
         first.source,
     )
+    assert second.groups is not None
+    assert second.groups.tolist() == [1, 0, 1, 2, 3, 3]
+    assert (second.group_names, second.facts) == (first.group_names, first.facts)
 
 
 def test_keys_do_not_mix() -> None:
@@ -123,7 +130,7 @@ def test_without_a_writable_cache_it_works_and_says_so(
 def test_a_failed_write_leaves_neither_entry_nor_remains(tmp_path: Path) -> None:
     path = tmp_path / "entry"
     path.write_text("old")
-    with pytest.raises(OSError, match="no space"), written_whole(path) as file:
+    with pytest.raises(OSError, match="no space"), atomic_write(path) as file:
         file.write(b"half")
         raise OSError("no space")
     assert path.read_text() == "old"

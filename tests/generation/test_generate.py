@@ -21,7 +21,7 @@ import safetensors.torch
 from safetensors import safe_open
 
 from lungan.config import NpzConfig
-from lungan.data.layout import read_layout
+from lungan.data.folder import read_layout
 from lungan.data.npz import load_npz
 from lungan.generate import main
 from lungan.generation import making, writing

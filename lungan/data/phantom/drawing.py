@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lungan.data import phantom_anatomy as anatomy
-from lungan.data.phantom_factors import Factors, over_pixels
-from lungan.data.phantom_shapes import Field
+from lungan.data.phantom import anatomy
+from lungan.data.phantom.factors import Factors, over_pixels
+from lungan.data.phantom.shapes import Field
 
 DRAWING_VERSION = 1
 """Raised whenever the same config would give other pixels: part of the cache key."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from lungan.config import PhantomConfig
 from lungan.data.cache import load_or_make
 from lungan.data.images import ImageSet
-from lungan.data.phantom_drawing import DRAWING_VERSION, draw_images
-from lungan.data.phantom_factors import CLASS_NAMES, NORMAL, PNEUMONIA, Factors, draw_factors
+from lungan.data.phantom.drawing import DRAWING_VERSION, draw_images
+from lungan.data.phantom.factors import CLASS_NAMES, NORMAL, PNEUMONIA, Factors, draw_factors
 
 log = logging.getLogger(__name__)
 

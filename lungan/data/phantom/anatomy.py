@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from lungan.data.phantom_factors import NUM_OPACITIES, Factors, over_pixels
-from lungan.data.phantom_shapes import Field, ellipse, noise, ramp, wave
+from lungan.data.phantom.factors import NUM_OPACITIES, Factors, over_pixels
+from lungan.data.phantom.shapes import Field, ellipse, noise, ramp, wave
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
-"""data.fraction: which images are kept, and that nothing else moves."""
+"""Image sets: data.fraction keeps few images and moves no other, groups stay whole."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import pytest
 
 from lungan.config import PhantomConfig
 from lungan.data.build import load
-from lungan.data.fraction import LEFT_OUT, keep_fraction
-from lungan.data.images import ImageSet
-from lungan.errors import ConfigError
+from lungan.data.images import LEFT_OUT, ImageSet, keep_fraction
+from lungan.errors import ConfigError, DataError
 
 
 def make_set(order: np.ndarray | None = None) -> ImageSet:
@@ -82,3 +83,51 @@ def test_the_reader_gives_it(tmp_path: object, monkeypatch: pytest.MonkeyPatch) 
     few = load(config)
     assert len(few.select(["train"], [])) == round(0.2 * len(whole.select(["train"], [])))
     assert few.content_hash != whole.content_hash
+
+
+def with_groups(image_set: ImageSet) -> ImageSet:
+    """Patients of about five images each, by pixels, so that the order changes none."""
+    groups = image_set.images[:, 0, 0, 0].astype(np.int64) // 5
+    names = tuple(map(str, range(52)))
+    return dataclasses.replace(image_set, groups=groups, group_names=names)
+
+
+def test_whole_groups_are_kept_and_smaller_fractions_are_nested() -> None:
+    image_set = with_groups(make_set())
+    before: set[bytes] = set()
+    for fraction in (0.01, 0.1, 0.3, 0.6):
+        few = keep_fraction(image_set, ["train"], fraction, 1)
+        train, left = few.select(["train"], []), few.select([LEFT_OUT], [])
+        assert train.groups is not None and left.groups is not None
+        assert not set(train.groups) & set(left.groups)
+        assert set(train.labels) == {0, 1}
+        assert abs(len(train) / 200 - fraction) < 0.1
+        assert before <= kept(few)
+        before = kept(few)
+    order = np.random.default_rng(1).permutation(280)
+    assert kept(keep_fraction(with_groups(make_set(order)), ["train"], 0.6, 1)) == before
+
+
+def test_groups_are_no_part_of_the_hash_and_follow_their_images() -> None:
+    image_set = with_groups(make_set())
+    assert image_set.content_hash == make_set().content_hash
+    chosen = image_set.select(["val"], ["b"])
+    assert chosen.groups is not None
+    assert chosen.groups.tolist() == (chosen.images[:, 0, 0, 0] // 5).tolist()
+    assert chosen.content_hash != image_set.content_hash
+
+
+def test_images_of_other_groups() -> None:
+    image_set = make_set().take(np.arange(6))
+    members = np.array([True, False, False, True, False, False])
+    assert image_set.of_other_groups(members).tolist() == (~members).tolist()
+    grouped = dataclasses.replace(
+        image_set, groups=np.array([0, 0, 1, 2, 1, 2]), group_names=("x", "y", "z")
+    )
+    assert np.flatnonzero(grouped.of_other_groups(members)).tolist() == [2, 4]
+
+
+def test_groups_must_fit() -> None:
+    for groups in (np.array([0, 1]), np.zeros(280), np.full(280, 1)):
+        with pytest.raises(DataError, match=r"groups must be"):
+            dataclasses.replace(make_set(), groups=groups, group_names=("a",))

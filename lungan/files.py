@@ -1,0 +1,57 @@
+"""The cache folder, files that appear whole or not at all, and the lock under which one is made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock
+
+
+def cache_folder() -> Path:
+    """``$LUNGAN_CACHE``, else ``$XDG_CACHE_HOME/lungan``, else ``~/.cache/lungan``; not made."""
+    if own := os.environ.get("LUNGAN_CACHE"):
+        return Path(own).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    # The XDG specification has relative paths ignored.
+    if shared and Path(shared).is_absolute():
+        return Path(shared) / "lungan"
+    return Path.home() / ".cache" / "lungan"
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A new binary file that takes the name ``path`` at the end, or leaves nothing behind.
+
+    Raises: OSError where the folder is absent or cannot be written, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Let one process at a time make ``path``; the next then finds it made.
+
+    The system drops the lock when its holder dies. Where the folder cannot be written, nothing is
+    kept there either, and nobody waits.
+    """
+    held = FileLock(path.with_name(f".{path.name[:100]}.lock"))
+    with contextlib.suppress(OSError, NotImplementedError):  # the latter: no locks on this disk
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
