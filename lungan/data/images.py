@@ -129,13 +129,17 @@ class ImageSet:
 
         Raises: ConfigError for a name that the set does not have, DataError where none is left.
         """
-        keep = self._members("data.splits", self.splits, self.split_names, splits)
-        keep &= self._members("data.classes", self.labels, self.class_names, classes)
-        if not keep.any():
+        members = self.members(splits, classes)
+        if not members.any():
             raise DataError(
                 f"data.splits={list(splits)} and data.classes={list(classes)} leave no image"
             )
-        return self.take(keep)
+        return self.take(members)
+
+    def members(self, splits: Sequence[str], classes: Sequence[str]) -> NDArray[np.bool_]:
+        """(N,) bool: which images ``select`` takes. Raises: ConfigError as it does."""
+        in_split = self._are_of("data.splits", self.splits, self.split_names, splits)
+        return in_split & self._are_of("data.classes", self.labels, self.class_names, classes)
 
     def take(self, rows: NDArray[Any]) -> ImageSet:
         """The images of these rows: indices in the order wanted, or a mask (N,)."""
@@ -157,7 +161,7 @@ class ImageSet:
         return ~np.isin(self.groups, self.groups[members])
 
     @staticmethod
-    def _members(
+    def _are_of(
         key: str, index: NDArray[np.int64], names: tuple[str, ...], wanted: Sequence[str]
     ) -> NDArray[np.bool_]:
         for name in wanted:

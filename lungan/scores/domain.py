@@ -16,6 +16,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lungan.data.images import ImageSet
+from lungan.data.images import ImageSet, draw_share
 from lungan.errors import DataError
 from lungan.files import atomic_write, cache_folder, lock
 from lungan.scores.domain_network import FEATURE_DIM, DomainNetwork
@@ -89,8 +90,11 @@ def load_encoder(
 
 
 def cache_key(image_set: ImageSet, recipe: Recipe) -> str:
-    """16 hex digits of all that shapes the weights: images, labels, splits and recipe."""
-    text = json.dumps([image_set.content_hash, dataclasses.asdict(recipe)], sort_keys=True)
+    """16 hex digits of all that shapes the weights: images, labels, splits, groups and recipe."""
+    parts: list[Any] = [image_set.content_hash, dataclasses.asdict(recipe)]
+    if image_set.groups is not None:  # they decide which images are held out
+        parts.append(hashlib.sha256(image_set.groups.tobytes()).hexdigest())
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -148,7 +152,7 @@ def _train(
 
 
 def _divide(image_set: ImageSet, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp], str]:
-    """Indices to train on and to measure on, and what the latter are."""
+    """Indices to train on and to measure on, of other groups, and what the latter are."""
     members = {
         name: np.flatnonzero(image_set.splits == index)
         for index, name in enumerate(image_set.split_names)
@@ -157,9 +161,23 @@ def _divide(image_set: ImageSet, seed: int) -> tuple[NDArray[np.intp], NDArray[n
     if not len(to_train):
         to_train = np.arange(len(image_set))
         members = {}
+    is_fresh = image_set.of_other_groups(np.isin(np.arange(len(image_set)), to_train))
     for name in ("test", "val"):
-        if len(held_out := members.get(name, to_train[:0])):
+        held_out = members.get(name, to_train[:0])
+        if len(held_out := held_out[is_fresh[held_out]]):
             return to_train, held_out, name
+    if image_set.groups is not None:
+        drawn = draw_share(image_set, to_train, _HOLDOUT_FRACTION, seed)
+        labels, groups = image_set.labels[to_train], image_set.groups[to_train]
+        # The only group of a class stays in training, as the only image of one does below.
+        unseen = np.setdiff1d(labels, labels[~drawn])
+        drawn &= ~np.isin(groups, groups[np.isin(labels, unseen)])
+        if not drawn.any():
+            raise DataError(
+                "the in-domain encoder needs a class of at least two groups (patients) to measure "
+                f"itself on, got {len(np.unique(groups))} in all"
+            )
+        return to_train[~drawn], to_train[drawn], "holdout"
     rng = np.random.default_rng(seed)
     held: list[NDArray[np.intp]] = []
     for label in np.unique(image_set.labels[to_train]):

@@ -22,8 +22,9 @@ class RealSide:
     """The real images of one scoring.
 
     reference: what the GAN trained on; ``distinct`` indexes its distinct images. held_out: of the
-    same classes in ``held_out_splits``, without copies of a reference image, which ``num_leaked``
-    counts; None where there are none.
+    same classes in ``held_out_splits``, None where there are none. Without copies of a reference
+    image, which ``num_leaked`` counts, and without images of groups (patients) that the reference
+    has, which ``num_related`` counts.
     """
 
     reference: ImageSet
@@ -31,6 +32,7 @@ class RealSide:
     held_out: ImageSet | None
     held_out_splits: tuple[str, ...]
     num_leaked: int
+    num_related: int
 
 
 def choose_real(image_set: ImageSet, splits: Sequence[str], classes: Sequence[str]) -> RealSide:
@@ -42,18 +44,18 @@ def choose_real(image_set: ImageSet, splits: Sequence[str], classes: Sequence[st
     held_out, num_leaked = None, 0
     others = tuple(name for name in image_set.split_names if splits and name not in splits)
     is_other = np.isin(image_set.splits, [image_set.split_names.index(name) for name in others])
-    candidates = image_set.take(is_other & _is_of(image_set, classes))
+    is_other &= image_set.members([], classes)
+    is_fresh = is_other & image_set.of_other_groups(image_set.members(splits, classes))
+    num_related = int(is_other.sum() - is_fresh.sum())
+    candidates = image_set.take(is_fresh)
     if len(candidates):
         fresh = unseen(candidates.images, reference.images)
         num_leaked = len(candidates) - len(fresh)
         held_out = candidates.take(fresh) if len(fresh) else None
     present = _splits_of(held_out) if held_out else ()
-    return RealSide(reference, distinct(reference.images), held_out, present, num_leaked)
-
-
-def _is_of(image_set: ImageSet, classes: Sequence[str]) -> NDArray[np.bool_]:
-    wanted = [image_set.class_names.index(name) for name in classes or image_set.class_names]
-    return np.isin(image_set.labels, wanted)
+    return RealSide(
+        reference, distinct(reference.images), held_out, present, num_leaked, num_related
+    )
 
 
 def _splits_of(images: ImageSet) -> tuple[str, ...]:
@@ -127,6 +129,11 @@ def _duplicates(real: RealSide) -> list[str]:
     if real.num_leaked:
         notes.append(
             f"{real.num_leaked} held-out images repeat a training image or each other exactly and "
+            "are left out of memorization"
+        )
+    if real.num_related:
+        notes.append(
+            f"{real.num_related} images of other splits are of patients that were trained on and "
             "are left out of memorization"
         )
     if real.held_out is None:

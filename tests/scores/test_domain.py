@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -217,3 +218,31 @@ def test_auc_on_real_radiographs(real_data_path: Path) -> None:
     print(encoder.notes)
     logits = encoder.encode(parts[2], 256).logits.astype(np.float64)
     assert area_under_curve(logits[:, 1] - logits[:, 0], labels[2] == 1) >= 0.965
+
+
+def test_it_is_measured_on_other_patients() -> None:
+    images = stripes(120, splits=("train",))
+    groups = np.arange(120) // 6
+    grouped = dataclasses.replace(images, groups=groups, group_names=tuple(map(str, range(20))))
+    to_train, held_out, name = domain._divide(grouped, 0)
+    assert name == "holdout"
+    assert len(held_out) == 24
+    assert not set(groups[to_train]) & set(groups[held_out])
+    # Of a given test split, too, only other patients count.
+    images = stripes(60)
+    crossing = dataclasses.replace(
+        images, groups=np.arange(60) // 2, group_names=tuple(map(str, range(30)))
+    )
+    to_train, held_out, name = domain._divide(crossing, 0)
+    assert name == "test" and len(held_out)
+    assert not set(crossing.groups[to_train]) & set(crossing.groups[held_out])
+    assert domain.cache_key(crossing, QUICK) != domain.cache_key(images, QUICK)
+
+
+def test_the_only_patient_of_a_class_stays_in_training() -> None:
+    images = stripes(40, splits=("train",))
+    groups = np.where(images.labels == 0, 0, np.arange(40))
+    grouped = dataclasses.replace(images, groups=groups, group_names=tuple(map(str, range(40))))
+    to_train, held_out, _ = domain._divide(grouped, 0)
+    assert set(images.labels[to_train]) == {0, 1}
+    assert set(images.labels[held_out]) == {1}

@@ -256,6 +256,16 @@ def test_duplicates_are_counted_and_left_out_of_memorization(config: ScoreConfig
     assert copies["domain.authenticity"] == 0  # a copied duplicate is a copy as well
 
 
+def test_held_out_images_are_of_other_patients(config: ScoreConfig) -> None:
+    image_set = make_set(draw(160, 1))
+    groups = np.arange(160) // 2
+    groups[[100, 101, 150]] = 3  # who was trained on
+    grouped = dataclasses.replace(image_set, groups=groups, group_names=tuple(map(str, range(80))))
+    result = score(draw(50, 2), config, grouped)
+    assert result["held_out"]["num_images"] == 57
+    assert any(note.startswith("3 images of other splits are of") for note in result["notes"])
+
+
 def test_held_out_images_are_of_the_same_classes(config: ScoreConfig) -> None:
     result = score(draw(60, 1), config, classes=["pneumonia"])
     assert result["held_out"]["num_images"] == 30
