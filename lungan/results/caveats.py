@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from lungan.results import catalogue, numbers
+from lungan.results import numbers
 from lungan.results.collect import Problem
 from lungan.results.comparisons import MAX_PAIRED_GROUPS, Comparison, Summary, main_settings
 from lungan.results.groups import Group
 from lungan.results.records import Run
+from lungan.scores import catalogue
 
 
 def caveats(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 
-from lungan.results import catalogue
 from lungan.results.groups import Group
 from lungan.results.records import Run, Scalar
 from lungan.results.statistics import (
@@ -20,6 +19,7 @@ from lungan.results.statistics import (
     holm,
     mean_interval,
 )
+from lungan.scores import catalogue
 
 MAX_PAIRED_GROUPS = 20
 """With more groups than this, pairs grow past what anyone reads: all are compared to the first."""

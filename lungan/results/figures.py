@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lungan.results import catalogue
 from lungan.results.canvas import (
     Figure,
     label_outer,
@@ -31,6 +30,7 @@ from lungan.results.sheet import (
     Sheet,
 )
 from lungan.runs import folder as names
+from lungan.scores import catalogue
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

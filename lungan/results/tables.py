@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
-from lungan.results import catalogue, numbers
+from lungan.results import numbers
 from lungan.results.collect import Problem
 from lungan.results.comparisons import Comparison, Summary, main_settings
 from lungan.results.groups import Group, Grouping
 from lungan.results.records import Run, Scalar
+from lungan.scores import catalogue
 
 MAX_GROUP_COLUMNS = 6
 """Up to so many groups stand side by side, as columns; more go down the page, as rows."""
@@ -24,7 +25,7 @@ MAX_GROUPS = 200
 
 _FACTS_FIRST = ("epochs_done", "scores.num_images", "seconds.total")
 _FACTS_LAST = ("scores.reasons", "run_id", "trajectory_id")
-_SUFFIXES = ("", ".std", ".real", ".real_std", ".floor", ".floor_std")
+_SUFFIXES = ("", *catalogue.SATELLITES)
 
 
 class Cell(NamedTuple):

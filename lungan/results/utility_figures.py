@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lungan.results import catalogue
 from lungan.results.arms import ARMS, PRIMARY_SCORE
 from lungan.results.canvas import Figure, panels_of, png_bytes, style
 from lungan.results.collect import Problem
@@ -15,6 +14,7 @@ from lungan.results.groups import text
 from lungan.results.records import Run, Scalar
 from lungan.results.utility import FRACTION, GAN, NUM_REAL, Utility, setting, value
 from lungan.runs import folder as names
+from lungan.scores import catalogue
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lungan.results import catalogue, numbers
+from lungan.results import numbers
 from lungan.results.arms import ARMS, PRIMARY_SCORE, QUESTIONS
 from lungan.results.comparisons import Comparison, Summary, better
 from lungan.results.groups import text
 from lungan.results.utility import FRACTION, NUM_REAL, Utility, is_primary, title, value
+from lungan.scores import catalogue
 
 _MAX_IN_FULL = 4
 

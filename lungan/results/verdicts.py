@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lungan.results import catalogue, numbers
+from lungan.results import numbers
 from lungan.results.comparisons import Comparison, Summary, better, main_settings
 from lungan.results.groups import Group, status_counts
 from lungan.results.records import Run
+from lungan.scores import catalogue
 
 _MAX_NAMED = 6
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from lungan.errors import ConfigError
-from lungan.results import catalogue
 from lungan.results.collect import Collection
 from lungan.results.comparisons import Summary, compare_groups, summarize
 from lungan.results.groups import Grouping, group
 from lungan.results.verdicts import headlines
 from lungan.runs.wandb_recording import wandb_name
+from lungan.scores import catalogue
 
 CURVES = (
     ("Generator loss", "loss_generator"),

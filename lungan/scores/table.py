@@ -5,24 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-BETTER = {
-    "inception_score": "high",
-    "frechet_distance": "low",
-    "frechet_distance_infinity": "low",
-    "kernel_distance": "low, may be negative",
-    "precision": "high",
-    "recall": "high",
-    "density": "high",
-    "coverage": "high",
-    "memorization_distance_ratio": "not far below 1",
-    "memorization_share": "not far above 0.01",
-    "authenticity": "not far below its floor",
-    "memorization_c_t": "not far below 0",
-}
-"""The scores in their order, and which way each is good."""
-
-AROUND_0 = ("frechet_distance_infinity", "kernel_distance", "memorization_c_t")
-"""Scores whose floor scatters round 0, so that a ratio to it means nothing."""
+from lungan.scores import catalogue
 
 HEADER = ("score", "value", "floor", "ratio", "good is")
 
@@ -63,20 +46,17 @@ def format_result(result: Mapping[str, Any]) -> str:
 
 
 def _rows(name: str, values: Mapping[str, float | None]) -> list[tuple[str, ...]]:
+    keys = [key for key in values if catalogue.split_key(key)[0] == name]
     rows: list[tuple[str, ...]] = []
-    for score, better in BETTER.items():
-        key = f"{name}.{score}"
-        if key not in values:
-            continue
-        kind = "real" if score == "inception_score" else "floor"
-        value, floor = values[key], values.get(f"{key}.{kind}")
+    for key in sorted(filter(catalogue.is_score, keys), key=catalogue.order):
+        score, floor = catalogue.describe(key), catalogue.floor_key(key)
         rows.append(
             (
-                score,
-                _number(value, values.get(f"{key}.std")),
-                _number(floor, values.get(f"{key}.{kind}_std")),
-                "-" if score in AROUND_0 else _ratio(value, floor),
-                better,
+                catalogue.split_key(key)[1],
+                _number(values[key], values.get(f"{key}.std")),
+                _number(values.get(floor), values.get(f"{floor}_std")),
+                "-" if score.around_zero else _ratio(values[key], values.get(floor)),
+                score.good or "-",
             )
         )
     return rows

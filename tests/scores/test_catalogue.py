@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lungan.results import catalogue
+from lungan.scores import catalogue
 
 
 @pytest.mark.parametrize("ending", ["floor", "floor_std", "std", "real", "real_std"])
