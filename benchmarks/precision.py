@@ -21,7 +21,7 @@ import figures
 
 from lungan.config import RunConfig
 from lungan.config.compose import compose, composer
-from lungan.runs.preparation import prepare
+from lungan.runs.prepare import prepare
 from lungan.training.events import EpochEnd, Event
 from lungan.training.loop import train
 from lungan.training.material import gather

@@ -27,10 +27,10 @@ import figures
 
 from lungan.config.compose import compose, composer
 from lungan.runs import folder as names
-from lungan.runs.preparation import prepare
+from lungan.runs.prepare import prepare
 from lungan.runs.sinks import FolderSink, ProgressSink
 from lungan.runs.store import Claimed, Store
-from lungan.runs.trackers import build_tracker
+from lungan.tracking import build_tracker
 from lungan.training.events import Event
 from lungan.training.loop import train
 from lungan.training.material import gather

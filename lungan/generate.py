@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lungan.commands import INTERRUPTED, CommandParser, run_command
+from lungan.cli import INTERRUPTED, CommandParser, run_command
 from lungan.errors import ConfigError
 
 EXAMPLES = """examples:

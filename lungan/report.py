@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lungan.commands import run_command
+from lungan.cli import run_command
 from lungan.results.collect import Collection, collect
-from lungan.results.wandb_report import Place, build_report, place, save, spec
 from lungan.runs import folder as names
-from lungan.runs.wandb import sync_command
-from lungan.runs.wandb_recording import logged_in
+from lungan.tracking.wandb import sync_command
+from lungan.tracking.wandb_recording import logged_in
+from lungan.tracking.wandb_report import Place, build_report, place, save, spec
 
 SPEC = "wandb_report.json"
 PAGE = "report.html"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lungan.commands import run_command
+from lungan.cli import run_command
 from lungan.config import ScoreConfig, presets
 from lungan.config.checks import check_fields
 from lungan.errors import ConfigError

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lungan.commands import INTERRUPTED, run_command
+from lungan.cli import INTERRUPTED, run_command
 from lungan.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from lungan.commands import CommandParser, run_command
+from lungan.cli import CommandParser, run_command
 from lungan.config import SCHEMAS, presets
 from lungan.errors import ConfigError
 
@@ -66,7 +66,7 @@ def _train(options: argparse.Namespace) -> int:
         raise ConfigError(f"+sweeps={name} is a sweep: add --multirun")
     launching: list[str] = []
     if any(text.lstrip("+~").startswith("hydra") for text in overrides):
-        from lungan import launch  # and torch, which a wrong setting need not wait for
+        from lungan import launchers as launch  # and torch, which a wrong setting need not wait for
 
         launching, overrides = launch.split(overrides)
     if launching and not options.multirun:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lungan.commands import run_command
+from lungan.cli import run_command
 from lungan.results.report import write_results
 
 DESCRIPTION = """\

@@ -28,7 +28,7 @@ from lungan.runs import folder as names
 from lungan.runs import manifest
 from lungan.runs.chain import failure, run_chain
 from lungan.runs.plan import Job
-from lungan.runs.preparation import load_sets, prepare
+from lungan.runs.prepare import load_sets, prepare
 from lungan.runs.stopping import StopSignal
 from lungan.training.loop import Interrupted
 

@@ -16,7 +16,7 @@ from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, RunFolderError
 from lungan.runs import folder as names
 from lungan.runs.manifest import Entry
-from lungan.runs.preparation import Prepared, load_sets, prepare
+from lungan.runs.prepare import Prepared, load_sets, prepare
 from lungan.runs.store import Shorter, Store
 
 MAX_RUNS_TIMED = 50

@@ -11,7 +11,7 @@ import torch
 from lungan.errors import RunFolderError
 from lungan.models.saving import load_generator
 from lungan.runs import folder as names
-from lungan.runs.preparation import Prepared
+from lungan.runs.prepare import Prepared
 from lungan.runs.scoring import build_scorer
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Busy, Claimed, Finished, Store

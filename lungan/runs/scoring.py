@@ -14,7 +14,7 @@ from lungan.config import DataConfig, ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.runs import folder as names
 from lungan.runs import pictures
-from lungan.runs.preparation import Prepared
+from lungan.runs.prepare import Prepared
 from lungan.scores import encoders, suite
 from lungan.scores.encoders import Encoder
 from lungan.scores.progress import ProgressLine

@@ -17,7 +17,7 @@ from lungan.runs.chain import run_chain
 from lungan.runs.claim import Owner, exclusive, live_owner
 from lungan.runs.jobs import load_and_keep
 from lungan.runs.plan import Job
-from lungan.runs.preparation import prepare
+from lungan.runs.prepare import prepare
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Store
 from lungan.runs.study import Request, distribution, open_study, sampler

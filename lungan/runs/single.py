@@ -7,16 +7,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lungan.commands import INTERRUPTED
+from lungan.cli import INTERRUPTED
 from lungan.config import RunConfig
 from lungan.errors import DivergedError
 from lungan.runs import folder as names
-from lungan.runs.preparation import prepare
+from lungan.runs.prepare import prepare
 from lungan.runs.run import run
 from lungan.runs.stopping import StopSignal
-from lungan.runs.wandb import sync_command
 from lungan.runs.work import Result
 from lungan.scores.table import format_result
+from lungan.tracking.wandb import sync_command
 from lungan.training.loop import Interrupted
 
 

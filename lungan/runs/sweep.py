@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lungan.commands import INTERRUPTED
+from lungan.cli import INTERRUPTED
 from lungan.config import RunConfig
 from lungan.errors import ConfigError, LunganError
+from lungan.launchers.jobs import Launcher, Launching
+from lungan.launchers.stacked import run_stack
 from lungan.runs import manifest
 from lungan.runs.chain import run_chain
-from lungan.runs.launching import Launcher, Launching
 from lungan.runs.plan import Job, Plan, make_plan
-from lungan.runs.stack import run_stack
 from lungan.runs.stacking import Arrangement, Stacking, arrange
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Store

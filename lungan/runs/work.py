@@ -18,12 +18,12 @@ from lungan.models.conditioning import Classes
 from lungan.models.saving import serialize_generator
 from lungan.runs import folder as names
 from lungan.runs import pictures, provenance
-from lungan.runs.preparation import Prepared
+from lungan.runs.prepare import Prepared
 from lungan.runs.scoring import Scorer, build_scorer
 from lungan.runs.sinks import FolderSink, LogFile, ProgressSink, rewind_metrics
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Claimed, adopt
-from lungan.runs.trackers import NoTracker, Tracker, build_tracker
+from lungan.tracking import NoTracker, Tracker, build_tracker
 from lungan.training.events import Event, RunEnd, Sink, Snapshot
 from lungan.training.loop import Interrupted, train
 from lungan.training.material import Material, gather

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lungan.commands import CommandParser, run_command
+from lungan.cli import CommandParser, run_command
 from lungan.errors import ConfigError
 from lungan.results.arms import ARMS, STANDARD
 from lungan.runs import folder as names

@@ -12,9 +12,9 @@ import pytest
 
 from lungan import report as command
 from lungan.errors import ConfigError
-from lungan.results import wandb_report
 from lungan.results.collect import Collection, collect
-from lungan.results.wandb_report import Place, build_report, place, spec
+from lungan.tracking import wandb_report
+from lungan.tracking.wandb_report import Place, build_report, place, spec
 
 pytest.importorskip("wandb_workspaces", reason="needs the extra report")
 

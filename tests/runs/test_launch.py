@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
-from lungan import launch, slurm, train
+from lungan import launchers as launch
+from lungan import train
 from lungan.config import RunConfig, compose
 from lungan.errors import ConfigError
-from lungan.runs import jobs, launching, work
+from lungan.launchers import jobs as launching
+from lungan.launchers import slurm
+from lungan.runs import jobs, work
 from lungan.runs.jobs import Place, run_job
 from lungan.runs.plan import make_plan
 from lungan.runs.stopping import StopSignal

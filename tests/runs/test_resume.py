@@ -11,7 +11,7 @@ import torch
 
 from lungan.config import RunConfig
 from lungan.errors import RunFolderError
-from lungan.runs.preparation import prepare
+from lungan.runs.prepare import prepare
 from lungan.runs.run import run
 from lungan.runs.stopping import StopSignal
 from lungan.runs.work import Result

@@ -20,7 +20,7 @@ from lungan.config.search_space import Dimension
 from lungan.errors import ConfigError
 from lungan.runs import work
 from lungan.runs.claim import Owner
-from lungan.runs.preparation import Prepared
+from lungan.runs.prepare import Prepared
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 

@@ -17,11 +17,11 @@ from safetensors.numpy import load_file
 
 from lungan.config import RunConfig
 from lungan.errors import ConfigError
-from lungan.runs import stack
+from lungan.launchers import stacked as stack
+from lungan.launchers.stacked import run_stack
 from lungan.runs.plan import make_plan
-from lungan.runs.preparation import prepare
+from lungan.runs.prepare import prepare
 from lungan.runs.run import run
-from lungan.runs.stack import run_stack
 from lungan.runs.stacking import Stacking, arrange
 from lungan.runs.stopping import StopSignal
 from lungan.runs.sweep import FAILED, Request, run_sweep

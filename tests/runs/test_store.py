@@ -16,7 +16,7 @@ from lungan.config import RunConfig
 from lungan.errors import RunFolderError
 from lungan.runs import work
 from lungan.runs.plan import make_plan
-from lungan.runs.preparation import prepare
+from lungan.runs.prepare import prepare
 from lungan.runs.run import BusyError, claimed_finished, run
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Busy, Claimed, Finished, Store

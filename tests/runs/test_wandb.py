@@ -23,8 +23,8 @@ import pytest
 from lungan.config import WandbConfig
 from lungan.runs import folder as names
 from lungan.runs import pictures
-from lungan.runs.wandb import CLOSE_SECONDS, MAX_PENDING, WandbSink, sync_command
-from lungan.runs.wandb_recording import START_SECONDS, flat_summary, wandb_name
+from lungan.tracking.wandb import CLOSE_SECONDS, MAX_PENDING, WandbSink, sync_command
+from lungan.tracking.wandb_recording import START_SECONDS, flat_summary, wandb_name
 from lungan.training.events import Checkpoint, EpochEnd, RunEnd, Samples, StepEnd
 
 PATIENT_SECONDS = 60.0
@@ -137,7 +137,7 @@ def own_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "no-settings"))
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     # What W&B records is another question than how long a run waits for it.
-    monkeypatch.setattr("lungan.runs.wandb.CLOSE_SECONDS", PATIENT_SECONDS)
+    monkeypatch.setattr("lungan.tracking.wandb.CLOSE_SECONDS", PATIENT_SECONDS)
     yield
     if sys.modules.get("wandb") is not None:
         sys.modules["wandb"].teardown()
@@ -269,7 +269,7 @@ def test_disabled_writes_nothing_and_starts_no_thread(tmp_path: Path) -> None:
 
 
 def test_importing_the_sink_does_not_import_wandb() -> None:
-    code = "import sys, lungan.runs.wandb; print('wandb' in sys.modules)"
+    code = "import sys, lungan.tracking.wandb; print('wandb' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -325,7 +325,7 @@ def test_a_stuck_wandb_does_not_hold_events_or_the_end(
 
     release = threading.Event()
     monkeypatch.setattr(wandb, "init", lambda **_: release.wait(30))
-    monkeypatch.setattr("lungan.runs.wandb.CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr("lungan.tracking.wandb.CLOSE_SECONDS", 0.3)
     tracker = sink(tmp_path)
     began = time.monotonic()
     for epoch in range(1, MAX_PENDING + 51):
@@ -374,7 +374,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_wandb import SUMMARY, emit, sink
 import logging
-from lungan.runs import wandb, wandb_recording
+from lungan.tracking import wandb, wandb_recording
 wandb.CLOSE_SECONDS = float(sys.argv[4])
 wandb_recording.START_SECONDS = wandb_recording.FINISH_SECONDS = float(sys.argv[3])
 logging.basicConfig(format="%(message)s")
@@ -446,7 +446,7 @@ def test_what_an_unreachable_server_does_not_take_is_recorded_offline(
 ) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port}")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    monkeypatch.setattr("lungan.runs.wandb_recording.START_SECONDS", 0.5)
+    monkeypatch.setattr("lungan.tracking.wandb_recording.START_SECONDS", 0.5)
     tracker = sink(tmp_path, mode="online")
     emit(tracker, range(1, 4), SUMMARY)
     tracker.close()

@@ -18,8 +18,8 @@ from lungan.results.collect import Collection
 from lungan.results.comparisons import Summary, compare_groups, summarize
 from lungan.results.groups import Grouping, group
 from lungan.results.verdicts import headlines
-from lungan.runs.wandb_recording import wandb_name
 from lungan.scores import catalogue
+from lungan.tracking.wandb_recording import wandb_name
 
 CURVES = (
     ("Generator loss", "loss_generator"),

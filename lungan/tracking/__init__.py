@@ -31,7 +31,7 @@ def build_tracker(
     """The tracker that ``config.tracker`` names."""
     if not isinstance(config.tracker, WandbConfig):
         return NoTracker()
-    from lungan.runs.wandb import WandbSink
+    from lungan.tracking.wandb import WandbSink
 
     return WandbSink(
         config.tracker,

@@ -16,7 +16,7 @@ from typing import Any
 from lungan.config import WandbConfig
 from lungan.errors import RunFolderError
 from lungan.runs import folder as names
-from lungan.runs.wandb_recording import Record, Recorder, SavedSamples, sync_line
+from lungan.tracking.wandb_recording import Record, Recorder, SavedSamples, sync_line
 from lungan.training.events import EpochEnd, Event, RunEnd, Samples
 
 ID_DIGITS = 16

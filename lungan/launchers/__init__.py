@@ -20,9 +20,9 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from lungan import slurm
 from lungan.config import compose, presets
 from lungan.errors import ConfigError
+from lungan.launchers import slurm
 from lungan.runs.claim import LEASE_SECONDS
 from lungan.runs.jobs import Place, run_job
 from lungan.runs.stacking import Stacking
