@@ -195,6 +195,8 @@ def _has_default(field: dataclasses.Field[Any]) -> bool:
 
 
 def _typed(key: str, hint: Any, value: Any) -> Any:
+    if hint is Any:  # its own rule says what it may be
+        return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if get_origin(hint) is list:

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 from lungan.config.rules import at_least, one_of, rule, subset_of, within
+
+SCALES = ("auto", "dtype", "range", "percentile")
+
+
+def is_scale(value: Any) -> bool:
+    if isinstance(value, str):
+        return value in SCALES
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(type(end) in (int, float) and math.isfinite(end) for end in value)
+        and value[0] < value[1]
+    )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -52,10 +67,17 @@ class PneumoniaMnistConfig(DataConfig):
 
 @dataclass(kw_only=True, slots=True)
 class FolderConfig(DataConfig):
-    """Image files under ``path``: class folders, split/class folders, or one flat folder."""
+    """Image files under ``path``: class folders, split/class folders, or one flat folder.
+
+    ``scale`` says which values become black and white. auto: what the file means by its type or,
+    for DICOM, its window; where it means nothing (signed, floating and 32-bit values, DICOM without
+    a window), the range of all images of that kind. dtype: the ends of the type. range, percentile:
+    of all images of a kind. ``frame``: which of several frames or pages, from 0."""
 
     size: int = rule("from 16 to 512", lambda value: 16 <= value <= 512)
     path: str
+    scale: Any = rule("auto, dtype, range, percentile or [black, white]", is_scale, neutral="auto")
+    frame: int | None = rule("at least 0", lambda value: value is None or value >= 0, neutral=None)
     on_bad_image: str = one_of("error", "skip")
     val_fraction: float = within(0, 1)
     test_fraction: float = within(0, 1)

@@ -1,22 +1,101 @@
-"""From the bytes of an image file to a square uint8 image of the wanted size and channels."""
+"""From the bytes of an image file to its pixels, upright, in the values that the file stores.
+
+Pillow reads PNG, JPEG, BMP, GIF and WebP, tifffile TIFF, pydicom DICOM. Sizes are checked before
+pixels are allocated, and a file that was cut short is refused, also where those would pad it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+import math
+import re
 import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
-from lungan.data.headers import BadImageError, check_size, read_header
+from lungan.errors import DataError
+
+FORMATS = "PNG, JPEG, BMP, TIFF, DICOM, GIF or WebP"
+
+MAX_PIXELS = 2**26
+"""More than any radiograph has; a header that claims more is not believed."""
 
 MAX_BYTES = 2**29
 """The most pixels that a header may claim, at 8 bytes each."""
 
-Pixels = NDArray[Any]
-"""(H, W) grey or (H, W, 3) RGB, uint8 or uint16."""
+Values = NDArray[Any]
+"""(H, W) grey or (H, W, 3) RGB."""
+
+_PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_DATA_SET_STARTS = re.compile(
+    rb"[\x02\x08]\0.\0(\0\0|[A-Z]{2}|..\0\0)|\0[\x02\x08]\0.[A-Z]{2}", re.S
+)
+"""The first element of a DICOM data set that was written without the preamble before it: group 2
+or 8, then a length or the two letters of a type; in both byte orders."""
+
+_KNOWN = {
+    b"....ftyp(heic|heix|heim|heis|mif1|msf1)": "HEIC",
+    b"....ftypavi": "AVIF",
+    b"....ftyp|.{4}moov|\x1aE\xdf\xa3|RIFF....AVI |\0\0\x01\xba": "video",
+    b"\0\0\0\x0cjP  |\xff\x4f\xff\x51": "JPEG 2000",
+    b"\xff\x0a|\0\0\0\x0cJXL ": "JPEG XL",
+    b".{344}(n\\+1|ni1)\0|\\\\\x01\0\0|\0\0\x01\\\\": "NIfTI",
+    b"%PDF": "PDF",
+    b"8BPS": "Photoshop",
+    b"P[1-7]\\s": "PNM",
+    b"NRRD": "NRRD",
+    b"\x93NUMPY": "NumPy",
+    b"\x89HDF": "HDF5",
+    b"PK\x03\x04": "ZIP",
+    b"\x1f\x8b": "gzip",
+    b"<svg|<\\?xml": "SVG or XML",
+    b"ObjectType|NDims": "MetaImage",
+    b"v/1\x01": "OpenEXR",
+}
+"""How files start that are sound but not read here, as regular expressions."""
+
+
+class BadImageError(DataError):
+    """One file cannot be used; the message is the reason alone, without the file's name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """An image at full size, upright, in its file's own values.
+
+    values: (H, W) grey or (H, W, 3) RGB, of any real dtype.
+    black, white: the ends of the scale that the file's type gives; black is the larger one where
+    small values are bright.
+    is_display: whether that scale is the one to see the image in. If not, as for Hounsfield units,
+    signed and floating values, only other images of the ``kind`` can say what is bright.
+    kind: what the values are, in words: images of one kind compare.
+    mode: ``kind`` and grey or colour, in words. is_turned: by EXIF's orientation. is_windowed: by
+    a DICOM file's own window or table.
+    """
+
+    values: Values
+    black: float
+    white: float
+    is_display: bool
+    kind: str
+    mode: str
+    is_turned: bool = False
+    is_windowed: bool = False
 
 
 def read_bytes(path: Path) -> bytes:
@@ -32,76 +111,355 @@ def read_bytes(path: Path) -> bytes:
         raise BadImageError(f"cannot be opened: {error.strerror or error}") from error
 
 
-def decode(data: bytes) -> Pixels:
-    """The image that ``data`` encodes, upright as EXIF says, at 8 or 16 bits a channel.
+def decode(data: bytes, frame: int | None = None, *, use_window: bool = True) -> StoredImage:
+    """The image that ``data`` encodes. Transparent parts are black, as a radiograph's surround is.
 
-    Transparent parts are black, as the surround of a radiograph is.
+    frame: which of several frames or pages, from 0. use_window: whether a DICOM file's own window
+    or VOI table is applied.
 
-    Raises: BadImageError, or DataError where a DICOM file needs an extra that is not installed.
+    Raises: BadImageError, or DataError where the file needs an extra that is not installed.
     """
-    header = read_header(data)
-    if header.kind == "dicom":
-        from lungan.data.dicom import decode_dicom
-
-        return decode_dicom(data)
-    check_size(header.width, header.height)
+    if not data:
+        raise BadImageError("empty")
+    if not data.strip(b"\0"):
+        raise BadImageError("all zeros")
+    is_dicom = data[128:132] == b"DICM"
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise BadImageError(f"damaged: OpenCV says {error.err}") from error
-    if image is None:
-        raise BadImageError(f"damaged: OpenCV cannot decode this {header.kind.upper()} file")
-    if image.dtype not in (np.uint8, np.uint16):
-        raise BadImageError(f"must have 8 or 16 bits a channel, got {image.dtype}")
-    return _turn_upright(_to_grey_or_rgb(image), header.orientation)
+        if is_dicom or _DATA_SET_STARTS.match(data):
+            from lungan.data.dicom import decode_dicom
+
+            return decode_dicom(data, frame, use_window=use_window)
+        if data.startswith(_TIFF_STARTS):
+            return _decode_tiff(data, frame)
+        for start, name in _KNOWN.items():
+            if re.match(start, data, re.S):
+                raise BadImageError(f"a {name} file, not a {FORMATS} image")
+        return _decode_with_pillow(data, frame)
+    except DataError:
+        raise
+    # The libraries answer damaged files with whatever exception comes up; pydicom's plug-ins with
+    # their own, which share no base class.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        is_cut = isinstance(error, struct.error | EOFError) or "truncated" in reason
+        raise BadImageError("truncated" if is_cut else f"damaged: {reason}") from error
 
 
-def fit(image: Pixels, size: int, channels: int) -> NDArray[np.uint8]:
-    """(channels, size, size) uint8: the centre square, resized.
-
-    Pixel areas are averaged when shrinking and interpolated linearly when enlarging, so that no
-    value appears that the image does not have. Grey from colour is BT.601 luminance, colour
-    from grey its repetition; 16 bits become 8 on the full scale (65535 is 255).
-    """
-    if channels == 1 and image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = image[top : top + side, left : left + side]
-    if square.dtype == np.uint16:
-        square = square.astype(np.float32) / 257
-    if side != size:
-        interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-        square = cv2.resize(square, (size, size), interpolation=interpolation)
-    if square.dtype != np.uint8:
-        square = np.rint(square).astype(np.uint8)
-    if square.ndim == 2:
-        return np.repeat(square[None], channels, axis=0)
-    return np.ascontiguousarray(square.transpose(2, 0, 1))
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, the libraries' warnings and log lines about single files reach nobody: what matters
+    in them is an error. Enter it around the threads that decode, as warnings are the process's."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    loggers = [logging.getLogger(name) for name in ("PIL", "tifffile", "pydicom", "pylibjpeg")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
-def _to_grey_or_rgb(image: NDArray[Any]) -> Pixels:
-    if image.ndim == 2:
-        return image
-    if image.shape[2] == 3:
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    if image.shape[2] == 4:
-        full = np.iinfo(image.dtype).max
-        alpha = image[..., 3:]
-        colour = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_BGR2RGB)
-        if (alpha == full).all():
-            return colour
-        return np.rint(colour * (alpha / np.float32(full))).astype(image.dtype)
-    raise BadImageError(f"must have 1, 3 or 4 channels, got {image.shape[2]}")
+def check_size(width: int, height: int) -> None:
+    """Raises: BadImageError for no pixels, or more than ``MAX_PIXELS``."""
+    if width < 1 or height < 1:
+        raise BadImageError(f"damaged: its header says {width} x {height} pixels")
+    if width * height > MAX_PIXELS:
+        raise BadImageError(
+            f"{width} x {height} pixels, more than the limit of {MAX_PIXELS // 10**6} million"
+        )
 
 
-def _turn_upright(image: Pixels, orientation: int) -> Pixels:
+def choose_frame(num_frames: int, frame: int | None, noun: str = "frames") -> int:
+    """Raises: BadImageError where nobody chose among several, or ``frame`` is not there."""
+    if frame is None and num_frames > 1:
+        raise BadImageError(
+            f"holds {num_frames} {noun}, one image a file is read; data.frame=0 takes the first"
+        )
+    if frame is not None and frame >= num_frames:
+        raise BadImageError(
+            f"holds {num_frames} {noun}, data.frame={frame} is not among them (they count from 0)"
+        )
+    return frame or 0
+
+
+def check_inflated(data: bytes, wbits: int) -> None:
+    """Raises: BadImageError where ``data`` would unpack to more than ``MAX_BYTES``."""
+    unpacker = zlib.decompressobj(wbits)
+    num_bytes = 0
+    while data and num_bytes <= MAX_BYTES:
+        num_bytes += len(unpacker.decompress(data, 2**24))
+        data = unpacker.unconsumed_tail
+    if num_bytes > MAX_BYTES:
+        raise BadImageError(f"unpacks to more than {MAX_BYTES // 2**20} MiB")
+
+
+def darken(values: Values, where: NDArray[np.bool_], *, is_negative: bool) -> Values:
+    """``values`` with padding, at ``where``, as dark as the darkest of the others."""
+    if not where.any():
+        return values
+    if where.all():
+        raise BadImageError("holds nothing but padding")
+    others = values[~where]
+    return np.where(where, others.max() if is_negative else others.min(), values)
+
+
+def _decode_with_pillow(data: bytes, frame: int | None) -> StoredImage:
+    stream = io.BytesIO(data)
+    try:
+        image = Image.open(stream, formats=_PILLOW_FORMATS)
+    except UnidentifiedImageError as error:
+        raise BadImageError(_unidentified(data)) from error
+    except Image.DecompressionBombError as error:
+        raise BadImageError(
+            f"more pixels than the limit of {MAX_PIXELS // 10**6} million"
+        ) from error
+    check_size(*image.size)
+    # MPO: a JPEG photograph with previews behind it.
+    num_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if chosen := choose_frame(num_frames, frame):
+        image.seek(chosen)
+    is_deep_colour = False
+    if image.format == "PNG":
+        is_deep_colour = data[24] == 16 and data[25] != 0
+        _check_png(data)
+    elif image.format in ("JPEG", "MPO") and data.find(b"\xff\xd9", stream.tell()) < 0:
+        raise BadImageError("truncated")
+    image.load()
+    is_binary = image.mode == "1"
+    values = _deep_png(data) if is_deep_colour else _values_of(image)
+    stored = _display(values, 8 * values.dtype.itemsize)
+    if is_binary:
+        stored = replace(stored, kind="1 bit", mode="grey 1 bit")
+    return _upright(stored, _orientation(image))
+
+
+def _unidentified(data: bytes) -> str:
+    if data.startswith((_PNG_START, b"\xff\xd8\xff", b"BM", b"GIF8")) or data[8:12] == b"WEBP":
+        return "truncated or damaged: its header cannot be read"
+    return f"not a {FORMATS} image"
+
+
+def _display(values: Values, bits: int, note: str = "") -> StoredImage:
+    """Unsigned ``values`` from 0, black, to the largest number of ``bits``."""
+    kind = f"{bits} bit"
+    if bits < 8:
+        values = np.rint(values * (255 / (2**bits - 1))).astype(np.uint8)
+    return StoredImage(
+        values=values,
+        black=0,
+        white=2 ** max(bits, 8) - 1,
+        is_display=True,
+        kind=kind,
+        mode=f"{'colour' if values.ndim == 3 else 'grey'} {kind}{note}",
+    )
+
+
+def _values_of(image: Image.Image) -> Values:
+    """What a loaded image shows: grey or RGB, palettes looked up, transparent parts black."""
+    mode = image.mode
+    if mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.uint16, copy=False)
+        if (transparent := image.info.get("transparency")) is not None:
+            values = np.where(values == transparent, np.uint16(0), values)
+        return values
+    if "transparency" in image.info and mode in ("1", "L", "P", "RGB"):
+        mode = "LA" if mode in ("1", "L") else "RGBA"
+    else:
+        mode = {"1": "L", "P": "RGB", "PA": "RGBA", "L": "L", "LA": "LA", "RGBA": "RGBA"}.get(
+            mode, "RGB"
+        )
+    values = np.asarray(image if image.mode == mode else image.convert(mode))
+    return _blend(values) if mode in ("LA", "RGBA") else values
+
+
+def _blend(values: Values) -> Values:
+    """(H, W) or (H, W, 3) over black, from unsigned values with alpha as the last channel."""
+    full = np.iinfo(values.dtype).max
+    colour, alpha = values[..., :-1], values[..., -1:]
+    if not (alpha == full).all():
+        colour = np.rint(colour * (alpha / np.float32(full))).astype(values.dtype)
+    return np.ascontiguousarray(colour[..., 0] if colour.shape[2] == 1 else colour)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's, 1 to 8; 1 where it cannot be read: an image is no worse for broken EXIF data."""
+    with contextlib.suppress(Exception):
+        orientation = image.getexif().get(274, 1)
+        if orientation in range(1, 9):
+            return int(orientation)
+    return 1
+
+
+def _upright(image: StoredImage, orientation: int) -> StoredImage:
     """Source: EXIF 2.3, tag 274: the side of the scene at which row 0 and column 0 stand."""
+    if orientation not in range(2, 9):
+        return image
+    values = image.values
     if orientation >= 5:
-        image = image.swapaxes(0, 1)
+        values = values.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
-        image = image[::-1]
+        values = values[::-1]
     if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    return np.ascontiguousarray(image)
+        values = values[:, ::-1]
+    return replace(image, values=np.ascontiguousarray(values), is_turned=True)
+
+
+def _check_png(data: bytes) -> None:
+    """Raises: BadImageError where a chunk fails its checksum or the last one is not there."""
+    try:
+        for kind, start, end in _chunks(data):
+            (checksum,) = struct.unpack_from(">I", data, end)
+            if zlib.crc32(memoryview(data)[start - 4 : end]) != checksum:
+                raise BadImageError("damaged: a PNG chunk fails its checksum")
+            if kind == b"IEND":
+                return
+    except struct.error as error:
+        raise BadImageError("truncated") from error
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The kind of each chunk of a PNG file and where its content starts and ends."""
+    position = len(_PNG_START)
+    while True:
+        (length,) = struct.unpack_from(">I", data, position)
+        start = position + 8
+        yield data[position + 4 : start], start, start + length
+        position = start + length + 4
+
+
+def _deep_png(data: bytes) -> Values:
+    """Colour or alpha at 16 bits, of which Pillow keeps 8.
+
+    Without the chunks about colour, of which OpenCV's libpng complains on stderr.
+    """
+    plain = bytearray(_PNG_START)
+    for kind, start, end in _chunks(data):
+        if kind in (b"IHDR", b"IDAT", b"IEND", b"tRNS"):
+            plain += data[start - 8 : end + 4]
+        if kind == b"IEND":
+            break
+    values = cv2.imdecode(np.frombuffer(plain, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise BadImageError("damaged: its 16-bit pixels cannot be decoded")
+    order = [2, 1, 0, 3][: values.shape[2]]
+    values = np.ascontiguousarray(values[..., order])
+    return _blend(values) if values.shape[2] == 4 else values
+
+
+def _decode_tiff(data: bytes, frame: int | None) -> StoredImage:
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        found: list[Any] = list(file.pages)
+        pages = [page for page in found if not page.is_reduced]
+        if not pages:
+            raise BadImageError("truncated or damaged: holds no pages")
+        page = pages[choose_frame(len(pages), frame, "pages")]
+        check_size(page.imagewidth, page.imagelength)
+        num_images = (file.imagej_metadata or {}).get("images", 1)
+        if page.imagedepth > 1 or num_images > len(pages):
+            raise BadImageError("TIFF that holds a volume; save the slice to use as a file")
+        _check_blocks(data, page)
+        orientation = page.tags.valueof(274, 1)
+        if page.photometric in (5, 6) and page.bitspersample == 8:  # CMYK and YCbCr
+            return _upright(_tiff_with_pillow(data, page), orientation)
+        if page.photometric not in (0, 1, 2, 3) or page.sampleformat not in (1, 2, 3):
+            raise BadImageError(
+                f"TIFF of {page.photometric.name} with {page.sampleformat.name}, which is not read"
+            )
+        try:
+            values = page.asarray(squeeze=False, maxworkers=1)
+        except (ValueError, NotImplementedError) as error:
+            if "imagecodecs" not in str(error):
+                raise
+            if orientation in range(2, 9):  # OpenCV would turn it too.
+                at = page.tags[274].valueoffset
+                data = data[:at] + struct.pack(f"{file.byteorder}H", 1) + data[at + 2 :]
+            return _upright(_tiff_with_others(data, page), orientation)
+    # (planes, depth, height, width, samples) to (height, width, samples)
+    values = np.moveaxis(values[:, 0, ..., 0], 0, -1) if len(values) > 1 else values[0, 0]
+    return _upright(_interpret_tiff(values, page), orientation)
+
+
+def _check_blocks(data: bytes, page: Any) -> None:
+    """Raises: BadImageError where strips or tiles are missing, of which tifffile makes zeros."""
+    blocks = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    if any(offset + count > len(data) for offset, count in blocks):
+        raise BadImageError("truncated")
+    num_bits = page.imagewidth * page.imagelength * page.samplesperpixel * page.bitspersample
+    if (
+        len(blocks) < math.prod(page.chunked)
+        or not all(count for _, count in blocks)
+        or (page.compression == 1 and sum(count for _, count in blocks) < num_bits // 8)
+    ):
+        raise BadImageError("damaged: parts of its pixels are missing")
+    if page.compression in (8, 32946):
+        for offset, count in blocks:
+            if count > MAX_BYTES // 1032:  # Deflate packs 1032 bytes into one at most.
+                check_inflated(data[offset : offset + count], 15)
+
+
+def _interpret_tiff(values: Values, page: Any) -> StoredImage:
+    """values: (H, W, samples) as stored."""
+    bits, num_colours = page.bitspersample, 3 if page.photometric == 2 else 1
+    is_negative = page.photometric == 0
+    colour = values[..., :num_colours] if num_colours == 3 else values[..., 0]
+    if page.photometric == 3:
+        # Some writers keep 8-bit entries in the 16 bits that the format has for them.
+        palette = page.colormap >> 8 if page.colormap.max() > 255 else page.colormap
+        colour, bits = palette.astype(np.uint8).T[colour], 8
+    extras = [*page.extrasamples, *[0] * values.shape[2]][: values.shape[2] - num_colours]
+    num_unused = len(extras) - extras.count(1) - extras.count(2)
+    note = f", {num_unused} more samples a pixel unused" if num_unused else ""
+    alpha = None
+    if 2 in extras:  # Associated alpha, 1, is colour over black already.
+        alpha = values[..., num_colours + extras.index(2)].astype(np.float32)
+        alpha = alpha if colour.ndim == 2 else alpha[..., None]
+    if page.sampleformat == 1 and bits <= 16:
+        top = 2**bits - 1
+        colour = top - colour if is_negative else colour
+        if alpha is not None:
+            colour = np.rint(colour * (alpha / np.float32(top))).astype(colour.dtype)
+        return _display(np.ascontiguousarray(colour), bits, note)
+    black, white, name = 0.0, 1.0, "float"
+    if page.sampleformat != 3:
+        is_signed = page.sampleformat == 2
+        black, white = (-(2.0 ** (bits - 1)) if is_signed else 0.0), 2.0 ** (bits - is_signed) - 1
+        name = f"{'signed ' if is_signed else ''}{bits} bit"
+    colour = darken(colour.astype(np.float32), ~np.isfinite(colour), is_negative=is_negative)
+    if alpha is not None:
+        darkest = colour.max() if is_negative else colour.min()
+        colour = darkest + (colour - darkest) * (alpha / np.float32(white))
+    return StoredImage(
+        values=np.ascontiguousarray(colour),
+        black=white if is_negative else black,
+        white=black if is_negative else white,
+        is_display=False,
+        kind=name,
+        mode=f"{'colour' if colour.ndim == 3 else 'grey'} {name}{note}",
+    )
+
+
+def _tiff_with_others(data: bytes, page: Any) -> StoredImage:
+    """A compression for which tifffile needs imagecodecs: Pillow's or OpenCV's libtiff may do."""
+    if page.sampleformat == 1 and page.bitspersample in (1, 8):
+        return _tiff_with_pillow(data, page)
+    is_plain = page.planarconfig == 1 and page.samplesperpixel in (1, 3)
+    if page.sampleformat == 1 and page.bitspersample == 16 and is_plain and page.index == 0:
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if values is None or values.shape[:2] != (page.imagelength, page.imagewidth):
+            raise BadImageError(f"damaged: its {page.compression.name} data cannot be unpacked")
+        return _interpret_tiff(np.atleast_3d(values)[..., ::-1], page)
+    raise DataError(
+        f"TIFF files of {page.bitspersample} bits with {page.compression.name} compression need "
+        "imagecodecs: pip install 'lungan[tiff]'"
+    )
+
+
+def _tiff_with_pillow(data: bytes, page: Any) -> StoredImage:
+    image = Image.open(io.BytesIO(data), formats=("TIFF",))
+    image.seek(page.index)
+    image.load()
+    return _display(_values_of(image), 8)

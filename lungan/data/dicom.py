@@ -1,6 +1,7 @@
 """DICOM images through pydicom, an extra, as a viewer would show them.
 
-Source: DICOM PS3.3, C.11.1 (modality), C.11.2 (VOI), C.7.6.3.1.2 (photometric interpretation).
+Source: DICOM PS3.3, C.11.1 (modality), C.11.2 (VOI), C.7.6.3.1.2 (photometric interpretation),
+C.7.6.16.2 (functional groups), C.7.5.1.1.2 (padding).
 """
 
 from __future__ import annotations
@@ -11,26 +12,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lungan.data.headers import BadImageError, check_size
+from lungan.data.decode import (
+    BadImageError,
+    StoredImage,
+    check_inflated,
+    check_size,
+    choose_frame,
+    darken,
+)
 from lungan.errors import DataError
 
+WAY_OUT = "pip install 'lungan[dicom]' (pydicom, pylibjpeg[all], pyjpegls)"
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 
-def decode_dicom(data: bytes) -> NDArray[Any]:
-    """(H, W) uint16, black at 0 and white at 65535, or (H, W, 3) RGB as stored.
 
-    Grey values go through the rescale or modality table, then through the first window or VOI
-    table; where the file has neither, the whole range of its stored bits becomes the scale.
+def decode_dicom(data: bytes, frame: int | None, *, use_window: bool) -> StoredImage:
+    """Grey values go through the rescale or modality table, then, where ``use_window``, through
+    the first window or VOI table, to 0..1. Without one they are the file's own.
 
-    Raises: BadImageError, or DataError where pydicom is not installed.
+    Raises: BadImageError, or DataError where pydicom or a decoder that it needs is not installed.
     """
     try:
         import pydicom
     except ImportError as error:
-        raise DataError("DICOM files need pydicom: pip install 'lungan[dicom]'") from error
+        raise DataError(f"DICOM files need pydicom: {WAY_OUT}") from error
+    if _DEFLATED in data[:1024]:
+        # The data set follows the file's own header, which says how long it is.
+        check_inflated(data[144 + int.from_bytes(data[140:144], "little") :], -15)
     try:
-        dataset = pydicom.dcmread(io.BytesIO(data))
-        return _render(dataset)
-    except BadImageError:
+        dataset = pydicom.dcmread(io.BytesIO(data), force=data[128:132] != b"DICM")
+        return _render(dataset, frame, use_window)
+    except DataError:
         raise
     # pydicom and its plug-ins answer damaged files with whatever exception comes up, their own
     # included, which share no base class.
@@ -39,74 +51,201 @@ def decode_dicom(data: bytes) -> NDArray[Any]:
         raise BadImageError(f"DICOM cannot be decoded: {reason}") from error
 
 
-def _render(dataset: Any) -> NDArray[Any]:
-    from pydicom.pixels.processing import apply_color_lut
-
-    if "PixelData" not in dataset:
+def _render(dataset: Any, frame: int | None, use_window: bool) -> StoredImage:
+    if not any(key in dataset for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise BadImageError("DICOM without pixel data")
     check_size(int(dataset.Columns), int(dataset.Rows))
-    if int(dataset.get("NumberOfFrames") or 1) != 1:
-        raise BadImageError(f"DICOM of {dataset.NumberOfFrames} frames; one image a file is read")
+    index = choose_frame(int(dataset.get("NumberOfFrames") or 1), frame)
+    stored = _stored_pixels(dataset, index)
+    modality = f"DICOM {dataset.get('Modality') or 'image'}"
     photometric = dataset.PhotometricInterpretation
-    stored = dataset.pixel_array
-    if photometric == "PALETTE COLOR":
-        stored = apply_color_lut(stored, dataset)
-    if stored.ndim == 3:
-        bits = 8 * stored.dtype.itemsize
-        if photometric != "PALETTE COLOR":
-            bits = int(dataset.BitsStored)
-        return _to_full_range(stored, bits)
+    if stored.ndim == 3 or photometric == "PALETTE COLOR":
+        return _render_colour(stored, dataset, modality)
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise BadImageError(f"DICOM with photometric interpretation {photometric}")
-    shades = _shades(stored, dataset)
-    if photometric == "MONOCHROME1":
-        shades = 1 - shades
-    return np.rint(shades * 65535).astype(np.uint16)
+    return _render_grey(stored, dataset, _layers(dataset, index), modality, use_window)
 
 
-def _to_full_range(colour: NDArray[Any], bits: int) -> NDArray[Any]:
-    if colour.dtype == np.uint8 and bits == 8:
-        return colour
-    return np.asarray(np.rint(colour * (65535 / (2**bits - 1))), dtype=np.uint16)
+def _stored_pixels(dataset: Any, index: int) -> NDArray[Any]:
+    from pydicom import uid
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.utils import pixel_array
+
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if not syntax:  # As in files without a preamble, whose encoding pydicom has guessed.
+        is_implicit, is_little_endian = dataset.original_encoding
+        explicit = uid.ExplicitVRLittleEndian if is_little_endian else uid.ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = (
+            uid.ImplicitVRLittleEndian if is_implicit else explicit
+        )
+    elif syntax.is_compressed and syntax.is_encapsulated:
+        try:
+            decoder = get_decoder(syntax)
+        except NotImplementedError as error:
+            raise BadImageError(f"DICOM in {syntax.name}, which is not read") from error
+        if not decoder.is_available:
+            raise DataError(f"DICOM files in {syntax.name} need more decoders: {WAY_OUT}")
+    return np.asarray(pixel_array(dataset, index=index))
 
 
-def _shades(stored: NDArray[Any], dataset: Any) -> NDArray[np.float64]:
-    """From 0 to 1, before any inversion."""
-    from pydicom.pixels.processing import apply_modality_lut, apply_voi
+def _render_colour(stored: NDArray[Any], dataset: Any, modality: str) -> StoredImage:
+    from pydicom.pixels.processing import apply_color_lut
 
     bits = int(dataset.BitsStored)
-    low, high = 0.0, 2.0**bits - 1
-    if int(dataset.PixelRepresentation) == 1:
-        low, high = -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
-    values = apply_modality_lut(stored, dataset)
-    if dataset.get("ModalityLUTSequence"):
-        low, high = 0.0, 2.0 ** _table_bits(dataset.ModalityLUTSequence[0]) - 1
-    elif "RescaleSlope" in dataset and "RescaleIntercept" in dataset:
-        ends = [
-            end * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
-            for end in (low, high)
-        ]
-        low, high = min(ends), max(ends)
-    if dataset.get("VOILUTSequence"):
-        values = apply_voi(values, dataset)
-        low, high = 0.0, 2.0 ** _table_bits(dataset.VOILUTSequence[0]) - 1
-    elif dataset.get("WindowWidth") is not None and dataset.get("WindowCenter") is not None:
-        return _window(values.astype(np.float64), dataset)
-    if not low < high:
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        num_entries, first, _ = dataset.RedPaletteColorLookupTableDescriptor
+        last = (num_entries or 2**16) - 1
+        palette = apply_color_lut(np.arange(first, first + last + 1), dataset)[:, :3]
+        # Entries of 8 bits stand in the low or in the high byte of 16.
+        palette = (palette >> 8 if palette.max() > 255 else palette).astype(np.uint8)
+        stored, bits = palette[np.clip(stored.astype(np.int64) - first, 0, last)], 8
+    return StoredImage(
+        values=stored,
+        black=0,
+        white=2**bits - 1,
+        is_display=True,
+        kind=f"{bits} bit",
+        mode=f"{modality}, colour {bits} bit",
+    )
+
+
+def _layers(dataset: Any, index: int) -> list[Any]:
+    """Where a frame's attributes may stand, from the most particular place to the data set."""
+    layers = [dataset]
+    for name, item in (
+        ("SharedFunctionalGroupsSequence", 0),
+        ("PerFrameFunctionalGroupsSequence", index),
+    ):
+        for groups in (dataset.get(name) or [])[item : item + 1]:
+            for macro in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+                layers += (groups.get(macro) or [])[:1]
+    return layers[::-1]
+
+
+def _find(layers: list[Any], name: str) -> Any:
+    """The value of the attribute, or None where it is absent or empty."""
+    for layer in layers:
+        value = layer.get(name)
+        if value is not None and value != "" and value != []:
+            return value
+    return None
+
+
+def _number(layers: list[Any], name: str) -> float | None:
+    """The first of several numbers: several windows are alternative views, of which the first is
+    the one meant by default."""
+    value = _find(layers, name)
+    if value is None:
+        return None
+    return float(value) if isinstance(value, int | float | str) else float(value[0])
+
+
+def _render_grey(
+    stored: NDArray[Any], dataset: Any, layers: list[Any], modality: str, use_window: bool
+) -> StoredImage:
+    is_negative = dataset.PhotometricInterpretation == "MONOCHROME1"
+    padding = _padding(stored, dataset)
+    values, low, high, kind = _modality_values(stored, dataset, layers)
+    if use_window and (shades := _voi_shades(values, low, dataset, layers)) is not None:
+        shades = 1 - shades if is_negative else shades
+        return StoredImage(
+            values=np.where(padding, np.float32(0), shades.astype(np.float32)),
+            black=0,
+            white=1,
+            is_display=True,
+            kind=f"{modality}, window",
+            mode=f"{modality}, {kind}",
+            is_windowed=True,
+        )
+    # As other 8-bit files: values to be seen as they are.
+    is_display = values is stored and (low, high <= 255) == (0, True)
+    if is_display:
+        values = np.rint(np.minimum(values, high) * (255 / high)).astype(np.uint8)
+        values = np.where(padding, np.uint8(0), 255 - values if is_negative else values)
+        low, high, is_negative = 0, 255, False
+    else:
+        values = darken(values.astype(np.float32), padding, is_negative=is_negative)
+    return StoredImage(
+        values=values,
+        black=high if is_negative else low,
+        white=low if is_negative else high,
+        is_display=is_display,
+        kind=kind if is_display else f"{modality}, {kind}",
+        mode=f"{modality}, {kind}",
+    )
+
+
+def _padding(stored: NDArray[Any], dataset: Any) -> NDArray[np.bool_]:
+    value = _number([dataset], "PixelPaddingValue")
+    if value is None or stored.dtype.kind == "f":
+        return np.zeros(stored.shape, np.bool_)
+    limit = _number([dataset], "PixelPaddingRangeLimit")
+    # Some files write a signed value as the unsigned one of the same bits.
+    ends = np.array([value, value if limit is None else limit], np.int64).astype(stored.dtype)
+    return np.asarray((stored >= ends.min()) & (stored <= ends.max()))
+
+
+def _modality_values(
+    stored: NDArray[Any], dataset: Any, layers: list[Any]
+) -> tuple[NDArray[Any], float, float, str]:
+    """Values in the modality's units, the ends that the file's type gives them, and their name."""
+    bits, is_signed = int(dataset.BitsStored), int(dataset.PixelRepresentation) == 1
+    low, high = (-(2.0 ** (bits - 1)) if is_signed else 0.0), 2.0 ** (bits - is_signed) - 1
+    kind = f"{'signed ' if is_signed else ''}{bits} bit"
+    if stored.dtype.kind == "f":
+        low, high, kind = 0.0, 1.0, "float"
+    if tables := _find(layers, "ModalityLUTSequence"):
+        entries, first = _table(tables[0], dataset, low)
+        return _look_up(stored, entries, first), 0.0, float(entries.max()), "modality table"
+    slope, intercept = _number(layers, "RescaleSlope"), _number(layers, "RescaleIntercept")
+    slope, intercept = (1.0 if slope is None else slope), intercept or 0.0
+    if slope == 0:
         raise BadImageError("DICOM whose rescale slope is 0")
-    return np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
+    if (slope, intercept) == (1, 0):
+        return stored, low, high, kind
+    ends = sorted((low * slope + intercept, high * slope + intercept))
+    unit = _find(layers, "RescaleType") or ("HU" if dataset.get("Modality") == "CT" else None)
+    kind = f"{unit}" if unit and unit != "US" else "rescaled"
+    return stored * slope + intercept, ends[0], ends[1], kind
 
 
-def _table_bits(table: Any) -> int:
-    return int(table.LUTDescriptor[2])
+def _table(item: Any, dataset: Any, low: float) -> tuple[NDArray[Any], int]:
+    """A lookup table's entries and the value that the first one stands for."""
+    num_entries, first, _ = (int(number) for number in item.LUTDescriptor)
+    entries = item.LUTData
+    if isinstance(entries, bytes):
+        order = "<" if dataset.original_encoding[1] else ">"
+        is_narrow = len(entries) <= (num_entries or 2**16)
+        entries = np.frombuffer(entries, np.uint8 if is_narrow else f"{order}u2")
+    if first > 32767 and low < 0:  # Signed, but read as unsigned.
+        first -= 2**16
+    return np.atleast_1d(np.asarray(entries))[: num_entries or 2**16], first
 
 
-def _window(values: NDArray[np.float64], dataset: Any) -> NDArray[np.float64]:
-    """Source: PS3.3, C.11.2.1.2 (LINEAR) and C.11.2.1.3 (SIGMOID, LINEAR_EXACT)."""
-    centre, width = _first(dataset.WindowCenter), _first(dataset.WindowWidth)
-    function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
+def _look_up(values: NDArray[Any], entries: NDArray[Any], first: int) -> NDArray[Any]:
+    """Values before the first entry take the first, values after the last the last."""
+    indices = np.clip(np.rint(values.astype(np.float64)) - first, 0, len(entries) - 1)
+    return np.asarray(entries[indices.astype(np.intp)])
+
+
+def _voi_shades(
+    values: NDArray[Any], low: float, dataset: Any, layers: list[Any]
+) -> NDArray[np.float64] | None:
+    """From 0 to 1, before any inversion; None where there is neither table nor window.
+
+    Source: PS3.3, C.11.2.1.2 (LINEAR) and C.11.2.1.3 (SIGMOID, LINEAR_EXACT).
+    """
+    if tables := _find(layers, "VOILUTSequence"):
+        entries, first = _table(tables[0], dataset, low)
+        # By the real maximum: descriptors say 16 bits where the entries have 12.
+        return _look_up(values, entries, first) / max(1.0, float(entries.max()))
+    centre, width = _number(layers, "WindowCenter"), _number(layers, "WindowWidth")
+    if centre is None or width is None:
+        return None
+    values = values.astype(np.float64)
+    function = str(_find(layers, "VOILUTFunction") or "LINEAR").upper()
     if not width > 0 or (function == "LINEAR" and width < 1):
-        raise BadImageError(f"DICOM whose window is {width:g} wide")
+        raise BadImageError(f"DICOM whose window is {width:g} wide; data.scale=range ignores it")
     if function == "LINEAR":
         if width == 1:
             return (values > centre - 0.5).astype(np.float64)
@@ -117,11 +256,3 @@ def _window(values: NDArray[np.float64], dataset: Any) -> NDArray[np.float64]:
         # The logistic function of 4 (x - centre) / width, written so that nothing overflows.
         return np.asarray(0.5 + 0.5 * np.tanh(2 * (values - centre) / width))
     raise BadImageError(f"DICOM with VOI LUT function {function}")
-
-
-def _first(value: Any) -> float:
-    """Several windows are alternative views, of which the first is the one meant by default."""
-    try:
-        return float(value)
-    except TypeError:
-        return float(value[0])

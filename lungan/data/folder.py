@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,17 +14,17 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+import PIL
 from tqdm import tqdm
 
 from lungan.config import FolderConfig
 from lungan.data.cache import load_or_make
-from lungan.data.decode import decode, fit, read_bytes
-from lungan.data.headers import BadImageError
-from lungan.data.images import ONLY_CLASS, SPLITS, ImageSet, partition, place_of
+from lungan.data.decode import BadImageError, quiet, read_bytes
+from lungan.data.images import ONLY_CLASS, SPLITS, Facts, ImageSet, partition
+from lungan.data.scale import FittedImage, read_image, scale_images
 from lungan.errors import ConfigError, DataError
 
-VERSION = 1
+VERSION = 2
 """Part of every cache key: raised when the same files would decode to other images."""
 
 NUM_NAMED = 10
@@ -35,15 +36,6 @@ _SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
 Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    """image: (C, H, W) uint8. peak: the largest value of a 16-bit file, else None."""
-
-    image: NDArray[np.uint8]
-    place: float
-    peak: int | None
 
 
 def load_folder(config: FolderConfig, *, progress: bool = True) -> ImageSet:
@@ -63,7 +55,8 @@ def load_folder(config: FolderConfig, *, progress: bool = True) -> ImageSet:
     key = hashlib.sha256(
         repr(
             (
-                (VERSION, cv2.__version__, config.size, config.channels, config.on_bad_image),
+                (VERSION, cv2.__version__, PIL.__version__),
+                (config.size, config.channels, config.scale, config.frame, config.on_bad_image),
                 (config.val_fraction, config.test_fraction),
                 [path.relative_to(root).as_posix() for path in layout.paths],
                 digests,
@@ -81,16 +74,13 @@ def _digest(path: Path) -> str:
 
 
 def _decode_all(config: FolderConfig, root: Path, layout: Layout, progress: bool) -> ImageSet:
-    def decode_one(path: Path) -> _Decoded | str:
-        try:
-            pixels = decode(data := read_bytes(path))
-        except BadImageError as error:
-            return str(error)
-        is_scaled = data[128:132] == b"DICM"
-        peak = None if pixels.dtype == np.uint8 or is_scaled else int(pixels.max())
-        return _Decoded(fit(pixels, config.size, config.channels), place_of(pixels), peak)
+    def decode_one(path: Path) -> FittedImage | str:
+        return read_image(
+            path, config.size, config.channels, scale=config.scale, frame=config.frame
+        )
 
-    results = _in_threads(decode_one, layout.paths, "Decoding images", progress)
+    with quiet():
+        results = _in_threads(decode_one, layout.paths, "Decoding images", progress)
     names = [path.relative_to(root).as_posix() for path in layout.paths]
     bad = [
         f"{name} ({result})"
@@ -101,7 +91,9 @@ def _decode_all(config: FolderConfig, root: Path, layout: Layout, progress: bool
     decoded = [result for result in results if not isinstance(result, str)]
     if bad:
         _report_bad(config.on_bad_image, root, bad, len(results))
-    _warn_dark([result.peak for result in decoded if result.peak is not None])
+    scaled = scale_images(decoded, config.scale)
+    for warning in scaled.warnings:
+        log.warning(warning)
     labels = np.array(layout.labels, dtype=np.int64)[kept]
     if layout.splits:
         splits = np.array(layout.splits, dtype=np.int64)[kept]
@@ -110,12 +102,19 @@ def _decode_all(config: FolderConfig, root: Path, layout: Layout, progress: bool
         splits = partition(places, config.val_fraction, config.test_fraction)
     skipped = f", {len(bad)} unreadable ones skipped" if bad else ""
     return ImageSet(
-        images=np.stack([result.image for result in decoded]),
+        images=scaled.images,
         labels=labels,
         splits=splits,
         class_names=layout.class_names,
         split_names=SPLITS,
         source=f"folder of {len(decoded)} images{skipped}, at {config.size}x{config.size}",
+        facts=Facts(
+            sizes=dict(Counter(f"{image.width} x {image.height}" for image in decoded)),
+            modes=dict(Counter(image.mode for image in decoded)),
+            num_cropped=sum(image.is_cropped for image in decoded),
+            scaling=list(scaled.notes),
+            warnings=list(scaled.warnings),
+        ),
     )
 
 
@@ -133,17 +132,6 @@ def _report_bad(on_bad_image: str, root: Path, bad: Sequence[str], num_files: in
 def _first(bad: Sequence[str]) -> str:
     more = f", and {len(bad) - NUM_NAMED} more" if len(bad) > NUM_NAMED else ""
     return ", ".join(bad[:NUM_NAMED]) + more
-
-
-def _warn_dark(peaks: Sequence[int]) -> None:
-    if peaks and max(peaks) < 2**14:
-        log.warning(
-            "the %d 16-bit images use only %d bits (largest value %d), so they are dark at 8 bits; "
-            "rescale the files to the full range of 0 to 65535",
-            len(peaks),
-            max(peaks).bit_length(),
-            max(peaks),
-        )
 
 
 def _in_threads(

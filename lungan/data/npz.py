@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungan.config import NpzConfig
-from lungan.data.decode import fit
 from lungan.data.images import ONLY_CLASS, SPLITS, ImageSet, partition, place_of
+from lungan.data.scale import fit
 from lungan.errors import ConfigError, DataError
 
 Part = tuple[NDArray[np.uint8], NDArray[np.int64] | None]

@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lungan.data.decode import Pixels, decode, fit, read_bytes
+from lungan.data.decode import quiet
 from lungan.data.folder import read_layout
-from lungan.data.headers import BadImageError
 from lungan.data.images import SPLITS, ImageSet
 from lungan.data.npz import NO_SPLIT, read_parts
+from lungan.data.scale import FittedImage, fit, read_image, scale_images
 from lungan.errors import DataError
+
+Shape = tuple[int, int, int]
+"""Channels, height and width of an image before it is fitted."""
 
 ONLY_SPLIT = ("all",)
 WAY_OUT = "--size crops to the centre square and resizes, --channels 1 makes all grey"
@@ -43,19 +46,20 @@ def choose_splits(images: ImageSet) -> tuple[str, ...]:
 
 def _read_folder(root: Path, size: int | None, channels: int | None) -> ImageSet:
     layout = read_layout(root)
-    images = []
-    first: Pixels | None = None
-    for path in layout.paths:
-        try:
-            pixels = decode(read_bytes(path))
-        except BadImageError as error:
-            raise DataError(f"{path} cannot be used: {error}") from error
-        first = pixels if first is None else first
-        _check_alike(first, pixels, path, size, channels)
-        images.append(_fit(pixels, size, channels))
+    images: list[FittedImage] = []
+    with quiet():
+        for path in layout.paths:
+            image = read_image(path, size, channels)
+            if isinstance(image, str):
+                raise DataError(f"{path} cannot be used: {image}")
+            images.append(image)
+            first, shape = (
+                (each.pixels.shape[0], each.height, each.width) for each in (images[0], image)
+            )
+            _check_alike(first, shape, path, size, channels)
     splits = layout.splits or (0,) * len(images)
     return ImageSet(
-        images=np.stack(images),
+        images=scale_images(images).images,
         labels=np.array(layout.labels, dtype=np.int64),
         splits=np.array(splits, dtype=np.int64),
         class_names=layout.class_names,
@@ -69,13 +73,14 @@ def _read_npz(path: Path, size: int | None, channels: int | None) -> ImageSet:
     images: list[NDArray[np.uint8]] = []
     labels: list[NDArray[np.int64]] = []
     splits: list[int] = []
-    first: Pixels | None = None
+    first: Shape | None = None
     has_labels = all(part_labels is not None for _, part_labels in parts.values())
     for split, (part, part_labels) in parts.items():
         for pixels in part:
-            first = pixels if first is None else first
-            _check_alike(first, pixels, path, size, channels)
-            images.append(_fit(pixels, size, channels))
+            shape = (pixels.ndim if pixels.ndim == 3 else 1, *pixels.shape[:2])
+            first = first or shape
+            _check_alike(first, shape, path, size, channels)
+            images.append(fit(pixels, size or pixels.shape[0], channels))
         splits += [0 if split == NO_SPLIT else SPLITS.index(split)] * len(part)
         labels.append(
             part_labels
@@ -95,25 +100,20 @@ def _read_npz(path: Path, size: int | None, channels: int | None) -> ImageSet:
     )
 
 
-def _fit(pixels: Pixels, size: int | None, channels: int | None) -> NDArray[np.uint8]:
-    return fit(pixels, size or pixels.shape[0], channels or (3 if pixels.ndim == 3 else 1))
-
-
 def _check_alike(
-    first: Pixels, pixels: Pixels, path: Path, size: int | None, channels: int | None
+    first: Shape, shape: Shape, path: Path, size: int | None, channels: int | None
 ) -> None:
-    height, width = pixels.shape[:2]
-    if size is None and (height != width or height != first.shape[0]):
+    if size is None and (shape[1] != shape[2] or shape[1] != first[1]):
         raise DataError(
             f"images must be square and of one size, the first is {_words(first)} and one in "
-            f"{path} {_words(pixels)}; {WAY_OUT}"
+            f"{path} {_words(shape)}; {WAY_OUT}"
         )
-    if channels is None and pixels.ndim != first.ndim:
+    if channels is None and shape[0] != first[0]:
         raise DataError(
             f"images must all be grey or all in color, the first is {_words(first)} and one in "
-            f"{path} {_words(pixels)}; {WAY_OUT}"
+            f"{path} {_words(shape)}; {WAY_OUT}"
         )
 
 
-def _words(pixels: Pixels) -> str:
-    return f"{pixels.shape[0]}x{pixels.shape[1]} {'color' if pixels.ndim == 3 else 'grey'}"
+def _words(shape: Shape) -> str:
+    return f"{shape[1]}x{shape[2]} {'color' if shape[0] == 3 else 'grey'}"

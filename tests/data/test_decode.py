@@ -10,14 +10,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from lungan.data.decode import decode, fit, read_bytes
-from lungan.data.headers import BadImageError
+from lungan.data.decode import BadImageError, read_bytes
+from lungan.data.decode import decode as decode_whole
+from lungan.data.scale import fit
 from lungan.errors import DataError
 
 rng = np.random.default_rng(0)
 GREY = rng.integers(0, 256, (40, 60), dtype=np.uint8)
 RGB = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+
+
+def decode(data: bytes) -> np.ndarray:
+    return decode_whole(data).values
 
 
 def encode(suffix: str, image: np.ndarray, parameters: list[int] | None = None) -> bytes:
@@ -104,23 +110,15 @@ def test_orientation_of_a_tiff_is_applied_once() -> None:
 
 def test_size_limit_comes_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     png = bytearray(encode(".png", GREY))
+    png[16:24] = struct.pack(">II", 9_000, 9_000)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    monkeypatch.setattr(Image.Image, "load", None)
+    with pytest.raises(BadImageError, match="9000 x 9000 pixels, more than the limit of 67 mill"):
+        decode(bytes(png))
     png[16:24] = struct.pack(">II", 60_000, 60_000)
     png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
-    monkeypatch.setattr(cv2, "imdecode", None)
-    with pytest.raises(BadImageError, match="60000 x 60000 pixels, more than the limit of 67"):
+    with pytest.raises(BadImageError, match="more pixels than the limit of 67 million"):
         decode(bytes(png))
-
-
-def test_floats_are_refused() -> None:
-    with pytest.raises(BadImageError, match="must have 8 or 16 bits a channel, got float32"):
-        decode(encode(".tiff", GREY.astype(np.float32)))
-
-
-def test_a_header_without_pixels_behind_it() -> None:
-    bmp = bytearray(encode(".bmp", GREY))
-    bmp[28:30] = struct.pack("<H", 7)  # No BMP has 7 bits a pixel.
-    with pytest.raises(BadImageError, match="damaged: OpenCV cannot decode this BMP file"):
-        decode(bytes(bmp))
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -154,8 +152,6 @@ def test_fit_averages_areas_when_shrinking() -> None:
     image = GREY[:40, :40]
     means = image.reshape(10, 4, 10, 4).mean(axis=(1, 3))
     assert np.abs(fit(image, 10, 1)[0] - means).max() <= 0.5
-    deep = fit(image.astype(np.uint16) * 257, 10, 1)[0]
-    assert np.abs(deep - means).max() <= 0.5 + 1e-3
 
 
 def test_fit_adds_no_value_when_enlarging() -> None:
@@ -167,19 +163,12 @@ def test_fit_adds_no_value_when_enlarging() -> None:
     assert (np.diff(large[0].astype(int), axis=1) >= 0).all()
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_fit_channels(dtype: type) -> None:
-    scale = 257 if dtype is np.uint16 else 1
-    grey, rgb = GREY[:40, :40].astype(dtype) * scale, RGB[:40, :40].astype(dtype) * scale
-    assert np.array_equal(fit(grey, 40, 3), np.stack([GREY[:40, :40]] * 3))
-    assert np.array_equal(fit(rgb, 40, 3), RGB[:40, :40].transpose(2, 0, 1))
-    luminance = RGB[:40, :40] @ np.array([0.299, 0.587, 0.114])
+def test_fit_channels() -> None:
+    grey, rgb = GREY[:40, :40], RGB[:40, :40]
+    assert np.array_equal(fit(grey, 40, 3), np.stack([grey] * 3))
+    assert np.array_equal(fit(rgb, 40, 3), rgb.transpose(2, 0, 1))
+    luminance = rgb @ np.array([0.299, 0.587, 0.114])
     assert np.abs(fit(rgb, 40, 1)[0] - luminance).max() <= 0.51
-
-
-def test_ends_of_the_16_bit_scale() -> None:
-    ends = np.array([[0, 65535], [32768, 257]], np.uint16)
-    assert fit(ends, 2, 1)[0].tolist() == [[0, 255], [128, 1]]
 
 
 def test_fit_never_shares_memory_with_what_it_was_given() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lungan.config import FolderConfig
-from lungan.data import folder as folder_module
+from lungan.data import scale
 from lungan.data.folder import load_folder
 from lungan.errors import ConfigError, DataError
 
@@ -133,10 +133,10 @@ def bad_files(folder: Path) -> dict[str, str]:
     return {
         "cut.jpg": "truncated",
         "cut.png": "truncated",
-        "cut.tif": "truncated",
+        "cut.tif": "truncated or damaged: holds no pages",
         "empty.png": "empty",
         "link.png": "cannot be opened: No such file or directory",
-        "text.png": "not a PNG, JPEG, BMP, TIFF or DICOM image",
+        "text.png": "not a PNG, JPEG, BMP, TIFF, DICOM, GIF or WebP image",
     }
 
 
@@ -281,9 +281,11 @@ def test_decoded_once_until_something_changes(
     for index in range(3):
         draw(tmp_path / f"in/ill/{index}.png")
     decoded: list[int] = []
-    real = folder_module.decode
+    real = scale.decode
     monkeypatch.setattr(
-        folder_module, "decode", lambda data: decoded.append(len(data)) or real(data)
+        scale,
+        "decode",
+        lambda data, *args, **kwargs: decoded.append(len(data)) or real(data, *args, **kwargs),
     )
 
     def num_decoded(**changes: Any) -> int:
@@ -318,7 +320,7 @@ def test_shallow_16_bit_files_are_said(tmp_path: Path, caplog: pytest.LogCapture
     draw(tmp_path / "in/a.png", np.full((16, 16), 4095, np.uint16))
     with caplog.at_level(logging.WARNING):
         load_folder(config(tmp_path / "in"))
-    assert "the 1 16-bit images use only 12 bits (largest value 4095)" in caplog.text
+    assert "the 1 images of 16 bit span only 16 to 16 of 0 to 255" in caplog.text
 
 
 def test_dicom_beside_png(tmp_path: Path) -> None:

@@ -1,0 +1,199 @@
+"""Images of any depth to square uint8 ones: cropped, resized, and scaled so that they compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lungan.data.decode import BadImageError, StoredImage, Values, decode, read_bytes
+from lungan.data.images import place_of
+
+Scale = str | Sequence[float]
+"""``auto``, ``dtype``, ``range``, ``percentile``, or the values that become black and white."""
+
+PERCENTILES = (0.5, 99.5)
+MAX_SAMPLED = 10**7
+
+SHALLOW = 64
+"""Of 256 shades: a set that spans fewer is warned of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedImage:
+    """An image cropped to its centre square and resized, and what is known of its file.
+
+    pixels: (channels, size, size), uint8 where the image alone says what is black and white, else
+    float32 in the file's own values, for ``scale_images``. is_negative: its small values are
+    bright. place: from 0 to 1, by the whole image's pixels (``images.place_of``).
+    width, height: upright, before cropping. The others as in ``StoredImage``.
+    """
+
+    pixels: NDArray[Any]
+    is_negative: bool
+    place: float
+    width: int
+    height: int
+    kind: str
+    mode: str
+    is_cropped: bool
+    is_turned: bool
+    is_windowed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledImages:
+    """images: (N, channels, size, size) uint8. notes, warnings: what was done and what looks
+    wrong, one sentence each."""
+
+    images: NDArray[np.uint8]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def read_image(
+    path: Path,
+    size: int | None,
+    channels: int | None,
+    *,
+    scale: Scale = "auto",
+    frame: int | None = None,
+) -> FittedImage | str:
+    """The image at ``path``, or in words why it cannot be used. Call it inside ``decode.quiet``.
+
+    size, channels: None keeps the image's own (the shorter side).
+
+    Raises: DataError where an extra is not installed.
+    """
+    try:
+        stored = decode(read_bytes(path), frame, use_window=scale == "auto")
+        return fit_image(stored, size, channels, scale)
+    except BadImageError as error:
+        return str(error)
+
+
+def fit_image(
+    image: StoredImage, size: int | None, channels: int | None, scale: Scale = "auto"
+) -> FittedImage:
+    height, width = image.values.shape[:2]
+    is_negative = image.black > image.white
+    ends: tuple[float, float] | None = None
+    if not isinstance(scale, str):
+        ends = (scale[1], scale[0]) if is_negative else (scale[0], scale[1])
+    elif scale == "dtype" or (scale == "auto" and image.is_display):
+        ends = (image.black, image.white)
+    pixels = _square(image.values, channels)
+    is_uint8 = pixels.dtype == np.uint8 and ends == (0, 255)
+    if not is_uint8:
+        pixels = pixels.astype(np.float32) if ends is None else shade(pixels, *ends)
+    pixels = _resize(pixels, size or min(height, width), channels)
+    if ends is not None and not is_uint8:
+        pixels = np.rint(pixels).astype(np.uint8)
+    return FittedImage(
+        pixels=pixels,
+        is_negative=is_negative,
+        place=place_of(image.values),
+        width=width,
+        height=height,
+        kind=image.kind,
+        mode=image.mode,
+        is_cropped=height != width,
+        is_turned=image.is_turned,
+        is_windowed=image.is_windowed,
+    )
+
+
+def fit(values: NDArray[np.uint8], size: int, channels: int | None = None) -> NDArray[np.uint8]:
+    """(channels, size, size) uint8: the centre square of ``values``, resized.
+
+    Pixel areas are averaged when shrinking and interpolated linearly when enlarging, so that no
+    value appears that the image does not have. Grey from colour is BT.601 luminance, colour from
+    grey its repetition.
+
+    values: (H, W) grey or (H, W, 3) RGB. channels: None keeps the image's own.
+    """
+    return _resize(_square(values, channels), size, channels)
+
+
+def shade(values: Values, black: float, white: float) -> NDArray[np.float32]:
+    """``values`` at 0..255 where ``black`` is 0 and ``white`` 255; what lies beyond is cut off."""
+    step = np.float32((white - black) / 255)
+    if step == 0:
+        return np.zeros(values.shape, np.float32)
+    shades: NDArray[np.float32] = (values.astype(np.float32) - np.float32(black)) / step
+    return np.clip(shades, 0, 255, out=shades)
+
+
+def scale_images(images: Sequence[FittedImage], scale: Scale = "auto") -> ScaledImages:
+    """All images at uint8: those that cannot say alone what is black and white share one scale,
+    each kind of values its own."""
+    scaled = np.empty((len(images), *images[0].pixels.shape), dtype=np.uint8)
+    notes, warnings = [], []
+    for kind in sorted({image.kind for image in images}):
+        indices = [index for index, image in enumerate(images) if image.kind == kind]
+        waiting = [images[index].pixels for index in indices if _waits(images[index])]
+        low, high = 0.0, 255.0
+        if waiting:
+            low, high = _range(waiting, scale)
+            of = "0.5th to 99.5th percentile" if scale == "percentile" else "range"
+            notes.append(
+                f"{len(waiting)} images ({kind}): values from {low:g} (black) to {high:g} (white), "
+                f"the {of} of them all"
+            )
+        for index in indices:
+            image = images[index]
+            pixels = image.pixels
+            if _waits(image):
+                ends = (high, low) if image.is_negative else (low, high)
+                pixels = np.rint(shade(pixels, *ends)).astype(np.uint8)
+            scaled[index] = pixels
+        darkest = min(int(scaled[index].min()) for index in indices)
+        brightest = max(int(scaled[index].max()) for index in indices)
+        if brightest - darkest < SHALLOW:
+            warnings.append(
+                f"the {len(indices)} images of {kind} span only {darkest} to {brightest} of 0 to "
+                "255, so they are nearly one grey; data.scale=range stretches them"
+            )
+    return ScaledImages(scaled, tuple(notes), tuple(warnings))
+
+
+def _waits(image: FittedImage) -> bool:
+    return image.pixels.dtype != np.uint8
+
+
+def _range(pixels: Sequence[NDArray[Any]], scale: Scale) -> tuple[float, float]:
+    if scale != "percentile":
+        return min(float(part.min()) for part in pixels), max(float(part.max()) for part in pixels)
+    # Of many images every n-th pixel, as the percentiles need a copy of them all.
+    step = 1 + sum(part.size for part in pixels) // MAX_SAMPLED
+    sample = np.concatenate([part.ravel()[::step] for part in pixels])
+    low, high = np.percentile(sample, PERCENTILES)
+    return float(low), float(high)
+
+
+def _square(values: Values, channels: int | None) -> Values:
+    """The centre square; its luminance where one channel is wanted."""
+    height, width = values.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = values[top : top + side, left : left + side]
+    if channels != 1 or square.ndim == 2:
+        return square
+    if square.dtype not in (np.uint8, np.uint16):
+        square = square.astype(np.float32)
+    return cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)
+
+
+def _resize(square: Values, size: int, channels: int | None) -> NDArray[Any]:
+    side = square.shape[0]
+    if side != size:
+        interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+        square = cv2.resize(square, (size, size), interpolation=interpolation)
+    if square.ndim == 2:
+        return np.repeat(square[None], channels or 1, axis=0)
+    return np.ascontiguousarray(square.transpose(2, 0, 1))
