@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lungan.classifiers.vision import torchvision
+from lungan.device import native_dtype
 from lungan.scores import inception
-from lungan.scores.encoding import native_dtype
 from lungan.scores.inception_weights import find_weights
-from lungan.scores.vision import torchvision
 
 LUNGAN, FIDELITY, EAGER = "lungan", "torch-fidelity", "torchvision"
 

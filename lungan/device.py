@@ -54,6 +54,14 @@ def has_native_bf16(device: torch.device) -> bool:
     return bool(cpu_flags() & NATIVE_BF16_CPU_FLAGS)
 
 
+def native_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes in it natively, else float32.
+
+    Emulated bfloat16 is slower than float32 and buys nothing.
+    """
+    return torch.bfloat16 if has_native_bf16(device) else torch.float32
+
+
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
     """Instruction-set flags of this machine's CPU; none where the system does not list them."""
     if not cpuinfo.is_file():

@@ -179,9 +179,8 @@ def _score_images(options: argparse.Namespace) -> dict[str, Any]:
     from lungan.device import resolve_device
     from lungan.runs import folder as names
     from lungan.runs import pictures
-    from lungan.scores import encoders, suite
-    from lungan.scores.progress import ProgressLine
-    from lungan.scores.sides import check_generated
+    from lungan.scores import encoders, evaluate
+    from lungan.scores.evaluate import ProgressLine, check_generated
     from lungan.scores.sources import choose_splits, read_images
     from lungan.scores.table import format_result
 
@@ -189,7 +188,7 @@ def _score_images(options: argparse.Namespace) -> dict[str, Any]:
     real = read_images(Path(options.real), options.size, options.channels)
     splits = options.splits or list(choose_splits(real))
     reference = real.select(splits, options.classes or [])
-    num_images = suite.num_images_a_side(len(reference), config)
+    num_images = evaluate.num_images_a_side(len(reference), config)
     generated = _generated(options, num_images, config, device)
     check_generated(generated, reference)
     has_labels = len(real.class_names) > 1
@@ -206,7 +205,7 @@ def _score_images(options: argparse.Namespace) -> dict[str, Any]:
             pictures.write_png(names.pairs_path(Path(options.pairs), encoder), picture)
 
     with ProgressLine() as progress:
-        result = suite.score_images(
+        result = evaluate.score_images(
             generated,
             real,
             splits=splits,
@@ -224,9 +223,9 @@ def _score_images(options: argparse.Namespace) -> dict[str, Any]:
 def _generated(
     options: argparse.Namespace, num_images: int, config: ScoreConfig, device: torch.device
 ) -> NDArray[np.uint8] | Tensor:
+    from lungan.models.sampling import sample_images
     from lungan.models.saving import load_generator
     from lungan.runs import folder as names
-    from lungan.scores.sampling import sample_generator
     from lungan.scores.sources import read_images
 
     path = Path(options.fake)
@@ -235,7 +234,7 @@ def _generated(
     if path.suffix != ".safetensors":
         return read_images(path, options.size, options.channels).images
     generator = load_generator(path)
-    return sample_generator(generator, num_images, config.seed, config.batch_size, device)
+    return sample_images(generator, num_images, config.seed, device)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from lungan.models.build import build_generator
 from lungan.models.saving import serialize_generator
 from lungan.runs import folder as names
 from lungan.scores import encoders
-from lungan.scores.encoding import Encoded
+from lungan.scores.encoders import Encoded
 
 
 class PixelEncoder:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from lungan.generation.writing import (
     Writer,
     new_folder,
 )
-from lungan.models.sampling import BLOCK_SIZE, sample_block
+from lungan.models.sampling import BLOCK_SIZE, divide, sample_block
 
 MOST_DRAWS = 20
 """How many images are drawn for each one wanted before memorization is taken for the rule."""
@@ -66,7 +64,8 @@ def make_images(source: Source, request: Request, device: torch.device) -> Made:
     """
     chosen = source.choose(request.classes)
     shares = [source.shares[source.class_names.index(name)] for name in chosen]
-    counts = divide(request.num_images, chosen, shares)
+    divided = zip(chosen, divide(request.num_images, shares), strict=True)
+    counts = {name: count for name, count in divided if count}
     labels = numeric_labels(source) if request.npz else None
     rejection = build_rejection(source, device) if request.reject_memorized else None
     source.generator.to(device).eval()
@@ -103,17 +102,6 @@ def make_images(source: Source, request: Request, device: torch.device) -> Made:
         )
         write_card(folder / CARD, source, made)
     return made
-
-
-def divide(num_images: int, class_names: Sequence[str], shares: Sequence[float]) -> dict[str, int]:
-    """``num_images`` over classes by their shares, the largest remainders rounded up."""
-    total = math.fsum(shares)
-    exact = [num_images * share / total for share in shares]
-    counts = [math.floor(value) for value in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda index: counts[index] - exact[index])
-    for index in by_remainder[: num_images - sum(counts)]:
-        counts[index] += 1
-    return {name: count for name, count in zip(class_names, counts, strict=True) if count}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from lungan.config import ScoreConfig, presets
 from lungan.data import build as data
 from lungan.errors import ConfigError, DataError
 from lungan.generation.source import Source
-from lungan.scores import encoders, real_features
+from lungan.scores import encoders, feature_cache
 from lungan.scores.encoders import Encoder
+from lungan.scores.evaluate import choose_real
 from lungan.scores.features import Features, as_rows
 from lungan.scores.memorization import SHARE_QUANTILE
-from lungan.scores.neighbors import nearest
-from lungan.scores.sides import choose_real
+from lungan.scores.prdc import nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,9 @@ def build_rejection(source: Source, device: torch.device) -> Rejection:
     # The in-domain encoder tells these images apart best; scores.md says why.
     name = "domain" if "domain" in found else found[0]
     encoder = encoders.build(name, config, image_set, device)
-    reference = real_features.encode_real(real.reference, encoder, config.batch_size)
+    reference = feature_cache.encode_real(real.reference, encoder, config.batch_size)
     training = as_rows("training features", reference.features[real.distinct])
-    held_out = real_features.encode_real(real.held_out, encoder, config.batch_size)
+    held_out = feature_cache.encode_real(real.held_out, encoder, config.batch_size)
     distance, _ = nearest(as_rows("held-out features", held_out.features), training)
     threshold = float(np.quantile(distance, SHARE_QUANTILE))
     return Rejection(encoder, training, threshold, len(real.held_out), config.batch_size)

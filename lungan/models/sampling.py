@@ -1,6 +1,12 @@
-"""Images from a generator, in blocks that follow from seed, class and position alone."""
+"""Images from a generator, in blocks that follow from seed, class and position alone.
+
+Scores, ``lungan.generate`` and utility studies all sample here: one seed gives the same images.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,6 +15,8 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
 from lungan.errors import DataError
+from lungan.models.conditioning import Classes
+from lungan.models.modes import evaluating
 from lungan.models.pixels import to_uint8
 
 BLOCK_SIZE = 64
@@ -48,6 +56,65 @@ def sample_block(
 
     Raises: DataError where the generator gives NaN or infinite pixels.
     """
+    images = _make_block(generator, seed, label, block, device, truncation)
+    if not torch.isfinite(images).all():
+        raise DataError("the generator gives NaN or infinite pixels; train it again")
+    array: NDArray[np.uint8] = to_uint8(images).cpu().numpy()
+    return array
+
+
+def sample_images(generator: nn.Module, num_images: int, seed: int, device: torch.device) -> Tensor:
+    """Images (num_images, C, H, W) uint8 on ``device``, as ``lungan.generate`` makes them.
+
+    A conditional generator's classes follow one another, each with its share in the images that
+    it was trained on. The generator is used in evaluation mode and left in the mode and on the
+    device where it was found.
+
+    Raises: DataError where the generator gives NaN or infinite pixels.
+    """
+    classes = getattr(generator, "classes", None)
+    counts = [num_images]
+    if isinstance(classes, Classes):
+        counts = divide(num_images, classes.shares)
+    home = next(iter(generator.parameters())).device
+    generator.to(device)
+    made = []
+    finite = torch.ones((), dtype=torch.bool, device=device)
+    try:
+        with evaluating(generator):
+            for number, count in enumerate(counts):
+                label = number if isinstance(classes, Classes) else None
+                for block in range(-(-count // BLOCK_SIZE)):
+                    images = _make_block(generator, seed, label, block, device)
+                    finite &= torch.isfinite(images).all()
+                    made.append(to_uint8(images)[: count - block * BLOCK_SIZE])
+    finally:
+        generator.to(home)
+    if not finite:  # the only wait for the device
+        raise DataError("the generator gives NaN or infinite pixels; train it again")
+    return torch.cat(made)
+
+
+def divide(num_images: int, shares: Sequence[float]) -> list[int]:
+    """``num_images`` over classes by their shares, the largest remainders rounded up."""
+    total = math.fsum(shares)
+    exact = [num_images * share / total for share in shares]
+    counts = [math.floor(value) for value in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda index: counts[index] - exact[index])
+    for index in by_remainder[: num_images - sum(counts)]:
+        counts[index] += 1
+    return counts
+
+
+def _make_block(
+    generator: nn.Module,
+    seed: int,
+    label: int | None,
+    block: int,
+    device: torch.device,
+    truncation: float | None = None,
+) -> Tensor:
+    """Images (BLOCK_SIZE, C, H, W), floats in [-1, 1] on ``device``."""
     latent_dim = generator.latent_dim
     assert isinstance(latent_dim, int)
     latents = torch.from_numpy(draw_latents(latent_dim, seed, label, block, truncation)).to(device)
@@ -56,7 +123,4 @@ def sample_block(
             images: Tensor = generator(latents)
         else:
             images = generator(latents, torch.full((BLOCK_SIZE,), label, device=device))
-        if not torch.isfinite(images).all():
-            raise DataError("the generator gives NaN or infinite pixels; train it again")
-    array: NDArray[np.uint8] = to_uint8(images).cpu().numpy()
-    return array
+    return images

@@ -12,13 +12,13 @@ from torch import nn
 
 from lungan.config import DataConfig, ScoreConfig
 from lungan.data.images import ImageSet
+from lungan.models.sampling import sample_images
 from lungan.runs import folder as names
 from lungan.runs import pictures
 from lungan.runs.prepare import Prepared
-from lungan.scores import encoders, suite
+from lungan.scores import encoders, evaluate
 from lungan.scores.encoders import Encoder
-from lungan.scores.progress import ProgressLine
-from lungan.scores.sampling import sample_generator
+from lungan.scores.evaluate import ProgressLine
 
 SELECTION = "frechet_distance"
 """What the best epoch is chosen by, lowest first, in the first encoder that has it. It is taken
@@ -61,15 +61,14 @@ class Scorer:
         Raises: DataError where images cannot be scored, RunFolderError.
         """
         reference = self._image_set.select(self._data.splits, self._data.classes)
-        generated = sample_generator(
+        generated = sample_images(
             generator,
-            suite.num_images_a_side(len(reference), self._config),
+            evaluate.num_images_a_side(len(reference), self._config),
             self._config.seed,
-            self._config.batch_size,
             self._device,
         )
         with ProgressLine() as progress:
-            result = suite.score_images(
+            result = evaluate.score_images(
                 generated,
                 self._image_set,
                 splits=self._data.splits,
@@ -94,7 +93,7 @@ class Scorer:
         path = self._folder / names.SCORES
         if not path.exists():
             return None
-        wanted = suite.shaping(self._config)
+        wanted = evaluate.shaping(self._config)
         for result in names.read_json(path).values():
             if (
                 result["epoch"] == epoch

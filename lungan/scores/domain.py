@@ -25,12 +25,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from lungan.classifiers.network import FEATURE_DIM, DomainNetwork, in_channels_last
 from lungan.data.images import ImageSet, draw_share
+from lungan.device import native_dtype
 from lungan.errors import DataError
 from lungan.files import atomic_write, cache_folder, lock
-from lungan.scores.domain_network import FEATURE_DIM, DomainNetwork
 from lungan.scores.domain_training import RECIPE, Recipe, measure, train
-from lungan.scores.encoding import NetworkEncoder, in_channels_last, native_dtype
+from lungan.scores.encoders import NetworkEncoder
 
 NAME = "domain"
 

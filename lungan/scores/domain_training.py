@@ -9,13 +9,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch import Tensor
 from tqdm import tqdm
 
-from lungan.scores.domain_network import DomainNetwork
-from lungan.scores.encoding import in_channels_last
-from lungan.scores.one_cycle import OneCycle
+from lungan.classifiers.measures import Quality, judge
+from lungan.classifiers.network import DomainNetwork, in_channels_last
+from lungan.classifiers.train import OneCycle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +45,6 @@ class Recipe:
 
 
 RECIPE = Recipe()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quality:
-    """auc: mean over classes of each against the rest, 0.5 being chance; None where undefined."""
-
-    auc: float | None
-    accuracy: float
 
 
 def train(
@@ -108,29 +99,6 @@ def measure(
         logits = [network(batch.to(device))[1] for batch in batches]
         probabilities = torch.cat(logits).double().softmax(dim=1).cpu().numpy()
     return judge(probabilities, labels)
-
-
-def judge(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Quality:
-    """probabilities: (N, K). labels: (N,)."""
-    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
-    areas = [
-        area_under_curve(probabilities[:, index], labels == index)
-        for index in np.unique(labels).tolist()
-        if not (labels == index).all()
-    ]
-    return Quality(auc=float(np.mean(areas)) if areas else None, accuracy=accuracy)
-
-
-def area_under_curve(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
-    """The chance that a positive's score is above a negative's, ties counting half.
-
-    Source: Mann and Whitney 1947; Hanley and McNeil 1982.
-    """
-    num_positive = int(positive.sum())
-    num_negative = len(positive) - num_positive
-    rank_sum = float(rankdata(scores)[positive].sum())
-    above = rank_sum - num_positive * (num_positive + 1) / 2
-    return above / (num_positive * num_negative)
 
 
 def _draw_network(image_size: int, channels: int, num_classes: int, seed: int) -> DomainNetwork:

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from lungan.classifiers.network import in_channels_last
 from lungan.errors import WeightsError
-from lungan.scores.encoding import NetworkEncoder, in_channels_last, precision_note
+from lungan.scores.encoders import NetworkEncoder, precision_note
 from lungan.scores.weights import checked_hash, load_into, read_tensors
 
 NAME = "efficientnet_lite2"

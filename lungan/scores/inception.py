@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from lungan.classifiers.network import in_channels_last
+from lungan.classifiers.vision import torchvision
+from lungan.device import native_dtype
 from lungan.models.pixels import to_floats
-from lungan.scores.encoding import NetworkEncoder, in_channels_last, native_dtype, precision_note
+from lungan.scores.encoders import NetworkEncoder, precision_note
 from lungan.scores.inception_weights import PUBLISHED_HASH, InceptionWeights
-from lungan.scores.vision import torchvision
 from lungan.scores.weights import load_into, read_tensors
 
 NAME = "inception"

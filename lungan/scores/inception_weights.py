@@ -70,7 +70,7 @@ def _shown(path: Path) -> str:
 def _download(target: Path) -> str | None:
     """None, or why the file cannot be had; tried once in a process, as every run of it asks."""
     # Imported here because it takes seconds, which a file at hand need not cost.
-    from lungan.scores.vision import torchvision
+    from lungan.classifiers.vision import torchvision
 
     url = torchvision.models.Inception_V3_Weights.IMAGENET1K_V1.url
     try:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lungan.errors import DataError
 from lungan.scores.features import Features, as_pair, as_rows
-from lungan.scores.neighbors import CHUNK_SIZE, nearest, nearest_other
+from lungan.scores.prdc import CHUNK_SIZE, nearest, nearest_other
 
 SHARE_QUANTILE = 0.01
 HELD_OUT_PER_CELL = 50
@@ -192,3 +192,42 @@ def _mann_whitney_z(made: Features, unseen_distances: Features) -> float:
     larger = ranks[:num_made].sum() - num_made * (num_made + 1) / 2
     num_pairs = num_made * num_unseen
     return float((larger - num_pairs / 2) / np.sqrt(num_pairs * (num_made + num_unseen + 1) / 12))
+
+
+PAIRS = 16
+PAIRS_A_ROW = 8
+GAP_PIXELS = 2
+ROW_GAP_PIXELS = 8
+
+
+def closest_pairs(
+    generated: NDArray[np.uint8], training: NDArray[np.uint8], nearness: Nearness
+) -> NDArray[np.uint8]:
+    """Up to 16 pairs, closest first, 8 a row: the generated image above its training image.
+
+    generated, training: (N, C, H, W) uint8, ``nearness`` of the first to the second.
+    Gives (height, width, C) uint8.
+    """
+    chosen = np.argsort(nearness.distance, kind="stable")[:PAIRS]
+    _, channels, height, width = generated.shape
+    pair_height = 2 * height + GAP_PIXELS
+    num_rows = -(-len(chosen) // PAIRS_A_ROW)
+    num_columns = min(len(chosen), PAIRS_A_ROW)
+    sheet = np.full(
+        (
+            num_rows * (pair_height + ROW_GAP_PIXELS) - ROW_GAP_PIXELS,
+            num_columns * (width + GAP_PIXELS) - GAP_PIXELS,
+            channels,
+        ),
+        255,
+        dtype=np.uint8,
+    )
+    for place, index in enumerate(chosen):
+        top = place // PAIRS_A_ROW * (pair_height + ROW_GAP_PIXELS)
+        left = place % PAIRS_A_ROW * (width + GAP_PIXELS)
+        below = top + height + GAP_PIXELS
+        columns = slice(left, left + width)
+        sheet[top : top + height, columns] = generated[index].transpose(1, 2, 0)
+        nearest = training[nearness.index[index]]
+        sheet[below : below + height, columns] = nearest.transpose(1, 2, 0)
+    return sheet

@@ -85,10 +85,10 @@ def _study(options: argparse.Namespace) -> int:
     # Here, so that --help need not wait for torch.
     import torch
 
+    from lungan.classifiers.train import make_recipe
     from lungan.device import resolve_device, resolve_precision
     from lungan.utility.generators import read_generators
     from lungan.utility.study import describe_plan, plan_trials, run_trials
-    from lungan.utility.training import make_recipe
     from lungan.utility.trial import Settings
 
     if options.threads:

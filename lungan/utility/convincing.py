@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lungan.classifiers.train import Labelled
 from lungan.runs import pictures
-from lungan.utility.training import Labelled
 
 SHOWN = 8
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lungan.classifiers.train import Labelled
 from lungan.models.sampling import BLOCK_SIZE, sample_block
 from lungan.results.arms import Arm
 from lungan.utility.generators import GeneratorSet
-from lungan.utility.training import Labelled
 
 CANDIDATES = 2
 """Filtering draws so many images for each one that it keeps."""

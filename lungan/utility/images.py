@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lungan.classifiers.train import Labelled
 from lungan.data.images import ImageSet, keep_fraction
 from lungan.errors import DataError
-from lungan.utility.training import Labelled
 
 TRAIN, VALIDATION, TEST = "train", "val", "test"
 

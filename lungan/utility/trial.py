@@ -15,23 +15,23 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from lungan.errors import DivergedError
-from lungan.results.arms import ARMS, BASELINE, Arm
-from lungan.runs import folder as names
-from lungan.runs import provenance
-from lungan.runs.store import RunIdentity
-from lungan.utility.classifiers import Classifier, build_classifier
-from lungan.utility.convincing import write_convincing
-from lungan.utility.extras import Synthetic, duplicates, extra_counts, phases
-from lungan.utility.generators import Generators, GeneratorSet
-from lungan.utility.measures import measure
-from lungan.utility.training import (
+from lungan.classifiers.measures import measure
+from lungan.classifiers.network import Classifier, build_classifier
+from lungan.classifiers.train import (
     Labelled,
     Recipe,
     Trained,
     probabilities_of,
     train_classifier,
 )
+from lungan.errors import DivergedError
+from lungan.results.arms import ARMS, BASELINE, Arm
+from lungan.runs import folder as names
+from lungan.runs import provenance
+from lungan.runs.store import RunIdentity
+from lungan.utility.convincing import write_convincing
+from lungan.utility.extras import Synthetic, duplicates, extra_counts, phases
+from lungan.utility.generators import Generators, GeneratorSet
 
 RESULT_VERSION = 1
 """Part of every id: raised when the same settings would give other numbers."""

@@ -25,10 +25,9 @@ from lungan.data.folder import read_layout
 from lungan.data.npz import load_npz
 from lungan.generate import main
 from lungan.generation import making, writing
-from lungan.generation.making import divide
 from lungan.runs import folder as names
 from lungan.scores import encoders
-from lungan.scores.encoding import Encoded
+from lungan.scores.encoders import Encoded
 
 
 class PixelEncoder:
@@ -350,9 +349,3 @@ def test_a_run_that_has_not_finished(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "holds no finished run" in capsys.readouterr().err
     assert generate(tmp_path / "no.safetensors", tmp_path / "out", "--num-images", 4) == 2
     assert "does not exist" in capsys.readouterr().err
-
-
-def test_images_are_divided_by_largest_remainders() -> None:
-    assert divide(10, ["a", "b", "c"], [1, 1, 1]) == {"a": 4, "b": 3, "c": 3}
-    assert divide(7, ["a", "b"], [0.25, 0.75]) == {"a": 2, "b": 5}
-    assert divide(1, ["a", "b"], [0.1, 0.9]) == {"b": 1}

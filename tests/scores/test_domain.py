@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from lungan.classifiers.measures import area_under_curve, judge
+from lungan.classifiers.network import DomainNetwork, working_size
 from lungan.data.images import ImageSet
 from lungan.errors import DataError
 from lungan.scores import domain
-from lungan.scores.domain_network import DomainNetwork, working_size
-from lungan.scores.domain_training import Recipe, area_under_curve, judge
+from lungan.scores.domain_training import Recipe
 
 CPU = torch.device("cpu")
 QUICK = Recipe(min_steps=12, max_steps=12, batch_size=16)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from lungan.scores import efficientnet
-from lungan.scores.encoding import NetworkEncoder
+from lungan.scores.encoders import NetworkEncoder
 from lungan.scores.inception_score import inception_score
 
 if efficientnet.missing_packages():

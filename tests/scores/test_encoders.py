@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lungan.config import NpzConfig, ScoreConfig
 from lungan.errors import ConfigError, DataError, WeightsError
 from lungan.scores import efficientnet, encoders
-from lungan.scores.encoding import Encoder, NetworkEncoder
+from lungan.scores.encoders import Encoder, NetworkEncoder
 from lungan.scores.inception_weights import InceptionWeights
 
 CPU = torch.device("cpu")
@@ -190,7 +190,7 @@ def run(code: str) -> str:
 def test_torchvision_is_imported_whatever_its_build() -> None:
     code = """
 import gc
-from lungan.scores.vision import torchvision
+from lungan.classifiers.vision import torchvision
 gc.collect()
 import torch
 assert hasattr(torch.ops.torchvision, "nms") and hasattr(torch.ops.torchvision, "qnms")

@@ -15,13 +15,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
+from lungan.classifiers.vision import torchvision
+from lungan.device import native_dtype
 from lungan.errors import WeightsError
 from lungan.scores import inception, inception_weights
-from lungan.scores.encoding import NetworkEncoder, native_dtype
+from lungan.scores.encoders import NetworkEncoder
 from lungan.scores.frechet import frechet_distance
 from lungan.scores.inception_score import inception_score
 from lungan.scores.inception_weights import FILE_NAME, InceptionWeights, find_weights
-from lungan.scores.vision import torchvision
 
 CPU = torch.device("cpu")
 

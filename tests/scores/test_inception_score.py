@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-import lungan.scores.vision  # noqa: F401  lets the oracles import a torchvision without operators
+import lungan.classifiers.vision  # noqa: F401  lets the oracles import a torchvision without operators
 from lungan.errors import DataError
 from lungan.scores.inception_score import inception_score
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import lungan.scores.vision  # noqa: F401  lets the oracles import a torchvision without operators
+import lungan.classifiers.vision  # noqa: F401  lets the oracles import a torchvision without operators
 from lungan.errors import DataError
 from lungan.scores.kernel import kernel_distance
 

@@ -6,6 +6,7 @@ import pytest
 from lungan.errors import DataError
 from lungan.scores.memorization import (
     authenticity,
+    closest_pairs,
     copying_statistic,
     distance_ratio,
     distinct,
@@ -14,7 +15,6 @@ from lungan.scores.memorization import (
     suggested_cells,
     unseen,
 )
-from lungan.scores.pairs import closest_pairs
 
 
 def cloud(count: int, seed: int, dim: int = 6) -> np.ndarray:

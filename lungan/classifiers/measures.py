@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from lungan.scores.domain_training import area_under_curve
+from scipy.stats import rankdata
 
 SPECIFICITY = 0.95
 CALIBRATION_BINS = 15
@@ -65,3 +65,34 @@ def expected_calibration_error(
     bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
     excess = np.bincount(bins, weights=confidence - correct, minlength=num_bins)
     return float(np.abs(excess).sum() / len(labels))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """auc: mean over classes of each against the rest, 0.5 being chance; None where undefined."""
+
+    auc: float | None
+    accuracy: float
+
+
+def judge(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Quality:
+    """probabilities: (N, K). labels: (N,)."""
+    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+    areas = [
+        area_under_curve(probabilities[:, index], labels == index)
+        for index in np.unique(labels).tolist()
+        if not (labels == index).all()
+    ]
+    return Quality(auc=float(np.mean(areas)) if areas else None, accuracy=accuracy)
+
+
+def area_under_curve(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """The chance that a positive's score is above a negative's, ties counting half.
+
+    Source: Mann and Whitney 1947; Hanley and McNeil 1982.
+    """
+    num_positive = int(positive.sum())
+    num_negative = len(positive) - num_positive
+    rank_sum = float(rankdata(scores)[positive].sum())
+    above = rank_sum - num_positive * (num_positive + 1) / 2
+    return above / (num_positive * num_negative)

@@ -15,9 +15,9 @@ from lungan.data.images import ImageSet
 from lungan.data.npz import read_arrays
 from lungan.errors import DataError
 from lungan.files import atomic_write, cache_folder
-from lungan.scores.encoding import Encoded, Encoder
+from lungan.scores.encoders import Encoded, Encoder
 
-VERSION = 1
+VERSION = 2
 """Part of every key: raised when the same images would give other numbers."""
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 from lungan.errors import DataError
-from lungan.scores.manifold import ManifoldScores, manifold_scores
-from lungan.scores.neighbors import nearest, nearest_other, squared_radii
+from lungan.scores.prdc import (
+    ManifoldScores,
+    manifold_scores,
+    nearest,
+    nearest_other,
+    squared_radii,
+)
 
 
 def cloud(count: int, dim: int = 12, seed: int = 0, scale: float = 1.0) -> np.ndarray:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from lungan.classifiers.augment import augment
+from lungan.classifiers.measures import measure
+from lungan.classifiers.network import Classifier, build_classifier
 from lungan.errors import ConfigError, DivergedError
-from lungan.scores.one_cycle import OneCycle
-from lungan.utility.augmentation import augment
-from lungan.utility.classifiers import Classifier, build_classifier
-from lungan.utility.measures import measure
 
 MEASURE_BATCH = 256
 
@@ -182,3 +182,44 @@ def _batches(
             left = left[recipe.batch_size :]
             yield images[indices], labels[indices]
             done += 1
+
+
+class OneCycle:
+    """SGD with Nesterov momentum; the learning rate rises to ``peak_lr`` and falls to nearly 0.
+
+    Weight decay is for kernels and matrices, not for biases and normalization. warmup_fraction: of
+    ``num_steps``, on the way up.
+    Source: Smith & Topin 2018, arXiv:1708.07120, as torch has it.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        num_steps: int,
+        *,
+        peak_lr: float,
+        momentum: float,
+        weight_decay: float,
+        warmup_fraction: float,
+    ) -> None:
+        decayed = [value for value in network.parameters() if value.ndim > 1]
+        others = [value for value in network.parameters() if value.ndim == 1]
+        groups: list[dict[str, Any]] = [
+            {"params": decayed, "weight_decay": weight_decay},
+            {"params": others},
+        ]
+        self._optimizer = torch.optim.SGD(groups, lr=peak_lr, momentum=momentum, nesterov=True)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer,
+            max_lr=peak_lr,
+            total_steps=num_steps,
+            pct_start=warmup_fraction,
+            cycle_momentum=False,
+        )
+
+    def step(self, loss: torch.Tensor) -> None:
+        """One update down the gradient of ``loss``."""
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        self._schedule.step()

@@ -13,10 +13,10 @@ import torch
 from lungan.config import ScoreConfig, presets
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, DataError
-from lungan.scores.encoding import Encoded
+from lungan.scores.encoders import Encoded
+from lungan.scores.evaluate import num_images_a_side, score_images, scoring_id
 from lungan.scores.frechet import frechet_distance
 from lungan.scores.inception_score import inception_score
-from lungan.scores.suite import num_images_a_side, score_images, scoring_id
 
 
 class ProjectionEncoder:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from lungan.classifiers import train as training
+from lungan.classifiers.augment import augment
+from lungan.classifiers.network import build_classifier
+from lungan.classifiers.train import Labelled, Recipe, make_recipe, train_classifier
 from lungan.errors import ConfigError, DivergedError
 from lungan.results.arms import ARMS
-from lungan.utility import training
-from lungan.utility.augmentation import augment
-from lungan.utility.classifiers import build_classifier
 from lungan.utility.extras import duplicates, extra_counts, phases
-from lungan.utility.training import Labelled, Recipe, make_recipe, train_classifier
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(updates=8, batch_size=8, looks=4)

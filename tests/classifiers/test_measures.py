@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
 
-from lungan.utility.measures import (
+from lungan.classifiers.measures import (
     balanced_accuracy,
     expected_calibration_error,
     measure,

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from lungan.config import ScoreConfig
 from lungan.errors import DataError
-from lungan.scores.encoding import Encoded
+from lungan.scores.encoders import Encoded
 from lungan.scores.frechet import frechet_distance, frechet_distance_infinity
 from lungan.scores.inception_score import inception_score
 from lungan.scores.kernel import kernel_distance
-from lungan.scores.manifold import manifold_scores
 from lungan.scores.memorization import (
     Nearness,
     authenticity,
@@ -22,6 +21,7 @@ from lungan.scores.memorization import (
     distance_ratio,
     share_near,
 )
+from lungan.scores.prdc import manifold_scores
 
 MANIFOLD = ("precision", "recall", "density", "coverage")
 RELATIVE = {
