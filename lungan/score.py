@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fake", metavar="PATH", help="generated images: a folder, an .npz, a generator or a run"
     )
-    presets_named = presets.choices(presets.conf_folder() / "score")
+    presets_named = presets.choices("score")
     parser.add_argument(
         "--score",
         metavar="NAME",

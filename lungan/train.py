@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import yaml
 
 from lungan.cli import CommandParser, run_command
-from lungan.config import SCHEMAS, presets
+from lungan.config import GROUPS, presets
 from lungan.errors import ConfigError
 
 EXAMPLES = """examples:
@@ -73,7 +73,7 @@ def _train(options: argparse.Namespace) -> int:
         raise ConfigError(f"{launching[0]} belongs to a sweep: add --multirun")
     with compose.composer():
         if options.cfg:
-            sys.stdout.write(compose.show(overrides))
+            sys.stdout.write(compose.show(compose.compose(overrides)))
             return 0
         if not options.multirun:
             config = compose.compose(overrides)
@@ -109,12 +109,10 @@ def _named_sweep(
     named = [text.partition("=")[2] for text in overrides if text not in rest]
     if not named:
         return None, "", [[]], rest
-    folder, name = presets.sweeps_folder(), named[-1]
-    if name not in presets.choices(folder):
-        raise ConfigError(
-            f"+sweeps must be one of {', '.join(presets.choices(folder))}, got {name}"
-        )
-    values = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    files, name = presets.files(presets.SWEEPS), named[-1]
+    if name not in files:
+        raise ConfigError(f"+sweeps must be one of {', '.join(files)}, got {name}")
+    values = yaml.safe_load(files[name].read_text(encoding="utf-8"))
     given = {text.partition("=")[0].lstrip("+") for text in rest}
     variants = [
         [f"{key}={value}" for key, value in (values["overrides"] | run).items() if key not in given]
@@ -129,15 +127,14 @@ def _swept(job: Sequence[str]) -> dict[str, str]:
 
 
 def _examples() -> str:
-    return EXAMPLES.format(sweeps=", ".join(presets.choices(presets.sweeps_folder())))
+    return EXAMPLES.format(sweeps=", ".join(presets.files(presets.SWEEPS)))
 
 
 def _groups() -> str:
     lines = ["groups and their choices (group=choice):"]
-    folder = presets.conf_folder()
     lines += [
-        f"  {group:14} {', '.join(presets.choices(folder / group))}"
-        for group in (*SCHEMAS, "experiment")
+        f"  {group:14} {', '.join(presets.choices(group))}"
+        for group in (*GROUPS, presets.EXPERIMENT)
     ]
     lines.append(
         "settings: --cfg job prints them all; lr, epochs, batch_size, seed, precision, ..."

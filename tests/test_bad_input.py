@@ -47,15 +47,15 @@ WITHOUT_DATA = [
         "hydra.launcher.<key>=<value> are",
     ),
     # What is no override.
-    ("lr", "lr is not an override; write key=value, quoting special signs"),
-    ("epochs=[5", "epochs=[5 is not an override; write key=value, quoting special signs"),
+    ("lr", "lr is not an override; write key=value"),
+    ("epochs=[5", "epochs must be a whole number, got [5"),
     ("--foo", "unrecognized arguments: --foo; see python -m lungan.train --help"),
     # Values of a wrong type.
     ("epochs=abc", "epochs must be a whole number, got abc"),
     ("epochs=1.5", "epochs must be a whole number, got 1.5"),
     ("epochs=null", "epochs must be a whole number, got null"),
     ("epochs=", "epochs must be a whole number, got nothing"),
-    ("epochs=${no_such_key}", "epochs must be a whole number, got ${no_such_key}"),
+    ("epochs=${no_such_key}", "epochs refers to ${no_such_key}, which is not there"),
     ("batch_size=true", "batch_size must be a whole number, got true"),
     ("lr=fast", "lr must be a number, got fast"),
     ("data.splits=train", "data.splits must be a list of names, such as [a,b], got train"),
@@ -104,8 +104,8 @@ WITHOUT_DATA = [
     ),
     (
         "score.encoders=[vgg]",
-        "score.encoders must be a list of distinct names from auto, inception, domain, "
-        "efficientnet_lite2, got [vgg]",
+        "score.encoders must be a list of distinct names from auto, domain, "
+        "efficientnet_lite2, inception, got [vgg]",
     ),
     # What is impossible beside something else.
     (
@@ -189,11 +189,11 @@ def test_a_wrong_setting_is_one_line_before_anything_is_read_or_made(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(data, "load", lambda *_: pytest.fail("data was read"))
-    for name, folder in (
-        ("{sweeps}", presets.sweeps_folder()),
-        ("{experiments}", presets.conf_folder() / "experiment"),
+    for name, group in (
+        ("{sweeps}", presets.SWEEPS),
+        ("{experiments}", presets.EXPERIMENT),
     ):
-        message = message.replace(name, ", ".join(presets.choices(folder)))
+        message = message.replace(name, ", ".join(presets.files(group)))
     assert lines(command, capsys) == [f"ConfigError: {message}"]
     assert list(empty_folder.iterdir()) == []
     assert not (empty_folder.parent / "cache").exists()

@@ -16,7 +16,8 @@ import lungan
 PACKAGE = Path(lungan.__file__).parent
 
 LAYERS = (
-    ("errors", "files"),
+    ("errors",),
+    ("registry", "files"),
     ("config",),
     ("cli", "data", "device"),
     ("models",),

@@ -21,13 +21,13 @@ from lungan.config.networks import (
     GeneratorConfig,
     ResnetDiscriminatorConfig,
     ResnetGeneratorConfig,
-    num_stages,
+    stages,
 )
 from lungan.config.rules import (
     NEUTRAL,
 )
 from lungan.config.run import (
-    SCHEMAS,
+    GROUPS,
     RunConfig,
 )
 from lungan.config.scoring import (
@@ -39,6 +39,7 @@ from lungan.config.training import (
     AdamConfig,
     AdaptiveConfig,
     AugmentConfig,
+    ConstantScheduleConfig,
     DecayScheduleConfig,
     DiffAugmentConfig,
     LossConfig,
@@ -50,11 +51,12 @@ from lungan.config.training import (
 )
 
 __all__ = [
+    "GROUPS",
     "NEUTRAL",
-    "SCHEMAS",
     "AdamConfig",
     "AdaptiveConfig",
     "AugmentConfig",
+    "ConstantScheduleConfig",
     "DataConfig",
     "DcganDiscriminatorConfig",
     "DcganGeneratorConfig",
@@ -78,5 +80,5 @@ __all__ = [
     "StepScheduleConfig",
     "TrackerConfig",
     "WandbConfig",
-    "num_stages",
+    "stages",
 ]

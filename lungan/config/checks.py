@@ -1,41 +1,86 @@
-"""What a RunConfig must satisfy, and reading one back from plain nested values."""
+"""The one validator: keys, types, rules, and what settings demand of each other.
+
+The command line, saved configs and configs made in Python all pass here. Values may be untrusted:
+names choose among what is registered, and nothing else of them becomes code.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import difflib
+import functools
+from collections.abc import Mapping
 from typing import Any, get_args, get_origin, get_type_hints
 
-from lungan.config import SCHEMAS, DiffAugmentConfig, FolderConfig, NpzConfig, RunConfig, num_stages
+from lungan import registry
+from lungan.config.rules import Part
+from lungan.config.run import GROUPS, RunConfig
+from lungan.config.scoring import ScoreConfig
 from lungan.errors import ConfigError
+
+MISSING = "???"
+"""A value in YAML that a user has to give."""
+
+TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def parse(values: Any) -> RunConfig:
+    """The RunConfig of plain nested values, its keys and types checked, its rules not.
+
+    Raises: ConfigError for a key that is missing or unknown, or a value of a wrong type.
+    """
+    config: RunConfig = _parse(RunConfig, values, "")
+    return config
+
+
+def parse_group(group: str, values: Any) -> Any:
+    """The dataclass of one group, such as ``generator``. Raises: ConfigError as ``parse``."""
+    name = values.get("name") if isinstance(values, Mapping) else None
+    if not isinstance(name, str):
+        choices = ", ".join(registry.names(group))
+        raise ConfigError(f"{group}.name must be one of {choices}, got {shown(name)}")
+    return _parse(schema(group, name), values, f"{group}.")
 
 
 def check(config: RunConfig) -> None:
-    """Check every field's rule and what fields demand of each other, before any data is read.
+    """Check every field, and what parts demand of each other, before any data is read.
 
     Raises: ConfigError naming key, rule, value and the way out.
     """
     check_fields(config, "")
-    _check_names(config)
-    _check_stages(config)
-    _check_device(config.device)
-    if config.loss.update == "simultaneous" and config.loss.discriminator_updates != 1:
-        raise ConfigError(
-            "loss.discriminator_updates must be 1 with loss.update=simultaneous, got "
-            f"{config.loss.discriminator_updates}; use loss.update=alternating"
-        )
-    _check_parts(config)
-    if config.schedule.warmup_epochs > config.epochs:
-        raise ConfigError(
-            f"schedule.warmup_epochs must be at most epochs ({config.epochs}), "
-            f"got {config.schedule.warmup_epochs}"
-        )
-    if isinstance(config.data, FolderConfig | NpzConfig):
-        total = config.data.val_fraction + config.data.test_fraction
-        if total >= 1:
+    for group in GROUPS:
+        part: Part = getattr(config, group)
+        if schema(group, part.name) is not type(part):
             raise ConfigError(
-                f"data.val_fraction + data.test_fraction must be less than 1, got {total:g}"
+                f"{group}.name is set by {group}=<choice>, one of "
+                f"{', '.join(registry.names(group))}; got {group}.name={part.name}"
             )
+    for group in GROUPS:
+        getattr(config, group).check(config)
+
+
+def check_fields(config: Any, prefix: str) -> None:
+    """Check type and rule of every field of a dataclass, and of those below it.
+
+    Raises: ConfigError with ``prefix`` before the field's name.
+    """
+    kind: Any = type(config)
+    hints, below = _hints(kind), []
+    for field in dataclasses.fields(config):
+        value, key = getattr(config, field.name), prefix + field.name
+        if dataclasses.is_dataclass(value):
+            below.append((value, f"{key}."))
+            continue
+        typed = _typed(key, hints[field.name], value)
+        if typed != value or type(typed) is not type(value):
+            setattr(config, field.name, value := typed)  # 1 and 1.0 have one id
+        if "holds" in field.metadata and not field.metadata["holds"](value):
+            text = field.metadata["text"]
+            text = text if isinstance(text, str) else text()
+            raise ConfigError(f"{key} must be {text}, got {shown(value)}")
+    # Afterwards, so that a wrong lr is named, not what takes its value from it.
+    for value, inner in below:
+        check_fields(value, inner)
 
 
 def check_batch(config: RunConfig, num_images: int) -> None:
@@ -50,34 +95,29 @@ def check_batch(config: RunConfig, num_images: int) -> None:
         )
 
 
-def check_classes(config: RunConfig, names: Sequence[str]) -> None:
-    """Check that there are classes to choose from, given those of the training images.
-
-    Raises: ConfigError where a conditional generator would have one class only.
-    """
-    if config.generator.conditional and len(names) < 2:
-        raise ConfigError(
-            "generator.conditional=true needs images of at least two classes to train on, got "
-            f"{', '.join(names)}; choose more by data.classes=[...], where [] is all"
-        )
+def schema(group: str, name: str) -> type[Any]:
+    """The dataclass of a choice's settings. Raises: ConfigError for an unknown name."""
+    if group == "score":  # Its YAML files are settings of one kind.
+        return ScoreConfig
+    config = registry.find(group, name).config
+    if config is None:
+        raise ConfigError(f"{group}={name} was registered without the dataclass of its settings")
+    return config
 
 
-def check_fields(config: Any, prefix: str) -> None:
-    """Check the rule of every field of a dataclass, and of those below it.
-
-    Raises: ConfigError with ``prefix`` before the field's name.
-    """
-    below = []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        key = prefix + field.name
-        if dataclasses.is_dataclass(value):
-            below.append((value, f"{key}."))
-        elif "holds" in field.metadata and not field.metadata["holds"](value):
-            raise ConfigError(f"{key} must be {field.metadata['text']}, got {shown(value)}")
-    # Afterwards, so that a wrong lr is named, not what takes its value from it.
-    for value, inner in below:
-        check_fields(value, inner)
+def takes(key: str) -> set[type[Any]]:
+    """The types that a dotted key takes (``list``, ``str``, ...), by the choices that have it."""
+    group, _, name = key.rpartition(".")
+    if not group:
+        schemas: list[Any] = [RunConfig]
+    elif group == "score":
+        schemas = [ScoreConfig]
+    elif group in GROUPS:
+        schemas = [registry.find(group, each).config for each in registry.known(group)]
+    else:
+        return set()
+    hints = [_hints(each)[name] for each in schemas if each is not None and name in _hints(each)]
+    return {kind for hint in hints for kind in (get_origin(hint) or hint, *get_args(hint))}
 
 
 def shown(value: Any) -> str:
@@ -95,116 +135,68 @@ def shown(value: Any) -> str:
             return str(value)
 
 
-def _check_names(config: RunConfig) -> None:
-    for group, schemas in SCHEMAS.items():
-        chosen = getattr(config, group)
-        if schemas.get(chosen.name) is not type(chosen):
-            raise ConfigError(
-                f"{group}.name is set by {group}=<choice>, one of {', '.join(schemas)}; "
-                f"got {group}.name={chosen.name}"
-            )
-
-
-def _check_stages(config: RunConfig) -> None:
-    stages = num_stages(config.data.size)
-    if stages is None or stages < 2:
-        raise ConfigError(
-            "data.size must be 7 or 8 times a power of two (28, 32, 56, 64, 112, 128, 224, 256) "
-            f"for generator={config.generator.name}, got {config.data.size}"
+def _parse(kind: Any, values: Any, prefix: str) -> Any:
+    if not isinstance(values, Mapping):
+        whole = prefix.rstrip(".") or "the config"
+        raise ConfigError(f"{whole} must be a mapping of keys to values, got {shown(values)}")
+    hints, parsed = _hints(kind), {}
+    for key in values:
+        if key not in hints:
+            raise ConfigError(_unknown(prefix, str(key), list(hints)))
+    for field in sorted(dataclasses.fields(kind), key=lambda field: field.name in GROUPS):
+        key, value = field.name, values.get(field.name, MISSING)
+        if value == MISSING and _has_default(field):
+            continue
+        if value == MISSING:
+            raise ConfigError(f"{prefix}{key} must be given, it has no default: {prefix}{key}=...")
+        of_group = kind is RunConfig and key in GROUPS
+        parsed[key] = (
+            parse_group(key, value) if of_group else _typed(prefix + key, hints[key], value)
         )
-
-
-def _check_parts(config: RunConfig) -> None:
-    """What loss, discriminator, augmentation and classes demand of each other."""
-    loss, augment = config.loss, config.augment
-    if loss.update == "simultaneous" and loss.micro_batches != 1:
-        raise ConfigError(
-            "loss.micro_batches must be 1 with loss.update=simultaneous, got "
-            f"{loss.micro_batches}; use loss.update=alternating"
-        )
-    if loss.micro_batches > config.batch_size:
-        raise ConfigError(
-            f"loss.micro_batches must be at most batch_size ({config.batch_size}), "
-            f"got {loss.micro_batches}"
-        )
-    bounded = loss.gradient_penalty or loss.r1 or config.discriminator.spectral_norm
-    if loss.name == "wgan_gp" and not bounded:
-        raise ConfigError(
-            "loss=wgan_gp needs a bounded gradient, or its loss has no end: set "
-            "loss.gradient_penalty above 0 (10 is usual) or discriminator.spectral_norm=true"
-        )
-    if isinstance(augment, DiffAugmentConfig) and not any(
-        (augment.brightness, augment.contrast, augment.translation, augment.cutout)
-    ):
-        raise ConfigError(
-            f"augment={augment.name} changes nothing with brightness, contrast, translation and "
-            "cutout all 0; give one, or use augment=none"
-        )
-    if config.data.classes:
-        check_classes(config, config.data.classes)
-
-
-def _check_device(device: str) -> None:
-    kind, _, index = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdigit())):
-        raise ConfigError(f"device must be auto, cpu, cuda or cuda:<index>, got {device}")
-
-
-def parse(values: Any) -> RunConfig:
-    """The RunConfig that a saved config.yaml holds; the values are untrusted.
-
-    Raises: ConfigError for a key that is missing or unknown, or a value of a wrong type.
-    """
-    config: RunConfig = _parse(RunConfig, values, "")
-    return config
-
-
-def parse_group(group: str, values: Any) -> Any:
-    """The dataclass of one group, such as ``generator``, from its saved values.
-
-    Raises: ConfigError as ``parse``.
-    """
-    choices = SCHEMAS[group]
-    name = values.get("name") if isinstance(values, dict) else None
-    if not isinstance(name, str) or name not in choices:
-        raise ConfigError(f"{group}.name must be one of {', '.join(choices)}, got {shown(name)}")
-    return _parse(choices[name], values, f"{group}.")
-
-
-def _parse(schema: Any, values: Any, prefix: str) -> Any:
-    if not isinstance(values, dict):
-        raise ConfigError(f"{prefix.rstrip('.') or 'the config'} must be a mapping, got {values}")
-    hints = get_type_hints(schema)
-    required = {field.name for field in dataclasses.fields(schema) if not _has_default(field)}
-    unknown, missing = sorted(set(values) - set(hints)), sorted(required - set(values))
-    if unknown or missing:
-        wrong = f"{prefix}{(unknown or missing)[0]} is {'unknown' if unknown else 'missing'}"
-        raise ConfigError(f"{wrong}; the keys are {', '.join(prefix + key for key in hints)}")
-    parsed = {}
-    for key, value in values.items():
-        hint = hints[key]
-        if key in SCHEMAS and schema is RunConfig:
-            parsed[key] = parse_group(key, value)
-        else:
-            parsed[key] = _typed(prefix + key, hint, value)
-    return schema(**parsed)
+    return kind(**parsed)
 
 
 def _has_default(field: dataclasses.Field[Any]) -> bool:
-    return field.default is not dataclasses.MISSING
+    missing = dataclasses.MISSING
+    return field.default is not missing or field.default_factory is not missing
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """The fields' types, by name, in their order."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _plain(hint: Any) -> bool:
+    return get_origin(hint) is not list
 
 
 def _typed(key: str, hint: Any, value: Any) -> Any:
+    """The value, as a float or text where a whole number stands for one."""
     if hint is Any:  # its own rule says what it may be
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if get_origin(hint) is list:
-        fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
-    else:
-        kinds = get_args(hint) or (hint,)
-        fits = isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
-    if not fits:
-        wanted = getattr(hint, "__name__", None) if get_origin(hint) is None else str(hint)
-        raise ConfigError(f"{key} must be of type {wanted}, got {value!r}")
-    return value
+    if not _plain(hint):
+        (kind,) = get_args(hint)
+        if isinstance(value, list):
+            return [_typed(key, kind, item) for item in value]
+        wanted = "a list of names, such as [a,b]" if kind is str else "a list, such as [1,2]"
+        raise ConfigError(f"{key} must be {wanted}, got {shown(value)}")
+    kinds = get_args(hint) or (hint,)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and not isinstance(value, kinds):
+        for kind in (float, str):
+            if kind in kinds and (kind is str or isinstance(value, int)):
+                return kind(value)
+    if isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool)):
+        return value
+    names = [TYPE_NAMES.get(kind, kind.__name__) for kind in kinds if kind is not type(None)]
+    raise ConfigError(f"{key} must be {' or '.join(names)}, got {shown(value)}")
+
+
+def _unknown(prefix: str, name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {prefix}{close[0]}? The" if close else "the"
+    where = prefix.rstrip(".") or "the config"
+    key = prefix + name or "an empty name"
+    return f"{key} is not a key; {hint} keys of {where} are {', '.join(known)}"

@@ -1,81 +1,130 @@
-"""Overrides to RunConfigs by Hydra, and Hydra's complaints to one line each."""
+"""Overrides to RunConfigs: Hydra puts YAML files together, ``checks`` judges what comes out.
+
+The only module that imports Hydra and OmegaConf.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import dataclasses
-import difflib
 import functools
+import itertools
+import shlex
 from collections.abc import Iterator, Sequence
-from typing import Any, cast, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any, cast
 
 import hydra
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
-from lungan.config import SCHEMAS, RunConfig, checks, presets
+from lungan.config import GROUPS, RunConfig, checks, presets
+from lungan.config.presets import EXPERIMENT
 from lungan.config.search_space import Dimension
 from lungan.errors import ConfigError
 
-EXPERIMENT = "experiment"
-COMPLAINTS = (HydraException, OmegaConfBaseException, AttributeError, ValueError)
-"""What Hydra and OmegaConf raise for wrong overrides; a key that slots refuse is the third."""
+COMPLAINTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, AttributeError, ValueError)
+"""What Hydra and OmegaConf raise for wrong overrides and files."""
 
-TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+INSTEAD = {
+    "hydra.run": "store=<folder> says where runs lie",
+    "hydra.sweep.": "store=<folder> says where runs lie, --sweep <name> names a sweep",
+    "hydra.sweeper": "comma lists with --multirun sweep, +sweeps=FILE.yaml keeps them in a file, "
+    "python -m lungan.search searches",
+    "hydra/sweeper": "python -m lungan.search searches",
+    "hydra.job.": "--sweep <name> names a sweep; runs are named by what they are",
+    "hydra.verbose": "--verbose says more",
+    "hydra.mode": "--multirun sweeps",
+    "hydra.output_subdir": "every run keeps its config in config.yaml",
+    "hydra.searchpath": "--config-dir <folder> adds YAML of your own",
+    "hydra.callbacks": "a tracker of your own is told every event (docs/extend.md)",
+    "hydra.hydra_logging": "every run has its log.txt; --verbose says more",
+    "hydra.job_logging": "every run has its log.txt; --verbose says more",
+    "hydra/hydra_logging": "every run has its log.txt; --verbose says more",
+    "hydra/job_logging": "every run has its log.txt; --verbose says more",
+}
+"""What serves instead of Hydra's own settings, by how their keys begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """One override. ``value``: of a sweep, Hydra's description of it."""
+
+    text: str
+    key: str
+    value: Any
+    sweep: Override | None = None
+
+    @property
+    def is_group(self) -> bool:
+        return self.key in (*GROUPS, EXPERIMENT)
 
 
 @contextlib.contextmanager
 def composer() -> Iterator[None]:
     """Hydra made ready for ``compose`` and ``expand`` inside."""
     store = ConfigStore.instance()
-    store.store(name="schema", node=RunConfig)
-    for group, options in SCHEMAS.items():
-        for name, schema in options.items():
-            store.store(group=group, name=f"schema_{name}", node=schema)
-    _compose_groups.cache_clear()  # presets may have changed since the last time
+    for group in GROUPS:
+        for name in set(presets.choices(group)) - set(presets.files(group)):
+            store.store(group=group, name=name, node={"name": name})
+    _compose_groups.cache_clear()  # files may have changed since the last time
     with hydra.initialize_config_dir(str(presets.conf_folder()), version_base="1.3"):
         yield
 
 
-def compose(overrides: Sequence[str]) -> RunConfig:
+def compose(overrides: Sequence[str], start: RunConfig | None = None) -> RunConfig:
     """The checked config of one run.
+
+    start: a saved config that the overrides change; None for the defaults of conf/.
 
     Raises: ConfigError for anything wrong with the overrides.
     """
-    try:
-        for override in _parse(overrides):
-            _check_group(override)
-        config: Any = OmegaConf.to_object(_compose(overrides))
-    except COMPLAINTS as error:
-        raise _explain(overrides, error) from error
-    checks.check(config)
-    assert isinstance(config, RunConfig)
-    return config
+    given = [_read(text) for text in overrides]
+    for each in given:
+        _check_override(each)
+    chosen = tuple(f"{each.key}={_group_value(each)}" for each in given if each.is_group)
+    config = copy.deepcopy(_compose_groups(chosen))
+    if start is not None:
+        config = _changed(start, config, {each.key for each in given if each.is_group})
+    for each in given:
+        if not each.is_group:
+            _set(config, each)
+    parsed = checks.parse(_resolved(config))
+    checks.check(parsed)
+    return parsed
 
 
-def show(overrides: Sequence[str]) -> str:
-    """The composed config as YAML, interpolations resolved. Raises: ConfigError as ``compose``."""
-    compose(overrides)
-    return OmegaConf.to_yaml(_compose(overrides), resolve=True)
+def show(config: RunConfig, package: str | None = None) -> str:
+    """A config, or what it holds under a dotted key, as YAML.
+
+    Raises: ConfigError for a package that it does not hold.
+    """
+    values: Any = dataclasses.asdict(config)
+    for part in (package or "").split(".") if package else ():
+        if not isinstance(values, dict) or part not in values:
+            raise ConfigError(f"--package must be a key of the config, got {package}")
+        values = values[part]
+    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return text.removesuffix("...\n")
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of every run of a sweep, in Hydra's order: the last key varies fastest.
+    """The overrides of every run of a sweep: the last key varies fastest.
 
     Raises: ConfigError where an override cannot be parsed or swept over.
     """
-    try:
-        jobs = BasicSweeper.split_arguments(_parse(overrides), None)[0]
-    except COMPLAINTS as error:
-        raise _explain(overrides, error) from error
-    return [list(job) for job in jobs]
+    alternatives = {}  # of a key that is given twice, the last
+    for text in overrides:
+        given = _read(text)
+        alternatives[given.key] = _alternatives(given)
+    return [list(job) for job in itertools.product(*alternatives.values())]
 
 
 def search_space(overrides: Sequence[str]) -> tuple[list[Dimension], list[str]]:
@@ -83,18 +132,117 @@ def search_space(overrides: Sequence[str]) -> tuple[list[Dimension], list[str]]:
 
     Raises: ConfigError where an override cannot be parsed, or none has a range or choices.
     """
-    try:
-        parsed = _parse(overrides)
-    except COMPLAINTS as error:
-        raise _explain(overrides, error) from error
-    space = [_dimension(override) for override in parsed if override.is_sweep_override()]
-    fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
+    given = [_read(text) for text in overrides]
+    space = [_dimension(each.sweep) for each in given if each.sweep is not None]
     if not space:
         raise ConfigError(
             "nothing to search: give a range or choices, such as 'lr=interval(1e-4,1e-2)' or "
             "optimizer=adam,rmsprop"
         )
-    return space, fixed
+    return space, [each.text for each in given if each.sweep is None]
+
+
+def refusal(key: str) -> ConfigError:
+    """Why a setting of Hydra's own is none here, and what serves instead."""
+    serves = next((text for start, text in INSTEAD.items() if key.startswith(start)), None)
+    serves = (
+        serves or "of Hydra's own, hydra/launcher=<choice> and hydra.launcher.<key>=<value> are"
+    )
+    return ConfigError(f"{key} is not a setting of lungan: {serves}; see docs/hydra.md")
+
+
+def _read(text: str) -> _Given:
+    """What Hydra's grammar rejects is taken as typed, but for lists.
+
+    Raises: ConfigError for what is no override at all.
+    """
+    key, sign, raw = text.partition("=")
+    key = key.lstrip("+")
+    try:
+        parsed = _parse(text)
+    except COMPLAINTS:
+        if not sign or not key:
+            wrong = text or "an empty word"
+            raise ConfigError(f"{wrong} is not an override; write key=value") from None
+        if list in checks.takes(key):
+            raise ConfigError(f"{text} cannot be read; {_way_out(key, raw)}") from None
+        return _Given(text, key, raw)
+    name = parsed.key_or_group
+    if parsed.package is not None:
+        raise ConfigError(f"{text}: a group has one place here; write {name}=<choice>")
+    if parsed.type is OverrideType.DEL:
+        raise ConfigError(f"{name} cannot be removed: every run has it; choose another value")
+    if parsed.is_sweep_override():
+        return _Given(text, name, parsed.value(), parsed)
+    value = parsed.value()
+    if (
+        isinstance(value, int | float)
+        and str in (kinds := checks.takes(name))
+        and list not in kinds
+    ):
+        value = raw  # 0001 and 1e5 are names like others
+    return _Given(text, name, value)
+
+
+def _parse(text: str) -> Override:
+    loader = GlobalHydra.instance().config_loader()
+    (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([text])
+    return parsed
+
+
+def _way_out(key: str, raw: str) -> str:
+    """The exact argument to type."""
+    items = raw.strip().removeprefix("[").removesuffix("]").split(",")
+    quoted = ",".join(_quote(item.strip().strip("'\"")) for item in items)
+    return f"type {shlex.quote(f'{key}=[{quoted}]')}"
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _check_override(given: _Given) -> None:
+    if given.sweep is not None:
+        if given.sweep.is_interval_sweep():
+            raise _no_steps(given)
+        raise ConfigError(f"{given.text} is a sweep: add --multirun, or quote a value with a comma")
+    group, _, name = given.key.rpartition(".")
+    if name == "name" and group in GROUPS:
+        raise ConfigError(
+            f"{given.key} is set by {group}=<choice>, one of "
+            f"{', '.join(presets.choices(group))}; got {given.text}"
+        )
+    if given.is_group:
+        options = list(presets.files(EXPERIMENT))
+        if given.key != EXPERIMENT:
+            options = presets.choices(given.key)
+        if given.value not in options and not (given.key == EXPERIMENT and given.value is None):
+            raise ConfigError(
+                f"{given.key} must be one of {', '.join(options)}, got {checks.shown(given.value)}"
+            )
+
+
+def _group_value(given: _Given) -> str:
+    return "null" if given.value is None else str(given.value)
+
+
+def _alternatives(given: _Given) -> list[str]:
+    if given.sweep is None:
+        return [given.text]
+    if not given.sweep.is_discrete_sweep():
+        raise _no_steps(given)
+    try:
+        return [f"{given.key}={value}" for value in given.sweep.sweep_string_iterator()]
+    except COMPLAINTS as error:
+        raise ConfigError(f"{given.text} cannot be swept over: {_one_line(error)}") from error
+
+
+def _no_steps(given: _Given) -> ConfigError:
+    return ConfigError(
+        f"{given.text} is a range without steps, which python -m lungan.search chooses from; "
+        f"give values to sweep over, such as {given.key}=0.0001,0.001, with --multirun"
+    )
 
 
 def _dimension(override: Override) -> Dimension:
@@ -107,132 +255,95 @@ def _dimension(override: Override) -> Dimension:
     if override.is_range_sweep():
         values = list(sweep.range())
         if not values:
-            raise ConfigError(f"{override.input_line} is an empty range")
+            raise ConfigError(f"{override.input_line} is an empty range; give start < stop")
         whole = all(isinstance(value, int) for value in values)
-        low, high = float(min(values)), float(max(values))
+        low, high = sorted((float(values[0]), float(values[-1])))
         step = abs(float(sweep.step))
         return Dimension(key=key, low=low, high=high, step=step, log=is_log, whole=whole)
     return Dimension(key=key, choices=tuple(override.sweep_string_iterator()))
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
-    """What Hydra composes. Its reading of a choice of groups takes 0.2 s and is done once: most
-    runs of a sweep differ in values only, which are set on a copy as Hydra would set them."""
-    parsed = _parse(overrides)
-    values = [o for o in parsed if not _is_group(o)]
-    if all(o.type is OverrideType.CHANGE and o.package is None for o in values):
-        groups = tuple(o.input_line or "" for o in parsed if _is_group(o))
-        config = copy.deepcopy(_compose_groups(groups))
-        with contextlib.suppress(*COMPLAINTS):
-            for override in values:
-                OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
-            return config
-    # Something to add, or wrong: Hydra does it, or complains.
-    return hydra.compose(config_name="config", overrides=list(overrides))
-
-
 @functools.cache
 def _compose_groups(overrides: tuple[str, ...]) -> DictConfig:
-    return hydra.compose(config_name="config", overrides=list(overrides))
-
-
-def _parse(overrides: Sequence[str]) -> list[Override]:
-    loader = GlobalHydra.instance().config_loader()
-    return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
-
-
-def _explain(overrides: Sequence[str], error: Exception) -> ConfigError:
-    """What is wrong, in one line: the first override that cannot be, else Hydra's first line."""
+    """What Hydra puts together of the chosen files. It takes 0.2 s and is done once a choice: most
+    runs of a sweep differ in values only."""
+    added = ",".join(_quote(f"file://{folder}") for folder in presets.added_folders())
+    searching = [f"hydra.searchpath=[{added}]"] if added else []
     try:
-        parsed = _parse(overrides)
-    except COMPLAINTS:
-        wrong = next(text for text in overrides if not _can_parse(text)) or "an empty word"
-        return ConfigError(f"{wrong} is not an override; write key=value, quoting special signs")
-    try:
-        chosen = _compose([o.input_line or "" for o in parsed if _is_group(o)])
-        for override in parsed:
-            if not _is_group(override):
-                _check_value(chosen, override)
-    except ConfigError as explained:
-        return explained
-    except COMPLAINTS:
-        pass
-    if isinstance(error, MissingMandatoryValue):
-        key = str(error.full_key or error).split()[-1]
-        return ConfigError(f"{key} must be given, it has no default: {key}=...")
-    return ConfigError(" ".join(str(error).split("\n")[0].split()))
-
-
-def _can_parse(text: str) -> bool:
-    try:
-        _parse([text])
-    except COMPLAINTS:
-        return False
-    return True
-
-
-def _is_group(override: Override) -> bool:
-    return override.key_or_group in (*SCHEMAS, EXPERIMENT)
-
-
-def _check_group(override: Override) -> None:
-    key = override.key_or_group
-    if override.type is OverrideType.DEL:
-        raise ConfigError(f"{key} cannot be removed: every run has it; choose another value")
-    if override.is_sweep_override():
-        raise ConfigError(
-            f"{override.input_line} is a sweep: add --multirun, or quote a value with a comma"
+        config = hydra.compose(
+            config_name="config", overrides=[*overrides, *searching], return_hydra_config=True
         )
-    if not _is_group(override):
-        return
-    options = presets.choices(presets.conf_folder() / key)
-    value = override.value()
-    if value not in options and not (key == EXPERIMENT and value is None):
-        raise ConfigError(f"{key} must be one of {', '.join(options)}, got {checks.shown(value)}")
+    except COMPLAINTS as error:
+        raise ConfigError(_one_line(error)) from error
+    own = config.hydra
+    with open_dict(config):
+        del config["hydra"]
+    if any(text.startswith(EXPERIMENT) for text in overrides):
+        _check_hydra(own)
+    for group in GROUPS:
+        part = config[group]
+        with open_dict(part):
+            part.setdefault("name", own.runtime.choices[group])
+            for field in dataclasses.fields(checks.schema(group, part.name)):
+                follows = field.metadata.get("follows")
+                if field.name in part:
+                    continue
+                if follows:
+                    part[field.name] = f"${{{follows}}}"
+                elif field.default is not dataclasses.MISSING:
+                    part[field.name] = field.default
+    return config
 
 
-def _check_value(chosen: DictConfig, override: Override) -> None:
-    """Check that the key exists beside the chosen groups, and that the value is of its type."""
-    key, value = override.key_or_group, override.value()
-    schema: Any = RunConfig
-    node: Any = chosen
-    prefix = ""
-    parts = key.split(".")
-    for number, part in enumerate(parts):
-        hints = get_type_hints(schema) if dataclasses.is_dataclass(schema) else {}
-        if part not in hints:
-            raise ConfigError(_unknown(prefix, part, list(hints)))
-        hint: Any = hints[part]
-        prefix += f"{part}."
-        if dataclasses.is_dataclass(hint):
-            node = node[part]
-            schema = OmegaConf.get_type(node)
-            if number == len(parts) - 1:
-                raise ConfigError(f"{key} must be a choice of its group, got {checks.shown(value)}")
-        else:
-            schema = None
-    copy = OmegaConf.create({"value": chosen}).value
+def _check_hydra(own: DictConfig) -> None:
+    """Refuse what an experiment's file sets of Hydra's own: nothing would read it."""
+    plain = hydra.compose(config_name="config", overrides=[], return_hydra_config=True).hydra
+    for section in ("sweeper", "launcher", "run", "sweep", "verbose", "mode", "callbacks"):
+        set_here, default = (
+            cast(Any, OmegaConf.to_container(each, resolve=False))[section] for each in (own, plain)
+        )
+        if set_here != default:
+            changed = set_here if isinstance(set_here, dict) else {}
+            keys = [key for key in changed if changed[key] != (default or {}).get(key)]
+            raise refusal(".".join(["hydra", section, *keys[:1]]))
+
+
+def _changed(start: RunConfig, composed: DictConfig, groups: set[str]) -> DictConfig:
+    """A saved config with the groups that are chosen anew; what followed a key follows it still."""
+    if EXPERIMENT in groups:
+        raise ConfigError("experiment=... is a start of its own: leave it out, or the saved config")
+    config: DictConfig = OmegaConf.create(dataclasses.asdict(start))
+    for group in GROUPS:
+        if group in groups:
+            config[group] = composed[group]
+            continue
+        for field in dataclasses.fields(getattr(start, group)):
+            key = field.metadata.get("follows")
+            if key and config[group][field.name] == config[key]:
+                config[group][field.name] = f"${{{key}}}"
+    return config
+
+
+def _set(config: DictConfig, given: _Given) -> None:
+    above, _, _ = given.key.rpartition(".")
+    for end in range(len(above.split(".")) if above else 0):
+        key = ".".join(above.split(".")[: end + 1])
+        if not isinstance(OmegaConf.select(config, key, default={}), DictConfig | dict):
+            raise ConfigError(f"{given.key} is not a key: {key} has none below it")
+    OmegaConf.update(config, given.key, given.value, merge=True, force_add=True)
+
+
+def _resolved(config: DictConfig) -> Any:
     try:
-        OmegaConf.update(copy, key, value, force_add=False)
-        OmegaConf.select(copy, key)  # what the value refers to, where it does
-    except OmegaConfBaseException:
-        raise ConfigError(f"{key} must be {_type_name(hint)}, got {checks.shown(value)}") from None
+        return OmegaConf.to_container(config, resolve=True)
+    except COMPLAINTS as error:
+        key = getattr(error, "full_key", None) or "a key"
+        raw: Any = OmegaConf.to_container(config, resolve=False)
+        for part in str(key).split("."):
+            raw = raw.get(part) if isinstance(raw, dict) else None
+        raise ConfigError(f"{key} refers to {raw or 'a key'}, which is not there") from error
 
 
-def _unknown(prefix: str, part: str, known: list[str]) -> str:
-    key = prefix + part or "an empty name"
-    if not known:
-        return f"{key} is not a key: {prefix.rstrip('.')} has none below it"
-    close = difflib.get_close_matches(part, known, n=1)
-    hint = f"; did you mean {prefix}{close[0]}?" if close else ""
-    where = prefix.rstrip(".") or "the config"
-    return f"{key} is not a key{hint} The keys of {where} are {', '.join(known)}".replace(
-        "key The", "key; the"
-    ).replace("? The", "? The")
-
-
-def _type_name(hint: Any) -> str:
-    if get_origin(hint) is list:
-        return "a list of names, such as [a,b]"
-    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
-    return TYPE_NAMES.get(kinds[0], str(kinds[0]))
+def _one_line(error: Exception) -> str:
+    """What Hydra says, without its list of folders."""
+    return " ".join(str(error).partition("Config search path:")[0].split())

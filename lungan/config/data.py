@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lungan.config.rules import at_least, one_of, rule, subset_of, within
+from lungan.config.rules import Part, at_least, one_of, rule, subset_of, within
+from lungan.errors import ConfigError
+from lungan.registry import declare
+
+if TYPE_CHECKING:
+    from lungan.config.run import RunConfig
 
 SCALES = ("auto", "dtype", "range", "percentile")
 
@@ -23,14 +28,13 @@ def is_scale(value: Any) -> bool:
 
 
 @dataclass(kw_only=True, slots=True)
-class DataConfig:
+class DataConfig(Part):
     """What every reader shares. ``splits`` and ``classes`` choose what the GAN trains on; an
     empty list means all. Scores see the whole set.
 
     ``fraction`` of the images of ``splits``, class by class, are kept there; the others make up a
     split of their own. ``fraction_seed`` draws which."""
 
-    name: str
     size: int
     channels: int = one_of(1, 3)
     splits: list[str]
@@ -52,6 +56,9 @@ class PhantomConfig(DataConfig):
     seed: int = at_least(0)
 
 
+declare("data", "phantom", "lungan.data.phantom:load_phantom", PhantomConfig)
+
+
 @dataclass(kw_only=True, slots=True)
 class PneumoniaMnistConfig(DataConfig):
     """PneumoniaMNIST at ``path`` (a file, or a folder that holds it), LUNGAN_DATA, the cache, or
@@ -63,6 +70,9 @@ class PneumoniaMnistConfig(DataConfig):
     classes: list[str] = subset_of("normal", "pneumonia")
     path: str | None
     download: bool
+
+
+declare("data", "pneumoniamnist", "lungan.data.medmnist:load_pneumoniamnist", PneumoniaMnistConfig)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -82,6 +92,12 @@ class FolderConfig(DataConfig):
     val_fraction: float = within(0, 1)
     test_fraction: float = within(0, 1)
 
+    def check(self, _run: RunConfig) -> None:
+        check_fractions(self.val_fraction, self.test_fraction)
+
+
+declare("data", "folder", "lungan.data.folder:load_folder", FolderConfig)
+
 
 @dataclass(kw_only=True, slots=True)
 class NpzConfig(DataConfig):
@@ -91,3 +107,18 @@ class NpzConfig(DataConfig):
     path: str
     val_fraction: float = within(0, 1)
     test_fraction: float = within(0, 1)
+
+    def check(self, _run: RunConfig) -> None:
+        check_fractions(self.val_fraction, self.test_fraction)
+
+
+declare("data", "npz", "lungan.data.npz:load_npz", NpzConfig)
+
+
+def check_fractions(val_fraction: float, test_fraction: float) -> None:
+    """Raises: ConfigError where they leave nothing to train on."""
+    total = val_fraction + test_fraction
+    if total >= 1:
+        raise ConfigError(
+            f"data.val_fraction + data.test_fraction must be less than 1, got {total:g}"
+        )

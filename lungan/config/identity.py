@@ -7,7 +7,11 @@ import hashlib
 import json
 from typing import Any
 
-from lungan.config import NEUTRAL, DecayScheduleConfig, RunConfig, ScheduleConfig
+from lungan import registry
+from lungan.config import NEUTRAL, RunConfig, ScheduleConfig
+
+SHAPING = ("generator", "discriminator", "loss", "optimizer", "schedule", "augment")
+"""The groups whose choices shape the weights; the images' hash stands for the data's."""
 
 RECIPE_VERSION = 1
 """Part of every trajectory id: raised when the same config would train to other weights."""
@@ -15,6 +19,8 @@ RECIPE_VERSION = 1
 
 def trajectory_id(config: RunConfig, data_hash: str, precision: str) -> str:
     """Hash (64 hex digits) of all that shapes the weights step by step.
+
+    Of a plug-in's choice it holds the code too: distribution, version and hash of its source.
 
     data_hash: ``content_hash`` of the images that the run trains on, which stands for the data
     config: the same images from another path are the same trajectory.
@@ -27,8 +33,13 @@ def trajectory_id(config: RunConfig, data_hash: str, precision: str) -> str:
         "seed": config.seed,
         "precision": precision,
     }
-    for group in ("generator", "discriminator", "loss", "optimizer", "schedule", "augment"):
+    for group in SHAPING:
         shaping[group] = _named_keys(getattr(config, group))
+    used = registry.used_by({group: getattr(config, group).name for group in SHAPING})
+    if used:
+        shaping["plugins"] = {
+            choice: [plugin.name, plugin.version, plugin.sha256] for choice, plugin in used.items()
+        }
     if depends_on_horizon(config.schedule):
         shaping["epochs"] = config.epochs
     return _hash(shaping)
@@ -50,7 +61,7 @@ def run_id(trajectory: str, epochs: int) -> str:
 
 def depends_on_horizon(schedule: ScheduleConfig) -> bool:
     """Whether the learning rate at an epoch depends on how many epochs the run has."""
-    return isinstance(schedule, DecayScheduleConfig)
+    return schedule.sees_horizon
 
 
 def _hash(value: dict[str, Any]) -> str:

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from lungan.config.rules import above, at_least, rule, switch, within
+from lungan.config.rules import Part, above, at_least, rule, switch, within
+from lungan.errors import ConfigError
+from lungan.registry import declare
+
+if TYPE_CHECKING:
+    from lungan.config.run import RunConfig
 
 
 @dataclass(kw_only=True, slots=True)
-class GeneratorConfig:
+class GeneratorConfig(Part):
     """``conditional``: images of a class that is asked for; the discriminator then judges an image
     beside its class. ``ema_half_life_images``: after so many images, what is left of a weight in
     the exponential moving average is half (0: no average); ``ema_ramp_up`` times the images seen
     is the longest half-life, so that the beginning is forgotten soon."""
 
-    name: str
-    latent_dim: int = at_least(1)
+    latent_dim: int = at_least(1, default=100)
     conditional: bool = switch(neutral=False)
     ema_half_life_images: float = at_least(0, neutral=0)
     ema_ramp_up: float = above(0, neutral=0.05)
+
+    def check(self, run: RunConfig) -> None:
+        if run.data.classes:
+            self.check_classes(run.data.classes)
+
+    def check_classes(self, names: Sequence[str]) -> None:
+        """Check that the training images have classes enough. Raises: ConfigError."""
+        if self.conditional and len(names) < 2:
+            raise ConfigError(
+                "generator.conditional=true needs images of at least two classes to train on, got "
+                f"{', '.join(names)}; choose more by data.classes=[...], where [] is all"
+            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -32,6 +50,13 @@ class DcganGeneratorConfig(GeneratorConfig):
     batch_norm_momentum: float = rule("greater than 0, at most 1", lambda value: 0 < value <= 1)
     batch_norm_epsilon: float = above(0)
 
+    def check(self, run: RunConfig) -> None:
+        GeneratorConfig.check(self, run)
+        check_size("generator", self.name, run.data.size)
+
+
+declare("generator", "dcgan", "lungan.models.dcgan:DcganGenerator", DcganGeneratorConfig)
+
 
 @dataclass(kw_only=True, slots=True)
 class ResnetGeneratorConfig(GeneratorConfig):
@@ -42,12 +67,18 @@ class ResnetGeneratorConfig(GeneratorConfig):
     batch_norm_momentum: float = rule("greater than 0, at most 1", lambda value: 0 < value <= 1)
     batch_norm_epsilon: float = above(0)
 
+    def check(self, run: RunConfig) -> None:
+        GeneratorConfig.check(self, run)
+        check_size("generator", self.name, run.data.size)
+
+
+declare("generator", "resnet", "lungan.models.resnet:ResnetGenerator", ResnetGeneratorConfig)
+
 
 @dataclass(kw_only=True, slots=True)
-class DiscriminatorConfig:
+class DiscriminatorConfig(Part):
     """``spectral_norm`` divides every kernel by its largest singular value."""
 
-    name: str
     spectral_norm: bool = switch(neutral=False)
 
 
@@ -66,6 +97,15 @@ class DcganDiscriminatorConfig(DiscriminatorConfig):
     dropout: float = within(0, 1)
     hidden_width: int = at_least(0, neutral=0)
 
+    def check(self, run: RunConfig) -> None:
+        DiscriminatorConfig.check(self, run)
+        check_size("discriminator", self.name, run.data.size)
+
+
+declare(
+    "discriminator", "dcgan", "lungan.models.dcgan:DcganDiscriminator", DcganDiscriminatorConfig
+)
+
 
 @dataclass(kw_only=True, slots=True)
 class ResnetDiscriminatorConfig(DiscriminatorConfig):
@@ -75,11 +115,35 @@ class ResnetDiscriminatorConfig(DiscriminatorConfig):
     max_width: int = rule("a multiple of 8, at least 8", lambda v: v >= 8 and v % 8 == 0)
     leaky_slope: float = within(0, 1)
 
+    def check(self, run: RunConfig) -> None:
+        DiscriminatorConfig.check(self, run)
+        check_size("discriminator", self.name, run.data.size)
 
-def num_stages(size: int) -> int | None:
-    """How often a 7- or 8-pixel map doubles to reach ``size`` pixels; None where it cannot."""
+
+declare(
+    "discriminator", "resnet", "lungan.models.resnet:ResnetDiscriminator", ResnetDiscriminatorConfig
+)
+
+
+def stages(size: int) -> tuple[int, int]:
+    """How often a map of 7 or 8 pixels doubles to reach ``size`` pixels, and which of the two.
+
+    Raises: ConfigError where neither does.
+    """
     for base in (7, 8):
-        stages = round(math.log2(size / base))
-        if stages >= 1 and base * 2**stages == size:
-            return stages
-    return None
+        doublings = round(math.log2(size / base))
+        if doublings >= 1 and base * 2**doublings == size:
+            return doublings, base
+    raise ConfigError(f"data.size must be 7 or 8 times a power of two, got {size}")
+
+
+def check_size(group: str, name: str, size: int) -> None:
+    """Check that lungan's own networks can make or judge images of ``size`` pixels.
+
+    Raises: ConfigError.
+    """
+    if size not in (base * 2**doublings for base in (7, 8) for doublings in range(2, 9)):
+        raise ConfigError(
+            "data.size must be 7 or 8 times a power of two (28, 32, 56, 64, 112, 128, 224, 256) "
+            f"for {group}={name}, got {size}"
+        )

@@ -1,15 +1,24 @@
-"""Where the configs that come with lungan lie, and reading one without Hydra."""
+"""Where YAML lies: lungan's own in conf/ and sweeps/, and the folders of ``--config-dir``."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 import lungan
+from lungan import registry
 from lungan.config import checks
+from lungan.config.run import GROUPS
 from lungan.errors import ConfigError
+
+EXPERIMENT = "experiment"
+SWEEPS = "sweeps"
+
+_added: tuple[Path, ...] = ()
 
 
 def conf_folder() -> Path:
@@ -19,28 +28,75 @@ def conf_folder() -> Path:
 
 def sweeps_folder() -> Path:
     """sweeps/ of the checkout, or of the installed package."""
-    return _packaged("sweeps")
+    return _packaged(SWEEPS)
 
 
-def choices(folder: Path) -> list[str]:
-    """The names of the YAML files in a folder, sorted."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+def added_folders() -> tuple[Path, ...]:
+    """The folders of ``--config-dir``, absolute."""
+    return _added
+
+
+@contextlib.contextmanager
+def searching(folders: Sequence[str | Path]) -> Iterator[None]:
+    """Look for YAML in these folders too, each with folders such as optimizer/ or experiment/.
+
+    Raises: ConfigError where one has none of them, or a file with a name of lungan's own.
+    """
+    global _added
+    before, _added = _added, tuple(_checked(Path(folder)) for folder in folders)
+    try:
+        yield
+    finally:
+        _added = before
+
+
+def files(group: str) -> dict[str, Path]:
+    """The YAML files of a group, of ``experiment`` or of ``sweeps``, by name, sorted."""
+    own = sweeps_folder() if group == SWEEPS else conf_folder() / group
+    paths = [
+        path for folder in (own, *(a / group for a in _added)) for path in folder.glob("*.yaml")
+    ]
+    return {path.stem: path for path in sorted(paths, key=lambda path: path.stem)}
+
+
+def choices(group: str) -> list[str]:
+    """What can be given for a group: its YAML files, and what is registered without one."""
+    code = registry.names(group) if group in GROUPS and group != "score" else []
+    return sorted({*files(group), *code})
 
 
 def load(group: str, name: str) -> Any:
-    """The dataclass of one choice of a group, with the values of its YAML file.
+    """The dataclass of one choice of a group, with the values of its YAML file, without Hydra.
 
     Raises: ConfigError for an unknown choice.
     """
-    path = conf_folder() / group / f"{name}.yaml"
-    if name not in choices(path.parent):
-        raise ConfigError(f"{group} must be one of {', '.join(choices(path.parent))}, got {name}")
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    del values["defaults"]
-    return checks.parse_group(group, values)
+    found = files(group)
+    if name not in found:
+        raise ConfigError(f"{group} must be one of {', '.join(found)}, got {name}")
+    return checks.parse_group(group, yaml.safe_load(found[name].read_text(encoding="utf-8")))
 
 
 def _packaged(name: str) -> Path:
     package = Path(lungan.__file__).resolve().parent
     installed = package / name
     return installed if installed.is_dir() else package.parent / name
+
+
+def _checked(folder: Path) -> Path:
+    folder = folder.expanduser().resolve()
+    if not folder.is_dir():
+        raise ConfigError(f"--config-dir must be a folder, {folder} is none")
+    groups = [*GROUPS, EXPERIMENT, SWEEPS]
+    if not any((folder / group).is_dir() for group in groups):
+        raise ConfigError(
+            f"--config-dir must hold folders such as optimizer, experiment or sweeps, with YAML "
+            f"files in them; {folder} holds none"
+        )
+    for group in groups:
+        own = sweeps_folder() if group == SWEEPS else conf_folder() / group
+        for path in (folder / group).glob("*.yaml"):
+            if (own / path.name).exists():
+                raise ConfigError(
+                    f"{path} has the name of lungan's own {group}={path.stem}; give it another"
+                )
+    return folder

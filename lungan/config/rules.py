@@ -1,24 +1,48 @@
-"""Fields of a config, each with the rule that its value must satisfy."""
+"""What configs are made of: parts of a run, and fields with the rules that values must satisfy."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lungan import registry
+
+if TYPE_CHECKING:
+    from lungan.config.run import RunConfig
 
 NEUTRAL = "neutral"
 """Field metadata of a key that came after runs had been named without it: its value that means
 what was before. At that value the key is left out of every id, so that stores outlive new keys."""
 
 
-def rule(text: str, holds: Callable[[Any], bool], **metadata: Any) -> Any:
+@dataclass(kw_only=True, slots=True)
+class Part:
+    """The settings of one choice of a group, such as ``optimizer=adam``; ``name`` says which."""
+
+    name: str
+
+    def check(self, run: RunConfig) -> None:
+        """Check what they demand of the rest of the run.
+
+        Raises: ConfigError naming key, rule, value and the way out.
+        """
+
+
+def rule(text: str | Callable[[], str], holds: Callable[[Any], bool], **metadata: Any) -> Any:
     """A field whose value must satisfy ``holds``; ``text`` follows "must be".
 
-    Without a default, but for a key with a neutral value, which configs saved before it lack.
+    neutral: see ``NEUTRAL``; also what stands for the key where no YAML file gives it.
+    default: the same without the part of ids, for the configs of plug-ins. lungan's own values lie
+    in conf/. follows: another key, whose value it has where nothing gives it one.
     """
-    default = metadata.get(NEUTRAL, dataclasses.MISSING)
-    return dataclasses.field(default=default, metadata={"text": text, "holds": holds, **metadata})
+    default = metadata.pop("default", metadata.get(NEUTRAL, dataclasses.MISSING))
+    given: dict[str, Any] = {"default": default}
+    if isinstance(default, list):
+        given = {"default_factory": default.copy}
+    return dataclasses.field(**given, metadata={"text": text, "holds": holds, **metadata})
 
 
 def at_least(low: float, **metadata: Any) -> Any:
@@ -49,8 +73,18 @@ def one_of(*choices: Any, **metadata: Any) -> Any:
     return rule(text, lambda value: value in choices, **metadata)
 
 
-def subset_of(*choices: str) -> Any:
+def subset_of(*choices: str, **metadata: Any) -> Any:
+    return registered("", *choices, **metadata)
+
+
+def registered(group: str, *others: str, **metadata: Any) -> Any:
+    """Distinct names of a group of the registry, or ``others``."""
+
+    def known() -> list[str]:
+        return [*others, *(registry.names(group) if group else ())]
+
     return rule(
-        f"a list of distinct names from {', '.join(choices)}",
-        lambda value: set(value) <= set(choices) and len(set(value)) == len(value),
+        lambda: f"a list of distinct names from {', '.join(known())}",
+        lambda value: set(value) <= set(known()) and len(set(value)) == len(value),
+        **metadata,
     )

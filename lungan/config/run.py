@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from dataclasses import dataclass
-from typing import Any
 
-from lungan.config.data import (
-    DataConfig,
-    FolderConfig,
-    NpzConfig,
-    PhantomConfig,
-    PneumoniaMnistConfig,
-)
-from lungan.config.networks import (
-    DcganDiscriminatorConfig,
-    DcganGeneratorConfig,
-    DiscriminatorConfig,
-    GeneratorConfig,
-    ResnetDiscriminatorConfig,
-    ResnetGeneratorConfig,
-)
+from lungan.config.data import DataConfig
+from lungan.config.networks import DiscriminatorConfig, GeneratorConfig
 from lungan.config.rules import above, at_least, one_of, rule
-from lungan.config.scoring import (
-    ScoreConfig,
-    TrackerConfig,
-    WandbConfig,
-)
-from lungan.config.training import (
-    AdamConfig,
-    AdaptiveConfig,
-    AugmentConfig,
-    DecayScheduleConfig,
-    DiffAugmentConfig,
-    LossConfig,
-    OptimizerConfig,
-    RmspropConfig,
-    ScheduleConfig,
-    SgdConfig,
-    StepScheduleConfig,
-)
+from lungan.config.scoring import ScoreConfig, TrackerConfig
+from lungan.config.training import AugmentConfig, LossConfig, OptimizerConfig, ScheduleConfig
 
 
 @dataclass(kw_only=True, slots=True)
@@ -60,7 +32,10 @@ class RunConfig:
     lr: float = above(0)
     seed: int = rule("from 0 to 2^63 - 1", lambda value: 0 <= value < 2**63)
     precision: str = one_of("auto", "fp32", "bf16")
-    device: str
+    device: str = rule(
+        "auto, cpu, cuda or cuda:<index>",
+        lambda value: re.fullmatch("auto|cpu|cuda(:[0-9]+)?", value) is not None,
+    )
     threads: int = at_least(0)
     store: str = rule("a folder", lambda value: bool(value.strip()))
     checkpoint_every_epochs: int = at_least(1)
@@ -68,45 +43,7 @@ class RunConfig:
     retry: str = one_of("never", "diverged")
 
 
-SCHEMAS: dict[str, dict[str, type[Any]]] = {
-    "data": {
-        "phantom": PhantomConfig,
-        "pneumoniamnist": PneumoniaMnistConfig,
-        "folder": FolderConfig,
-        "npz": NpzConfig,
-    },
-    "generator": {"dcgan": DcganGeneratorConfig, "resnet": ResnetGeneratorConfig},
-    "discriminator": {"dcgan": DcganDiscriminatorConfig, "resnet": ResnetDiscriminatorConfig},
-    "loss": {
-        "bce": LossConfig,
-        "hinge": LossConfig,
-        "lsgan": LossConfig,
-        "wgan_gp": LossConfig,
-        "relativistic": LossConfig,
-    },
-    "optimizer": {
-        "adam": AdamConfig,
-        "adamw": AdamConfig,
-        "rmsprop": RmspropConfig,
-        "sgd": SgdConfig,
-    },
-    "schedule": {
-        "constant": ScheduleConfig,
-        "linear": DecayScheduleConfig,
-        "cosine": DecayScheduleConfig,
-        "step": StepScheduleConfig,
-    },
-    "augment": {
-        "none": AugmentConfig,
-        "diffaugment": DiffAugmentConfig,
-        "adaptive": AdaptiveConfig,
-    },
-    "score": {
-        "none": ScoreConfig,
-        "fast": ScoreConfig,
-        "standard": ScoreConfig,
-        "full": ScoreConfig,
-    },
-    "tracker": {"none": TrackerConfig, "wandb": WandbConfig},
-}
-"""The choices of every group, and the dataclass that each composes against."""
+GROUPS = tuple(
+    field.name for field in dataclasses.fields(RunConfig) if str(field.type).endswith("Config")
+)
+"""The keys of a run that stand for a choice with settings of its own."""

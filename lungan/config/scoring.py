@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lungan.config.rules import at_least, one_of, rule, subset_of
+from lungan.config.rules import Part, at_least, one_of, registered, rule
+from lungan.registry import declare
 
 
 @dataclass(kw_only=True, slots=True)
-class ScoreConfig:
+class ScoreConfig(Part):
     """How a generator is scored. ``encoders``: networks whose features the scores are taken in;
     ``auto`` is Inception where its weights are at hand and the in-domain encoder for data with
     labels. ``num_images=0`` means as many as the reference split allows. ``inception_precision``
     of ``auto`` is bf16 where the hardware computes in it natively."""
 
-    name: str
-    encoders: list[str] = subset_of("auto", "inception", "domain", "efficientnet_lite2")
+    encoders: list[str] = registered("encoder", "auto")
     num_images: int = rule("0, or at least 20", lambda value: value == 0 or value >= 20)
     batch_size: int = at_least(1)
     seed: int = at_least(0)
@@ -32,9 +32,16 @@ class ScoreConfig:
     floor_splits: int = at_least(1)
 
 
+for _name in ("inception", "domain", "efficientnet_lite2"):
+    declare("encoder", _name, f"lungan.scores.encoders:{_name}")
+
+
 @dataclass(kw_only=True, slots=True)
-class TrackerConfig:
-    name: str
+class TrackerConfig(Part):
+    """What all trackers have, and all that ``none`` has."""
+
+
+declare("tracker", "none", "lungan.tracking:NoTracker", TrackerConfig)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -44,3 +51,6 @@ class WandbConfig(TrackerConfig):
     entity: str | None
     group: str | None
     tags: list[str]
+
+
+declare("tracker", "wandb", "lungan.tracking:build_wandb", WandbConfig)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-from lungan.config.rules import above, at_least, one_of, rule, within
+from lungan.config.rules import Part, above, at_least, one_of, rule, within
+from lungan.errors import ConfigError
+from lungan.registry import declare
+
+if TYPE_CHECKING:
+    from lungan.config.run import RunConfig
 
 
 @dataclass(kw_only=True, slots=True)
-class LossConfig:
+class LossConfig(Part):
     """The adversarial loss, what is added to the discriminator's, and the form of the step.
 
     ``update``: ``simultaneous`` is the report's step, both updates from one generator forward;
@@ -21,9 +27,8 @@ class LossConfig:
     forgets by ``lecam_decay`` a step. A weight of 0 leaves a term out.
     """
 
-    name: str
-    update: str = one_of("simultaneous", "alternating")
-    discriminator_updates: int = at_least(1)
+    update: str = one_of("simultaneous", "alternating", default="alternating")
+    discriminator_updates: int = at_least(1, default=1)
     micro_batches: int = at_least(1, neutral=1)
     r1: float = at_least(0, neutral=0)
     r2: float = at_least(0, neutral=0)
@@ -32,12 +37,37 @@ class LossConfig:
     lecam: float = at_least(0, neutral=0)
     lecam_decay: float = within(0, 1, neutral=0.99)
 
+    def check(self, run: RunConfig) -> None:
+        if self.update == "simultaneous":
+            for key in ("discriminator_updates", "micro_batches"):
+                if getattr(self, key) != 1:
+                    raise ConfigError(
+                        f"loss.{key} must be 1 with loss.update=simultaneous, got "
+                        f"{getattr(self, key)}; use loss.update=alternating"
+                    )
+        if self.micro_batches > run.batch_size:
+            raise ConfigError(
+                f"loss.micro_batches must be at most batch_size ({run.batch_size}), "
+                f"got {self.micro_batches}"
+            )
+        bounded = self.gradient_penalty or self.r1 or run.discriminator.spectral_norm
+        if self.name == "wgan_gp" and not bounded:
+            raise ConfigError(
+                "loss=wgan_gp needs a bounded gradient, or its loss has no end: set "
+                "loss.gradient_penalty above 0 (10 is usual) or discriminator.spectral_norm=true"
+            )
+
+
+for _name in ("bce", "hinge", "lsgan", "wgan_gp", "relativistic"):
+    declare("loss", _name, f"lungan.training.losses:{_name}", LossConfig)
+
 
 @dataclass(kw_only=True, slots=True)
-class OptimizerConfig:
-    name: str
-    generator_lr: float = above(0)
-    discriminator_lr: float = above(0)
+class OptimizerConfig(Part):
+    """Each network has an optimizer of its own, with a learning rate of its own."""
+
+    generator_lr: float = above(0, follows="lr")
+    discriminator_lr: float = above(0, follows="lr")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -51,6 +81,10 @@ class AdamConfig(OptimizerConfig):
     weight_decay: float = at_least(0)
 
 
+declare("optimizer", "adam", "lungan.training.optimizers:build_adam", AdamConfig)
+declare("optimizer", "adamw", "lungan.training.optimizers:build_adam", AdamConfig)
+
+
 @dataclass(kw_only=True, slots=True)
 class RmspropConfig(OptimizerConfig):
     """``epsilon_convention``: ``keras`` has epsilon inside the square root, ``torch`` outside."""
@@ -61,18 +95,43 @@ class RmspropConfig(OptimizerConfig):
     epsilon_convention: str = one_of("keras", "torch")
 
 
+declare("optimizer", "rmsprop", "lungan.training.optimizers:build_rmsprop", RmspropConfig)
+
+
 @dataclass(kw_only=True, slots=True)
 class SgdConfig(OptimizerConfig):
     momentum: float = within(0, 1)
 
 
-@dataclass(kw_only=True, slots=True)
-class ScheduleConfig:
-    """A factor on both learning rates, a function of epochs done. ``warmup_epochs`` rise
-    linearly from zero before the schedule proper."""
+declare("optimizer", "sgd", "lungan.training.optimizers:build_sgd", SgdConfig)
 
-    name: str
-    warmup_epochs: float = at_least(0)
+
+@dataclass(kw_only=True, slots=True)
+class ScheduleConfig(Part):
+    """A factor on both learning rates, a function of epochs done. ``warmup_epochs`` rise
+    linearly from zero before the schedule proper.
+
+    ``sees_horizon``: the factor at an epoch depends on how many epochs the run has, which then
+    belong to its trajectory: a longer run cannot go on from a shorter one."""
+
+    sees_horizon: ClassVar[bool] = True
+
+    warmup_epochs: float = at_least(0, default=0.0)
+
+    def check(self, run: RunConfig) -> None:
+        if self.warmup_epochs > run.epochs:
+            raise ConfigError(
+                f"schedule.warmup_epochs must be at most epochs ({run.epochs}), "
+                f"got {self.warmup_epochs}"
+            )
+
+
+@dataclass(kw_only=True, slots=True)
+class ConstantScheduleConfig(ScheduleConfig):
+    sees_horizon: ClassVar[bool] = False
+
+
+declare("schedule", "constant", "lungan.training.schedules:constant", ConstantScheduleConfig)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -82,15 +141,27 @@ class DecayScheduleConfig(ScheduleConfig):
     final_factor: float = rule("from 0 to 1", lambda value: 0 <= value <= 1)
 
 
+declare("schedule", "linear", "lungan.training.schedules:linear", DecayScheduleConfig)
+declare("schedule", "cosine", "lungan.training.schedules:cosine", DecayScheduleConfig)
+
+
 @dataclass(kw_only=True, slots=True)
 class StepScheduleConfig(ScheduleConfig):
+    sees_horizon: ClassVar[bool] = False
+
     every_epochs: int = at_least(1)
     factor: float = rule("greater than 0, at most 1", lambda value: 0 < value <= 1)
 
 
+declare("schedule", "step", "lungan.training.schedules:step", StepScheduleConfig)
+
+
 @dataclass(kw_only=True, slots=True)
-class AugmentConfig:
-    name: str
+class AugmentConfig(Part):
+    """What all augmentations have, and all that ``none`` has."""
+
+
+declare("augment", "none", "lungan.training.augment:unchanged", AugmentConfig)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -108,6 +179,16 @@ class DiffAugmentConfig(AugmentConfig):
     translation: float = rule("from 0 to 0.5", lambda value: 0 <= value <= 0.5)
     cutout: float = within(0, 1)
 
+    def check(self, _run: RunConfig) -> None:
+        if not any((self.brightness, self.contrast, self.translation, self.cutout)):
+            raise ConfigError(
+                f"augment={self.name} changes nothing with brightness, contrast, translation and "
+                "cutout all 0; give one, or use augment=none"
+            )
+
+
+declare("augment", "diffaugment", "lungan.training.augment:diffaugment", DiffAugmentConfig)
+
 
 @dataclass(kw_only=True, slots=True)
 class AdaptiveConfig(DiffAugmentConfig):
@@ -117,3 +198,6 @@ class AdaptiveConfig(DiffAugmentConfig):
 
     target: float = rule("from -1 to 1", lambda value: -1 <= value <= 1)
     adjust_images: float = above(0)
+
+
+declare("augment", "adaptive", "lungan.training.augment:diffaugment", AdaptiveConfig)

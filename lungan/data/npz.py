@@ -24,7 +24,7 @@ NO_SPLIT = ""
 _SPLIT_KEYS = tuple(f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels"))
 
 
-def load_npz(config: NpzConfig) -> ImageSet:
+def load_npz(config: NpzConfig, *, progress: bool = True) -> ImageSet:  # noqa: ARG001
     """The images of ``config.path``, in their order, split after split.
 
     Classes are named by their labels' numbers; without labels there is one, ``all``.

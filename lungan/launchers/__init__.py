@@ -81,7 +81,7 @@ def build(overrides: Sequence[str]) -> _Launcher | Stacking | None:
     """
     if not overrides:
         return None
-    choices = presets.choices(presets.conf_folder() / GROUP)
+    choices = list(presets.files(GROUP))
     chosen = [text.partition("=")[2] for text in overrides if text.partition("=")[0] == GROUP]
     if not chosen:
         raise ConfigError(f"{overrides[0]} needs {GROUP}={'|'.join(choices)} beside it")

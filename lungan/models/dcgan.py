@@ -1,4 +1,4 @@
-"""DCGAN generator and discriminator for any size that num_stages allows and 1 or 3 channels.
+"""DCGAN generator and discriminator for any size that stages allows and 1 or 3 channels.
 
 Source: Radford, Metz & Chintala 2016, in the form of TensorFlow's DCGAN tutorial (5x5 kernels,
 leaky ReLU on both sides, dropout in the discriminator), which they equal at 28x28x1.
@@ -11,7 +11,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from lungan.config import DcganDiscriminatorConfig, DcganGeneratorConfig
+from lungan.config import DcganDiscriminatorConfig, DcganGeneratorConfig, stages
 from lungan.models.activation import leaky_relu
 from lungan.models.conditioning import ClassProjection, batch_norm, normalized
 from lungan.models.dropout import RandomBits, leaky_dropout, survivors_scale
@@ -30,13 +30,13 @@ class DcganGenerator(nn.Module):
     def __init__(
         self,
         config: DcganGeneratorConfig,
-        num_stages: int,
-        base_size: int,
+        image_size: int,
         channels: int,
         rng: torch.Generator,
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
+        num_stages, base_size = stages(image_size)
         self.latent_dim = config.latent_dim
         self.leaky_slope = config.leaky_slope
         self.base_size = base_size
@@ -78,13 +78,13 @@ class DcganDiscriminator(nn.Module):
     def __init__(
         self,
         config: DcganDiscriminatorConfig,
-        num_stages: int,
-        base_size: int,
+        image_size: int,
         channels: int,
         rng: torch.Generator,
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
+        num_stages, base_size = stages(image_size)
         self.leaky_slope = config.leaky_slope
         self.dropout = config.dropout
         widths = [channels]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lungan.config import ResnetDiscriminatorConfig, ResnetGeneratorConfig
+from lungan.config import ResnetDiscriminatorConfig, ResnetGeneratorConfig, stages
 from lungan.models.activation import leaky_relu
 from lungan.models.conditioning import ClassProjection, batch_norm, normalized
 from lungan.models.convolution import convolution
@@ -74,17 +74,17 @@ class ResnetGenerator(nn.Module):
     def __init__(
         self,
         config: ResnetGeneratorConfig,
-        num_stages: int,
-        base_size: int,
+        image_size: int,
         channels: int,
         rng: torch.Generator,
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
+        num_stages, base_size = stages(image_size)
         self.latent_dim = config.latent_dim
         self.base_size = base_size
-        stages = range(num_stages - 1, -1, -1)
-        widths = [min(config.width * 2**k, config.max_width) for k in stages]
+        doublings = range(num_stages - 1, -1, -1)
+        widths = [min(config.width * 2**k, config.max_width) for k in doublings]
         widths.insert(0, widths[0])
         self.projection = nn.Linear(config.latent_dim, base_size**2 * widths[0])
         glorot_uniform(self.projection.weight, rng)
@@ -146,13 +146,13 @@ class ResnetDiscriminator(nn.Module):
     def __init__(
         self,
         config: ResnetDiscriminatorConfig,
-        num_stages: int,
-        base_size: int,
+        image_size: int,
         channels: int,
         rng: torch.Generator,
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
+        num_stages, base_size = stages(image_size)
         self.leaky_slope = config.leaky_slope
         self.scale = 1 / base_size
         widths = [min(config.width * 2**k, config.max_width) for k in range(num_stages)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lungan.config import SCHEMAS
+from lungan.config import GROUPS
 from lungan.errors import RunFolderError
 from lungan.results.records import Run, Scalar, flatten, one_line, read_json, read_run
 from lungan.runs import folder as names
@@ -165,7 +165,7 @@ def _overrides(entry: dict[str, Any]) -> dict[str, Scalar]:
     columns: dict[str, Scalar] = {}
     for key, value in flatten(given if isinstance(given, dict) else {}).items():
         name = key.lstrip("+")
-        columns[f"{name}.name" if name in SCHEMAS else name] = _typed(value)
+        columns[f"{name}.name" if name in GROUPS else name] = _typed(value)
     if isinstance(entry.get("epochs"), int):
         columns.setdefault("epochs", entry["epochs"])
     return columns

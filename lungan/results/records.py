@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lungan.config import NEUTRAL, SCHEMAS
-from lungan.errors import RunFolderError
+from lungan.config import GROUPS, NEUTRAL, checks
+from lungan.errors import ConfigError, RunFolderError
 from lungan.runs import folder as names
 
 Scalar: TypeAlias = str | int | float | bool | None
@@ -123,7 +123,7 @@ def one_line(value: object) -> str:
 
 def _completed(config: dict[str, Scalar]) -> dict[str, Scalar]:
     """With the keys that came after the run was made, at the values that mean what was before."""
-    for group in SCHEMAS:
+    for group in GROUPS:
         for key, value in _neutral_values(group, config.get(f"{group}.name")):
             config.setdefault(key, value)
     return config
@@ -131,10 +131,13 @@ def _completed(config: dict[str, Scalar]) -> dict[str, Scalar]:
 
 @lru_cache
 def _neutral_values(group: str, name: Scalar) -> list[tuple[str, Scalar]]:
-    schema = SCHEMAS[group].get(str(name))
+    try:
+        schema = checks.schema(group, str(name))
+    except ConfigError:  # of a plug-in that is not here
+        return []
     return [
         (f"{group}.{field.name}", field.metadata[NEUTRAL])
-        for field in (dataclasses.fields(schema) if schema else ())
+        for field in dataclasses.fields(schema)
         if NEUTRAL in field.metadata
     ]
 

@@ -51,7 +51,7 @@ def prepare(
     began = time.perf_counter()
     image_set, training_set = load(config.data)
     checks.check_batch(config, len(training_set))
-    checks.check_classes(config, classes_of(training_set).names)
+    config.generator.check_classes(classes_of(training_set).names)
     identity = identify(config, trajectory_id(config, training_set.content_hash, precision))
     seconds = time.perf_counter() - began
     return Prepared(config, device, precision, image_set, training_set, identity, seconds)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lungan import registry
 from lungan.config import DataConfig, ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, DataError, WeightsError
@@ -61,20 +62,21 @@ def build(name: str, config: ScoreConfig, image_set: ImageSet, device: torch.dev
     Raises: WeightsError where weights cannot be had, DataError where ``image_set`` has no two
     classes to train on, ConfigError for an unknown name.
     """
-    # Each network's module is imported when used: torchvision alone takes seconds.
-    if name == "inception":
-        return _inception(
-            find_weights(config.inception_weights), device, config.inception_precision
-        )
-    if name == "domain":
-        from lungan.scores import domain
+    encoder: Encoder = registry.find("encoder", name).build(config, image_set, device)
+    return encoder
 
-        return domain.load_encoder(image_set, device)
-    if name == "efficientnet_lite2":
-        return _efficientnet(device)
-    raise ConfigError(
-        f"score.encoders must be among inception, domain, efficientnet_lite2, got {name}"
-    )
+
+# Each network's module is imported when used: torchvision alone takes seconds.
+def inception(config: ScoreConfig, _: ImageSet, device: torch.device) -> Encoder:
+    """Inception-v3. Raises: WeightsError."""
+    return _inception(find_weights(config.inception_weights), device, config.inception_precision)
+
+
+def domain(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> Encoder:
+    """The in-domain encoder. Raises: DataError."""
+    from lungan.scores import domain
+
+    return domain.load_encoder(image_set, device)
 
 
 # The runs of a sweep are scored with one network, read and folded once.
@@ -83,6 +85,11 @@ def _inception(weights: InceptionWeights, device: torch.device, precision: str) 
     from lungan.scores import inception
 
     return inception.load_encoder(weights, device, precision)
+
+
+def efficientnet_lite2(_: ScoreConfig, __: ImageSet, device: torch.device) -> Encoder:
+    """EfficientNet-Lite2. Raises: WeightsError."""
+    return _efficientnet(device)
 
 
 @functools.lru_cache(maxsize=1)

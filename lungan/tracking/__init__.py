@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Protocol
 
+from lungan import registry
 from lungan.config import RunConfig, WandbConfig
 from lungan.runs.store import RunIdentity
 from lungan.training.events import Event
@@ -20,6 +21,8 @@ class Tracker(Protocol):
 
 
 class NoTracker:
+    def __init__(self, *_: object) -> None: ...
+
     def __call__(self, event: Event) -> None: ...
 
     def close(self) -> None: ...
@@ -28,11 +31,19 @@ class NoTracker:
 def build_tracker(
     config: RunConfig, identity: RunIdentity, folder: Path, sweep: str | None
 ) -> Tracker:
-    """The tracker that ``config.tracker`` names."""
-    if not isinstance(config.tracker, WandbConfig):
-        return NoTracker()
+    """The tracker that ``config.tracker`` names. Raises: ConfigError for an unknown name."""
+    choice = registry.find("tracker", config.tracker.name)
+    tracker: Tracker = choice.build(config, identity, folder, sweep)
+    return tracker
+
+
+def build_wandb(
+    config: RunConfig, identity: RunIdentity, folder: Path, sweep: str | None
+) -> Tracker:
+    """Weights & Biases."""
     from lungan.tracking.wandb import WandbSink
 
+    assert isinstance(config.tracker, WandbConfig)
     return WandbSink(
         config.tracker,
         folder=folder,

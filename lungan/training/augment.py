@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lungan import registry
 from lungan.config import AdaptiveConfig, AugmentConfig, DiffAugmentConfig
 
 NUM_CHANGES = 5
@@ -30,8 +31,20 @@ def augmented(
     Where anything is changed the result is float32, and can leave [-1, 1] where brightness or
     contrast rise.
     """
-    if not isinstance(config, DiffAugmentConfig):
-        return images
+    choice = registry.find("augment", config.name)
+    result: Tensor = choice.build(config, images, probability, uniforms)
+    return result
+
+
+def unchanged(_config: AugmentConfig, images: Tensor, _probability: Tensor, _: Uniforms) -> Tensor:
+    """The images as they are."""
+    return images
+
+
+def diffaugment(
+    config: DiffAugmentConfig, images: Tensor, probability: Tensor, uniforms: Uniforms
+) -> Tensor:
+    """Images with all that the config asks for, each change with ``probability``."""
     return changed(config, images, uniforms(NUM_DRAWS + NUM_CHANGES, len(images)), probability)
 
 

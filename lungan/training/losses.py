@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from lungan import registry
 from lungan.config import LossConfig
-from lungan.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,22 +91,36 @@ def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) ->
     return bce_generator_loss(real_logits.float() - fake_logits.float())
 
 
-LOSSES = {
-    "bce": AdversarialLoss(discriminator=bce_discriminator_loss, generator=bce_generator_loss),
-    "hinge": AdversarialLoss(discriminator=hinge_discriminator_loss, generator=mean_generator_loss),
-    "lsgan": AdversarialLoss(
-        discriminator=lsgan_discriminator_loss, generator=lsgan_generator_loss
-    ),
-    "wgan_gp": AdversarialLoss(
+def bce(_: LossConfig) -> AdversarialLoss:
+    """The non-saturating loss of the first GANs."""
+    return AdversarialLoss(discriminator=bce_discriminator_loss, generator=bce_generator_loss)
+
+
+def hinge(_: LossConfig) -> AdversarialLoss:
+    """The hinge loss."""
+    return AdversarialLoss(discriminator=hinge_discriminator_loss, generator=mean_generator_loss)
+
+
+def lsgan(_: LossConfig) -> AdversarialLoss:
+    """Least squares."""
+    return AdversarialLoss(discriminator=lsgan_discriminator_loss, generator=lsgan_generator_loss)
+
+
+def wgan_gp(_: LossConfig) -> AdversarialLoss:
+    """Wasserstein's; what bounds the gradient is set by the config."""
+    return AdversarialLoss(
         discriminator=wasserstein_discriminator_loss, generator=mean_generator_loss, centered=False
-    ),
-    "relativistic": AdversarialLoss(
+    )
+
+
+def relativistic(_: LossConfig) -> AdversarialLoss:
+    """Of pairs."""
+    return AdversarialLoss(
         discriminator=relativistic_discriminator_loss,
         generator=bce_generator_loss,
         relativistic=True,
         centered=False,
-    ),
-}
+    )
 
 
 def build_loss(config: LossConfig) -> AdversarialLoss:
@@ -114,8 +128,5 @@ def build_loss(config: LossConfig) -> AdversarialLoss:
 
     Raises: ConfigError for an unknown name.
     """
-    if config.name not in LOSSES:
-        raise ConfigError(
-            f"loss.name must be one of {', '.join(sorted(LOSSES))}, got {config.name}"
-        )
-    return LOSSES[config.name]
+    loss: AdversarialLoss = registry.find("loss", config.name).build(config)
+    return loss

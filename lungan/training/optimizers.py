@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
+from lungan import registry
 from lungan.config import AdamConfig, OptimizerConfig, RmspropConfig, SgdConfig
-from lungan.errors import ConfigError
 
 
 class _KerasEpsilon(Adam):
@@ -94,14 +94,12 @@ def build_optimizer(
 
     Raises: ConfigError for an unknown name.
     """
-    if config.name not in BUILDERS:
-        raise ConfigError(
-            f"optimizer.name must be one of {', '.join(sorted(BUILDERS))}, got {config.name}"
-        )
-    return BUILDERS[config.name](config, parameters, lr)
+    optimizer: Optimizer = registry.find("optimizer", config.name).build(config, parameters, lr)
+    return optimizer
 
 
-def _adam(config: AdamConfig, parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
+def build_adam(config: AdamConfig, parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
+    """Adam or AdamW, whichever the config names."""
     keras = config.epsilon_convention == "keras"
     if config.name == "adamw":
         kind: type[Adam] = KerasAdamW if keras else AdamW
@@ -117,7 +115,10 @@ def _adam(config: AdamConfig, parameters: Iterable[nn.Parameter], lr: float) -> 
     )
 
 
-def _rmsprop(config: RmspropConfig, parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
+def build_rmsprop(
+    config: RmspropConfig, parameters: Iterable[nn.Parameter], lr: float
+) -> Optimizer:
+    """RMSprop by the config's convention."""
     if config.epsilon_convention == "keras":
         return KerasRmsprop(parameters, lr, config.decay, config.momentum, config.epsilon)
     return RMSprop(
@@ -130,13 +131,6 @@ def _rmsprop(config: RmspropConfig, parameters: Iterable[nn.Parameter], lr: floa
     )
 
 
-def _sgd(config: SgdConfig, parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
+def build_sgd(config: SgdConfig, parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
+    """Stochastic gradient descent with momentum."""
     return SGD(parameters, lr=lr, momentum=config.momentum, fused=True)
-
-
-BUILDERS: dict[str, Callable[[Any, Iterable[nn.Parameter], float], Optimizer]] = {
-    "adam": _adam,
-    "adamw": _adam,
-    "rmsprop": _rmsprop,
-    "sgd": _sgd,
-}

@@ -1,11 +1,19 @@
-"""Learning-rate schedules: a factor on both learning rates, a function of epochs done."""
+"""Learning-rate schedules: a factor on both learning rates, a function of epochs done.
+
+A schedule takes its config, the epochs done since the warm-up and those there are after it.
+"""
 
 from __future__ import annotations
 
 import math
 
-from lungan.config import DecayScheduleConfig, ScheduleConfig, StepScheduleConfig
-from lungan.errors import ConfigError
+from lungan import registry
+from lungan.config import (
+    ConstantScheduleConfig,
+    DecayScheduleConfig,
+    ScheduleConfig,
+    StepScheduleConfig,
+)
 
 
 def learning_rate_factor(config: ScheduleConfig, epochs_done: float, epochs: int) -> float:
@@ -15,25 +23,36 @@ def learning_rate_factor(config: ScheduleConfig, epochs_done: float, epochs: int
 
     Raises: ConfigError for an unknown name.
     """
-    if epochs_done < config.warmup_epochs:
-        return epochs_done / config.warmup_epochs
-    since_warmup = epochs_done - config.warmup_epochs
-    if isinstance(config, StepScheduleConfig):
-        return config.factor ** math.floor(since_warmup / config.every_epochs)
-    if isinstance(config, DecayScheduleConfig):
-        span = epochs - config.warmup_epochs
-        progress = min(since_warmup / span, 1.0) if span > 0 else 1.0
-        if config.name == "linear":
-            remaining = 1 - progress
-        elif config.name == "cosine":
-            remaining = (1 + math.cos(math.pi * progress)) / 2
-        else:
-            raise _unknown(config.name)
-        return config.final_factor + (1 - config.final_factor) * remaining
-    if config.name != "constant":
-        raise _unknown(config.name)
+    warmup = config.warmup_epochs
+    if epochs_done < warmup:
+        return epochs_done / warmup
+    choice = registry.find("schedule", config.name)
+    return float(choice.build(config, epochs_done - warmup, epochs - warmup))
+
+
+def constant(_config: ConstantScheduleConfig, _done: float, _epochs: float) -> float:
+    """1 all along."""
     return 1.0
 
 
-def _unknown(name: str) -> ConfigError:
-    return ConfigError(f"schedule.name must be one of constant, cosine, linear, step, got {name}")
+def linear(config: DecayScheduleConfig, done: float, epochs: float) -> float:
+    """From 1 to ``final_factor`` in a line."""
+    return _between(config, 1 - _progress(done, epochs))
+
+
+def cosine(config: DecayScheduleConfig, done: float, epochs: float) -> float:
+    """From 1 to ``final_factor`` along half a cosine. Source: Loshchilov & Hutter 2017."""
+    return _between(config, (1 + math.cos(math.pi * _progress(done, epochs))) / 2)
+
+
+def step(config: StepScheduleConfig, done: float, _epochs: float) -> float:
+    """``factor`` for each time that ``every_epochs`` have passed."""
+    return config.factor ** math.floor(done / config.every_epochs)
+
+
+def _progress(done: float, epochs: float) -> float:
+    return min(done / epochs, 1.0) if epochs > 0 else 1.0
+
+
+def _between(config: DecayScheduleConfig, remaining: float) -> float:
+    return config.final_factor + (1 - config.final_factor) * remaining

@@ -9,6 +9,7 @@ import pytest
 from lungan.config import (
     AdamConfig,
     AugmentConfig,
+    ConstantScheduleConfig,
     DcganDiscriminatorConfig,
     DcganGeneratorConfig,
     LossConfig,
@@ -16,7 +17,6 @@ from lungan.config import (
     PhantomConfig,
     RmspropConfig,
     RunConfig,
-    ScheduleConfig,
     ScoreConfig,
     TrackerConfig,
 )
@@ -90,7 +90,7 @@ def make_config() -> ConfigMaker:
             ),
             loss=LossConfig(name="bce", update=update, discriminator_updates=discriminator_updates),
             optimizer=optimizer or adam(),
-            schedule=ScheduleConfig(name="constant", warmup_epochs=0),
+            schedule=ConstantScheduleConfig(name="constant", warmup_epochs=0),
             augment=AugmentConfig(name="none"),
             score=ScoreConfig(
                 name="none",

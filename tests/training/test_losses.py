@@ -6,14 +6,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from lungan import registry
 from lungan.config import LossConfig
 from lungan.errors import ConfigError
 from lungan.training.losses import (
-    LOSSES,
     bce_discriminator_loss,
     bce_generator_loss,
     build_loss,
 )
+
+LOSSES = {name: build_loss(LossConfig(name=name)) for name in registry.known("loss")}
 
 
 def test_bce_at_zero_logits() -> None:

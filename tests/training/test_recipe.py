@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import lungan.training.step as step_module
-from lungan.config import RunConfig, presets
+from lungan import registry
+from lungan.config import LossConfig, RunConfig, presets
 from lungan.data.images import ImageSet
 from lungan.training.diagnostics import diversity, mean_logit
 from lungan.training.events import Checkpoint, EpochEnd, Event, Samples, Snapshot
 from lungan.training.loop import Interrupted, train
-from lungan.training.losses import LOSSES
+from lungan.training.losses import build_loss
 from lungan.training.material import Material, gather
 from lungan.training.randomness import latents
 from lungan.training.regularizers import zero_centered_penalty
@@ -62,7 +63,7 @@ def relative_error(ours: list[Tensor], wanted: list[Tensor]) -> float:
     return float((both[0] - both[1]).norm() / both[1].norm())
 
 
-@pytest.mark.parametrize("name", list(LOSSES))
+@pytest.mark.parametrize("name", registry.known("loss"))
 def test_simultaneous_gradients_of_every_loss_are_autograds(
     name: str, images: Tensor, make_config: ConfigMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,7 +75,7 @@ def test_simultaneous_gradients_of_every_loss_are_autograds(
     fake = state.generator(latents(0, 0, 12, 100, CPU))
     real = images.float() / 127.5 - 1
     real_logits, fake_logits = state.discriminator(torch.cat([real, fake])).chunk(2)
-    loss = LOSSES[name]
+    loss = build_loss(LossConfig(name=name))
     wanted_generator = torch.autograd.grad(
         loss.of_generator(real_logits, fake_logits),
         list(state.generator.parameters()),

@@ -4,7 +4,12 @@ import math
 
 import pytest
 
-from lungan.config import DecayScheduleConfig, ScheduleConfig, StepScheduleConfig
+from lungan.config import (
+    ConstantScheduleConfig,
+    DecayScheduleConfig,
+    ScheduleConfig,
+    StepScheduleConfig,
+)
 from lungan.errors import ConfigError
 from lungan.training.schedules import learning_rate_factor
 
@@ -14,7 +19,7 @@ def decay(name: str, warmup: float = 0.0) -> DecayScheduleConfig:
 
 
 def test_constant_is_one() -> None:
-    config = ScheduleConfig(name="constant", warmup_epochs=0)
+    config = ConstantScheduleConfig(name="constant", warmup_epochs=0)
     assert [learning_rate_factor(config, done, 10) for done in (0, 0.5, 10)] == [1, 1, 1]
 
 
@@ -40,7 +45,7 @@ def test_steps() -> None:
 
 def test_warmup_rises_linearly_from_zero() -> None:
     for config in (
-        ScheduleConfig(name="constant", warmup_epochs=4),
+        ConstantScheduleConfig(name="constant", warmup_epochs=4),
         decay("cosine", 4),
         StepScheduleConfig(name="step", warmup_epochs=4, every_epochs=1, factor=0.5),
     ):

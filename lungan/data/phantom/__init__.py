@@ -24,7 +24,7 @@ _REAL_VAL, _REAL_VAL_PNEUMONIA = 524, 389
 _REAL_TEST, _REAL_TEST_PNEUMONIA = 624, 390
 
 
-def load_phantom(config: PhantomConfig) -> ImageSet:
+def load_phantom(config: PhantomConfig, *, progress: bool = True) -> ImageSet:  # noqa: ARG001
     """All splits and classes of the phantom, drawn once and then read from the cache."""
     return load_or_make(_cache_key(config), lambda: _draw(config))
 

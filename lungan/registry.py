@@ -1,0 +1,348 @@
+"""The choices that a config can name, lungan's own and other people's, through one door.
+
+``@register("optimizer", "lion", config=LionConfig)`` above a builder makes ``optimizer=lion`` a
+choice. ``declare("optimizer", "adam", "lungan.training.optimizers:build_adam", AdamConfig)`` does
+the same before the builder's module, and torch with it, is imported.
+
+A plug-in is a Python file (``--plugin FILE``), or a module of an installed distribution that an
+entry point of the group ``lungan.plugins`` names as ``group.choice``, such as
+``"optimizer.lion" = "lion_package.lungan"``, which is imported when that choice is asked for.
+Configs hold names only. What a name stood for is kept beside them as a ``Plugin``.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lungan.errors import ConfigError
+
+ENTRY_POINTS = "lungan.plugins"
+
+PARTS = {
+    "data": "a data set",
+    "generator": "a generator",
+    "discriminator": "a discriminator",
+    "loss": "an adversarial loss",
+    "optimizer": "an optimizer",
+    "schedule": "a learning-rate schedule",
+    "augment": "an augmentation",
+    "encoder": "an encoder, whose features scores are taken in",
+    "score": "a score",
+    "tracker": "a tracker",
+}
+"""What can be registered. docs/extend.md shows what the builder of each takes and gives."""
+
+Registered = TypeVar("Registered", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugin:
+    """Which code a choice stands for: ``sha256`` (64 hex digits) is of its source files.
+
+    name, version: of the distribution, or of the file (its ``__version__``, else "").
+    file: of a plug-in given by ``--plugin``, the absolute path; "" for a distribution's.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    file: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(
+            part for part in (self.name, self.version, f"(sha256 {self.sha256[:8]})") if part
+        )
+
+    def way_to_get(self) -> str:
+        return f"--plugin {self.file}" if self.file else f"pip install {self.name}=={self.version}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Choice:
+    """One name of a group. ``config``: the dataclass of its settings, where it has any.
+    ``plugin``: None for lungan's own."""
+
+    group: str
+    name: str
+    config: type[Any] | None
+    builder: Callable[..., Any] | str | None
+    plugin: Plugin | None = None
+
+    def build(self, *arguments: Any, **keywords: Any) -> Any:
+        """Call the builder, whose module is imported now if it was not before."""
+        if isinstance(self.builder, str):
+            module, _, name = self.builder.partition(":")
+            self.builder = getattr(importlib.import_module(module), name)
+        assert callable(self.builder)
+        return self.builder(*arguments, **keywords)
+
+
+_choices: dict[tuple[str, str], Choice] = {}
+_files: dict[Path, Plugin] = {}
+
+
+def register(
+    group: str, name: str, *, config: type[Any] | None = None
+) -> Callable[[Registered], Registered]:
+    """A decorator: the builder below it makes ``name`` of ``group``.
+
+    config: the dataclass of its settings, for the groups that have settings.
+
+    Raises: ConfigError for an unknown group, or a name that the group has already.
+    """
+
+    def add(builder: Registered) -> Registered:
+        _add(group, name, builder, config, builder.__module__)
+        return builder
+
+    return add
+
+
+def declare(group: str, name: str, builder: str, config: type[Any] | None = None) -> None:
+    """Register ``name`` of ``group`` by its builder's place, ``"module:function"``.
+
+    Raises: ConfigError as ``register``.
+    """
+    _add(group, name, builder, config, builder.partition(":")[0])
+
+
+def _add(
+    group: str,
+    name: str,
+    builder: Callable[..., Any] | str,
+    config: type[Any] | None,
+    module: str,
+) -> None:
+    if group not in PARTS:
+        raise ConfigError(f"group must be one of {', '.join(PARTS)}, got {group}")
+    plugin, known = _origin(module), _choices.get((group, name))
+    # A notebook's cell may run again.
+    if known is not None and (plugin is None or known.plugin is None or not _same(known, plugin)):
+        owner = known.plugin or "lungan itself"
+        raise ConfigError(f"{group}={name} comes from {owner}; a plug-in needs another name")
+    _choices[group, name] = Choice(
+        group=group, name=name, config=config, builder=builder, plugin=plugin
+    )
+
+
+def find(group: str, name: str) -> Choice:
+    """The choice of this name; its entry point is loaded where it has one.
+
+    Raises: ConfigError with the names that there are.
+    """
+    if (group, name) not in _choices and f"{group}.{name}" in _entry_points():
+        _load_entry_point(f"{group}.{name}")
+    if (group, name) not in _choices:
+        raise ConfigError(f"{group}.name must be one of {', '.join(names(group))}, got {name}")
+    return _choices[group, name]
+
+
+def names(group: str) -> list[str]:
+    """The names of a group, sorted, without importing anything."""
+    there = {name.partition(".")[2] for name in _entry_points() if name.startswith(f"{group}.")}
+    return sorted(there.union(known(group)))
+
+
+def known(group: str) -> list[str]:
+    """The names of a group that are registered by now, sorted."""
+    return sorted(name for other, name in _choices if other == group)
+
+
+def load_file(path: Path | str) -> Plugin:
+    """Run a plug-in's file, whose registrations become choices; once for the same content.
+
+    Modules from the file's own folder that it imports belong to its source.
+
+    Raises: ConfigError where it cannot be read or run, or registers nothing.
+    """
+    file = Path(path).expanduser().resolve()
+    if not file.is_file():
+        raise ConfigError(f"--plugin must be a Python file, {path} does not exist")
+    loaded = _files.get(file)
+    if loaded is not None:
+        if loaded.sha256 == _hash(_sources(file)):
+            return loaded
+        _forget(loaded)
+    choices, modules = dict(_choices), set(sys.modules)
+    spec = importlib.util.spec_from_file_location(f"lungan_plugin_{file.stem}", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    except ConfigError:
+        _restore(choices)
+        raise
+    except Exception as error:
+        _restore(choices)
+        raise ConfigError(f"--plugin {path} {_failure(file, error)}") from error
+    finally:
+        sys.path.remove(str(file.parent))
+    _imported[file] = [
+        Path(found)
+        for name in set(sys.modules) - modules
+        if (found := getattr(sys.modules[name], "__file__", None))
+        and Path(found).is_relative_to(file.parent)
+        and "site-packages" not in found
+    ]
+    plugin = Plugin(
+        name=file.stem,
+        version=str(getattr(module, "__version__", "")),
+        sha256=_hash(_sources(file)),
+        file=str(file),
+    )
+    _own(choices, plugin)
+    _files[file] = plugin
+    return plugin
+
+
+def loaded_files() -> list[Plugin]:
+    """The plug-ins that were given as files, for jobs that have to load them too."""
+    return list(_files.values())
+
+
+def load_again(described: Iterable[dict[str, str]]) -> None:
+    """Load the plug-ins that a job was given, as ``asdict`` of ``loaded_files`` describes them.
+
+    Raises: ConfigError where one is not there, or is not what it was.
+    """
+    for each in described:
+        wanted = Plugin(**each)
+        found = load_file(wanted.file)
+        if found.sha256 != wanted.sha256:
+            raise ConfigError(f"plug-in {wanted} has changed on this machine: it is {found} here")
+
+
+def used_by(chosen: dict[str, str]) -> dict[str, Plugin]:
+    """The plug-ins among names by group, by ``group=name``."""
+    plugins = {}
+    for group, name in chosen.items():
+        known = _choices.get((group, name))
+        if known is not None and known.plugin is not None:
+            plugins[f"{group}={name}"] = known.plugin
+    return plugins
+
+
+def describe(plugins: dict[str, Plugin]) -> dict[str, dict[str, str]]:
+    """Plain values for a file."""
+    return {choice: asdict(plugin) for choice, plugin in plugins.items()}
+
+
+def check(name: str) -> None:
+    """Test what every choice of this name must hold; ``optimizer=lion``, or ``lion`` of any group.
+
+    Shapes and ranges, gradients, the same bits from the same seed, and a state that can be saved
+    and loaded, each where the group has it. For a plug-in's own tests: load its file first.
+
+    Raises: ConfigError for an unknown name, AssertionError saying what does not hold.
+    """
+    importlib.import_module("lungan.contracts").check(name)
+
+
+_imported: dict[Path, list[Path]] = {}
+
+
+def _same(known: Choice, plugin: Plugin) -> bool:
+    return known.plugin is not None and known.plugin.name == plugin.name
+
+
+def _origin(module: str) -> Plugin | None:
+    """Whose the module is: None for lungan's own; ``load_file`` knows better what a file is."""
+    if module.partition(".")[0] == "lungan":
+        return None
+    for entry in _entry_points().values():
+        if entry.module == module and entry.dist is not None:
+            sources = _package_sources(module)
+            return Plugin(name=entry.dist.name, version=entry.dist.version, sha256=_hash(sources))
+    found = sys.modules.get(module)
+    file = getattr(found, "__file__", None)
+    if file is None:
+        raise ConfigError(
+            f"{module} has no file, so nothing could say later what its choices were; put them "
+            "into a .py file and import it, or give it as --plugin FILE"
+        )
+    version = str(getattr(found, "__version__", ""))
+    return Plugin(name=module, version=version, sha256=_hash([Path(file)]), file=file)
+
+
+def _own(before: dict[tuple[str, str], Choice], plugin: Plugin) -> None:
+    """Say of all choices that came since ``before`` whose they are."""
+    for key, choice in _choices.items():
+        if key not in before:
+            choice.plugin = plugin
+
+
+def _restore(choices: dict[tuple[str, str], Choice]) -> None:
+    _choices.clear()
+    _choices.update(choices)
+
+
+def _forget(plugin: Plugin) -> None:
+    for key in [key for key, choice in _choices.items() if choice.plugin == plugin]:
+        del _choices[key]
+    for source in _imported.pop(Path(plugin.file), []):
+        for name, module in list(sys.modules.items()):
+            if getattr(module, "__file__", None) == str(source):
+                del sys.modules[name]
+
+
+def _failure(file: Path, error: Exception) -> str:
+    """What went wrong in the plug-in's file, and in which line."""
+    traceback, line = error.__traceback__, getattr(error, "lineno", None)
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == str(file):
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    reason = " ".join(str(error).split())
+    return f"cannot be loaded: line {line}: {type(error).__name__}: {reason}"
+
+
+def _sources(file: Path) -> list[Path]:
+    return [file, *sorted(set(_imported.get(file, [])) - {file})]
+
+
+def _hash(files: Iterable[Path]) -> str:
+    """Of their names and contents, whatever ends their lines."""
+    digest = hashlib.sha256()
+    for file in files:
+        text = file.read_bytes().replace(b"\r\n", b"\n")
+        digest.update(f"{file.name} {len(text)}\n".encode() + text)
+    return digest.hexdigest()
+
+
+@functools.cache
+def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+    found = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    return {entry.name: entry for entry in found if entry.name.partition(".")[0] in PARTS}
+
+
+def _load_entry_point(name: str) -> None:
+    """Raises: ConfigError where its module cannot be imported."""
+    module = _entry_points()[name].module
+    before = dict(_choices)
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        _restore(before)
+        raise ConfigError(
+            f"plug-in {module}, which brings {name.replace('.', '=', 1)}, cannot be imported: "
+            f"{type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
+
+
+def _package_sources(module: str) -> list[Path]:
+    """Every source file of the module's package, or its own file."""
+    top = sys.modules[module.partition(".")[0]]
+    if not hasattr(top, "__path__"):
+        return [Path(str(top.__file__))]
+    return sorted(path for folder in top.__path__ for path in Path(folder).rglob("*.py"))
