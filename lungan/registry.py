@@ -223,14 +223,13 @@ def load_again(described: Iterable[dict[str, str]]) -> None:
             raise ConfigError(f"plug-in {wanted} has changed on this machine: it is {found} here")
 
 
-def used_by(chosen: dict[str, str]) -> dict[str, Plugin]:
-    """The plug-ins among names by group, by ``group=name``."""
-    plugins = {}
-    for group, name in chosen.items():
-        known = _choices.get((group, name))
-        if known is not None and known.plugin is not None:
-            plugins[f"{group}={name}"] = known.plugin
-    return plugins
+def used_by(chosen: Iterable[tuple[str, str]]) -> dict[str, Plugin]:
+    """The plug-ins behind groups and names, by ``group=name``."""
+    return {
+        f"{group}={name}": known.plugin
+        for group, name in chosen
+        if (known := _choices.get((group, name))) is not None and known.plugin is not None
+    }
 
 
 def describe(plugins: dict[str, Plugin]) -> dict[str, dict[str, str]]:

@@ -8,7 +8,8 @@ import json
 from typing import Any
 
 from lungan import registry
-from lungan.config import NEUTRAL, RunConfig, ScheduleConfig
+from lungan.config import GROUPS, NEUTRAL, RunConfig, ScheduleConfig
+from lungan.registry import Plugin
 
 SHAPING = ("generator", "discriminator", "loss", "optimizer", "schedule", "augment")
 """The groups whose choices shape the weights; the images' hash stands for the data's."""
@@ -35,7 +36,7 @@ def trajectory_id(config: RunConfig, data_hash: str, precision: str) -> str:
     }
     for group in SHAPING:
         shaping[group] = _named_keys(getattr(config, group))
-    used = registry.used_by({group: getattr(config, group).name for group in SHAPING})
+    used = registry.used_by((group, getattr(config, group).name) for group in SHAPING)
     if used:
         shaping["plugins"] = {
             choice: [plugin.name, plugin.version, plugin.sha256] for choice, plugin in used.items()
@@ -52,6 +53,12 @@ def _named_keys(config: Any) -> dict[str, Any]:
         for field in dataclasses.fields(config)
         if NEUTRAL not in field.metadata or getattr(config, field.name) != field.metadata[NEUTRAL]
     }
+
+
+def plugins(config: RunConfig) -> dict[str, Plugin]:
+    """The plug-ins that a run uses, those that do not shape its weights too, by ``group=name``."""
+    chosen = [(group, getattr(config, group).name) for group in GROUPS]
+    return registry.used_by([*chosen, *(("encoder", name) for name in config.score.encoders)])
 
 
 def run_id(trajectory: str, epochs: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lungan.config import FolderConfig, NpzConfig, RunConfig
 from lungan.data.folder import read_layout
 from lungan.data.images import ONLY_CLASS
 from lungan.data.medmnist import CLASS_NAMES
-from lungan.errors import ConfigError, RunFolderError, WeightsError
+from lungan.errors import ConfigError, DataError, RunFolderError, WeightsError
 from lungan.models.saving import load_generator
 from lungan.runs import folder as names
 
@@ -73,16 +74,26 @@ def numeric_labels(source: Source) -> dict[str, int]:
     """The number that stands for each class in the data trained on; its position where the
     generator's file alone is known.
 
-    Raises: DataError where class folders that give the numbers are no longer there.
+    Raises: DataError where the data's classes cannot be found out.
     """
     data = None if source.config is None else source.config.data
-    if isinstance(data, FolderConfig):
-        known = read_layout(Path(data.path).expanduser()).class_names
-    elif isinstance(data, NpzConfig):
+    if isinstance(data, NpzConfig):
         return {name: int(name) if name.isdigit() else 0 for name in source.class_names}
-    else:
-        known = source.class_names if data is None else CLASS_NAMES
-    return {name: known.index(name) if name in known else 0 for name in source.class_names}
+    if source.class_names == (ONLY_CLASS,):
+        return {ONLY_CLASS: 0}
+    known: Sequence[str] | None = source.class_names
+    if source.summary is not None:
+        known = source.summary.get("class_names")
+    if known is None:  # the run is older than that key
+        if isinstance(data, FolderConfig):
+            known = read_layout(Path(data.path).expanduser()).class_names
+        else:
+            known = CLASS_NAMES
+    for name in source.class_names:
+        if name not in known:
+            have = ", ".join(known)
+            raise DataError(f"{name} is no class of the training data, which has {have}")
+    return {name: known.index(name) for name in source.class_names}
 
 
 def _describe(

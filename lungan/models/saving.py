@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import lungan
+from lungan import registry
 from lungan.config import GeneratorConfig, checks
 from lungan.errors import LunganError, WeightsError
 from lungan.models.build import build_generator
@@ -33,6 +34,9 @@ def serialize_generator(
         "image_size": image_size,
         "channels": channels,
     }
+    used = registry.used_by([("generator", config.name)])
+    if used:
+        description["plugins"] = registry.describe(used)
     classes = generator.classes
     if isinstance(classes, Classes):
         description["classes"] = dataclasses.asdict(classes)
@@ -80,9 +84,24 @@ def load_generator(path: Path) -> nn.Module:
         OverflowError,
         RuntimeError,
     ) as error:
-        reason = str(error).splitlines()[0]
+        reason = "; ".join([str(error).splitlines()[0], *_plugins(description)])
         raise WeightsError(f"{path} does not describe a generator: {reason}") from error
     return generator.eval()
+
+
+def _plugins(description: Any) -> list[str]:
+    """What the file says of a plug-in that its generator comes from, where that is not at hand."""
+    try:
+        made_by = {key: registry.Plugin(**each) for key, each in description["plugins"].items()}
+    except (KeyError, TypeError, AttributeError):
+        return []
+    here = registry.used_by(tuple(key.split("=", 1)) for key in made_by)
+    return [
+        f"it was made by plug-in {plugin}, "
+        + (f"which is {here[key]} here" if key in here else plugin.way_to_get())
+        for key, plugin in made_by.items()
+        if here.get(key) is None or here[key].sha256 != plugin.sha256
+    ]
 
 
 def _check_tensors(given: dict[str, Tensor], described: dict[str, Tensor]) -> None:

@@ -17,10 +17,11 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from lungan.config import RunConfig, checks
-from lungan.errors import RunFolderError
+from lungan.config import RunConfig, checks, identity
+from lungan.errors import ConfigError, RunFolderError
 
 CONFIG = "config.yaml"
+PLUGIN = "# plug-in: "
 METRICS = "metrics.jsonl"
 SAMPLES = "samples"
 FIGURES = "figures"
@@ -97,8 +98,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
+    """Names only, with the plug-ins that they stand for as comments before them."""
+    used = identity.plugins(config)
+    lines = [f"{PLUGIN}{key} comes from {used[key]}; {used[key].way_to_get()}\n" for key in used]
     text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
-    write_bytes(folder / CONFIG, text.encode())
+    write_bytes(folder / CONFIG, "".join([*lines, text]).encode())
 
 
 def json_line(value: dict[str, Any]) -> str:
@@ -139,8 +143,16 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
 
 
 def read_config(folder: Path) -> RunConfig:
-    """Raises: RunFolderError where it is absent or damaged, ConfigError where it does not fit."""
-    return checks.parse(_read(folder / CONFIG, yaml.safe_load))
+    """Raises: RunFolderError where it is absent or damaged, ConfigError where it does not fit, or
+    needs a plug-in that is not here."""
+    text = _read(folder / CONFIG, lambda text: text)
+    try:
+        return checks.parse(_read(folder / CONFIG, yaml.safe_load))
+    except ConfigError as error:
+        plugins = [
+            line.removeprefix(PLUGIN) for line in text.splitlines() if line.startswith(PLUGIN)
+        ]
+        raise ConfigError("; ".join([str(error), *plugins])) from error
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

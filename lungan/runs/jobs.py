@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from lungan import registry
 from lungan.config import DataConfig, RunConfig, checks
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError
@@ -53,8 +54,16 @@ class Place:
 def write_jobs(folder: Path, sweep: str, chains: Sequence[Sequence[Job]], place: Place) -> None:
     """Write what the jobs of a launch are told. Raises: RunFolderError."""
     told = [[_told(job) for job in chain] for chain in chains]
-    values = {"sweep": sweep, "cwd": str(Path.cwd()), "place": dataclasses.asdict(place)}
-    names.write_json(folder / JOBS, values | {"chains": told})
+    names.write_json(
+        folder / JOBS,
+        {
+            "sweep": sweep,
+            "cwd": str(Path.cwd()),
+            "place": dataclasses.asdict(place),
+            "plugins": [dataclasses.asdict(plugin) for plugin in registry.loaded_files()],
+            "chains": told,
+        },
+    )
 
 
 def stop_jobs(folder: Path) -> None:
@@ -80,7 +89,7 @@ def run_job(
         try:
             place = Place(**told["place"])
             with _slot(folder, place.processes) as slot:
-                _run(told["sweep"], told["chains"][number], place, slot, stop)
+                _run(told, number, place, slot, stop)
         except (Interrupted, KeyboardInterrupt):
             log.info("stopped; the sweep's command goes on from the last checkpoint")
     return stop.received
@@ -98,16 +107,17 @@ def _told(job: Job) -> dict[str, Any]:
     }
 
 
-def _run(sweep: str, told: list[dict[str, Any]], place: Place, slot: int, stop: StopSignal) -> None:
-    chain = []
-    for item in told:
-        config = checks.parse(item["config"])
+def _run(told: dict[str, Any], number: int, place: Place, slot: int, stop: StopSignal) -> None:
+    sweep, chain = told["sweep"], []
+    for item in told["chains"][number]:
         try:
+            registry.load_again(told["plugins"])
+            config = checks.parse(item["config"])
             chain.append(_prepared(item, _placed(config, place, slot)))
         except Exception as error:
             log.exception("%s cannot be prepared on %s", item["name"], socket.gethostname())
             failed = failure(item["run_id"], item["name"], error)
-            manifest.record(Path(config.store), sweep, failed)
+            manifest.record(Path(item["config"]["store"]), sweep, failed)
     busy = run_chain(chain, sweep, stop)
     waited_from = time.monotonic()
     while busy and time.monotonic() - waited_from < place.wait_seconds:

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from lungan import registry
+from lungan.config.identity import plugins
 from lungan.errors import DivergedError, LunganError, RunFolderError
 from lungan.models.conditioning import Classes
 from lungan.models.saving import serialize_generator
@@ -229,12 +231,14 @@ class Work:
             "num_train_images": len(prepared.training_set),
             "data_hash": prepared.image_set.content_hash,
             "data_source": prepared.image_set.source,
+            "class_names": list(prepared.image_set.class_names),
             "device": str(prepared.device),
             "precision": prepared.precision,
             "threads": torch.get_num_threads(),
             "trained_together": self._trained_together,
             "machine": provenance.machine(),
             "versions": provenance.versions(),
+            "plugins": registry.describe(plugins(config)),
             "git_commit": provenance.git_commit(),
             "seconds": self._seconds | {"total": sum(self._seconds.values())},
             "scores": scores,

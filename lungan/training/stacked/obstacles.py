@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+from lungan import registry
 from lungan.config import RunConfig
+
+BUILT_IN_ONLY = ("generator", "discriminator", "loss", "optimizer", "augment")
+"""Groups whose choices are written anew for stacks."""
 
 AVERAGE_KEYS = ("ema_half_life_images", "ema_ramp_up")
 
@@ -12,6 +16,9 @@ AVERAGE_KEYS = ("ema_half_life_images", "ema_ramp_up")
 def obstacle(config: RunConfig) -> str | None:
     """The setting, as on the command line, that a stack cannot do; None where it can."""
     loss = config.loss
+    plugins = registry.used_by((group, getattr(config, group).name) for group in BUILT_IN_ONLY)
+    for key, plugin in plugins.items():
+        return f"{key} of plug-in {plugin.name}"
     found = {
         f"generator={config.generator.name}": config.generator.name != "dcgan",
         f"discriminator={config.discriminator.name}": config.discriminator.name != "dcgan",
