@@ -1,0 +1,151 @@
+"""Display names of runs: what sets a run apart from the others of its sweep, or from the defaults.
+
+Ids and folders are for machines and stay; these names are for tables, plots and progress.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lungan.config import checks, presets
+from lungan.config.run import GROUPS
+from lungan.errors import ConfigError, RunFolderError
+from lungan.runs.folder import read_json
+
+MAX_LENGTH = 128
+"""Characters; W&B takes no longer names."""
+
+DEFAULTS = "defaults"
+"""The name of a run that differs from the defaults in nothing."""
+
+_UNNAMED = frozenset(
+    (
+        *("store", "device", "threads", "retry", "checkpoint_every_epochs"),
+        *("samples_every_epochs", "data.path", "data.download", "score", "tracker"),
+    )
+)
+"""Keys, and groups, that shape no result, or say where on a machine things lie."""
+
+
+def name_runs(store: Path, sweep: str) -> dict[str, str]:
+    """The display names of a sweep's runs by run id: what the sweep varies, such as
+    ``lr=0.0003 seed=2``; no name for a run that nothing sets apart.
+
+    Raises: RunFolderError where the sweep's manifest is absent or damaged.
+    """
+    path = store / "sweeps" / f"{sweep}.json"
+    manifest = read_json(path)
+    try:
+        settings = {
+            run["run_id"]: {"epochs": run["epochs"], **run["overrides"]} for run in manifest["runs"]
+        }
+    except (KeyError, TypeError) as error:
+        raise RunFolderError(f"{path} is damaged: a run of it lacks {error}") from error
+    varied = varied_keys(settings.values())
+    return {
+        run_id: name for run_id, given in settings.items() if (name := display_name(given, varied))
+    }
+
+
+def varied_keys(settings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The keys in which two of the settings differ, one of them lacking it included."""
+    all_settings = list(settings)
+    keys = dict.fromkeys(key for each in all_settings for key in each)
+    return [
+        key
+        for key in keys
+        if len({str(each.get(key, checks.MISSING)) for each in all_settings}) > 1
+    ]
+
+
+def display_name(settings: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """``lr=0.0003 seed=2`` for the keys that the settings have; empty where they have none.
+
+    settings: values by dotted key. ``seed`` comes last, whatever the order of the keys.
+    """
+    ordered = sorted(keys, key=lambda key: key.lstrip("+") == "seed")
+    given = {
+        key.lstrip("+").removesuffix(".name"): _text(settings[key])
+        for key in ordered
+        if key in settings
+    }
+    name = " ".join(f"{key}={value}" for key, value in given.items())
+    if len(name) > MAX_LENGTH:
+        name = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in given.items())
+    if len(name) > MAX_LENGTH:
+        last = name.rpartition(" ")[2][: MAX_LENGTH // 2]
+        name = f"{name[: MAX_LENGTH - len(last) - 2]}… {last}"
+    return name
+
+
+def name_by_differences(config: Mapping[str, Any]) -> str:
+    """The display name of a run outside of sweeps: what its config sets otherwise than conf/.
+
+    config: as config.yaml holds it.
+    """
+    found = differences(config)
+    return display_name(found, found) or DEFAULTS
+
+
+def differences(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys and values of a saved config that conf/ sets otherwise; a choice by its group.
+
+    The settings of a choice are held against those that conf/ gives this choice. What says where
+    things lie, and the scores and trackers, are left out.
+    """
+    base = _read_yaml(presets.conf_folder() / "config.yaml")
+    usual: dict[str, str] = {}
+    for entry in base["defaults"]:
+        usual |= entry if isinstance(entry, dict) else {}
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in _UNNAMED:
+            continue
+        if key not in GROUPS:
+            if key in base and value != base[key]:
+                found[key] = value
+            continue
+        if value["name"] != usual[key]:
+            found[key] = value["name"]
+        defaults = _choice_defaults(key, value["name"], config)
+        found |= {
+            f"{key}.{inner}": inner_value
+            for inner, inner_value in value.items()
+            if inner in defaults
+            and inner_value != defaults[inner]
+            and f"{key}.{inner}" not in _UNNAMED
+        }
+    return found
+
+
+def _choice_defaults(group: str, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a choice's settings are where nobody sets them, as far as this machine knows it."""
+    defaults: dict[str, Any] = {}
+    try:
+        for field in dataclasses.fields(checks.schema(group, name)):
+            if "follows" in field.metadata:
+                defaults[field.name] = config.get(field.metadata["follows"])
+            elif field.default is not dataclasses.MISSING:
+                defaults[field.name] = field.default
+    except ConfigError:
+        pass  # a plug-in that is not at hand: its YAML may be
+    path = presets.files(group).get(name)
+    return defaults | (_read_yaml(path) if path is not None else {})
+
+
+@functools.cache
+def _read_yaml(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return values
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return checks.shown(value)
