@@ -78,10 +78,23 @@ def _parser() -> argparse.ArgumentParser:
     images.add_argument("--classes", metavar="A,B", type=_names, help="trained on (all)")
     images.add_argument("--size", type=int, metavar="PIXELS", help="crop and resize both sides")
     images.add_argument("--channels", type=int, choices=(1, 3), help="convert both sides")
+    images.add_argument(
+        "--on-bad-image",
+        choices=("error", "skip"),
+        help="skip: leave out files that cannot be read, and name them",
+    )
     images.add_argument("--pairs", metavar="FOLDER", help="write pictures of the closest pairs")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<index>")
     parser.add_argument("--json", metavar="FILE", help="write the results there")
     return parser
+
+
+def _choose_splits(real: ImageSet) -> list[str]:
+    """What was trained on where nobody says: all splits but one named test."""
+    present = [
+        name for number, name in enumerate(real.split_names) if (real.splits == number).any()
+    ]
+    return [name for name in present if name != "test" or len(present) == 1]
 
 
 def _names(text: str) -> list[str]:
@@ -95,11 +108,12 @@ def _score(options: argparse.Namespace) -> int:
         raise ConfigError("give run folders, or --real and --fake, not both; --help has examples")
     image_options = [
         name
-        for name in ("splits", "classes", "size", "channels", "pairs")
+        for name in ("splits", "classes", "size", "channels", "on_bad_image", "pairs")
         if getattr(options, name) is not None
     ]
     if options.runs and image_options:
-        raise ConfigError(f"--{image_options[0]} needs --real and --fake: a run knows its own")
+        option = image_options[0].replace("_", "-")
+        raise ConfigError(f"--{option} needs --real and --fake: a run knows its own")
     if options.size is not None and not 16 <= options.size <= 512:
         raise ConfigError(f"--size must be from 16 to 512, got {options.size}")
     results = _score_images(options) if options.real else _score_runs(options)
@@ -181,12 +195,11 @@ def _score_images(options: argparse.Namespace) -> dict[str, Any]:
     from lungan.runs import pictures
     from lungan.scores import encoders, evaluate
     from lungan.scores.evaluate import ProgressLine, check_generated
-    from lungan.scores.sources import choose_splits, read_images
     from lungan.scores.table import format_result
 
     config, device = _config(options, None), resolve_device(options.device)
-    real = read_images(Path(options.real), options.size, options.channels)
-    splits = options.splits or list(choose_splits(real))
+    real = _read_images(options, Path(options.real).expanduser())
+    splits = options.splits or _choose_splits(real)
     reference = real.select(splits, options.classes or [])
     num_images = evaluate.num_images_a_side(len(reference), config)
     generated = _generated(options, num_images, config, device)
@@ -220,19 +233,31 @@ def _score_images(options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def _read_images(options: argparse.Namespace, path: Path) -> ImageSet:
+    from lungan.data.build import read_images
+    from lungan.data.images import first
+
+    images = read_images(path, options.size, options.channels, options.on_bad_image or "error")
+    skipped = [f"{name} ({reason})" for name, reason in images.facts.skipped.items()]
+    if skipped:
+        print(f"skipped {len(skipped)} files of {path}: {first(skipped)}", file=sys.stderr)
+    for warning in images.facts.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return images
+
+
 def _generated(
     options: argparse.Namespace, num_images: int, config: ScoreConfig, device: torch.device
 ) -> NDArray[np.uint8] | Tensor:
     from lungan.models.sampling import sample_images
     from lungan.models.saving import load_generator
     from lungan.runs import folder as names
-    from lungan.scores.sources import read_images
 
-    path = Path(options.fake)
+    path = Path(options.fake).expanduser()
     if (path / names.GENERATOR).is_file():
         path = path / names.GENERATOR
     if path.suffix != ".safetensors":
-        return read_images(path, options.size, options.channels).images
+        return _read_images(options, path).images
     generator = load_generator(path)
     return sample_images(generator, num_images, config.seed, device)
 

@@ -86,7 +86,7 @@ WITHOUT_DATA = [
     ("score.num_images=5", "score.num_images must be 0, or at least 20, got 5"),
     ("store=", "store must be a folder, got nothing"),
     # Unknown choices.
-    ("data=mnist", "data must be one of folder, npz, phantom, pneumoniamnist, got mnist"),
+    ("data=mnist", "data must be one of folder, npz, phantom, pneumoniamnist, table, got mnist"),
     ("optimizer=lion", "optimizer must be one of adam, adamw, rmsprop, sgd, got lion"),
     ("schedule=null", "schedule must be one of constant, cosine, linear, step, got null"),
     ("experiment=mine", "experiment must be one of {experiments}, got mine"),

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from lungan import registry
 from lungan.config import GROUPS, RunConfig, checks, compose, presets
 
-NEEDS = {"folder": ["data.path=x"], "npz": ["data.path=x"]}
+NEEDS = {name: ["data.path=x"] for name in ("folder", "npz", "table")}
 """What a choice has no default for."""
 
 OPTIONS = [(group, name) for group in GROUPS for name in presets.choices(group)]

@@ -214,7 +214,9 @@ def test_a_finished_run_is_found_and_left_as_it_is(
     assert main([*TINY, f"store={finished.parent}"]) == 0
     output = capsys.readouterr()
     assert output.out.splitlines()[0].startswith(f"{finished.name} was finished before: done")
-    assert output.err == ""
+    said = output.err.splitlines()
+    assert said[0] == "data=phantom: 72 images, 28x28 grey"
+    assert said[-1].startswith("  to train on: 47 images"), "nothing was trained"
     assert contents(finished) == before
 
 

@@ -9,10 +9,12 @@ them in structured configs.
 
 from lungan.config.data import (
     DataConfig,
+    FilesConfig,
     FolderConfig,
     NpzConfig,
     PhantomConfig,
     PneumoniaMnistConfig,
+    TableConfig,
 )
 from lungan.config.networks import (
     DcganDiscriminatorConfig,
@@ -63,6 +65,7 @@ __all__ = [
     "DecayScheduleConfig",
     "DiffAugmentConfig",
     "DiscriminatorConfig",
+    "FilesConfig",
     "FolderConfig",
     "GeneratorConfig",
     "LossConfig",
@@ -78,6 +81,7 @@ __all__ = [
     "ScoreConfig",
     "SgdConfig",
     "StepScheduleConfig",
+    "TableConfig",
     "TrackerConfig",
     "WandbConfig",
     "stages",

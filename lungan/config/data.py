@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,30 @@ def is_scale(value: Any) -> bool:
         and all(type(end) in (int, float) and math.isfinite(end) for end in value)
         and value[0] < value[1]
     )
+
+
+def is_text(value: str) -> bool:
+    return bool(value.strip())
+
+
+def is_pattern(value: str | None) -> bool:
+    try:
+        return value is None or bool(re.compile(value))
+    except re.error:
+        return False
+
+
+def is_group(value: str | None) -> bool:
+    return value in (None, "folder") or (is_pattern(value) and re.compile(str(value)).groups == 1)
+
+
+def is_columns(value: Any) -> bool:
+    listed = value if isinstance(value, list) else [value]
+    return value is None or (bool(listed) and all(isinstance(name, str | int) for name in listed))
+
+
+_SIZE: Any = rule("from 16 to 512", lambda value: 16 <= value <= 512)
+_SHARE = ("at least 0 and less than 1, or null", lambda value: value is None or 0 <= value < 1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -76,37 +101,84 @@ declare("data", "pneumoniamnist", "lungan.data.medmnist:load_pneumoniamnist", Pn
 
 
 @dataclass(kw_only=True, slots=True)
-class FolderConfig(DataConfig):
-    """Image files under ``path``: class folders, split/class folders, or one flat folder.
+class FilesConfig(DataConfig):
+    """What data sets of image files share.
 
     ``scale`` says which values become black and white. auto: what the file means by its type or,
     for DICOM, its window; where it means nothing (signed, floating and 32-bit values, DICOM without
     a window), the range of all images of that kind. dtype: the ends of the type. range, percentile:
-    of all images of a kind. ``frame``: which of several frames or pages, from 0."""
+    of all images of a kind. ``frame``: which of several frames or pages, from 0.
 
-    size: int = rule("from 16 to 512", lambda value: 16 <= value <= 512)
-    path: str
+    ``group`` says whose images are one patient's: ``folder`` for sub-folders, or a regular
+    expression with one group, searched for in the file name, or in the path if it has a ``/``.
+    ``straddle`` is what a group in two given splits is. Without given splits, ``val_fraction`` and
+    ``test_fraction`` of the images are drawn by ``split_seed``, whole groups at a time; None is
+    the usual share, or nothing where the data brings splits. ``labels=none`` makes one class of
+    all."""
+
+    size: int = _SIZE
+    path: str = rule("a path", is_text)
     scale: Any = rule("auto, dtype, range, percentile or [black, white]", is_scale, neutral="auto")
     frame: int | None = rule("at least 0", lambda value: value is None or value >= 0, neutral=None)
     on_bad_image: str = one_of("error", "skip")
-    val_fraction: float = within(0, 1)
-    test_fraction: float = within(0, 1)
+    val_fraction: float | None = rule(*_SHARE)
+    test_fraction: float | None = rule(*_SHARE)
+    split_seed: int = within(0, 2**63, neutral=0)
+    group: str | None = rule(
+        "folder, or a regular expression with one group, such as '(\\d+)_'", is_group, neutral=None
+    )
+    straddle: str = one_of("error", "warn", neutral="error")
+    labels: str = one_of("auto", "none", neutral="auto")
 
     def check(self, _run: RunConfig) -> None:
         check_fractions(self.val_fraction, self.test_fraction)
+
+
+@dataclass(kw_only=True, slots=True)
+class FolderConfig(FilesConfig):
+    """Image files under ``path``: class folders, split/class folders, or one flat folder.
+    ``exclude``: a regular expression; files whose path below ``path`` has it are left out."""
+
+    exclude: str | None = rule("a regular expression", is_pattern, neutral=None)
 
 
 declare("data", "folder", "lungan.data.folder:load_folder", FolderConfig)
 
 
 @dataclass(kw_only=True, slots=True)
-class NpzConfig(DataConfig):
-    """An .npz with MedMNIST's keys, or ``images`` and, optionally, ``labels``."""
+class TableConfig(FilesConfig):
+    """A table with a row for each image file: CSV at ``path``, with commas, semicolons or tabs.
 
-    size: int = rule("from 16 to 512", lambda value: 16 <= value <= 512)
-    path: str
+    ``root`` is where the files of ``image_column`` lie; None is the table's folder.
+    ``label_column``: a column of text, one column of 0 and 1, or a list of such. ``label`` makes
+    two classes of lists of findings: those that have it, and the others. ``where`` chooses rows,
+    such as ``view=PA,AP; age>=18``."""
+
+    root: str | None
+    image_column: str | None
+    label_column: Any = rule("a column's name, or a list of them", is_columns)
+    label: str | None
+    group_column: str | None
+    split_column: str | None
+    where: str
+
+
+declare("data", "table", "lungan.data.table:load_table", TableConfig)
+
+
+@dataclass(kw_only=True, slots=True)
+class NpzConfig(DataConfig):
+    """An .npz with MedMNIST's keys, or ``images`` and, optionally, ``labels``; ``labels=none``
+    ignores them. ``label_column``: which of several labels an image, from 0."""
+
+    size: int = _SIZE
+    path: str = rule("a path", is_text)
     val_fraction: float = within(0, 1)
     test_fraction: float = within(0, 1)
+    labels: str = one_of("auto", "none", neutral="auto")
+    label_column: int | None = rule(
+        "at least 0", lambda value: value is None or value >= 0, neutral=None
+    )
 
     def check(self, _run: RunConfig) -> None:
         check_fractions(self.val_fraction, self.test_fraction)
@@ -115,9 +187,9 @@ class NpzConfig(DataConfig):
 declare("data", "npz", "lungan.data.npz:load_npz", NpzConfig)
 
 
-def check_fractions(val_fraction: float, test_fraction: float) -> None:
+def check_fractions(val_fraction: float | None, test_fraction: float | None) -> None:
     """Raises: ConfigError where they leave nothing to train on."""
-    total = val_fraction + test_fraction
+    total = (val_fraction or 0) + (test_fraction or 0)
     if total >= 1:
         raise ConfigError(
             f"data.val_fraction + data.test_fraction must be less than 1, got {total:g}"

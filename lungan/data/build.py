@@ -1,21 +1,74 @@
-"""From a data config to its images, by the reader that is registered for it."""
+"""From a data config, by the reader that is registered for it, or from a path, to images."""
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
+import numpy as np
+
 from lungan import registry
 from lungan.config import DataConfig
-from lungan.data.images import ImageSet, keep_fraction
+from lungan.data import inspect
+from lungan.data.images import SPLITS, ImageSet, keep_fraction
+from lungan.errors import DataError
+
+log = logging.getLogger(__name__)
 
 
-def load(config: DataConfig, *, progress: bool = True) -> ImageSet:
+def load(config: DataConfig, *, progress: bool = True, describe: bool = False) -> ImageSet:
     """All splits and classes of the data; ``ImageSet.select`` chooses what a GAN trains on.
 
     With ``data.fraction`` below 1, what is left out of ``data.splits`` is in a split of its own.
-    progress: show bars where stderr is a terminal.
+    The reader's warnings go to the log, every time.
+    progress: show bars where stderr is a terminal. describe: log all that was found, too.
 
     Raises: DataError where the data cannot be had or used, ConfigError for an unknown name.
     """
     image_set: ImageSet = registry.find("data", config.name).build(config, progress=progress)
-    if config.fraction == 1:
-        return image_set
-    return keep_fraction(image_set, config.splits, config.fraction, config.fraction_seed)
+    if config.fraction != 1:
+        image_set = keep_fraction(image_set, config.splits, config.fraction, config.fraction_seed)
+    for line in inspect.describe(image_set, config) if describe else []:
+        log.info("%s", line)
+    for warning in image_set.facts.warnings:
+        log.warning("warning: %s", warning)
+    return image_set
+
+
+def read_images(
+    path: Path,
+    size: int | None = None,
+    channels: int | None = None,
+    on_bad_image: str = "error",
+) -> ImageSet:
+    """All images of a folder or an .npz, with the classes and splits that folders or keys name.
+
+    Without ``size`` and ``channels`` they must be square and alike, and stay as they are; else
+    they are cropped, resized and converted as for training.
+
+    Raises: DataError where there are none, one cannot be read, or they are not alike.
+    """
+    from lungan.data.npz import ONLY_SPLIT, read_npz
+
+    if path.suffix == ".npz" or not path.exists():
+        return read_npz(path, size, channels)
+    if not path.is_dir():
+        raise DataError(
+            f"{path} must be a folder of images, an .npz, a generator's .safetensors or a run "
+            "folder"
+        )
+    from lungan.data.folder import read_layout
+    from lungan.data.listing import decode_files
+
+    listing = read_layout(path)
+    decoded = decode_files(listing, size, channels, on_bad_image=on_bad_image)
+    splits = listing.splits or [0] * len(listing.paths)
+    return ImageSet(
+        images=decoded.images,
+        labels=np.array(listing.labels, dtype=np.int64)[decoded.kept],
+        splits=np.array(splits, dtype=np.int64)[decoded.kept],
+        class_names=listing.class_names,
+        split_names=SPLITS if listing.splits else ONLY_SPLIT,
+        source=f"folder of {len(decoded.images)} images",
+        facts=decoded.facts,
+    )

@@ -1,81 +1,53 @@
-"""Image sets kept in the cache folder, so that drawing or decoding happens once."""
+"""Arrays kept in the cache folder, so that drawing or decoding happens once."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lungan.data.images import Facts, ImageSet
 from lungan.data.npz import read_arrays
 from lungan.errors import DataError
 from lungan.files import atomic_write, cache_folder
 
+Arrays = dict[str, NDArray[Any]]
+
 log = logging.getLogger(__name__)
 
 
-def load_or_make(key: str, make: Callable[[], ImageSet]) -> ImageSet:
-    """The set cached under ``key``, else ``make()``, which is then cached.
+def load_or_make(key: str, names: set[str], make: Callable[[], Arrays]) -> Arrays:
+    """The arrays of these names cached under ``key``, else those of ``make()``, then cached.
 
-    key: fit for a file name, and different wherever ``make`` would give other images: it should
+    key: fit for a file name, and different wherever ``make`` would give other arrays: it should
     carry a hash of all that goes in, the maker's version included.
-    A damaged entry is made again. Where the cache cannot be written, the set is still returned;
-    both are said in the log.
+    A damaged entry is made again. Where the cache cannot be written, the arrays are still
+    returned; both are said in the log.
     """
     path = cache_folder() / "sets" / f"{key}.npz"
     if _is_file(path):
         try:
-            return _read(path)
+            return _read(path, names)
         except DataError as error:
             log.warning("cache entry is made again: %s", error)
-    images = make()
+    arrays = make()
     try:
-        _write(path, images)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         log.warning("images are not cached (set LUNGAN_CACHE to a writable folder): %s", error)
-    return images
+    return arrays
 
 
-def _read(path: Path) -> ImageSet:
+def _read(path: Path, names: set[str]) -> Arrays:
     arrays = read_arrays(path)
-    try:
-        return ImageSet(
-            images=arrays["images"],
-            labels=arrays["labels"],
-            splits=arrays["splits"],
-            class_names=tuple(arrays["class_names"].tolist()),
-            split_names=tuple(arrays["split_names"].tolist()),
-            source=str(arrays["source"]),
-            groups=arrays.get("groups"),
-            group_names=tuple(arrays["group_names"].tolist()) if "groups" in arrays else (),
-            facts=Facts(**json.loads(str(arrays["facts"]))) if "facts" in arrays else Facts(),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is no image set of this version: {error}") from error
-
-
-def _write(path: Path, images: ImageSet) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    groups: dict[str, Any] = {}
-    if images.groups is not None:
-        groups = {"groups": images.groups, "group_names": np.array(images.group_names)}
-    with atomic_write(path) as file:
-        np.savez(
-            file,
-            images=images.images,
-            labels=images.labels,
-            splits=images.splits,
-            class_names=np.array(images.class_names),
-            split_names=np.array(images.split_names),
-            source=np.array(images.source),
-            facts=np.array(json.dumps(dataclasses.asdict(images.facts))),
-            **groups,
-        )
+    if names - set(arrays):
+        raise DataError(f"{path} lacks {', '.join(sorted(names - set(arrays)))}")
+    return {name: arrays[name] for name in names}
 
 
 def _is_file(path: Path) -> bool:

@@ -1,41 +1,37 @@
-"""data=folder: image files under one folder, decoded once and cached by their content."""
+"""data=folder: image files under one folder, whose places say class, split and patient."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
-
-import cv2
-import numpy as np
-import PIL
-from tqdm import tqdm
 
 from lungan.config import FolderConfig
-from lungan.data.cache import load_or_make
-from lungan.data.decode import BadImageError, quiet, read_bytes
-from lungan.data.images import ONLY_CLASS, SPLITS, Facts, ImageSet, partition
-from lungan.data.scale import FittedImage, read_image, scale_images
-from lungan.errors import ConfigError, DataError
+from lungan.data.images import ONLY_CLASS, SPLITS, ImageSet, first
+from lungan.data.listing import SPLIT_WORDS, Listing, load_listing, match_groups
+from lungan.errors import DataError
+from lungan.files import cache_folder
 
-VERSION = 2
-"""Part of every cache key: raised when the same files would decode to other images."""
-
-NUM_NAMED = 10
-"""How many bad files an error names."""
+Parts = tuple[str, ...]
+"""The folders of a path and the file's name."""
 
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
 """What operating systems leave in folders, beside names that start with a dot."""
 
-Result = TypeVar("Result")
+_IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom", ".gif", ".webp"}
+_DOCUMENTS = {
+    *(".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".xml", ".html", ".htm", ".yaml", ".yml"),
+    *(".pdf", ".doc", ".docx", ".xls", ".xlsx", ".ods", ".log", ".py", ".ipynb"),
+}
+"""Files that are no images and stand among them all the same."""
 
-log = logging.getLogger(__name__)
+_GENERATED = "images that lungan generated"
+
+_MASK_FOLDERS = re.compile(
+    r"masks?|labels?|gt|(.*[ _-])?masks|seg|segmentations?|annotations?", re.I
+)
+_MASK_FILES = re.compile(r"[ _-](mask|seg|segmentation|label|gt)([ _-]?\d+)?$", re.I)
 
 
 def load_folder(config: FolderConfig, *, progress: bool = True) -> ImageSet:
@@ -44,219 +40,275 @@ def load_folder(config: FolderConfig, *, progress: bool = True) -> ImageSet:
     Raises: DataError for a folder that cannot be used, or files that cannot where
     ``on_bad_image`` is ``error``; ConfigError for shares of a split where split folders are.
     """
-    root = Path(config.path).expanduser()
-    layout = read_layout(root)
-    if layout.splits and (config.val_fraction or config.test_fraction):
-        raise ConfigError(
-            "data.val_fraction and data.test_fraction must be 0 where data.path has the splits as "
-            f"folders, got {config.val_fraction:g} and {config.test_fraction:g}"
-        )
-    digests = _in_threads(_digest, layout.paths, "Looking for changed images", progress)
-    key = hashlib.sha256(
-        repr(
-            (
-                (VERSION, cv2.__version__, PIL.__version__),
-                (config.size, config.channels, config.scale, config.frame, config.on_bad_image),
-                (config.val_fraction, config.test_fraction),
-                [path.relative_to(root).as_posix() for path in layout.paths],
-                digests,
-            )
-        ).encode()
-    ).hexdigest()
-    return load_or_make(f"folder-{key}", lambda: _decode_all(config, root, layout, progress))
-
-
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(read_bytes(path)).hexdigest()
-    except BadImageError as error:  # Decoding says so; another reason is another content.
-        return str(error)
-
-
-def _decode_all(config: FolderConfig, root: Path, layout: Layout, progress: bool) -> ImageSet:
-    def decode_one(path: Path) -> FittedImage | str:
-        return read_image(
-            path, config.size, config.channels, scale=config.scale, frame=config.frame
-        )
-
-    with quiet():
-        results = _in_threads(decode_one, layout.paths, "Decoding images", progress)
-    names = [path.relative_to(root).as_posix() for path in layout.paths]
-    bad = [
-        f"{name} ({result})"
-        for name, result in zip(names, results, strict=True)
-        if isinstance(result, str)
-    ]
-    kept = [index for index, result in enumerate(results) if not isinstance(result, str)]
-    decoded = [result for result in results if not isinstance(result, str)]
-    if bad:
-        _report_bad(config.on_bad_image, root, bad, len(results))
-    scaled = scale_images(decoded, config.scale)
-    for warning in scaled.warnings:
-        log.warning(warning)
-    labels = np.array(layout.labels, dtype=np.int64)[kept]
-    if layout.splits:
-        splits = np.array(layout.splits, dtype=np.int64)[kept]
-    else:
-        places = [result.place for result in decoded]
-        splits = partition(places, config.val_fraction, config.test_fraction)
-    skipped = f", {len(bad)} unreadable ones skipped" if bad else ""
-    return ImageSet(
-        images=scaled.images,
-        labels=labels,
-        splits=splits,
-        class_names=layout.class_names,
-        split_names=SPLITS,
-        source=f"folder of {len(decoded)} images{skipped}, at {config.size}x{config.size}",
-        facts=Facts(
-            sizes=dict(Counter(f"{image.width} x {image.height}" for image in decoded)),
-            modes=dict(Counter(image.mode for image in decoded)),
-            num_cropped=sum(image.is_cropped for image in decoded),
-            scaling=list(scaled.notes),
-            warnings=list(scaled.warnings),
-        ),
+    listing = read_layout(
+        Path(config.path).expanduser(),
+        exclude=config.exclude,
+        group=config.group,
+        with_classes=config.labels != "none",
     )
+    return load_listing(listing, config, progress)
 
 
-def _report_bad(on_bad_image: str, root: Path, bad: Sequence[str], num_files: int) -> None:
-    if len(bad) == num_files:
-        raise DataError(f"none of the {num_files} files in {root} can be used: {_first(bad)}")
-    if on_bad_image == "error":
-        raise DataError(
-            f"{len(bad)} of {num_files} files in {root} cannot be used: {_first(bad)}; repair or "
-            "remove them, or set data.on_bad_image=skip"
-        )
-    log.warning("skipped %d of %d files in %s: %s", len(bad), num_files, root, ", ".join(bad))
-
-
-def _first(bad: Sequence[str]) -> str:
-    more = f", and {len(bad) - NUM_NAMED} more" if len(bad) > NUM_NAMED else ""
-    return ", ".join(bad[:NUM_NAMED]) + more
-
-
-def _in_threads(
-    work: Callable[[Path], Result], paths: Sequence[Path], description: str, progress: bool
-) -> list[Result]:
-    """``work`` of each path, in order; hashing and decoding leave Python's lock."""
-    num_threads = min(32, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
-    # disable=None: no bar where stderr is no terminal.
-    bar = tqdm(
-        total=len(paths), desc=description, unit=" files", disable=None if progress else True
-    )
-    executor = ThreadPoolExecutor(num_threads)
-    try:
-        with bar:
-            results = []
-            for result in executor.map(work, paths):
-                results.append(result)
-                bar.update()
-            return results
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The files in the order of their paths, with their indices into the names.
-
-    splits: empty where no split folders are there.
-    """
-
-    paths: tuple[Path, ...]
-    labels: tuple[int, ...]
-    splits: tuple[int, ...]
-    class_names: tuple[str, ...]
-
-
-def read_layout(root: Path) -> Layout:
+def read_layout(
+    root: Path,
+    *,
+    exclude: str | None = None,
+    group: str | None = None,
+    with_classes: bool = True,
+) -> Listing:
     """Class folders, train/val/test folders of class folders or images, or one flat folder.
 
-    Raises: DataError where ``root`` is no folder, is empty, or mixes these.
+    exclude: a pattern; files whose path below ``root`` has it are left out. group: ``folder`` or a
+    pattern, as in the config. with_classes: without, all images are of one class.
+
+    Raises: DataError where ``root`` is no folder, is empty, or mixes these, where it holds masks
+    beside images, or is lungan's own output.
     """
-    if not root.exists():
-        raise DataError(f"data.path must be a folder of images, {root} does not exist")
     if not root.is_dir():
-        raise DataError(f"data.path must be a folder of images, {root} is a file")
-    split_folders = _split_folders(root)
-    tops = split_folders or {"": root}
-    found = [
-        (path, class_name, split)
-        for split, top in tops.items()
-        for class_name, path in _classes(top)
-    ]
-    if not found:
+        what = "is a file" if root.exists() else "does not exist"
+        raise DataError(f"data.path must be a folder of images, {root} {what}")
+    files, empty, outputs = _walk(root)
+    notes = []
+    if outputs:
+        notes.append(f"lungan's own output was left out: {first(outputs)}")
+    if exclude is not None:
+        kept = [file for file in files if not re.search(exclude, file)]
+        notes.append(f"data.exclude={exclude} left out {len(files) - len(kept)} files")
+        files, empty = kept, []
+    documents = [file for file in files if Path(file).suffix.lower() in _DOCUMENTS]
+    if documents and len(documents) < len(files):
+        files = sorted(set(files) - set(documents))
+        many = f"{len(documents)} files are no images by their names"
+        many = "1 file is no image by its name" if len(documents) == 1 else many
+        notes.append(f"{many}: {first(documents)}")
+    if not files:
         raise DataError(f"data.path must hold images, {root} has none")
-    class_names = tuple(sorted({class_name for _, class_name, _ in found}))
-    if ONLY_CLASS in class_names and len(class_names) > 1 and split_folders:
-        raise DataError(
-            f"{root}: either every split must hold class folders, or none of them "
-            f"(classes found: {', '.join(class_names)})"
-        )
-    found.sort(key=lambda item: item[0].relative_to(root).as_posix())
-    return Layout(
-        paths=tuple(path for path, _, _ in found),
-        labels=tuple(class_names.index(name) for _, name, _ in found),
-        splits=tuple(SPLITS.index(split) for _, _, split in found) if split_folders else (),
+    parts = [tuple(file.split("/")) for file in files]
+    depth = _look_inside(root, parts, group, notes)
+    tops = {part[depth] for part in parts if len(part) > depth + 1}
+    has_splits = bool(tops) and _check_splits(root, tops)
+    level = depth + has_splits  # where the class folders are
+    if has_splits:
+        parts = _without_strays(root, parts, depth)
+    if with_classes:
+        parts = [
+            part
+            for top in sorted(tops if has_splits else {""})
+            for part in _without_strays(
+                root, [one for one in parts if not has_splits or one[depth] == top], level
+            )
+        ]
+    parts.sort(key="/".join)
+    files = ["/".join(part) for part in parts]
+    classes = [ONLY_CLASS] * len(files)
+    if with_classes:
+        classes = [part[level] if len(part) > level + 1 else ONLY_CLASS for part in parts]
+        level += 1
+    top = "/".join((str(root), *parts[0][:depth]))
+    _check_classes(top, set(classes), [folder for folder in empty if len(folder) == level])
+    _check_below(root, parts, level)
+    class_names = tuple(sorted(set(classes)))
+    number = {name: index for index, name in enumerate(class_names)}
+    subfolders = [part[level] if len(part) > level + 1 else "" for part in parts]
+    return Listing(
+        where=root,
+        paths=[root / file for file in files],
+        names=files,
+        labels=[number[name] for name in classes],
         class_names=class_names,
+        splits=[SPLITS.index(SPLIT_WORDS[part[depth].lower()]) for part in parts]
+        if has_splits
+        else [],
+        groups=_groups(root, group, files, subfolders, notes),
+        folders=subfolders,
+        notes=notes,
     )
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
-    folders, _ = _children(root)
-    splits = {folder.name.lower(): folder for folder in folders if folder.name.lower() in SPLITS}
-    if splits and len(splits) != len(folders):
-        others = sorted(folder.name for folder in folders if folder not in splits.values())
+def _look_inside(root: Path, parts: Sequence[Parts], group: str | None, notes: list[str]) -> int:
+    """How many folders lie round the data, each the only one where it is and without images."""
+    depth = 0
+    while min(map(len, parts)) > depth + 2 and len({part[depth] for part in parts}) == 1:
+        name, inner = parts[0][depth], sorted({part[depth + 1] for part in parts})
+        if name.lower() in SPLIT_WORDS:
+            break
+        here = "/".join((str(root), *parts[0][: depth + 1]))
+        if not any(one.lower() in SPLIT_WORDS for one in inner):
+            if group == "folder":
+                break
+            if all(re.search(r"\d", one) for one in inner):  # patients have numbers
+                notes.append(
+                    f"{name} is the only class, its {len(inner)} numbered sub-folders are parts of "
+                    f"it ({inner[0]}, ...); if they are classes, give data.path={here}"
+                )
+                break
+        depth += 1
+        notes.append(f"{name} is the only folder of {root}: read as if data.path were {here}")
+    return depth
+
+
+def _check_splits(root: Path, tops: set[str]) -> bool:
+    """Whether the folders are splits. Raises: DataError where only some are."""
+    splits = {top for top in tops if top.lower() in SPLIT_WORDS}
+    if splits and splits != tops:
         raise DataError(
-            f"{root} must hold class folders or only the splits {', '.join(SPLITS)}, "
-            f"got {', '.join(sorted(splits))} beside {', '.join(others[:5])}"
+            f"{root} must hold class folders or only the splits {', '.join(SPLITS)}, got "
+            f"{', '.join(sorted(splits))} beside {', '.join(sorted(tops - splits)[:5])}; move the "
+            "others away, or leave them out by data.exclude"
         )
-    return splits
+    return bool(splits)
 
 
-def _classes(top: Path) -> Iterator[tuple[str, Path]]:
-    folders, files = _children(top)
-    if not folders:
-        yield from ((ONLY_CLASS, path) for path in files)
-        return
-    # A readme or a table of labels may stand beside class folders; an image has no class there.
-    if images := [path.name for path in files if path.suffix.lower() in _IMAGE_SUFFIXES]:
+def _without_strays(root: Path, parts: list[Parts], level: int) -> list[Parts]:
+    """Without the files that stand beside folders at this level: a licence, a table of labels.
+
+    Raises: DataError where one is an image, which has no class or split there.
+    """
+    beside = [part for part in parts if len(part) == level + 1]
+    if not beside or len(beside) == len(parts):
+        return parts
+    inner = [part for part in parts if len(part) > level + 1]
+    if images := [part for part in beside if Path(part[-1]).suffix.lower() in _IMAGES]:
+        where = "/".join((str(root), *images[0][:-1]))
         raise DataError(
-            f"{top} must hold images or class folders, not both: {images[0]} stands beside "
-            f"{folders[0].name}"
+            f"{where} must hold images or class folders, not both: "
+            f"{images[0][-1]} stands beside {inner[0][level]}; data.labels=none makes one class "
+            "of all"
         )
-    for folder in folders:
-        paths = list(_walk(folder))
-        if not paths:
-            raise DataError(f"class folder {folder} is empty; remove it or fill it")
-        yield from ((folder.name, path) for path in paths)
+    return inner
 
 
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom"}
+def _check_classes(top: str, names: set[str], empty: Sequence[Parts]) -> None:
+    if ONLY_CLASS in names and len(names) > 1:
+        raise DataError(
+            f"{top}: either every split must hold class folders, or none of them "
+            f"(classes found: {', '.join(sorted(names))})"
+        )
+    if empty:
+        raise DataError(f"class folder {'/'.join(empty[0])} of {top} is empty; remove or fill it")
+    masks = [name for name in sorted(names) if _MASK_FOLDERS.fullmatch(name)]
+    if masks and len(names) > 1:
+        others = sorted(names - set(masks)) or masks[1:]
+        raise DataError(_say_masks(top, masks[0], others[0]))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _check_below(root: Path, parts: Sequence[Parts], level: int) -> None:
+    """Raises: DataError where class folders hold splits, or masks beside images."""
+    names = {part[level] for part in parts if len(part) > level + 1}
+    splits = sorted(name for name in names if name.lower() in SPLIT_WORDS)
+    if splits:
+        example = next(part for part in parts if len(part) > level + 1 and part[level] in splits)
+        raise DataError(
+            f"class folder {'/'.join(example[:level])} of {root} holds folders named like splits "
+            f"({', '.join(splits)}): splits must stand above classes, as in "
+            f"{example[level]}/{example[level - 1]}; move them, or give a table with "
+            "data=table data.split_column=..."
+        )
+    for part in parts:
+        for name in part[level:-1]:
+            if _MASK_FOLDERS.fullmatch(name):
+                raise DataError(_say_masks(f"{root}/{'/'.join(part[:level])}", name, "images"))
+    stems = {(*part[:-1], Path(part[-1]).stem) for part in parts}
+    masks = [
+        stem for stem in sorted(stems)
+        if (found := _MASK_FILES.search(stem[-1]))
+        and (*stem[:-1], stem[-1][: found.start()]) in stems
+    ]  # fmt: skip
+    if masks:
+        found = _MASK_FILES.search(masks[0][-1])
+        assert found is not None
+        raise DataError(
+            f"{len(masks)} files of {root} look like masks of others, such as "
+            f"{masks[0][-1]} beside {masks[0][-1][: found.start()]}: they would be trained on; "
+            f"leave them out by data.exclude={found[0].strip().rstrip('0123456789 _-')}"
+        )
+
+
+def _say_masks(where: str, masks: str, images: str) -> str:
+    return (
+        f"{where} holds {masks} beside {images}: they would be trained on; leave them out by "
+        f"data.exclude={masks}/"
+    )
+
+
+def _groups(
+    root: Path,
+    group: str | None,
+    files: Sequence[str],
+    subfolders: Sequence[str],
+    notes: list[str],
+) -> Sequence[str]:
+    """The name of each file's group; none where ``group`` is None."""
+    if group is None:
+        return ()
+    if group != "folder":
+        return match_groups(group, files)
+    if not any(subfolders):
+        raise DataError(
+            f"data.group=folder needs a sub-folder for each patient, and {root} has none; where "
+            r"file names begin with the patient, give a pattern such as data.group='(\d+)_'"
+        )
+    if alone := [file for file, name in zip(files, subfolders, strict=True) if not name]:
+        notes.append(
+            f"{len(alone)} images in no sub-folder are each a group of their own: {first(alone)}"
+        )
+    return [name or f"file {file}" for file, name in zip(files, subfolders, strict=True)]
+
+
+def _walk(root: Path) -> tuple[list[str], list[Parts], list[str]]:
+    """Files, empty folders, and what of lungan's own output is there and was not entered.
+
+    Raises: DataError where a folder cannot be listed, or ``root`` is lungan's own.
+    """
+    files: list[str] = []
+    found_folders: list[Parts] = []
+    outputs: dict[Parts, str] = {}
     seen = set()
 
     def fail(error: OSError) -> None:
         raise DataError(f"{error.filename} cannot be listed: {error.strerror}") from error
 
-    for parent, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+    for parent, folders, names in os.walk(root, onerror=fail, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:  # A link leads back to where we have been.
             folders.clear()
             continue
         seen.add(real)
+        here = Path(parent).relative_to(root)
+        what = _output(Path(real), set(names))
+        if what and here == Path() and what != _GENERATED:  # what was generated may be scored
+            raise DataError(f"data.path must be a folder of images, {root} is {what}")
+        if what and here != Path():
+            outputs[here.parts] = what
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if _counts(name)]
-        yield from (Path(parent, name) for name in files if _counts(name))
+        found_folders += [(*here.parts, name) for name in folders]
+        files += [(here / name).as_posix() for name in names if _counts(name)]
+    held = {part for file in files for part in _parents(file)} | outputs.keys()
+    empty = [folder for folder in found_folders if folder not in held]
+    said = sorted(f"{'/'.join(folder)} ({what})" for folder, what in outputs.items())
+    return sorted(files), empty, said
 
 
-def _children(folder: Path) -> tuple[list[Path], list[Path]]:
-    try:
-        children = sorted(path for path in folder.iterdir() if _counts(path.name))
-    except OSError as error:
-        raise DataError(f"{folder} cannot be listed: {error.strerror}") from error
-    folders = [path for path in children if path.is_dir()]
-    return folders, [path for path in children if not path.is_dir()]
+def _parents(file: str) -> Iterable[Parts]:
+    parts = file.split("/")
+    return (tuple(parts[:end]) for end in range(1, len(parts)))
+
+
+def _output(folder: Path, names: set[str]) -> str | None:
+    """What of lungan's own a folder is, by the names in it; None for other folders."""
+    if "config.yaml" in names and {"log.txt", "metrics.jsonl", "claim.json"} & names:
+        return "a run of lungan"
+    if ".lock" in names and not any(_counts(name) for name in names):
+        return "a store of lungan's runs"
+    if {"manifest.csv", "README.md"} <= names:
+        return _GENERATED
+    if folder == cache_folder().resolve():
+        return "lungan's cache"
+    if "report.html" in names and {"results.csv", "utility.csv"} & names:
+        return "a report of lungan"
+    return None
 
 
 def _counts(name: str) -> bool:

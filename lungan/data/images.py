@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +26,9 @@ LEFT_OUT = "left_out"
 """The split of the images that ``data.fraction`` does not keep: nobody trains on them, scores may
 hold them out."""
 
-log = logging.getLogger(__name__)
+
+NUM_NAMED = 10
+"""How many files, rows or groups a message names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,12 +181,19 @@ def place_of(image: NDArray[Any]) -> float:
     return (int.from_bytes(digest.digest()[:8], "big") >> 11) / 2**53
 
 
+def _redraw(place: float, seed: int) -> float:
+    key = seed.to_bytes(16, "big")
+    digest = hashlib.blake2b(place.hex().encode(), digest_size=8, key=key).digest()
+    return (int.from_bytes(digest, "big") >> 11) / 2**53
+
+
 def partition(
     places: Sequence[float],
     val_fraction: float,
     test_fraction: float,
     labels: NDArray[np.int64] | None = None,
     groups: NDArray[np.int64] | None = None,
+    seed: int = 0,
 ) -> NDArray[np.int64]:
     """(N,) int64, an index into ``SPLITS``: val from the low end of the places, test from the high.
 
@@ -193,25 +201,25 @@ def partition(
     image moves no other; the shares are met on average. With groups (N,), a whole group stands
     where ``_places_of_groups`` puts it, exact duplicates join the groups that hold them, and the
     shares are met class by class to within a group. A larger share of one split takes images from
-    train only, never from the other.
+    train only, never from the other. seed: another draw.
     """
-    place = np.asarray(places, dtype=np.float64)
+    place = np.asarray([_redraw(one, seed) for one in places] if seed else places, np.float64)
     if groups is not None:
         assert labels is not None
         place = _places_of_groups(place, labels, _join_duplicates(groups, place))
     splits = np.zeros(len(place), dtype=np.int64)
     splits[place < val_fraction] = SPLITS.index("val")
     splits[place >= 1 - test_fraction] = SPLITS.index("test")
-    for name, fraction in (("val", val_fraction), ("test", test_fraction)):
-        if fraction > 0 and not (splits == SPLITS.index(name)).any():
-            log.warning(
-                "data.%s_fraction=%g puts none of %d images into %s",
-                name,
-                fraction,
-                len(place),
-                name,
-            )
     return splits
+
+
+def say_empty(splits: NDArray[np.int64], val_fraction: float, test_fraction: float) -> list[str]:
+    """A sentence for each split that was to get images and got none."""
+    return [
+        f"data.{name}_fraction={fraction:g} puts none of {len(splits)} images into {name}"
+        for name, fraction in (("val", val_fraction), ("test", test_fraction))
+        if fraction > 0 and not (splits == SPLITS.index(name)).any()
+    ]
 
 
 def keep_fraction(
@@ -279,13 +287,15 @@ def _places_of_groups(
     """(N,) from 0 to 1, the same for all images of a group.
 
     Each group belongs to the class of which it holds the largest share. The groups of a class
-    stand in the order of their smallest keys, each at the middle of its stretch of the images.
+    stand in an order drawn by their smallest keys, each at the middle of its stretch of images.
     """
     names, group = np.unique(groups, return_inverse=True)
     counts = np.zeros((len(names), int(labels.max()) + 1))
     np.add.at(counts, (group, labels), 1)
-    key = np.full(len(names), np.inf)
-    np.minimum.at(key, group, keys)
+    smallest = np.full(len(names), np.inf)
+    np.minimum.at(smallest, group, keys)
+    # Drawn anew, as the smallest key of a large group lies lower than that of a small one.
+    key = np.array([_redraw(one, 0) for one in smallest.tolist()])
     main_class = (counts / np.maximum(counts.sum(0), 1)).argmax(1)
     place = np.empty(len(names))
     for label in np.unique(main_class):
@@ -307,3 +317,9 @@ def _join_duplicates(groups: NDArray[np.int64], places: NDArray[np.float64]) -> 
     links = coo_array((np.ones(len(image)), (group, image + group.max() + 1)), shape=(size, size))
     _, component = connected_components(links, directed=False)
     return np.asarray(component[group], dtype=np.int64)
+
+
+def first(named: Sequence[str]) -> str:
+    """The first ten, and how many more there are."""
+    more = f", and {len(named) - NUM_NAMED} more" if len(named) > NUM_NAMED else ""
+    return ", ".join(named[:NUM_NAMED]) + more

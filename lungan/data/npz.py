@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungan.config import NpzConfig
-from lungan.data.images import ONLY_CLASS, SPLITS, ImageSet, partition, place_of
+from lungan.data.images import ONLY_CLASS, SPLITS, Facts, ImageSet, partition, place_of, say_empty
 from lungan.data.scale import fit
 from lungan.errors import ConfigError, DataError
 
@@ -20,6 +22,7 @@ Part = tuple[NDArray[np.uint8], NDArray[np.int64] | None]
 """Images (N, H, W) or (N, H, W, 3), H = W, and labels (N,) or None."""
 
 NO_SPLIT = ""
+ONLY_SPLIT = ("all",)
 
 _SPLIT_KEYS = tuple(f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels"))
 
@@ -36,41 +39,81 @@ def load_npz(config: NpzConfig, *, progress: bool = True) -> ImageSet:  # noqa: 
     if not path.is_file():
         what = "is a folder: use data=folder" if path.is_dir() else "does not exist"
         raise DataError(f"data.path must be an .npz file, {path} {what}")
-    parts = read_parts(path)
+    parts = read_parts(path, config.labels != "none", config.label_column)
     has_splits = NO_SPLIT not in parts
     if has_splits and (config.val_fraction or config.test_fraction):
         raise ConfigError(
             "data.val_fraction and data.test_fraction must be 0 where the file has splits, got "
             f"{config.val_fraction:g} and {config.test_fraction:g}"
         )
-    images = np.concatenate(
-        [_fit_all(part, config.size, config.channels) for part, _ in parts.values()]
-    )
-    if not len(images):
-        raise DataError(f"{path} holds no images")
+    image_set = read_npz(path, config.size, config.channels, parts)
     if has_splits:
-        splits = np.concatenate(
-            [
-                np.full(len(part), SPLITS.index(split), dtype=np.int64)
-                for split, (part, _) in parts.items()
-            ]
-        )
-    else:
-        places = [place_of(image) for part, _ in parts.values() for image in part]
-        splits = partition(places, config.val_fraction, config.test_fraction)
+        return image_set
+    val, test = config.val_fraction, config.test_fraction
+    splits = partition([place_of(image) for image in parts[NO_SPLIT][0]], val, test)
+    facts = dataclasses.replace(image_set.facts, warnings=say_empty(splits, val, test))
+    return dataclasses.replace(image_set, splits=splits, split_names=SPLITS, facts=facts)
+
+
+def read_npz(
+    path: Path, size: int | None, channels: int | None, parts: dict[str, Part] | None = None
+) -> ImageSet:
+    """The images of ``path`` by its own splits; one split, ``all``, where it has none.
+
+    size, channels: None keeps the images' own. parts: of ``read_parts``, where they were read.
+
+    Raises: DataError for a file that cannot be used.
+    """
+    parts = read_parts(path) if parts is None else parts
+    arrays = [part for part, _ in parts.values()]
+    if not sum(map(len, arrays)):
+        raise DataError(f"{path} holds no images")
+    for (name, _), array in zip(parts.items(), arrays, strict=True):
+        if (size is None and array.shape[1] != arrays[0].shape[1]) or (
+            channels is None and array.ndim != arrays[0].ndim
+        ):
+            raise DataError(
+                f"images must be alike: those of {name} in {path} are {_words(array)}, those "
+                f"before them {_words(arrays[0])}; --size crops and resizes, --channels 1 makes "
+                "all grey"
+            )
+    images = np.concatenate([_fit_all(array, size, channels) for array in arrays])
     labels, class_names = _number_classes(path, parts)
+    has_splits = NO_SPLIT not in parts
+    index = [SPLITS.index(name) if has_splits else 0 for name in parts]
     return ImageSet(
         images=images,
         labels=labels,
-        splits=splits,
+        splits=np.repeat(np.array(index, dtype=np.int64), [len(array) for array in arrays]),
         class_names=class_names,
-        split_names=SPLITS,
-        source=f"{path.name} ({len(images)} images), at {config.size}x{config.size}",
+        split_names=SPLITS if has_splits else ONLY_SPLIT,
+        source=f"{path.name} ({len(images)} images), at {images.shape[2]}x{images.shape[2]}",
+        facts=Facts(
+            sizes=_count(arrays, lambda array: f"{array.shape[2]}x{array.shape[1]}"),
+            modes=_count(arrays, lambda array: f"8-bit {_words(array).split(' ', 1)[1]}"),
+        ),
     )
 
 
-def read_parts(path: Path) -> dict[str, Part]:
+def _words(array: NDArray[np.uint8]) -> str:
+    return f"{array.shape[2]}x{array.shape[1]} {'grey' if array.ndim == 3 else 'in color'}"
+
+
+def _count(
+    arrays: Sequence[NDArray[np.uint8]], words: Callable[[NDArray[np.uint8]], str]
+) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for array in arrays:
+        counts[words(array)] = counts.get(words(array), 0) + len(array)
+    return counts
+
+
+def read_parts(
+    path: Path, with_labels: bool = True, label_column: int | None = None
+) -> dict[str, Part]:
     """Images and labels by split; ``NO_SPLIT`` where the file has none.
+
+    label_column: which of several labels an image.
 
     Raises: DataError for a file that is missing or damaged, or arrays of a wrong kind.
     """
@@ -79,14 +122,14 @@ def read_parts(path: Path) -> dict[str, Part]:
     if "images" in arrays and has_splits:
         raise DataError(f"{path} must hold images or train_images, not both")
     if "images" in arrays:
-        return {NO_SPLIT: _read_part(path, arrays, "")}
+        return {NO_SPLIT: _read_part(path, arrays, "", with_labels, label_column)}
     if not has_splits:
         raise DataError(
             f"{path} must hold images, or train_images, val_images and test_images; "
             f"it holds {', '.join(sorted(arrays)[:10]) or 'nothing'}"
         )
     return {
-        split: _read_part(path, arrays, f"{split}_")
+        split: _read_part(path, arrays, f"{split}_", with_labels, label_column)
         for split in SPLITS
         if f"{split}_images" in arrays or f"{split}_labels" in arrays
     }
@@ -131,7 +174,13 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _read_part(path: Path, arrays: dict[str, NDArray[Any]], prefix: str) -> Part:
+def _read_part(
+    path: Path,
+    arrays: dict[str, NDArray[Any]],
+    prefix: str,
+    with_labels: bool,
+    label_column: int | None,
+) -> Part:
     key = f"{prefix}images"
     if key not in arrays:
         raise DataError(f"{path} has {prefix}labels but no {key}")
@@ -147,9 +196,18 @@ def _read_part(path: Path, arrays: dict[str, NDArray[Any]], prefix: str) -> Part
     if images.shape[1] != images.shape[2] or images.shape[1] == 0:
         raise DataError(f"{path}: {key} must be square, got {images.shape[1]}x{images.shape[2]}")
     key = f"{prefix}labels"
-    if key not in arrays:
+    if key not in arrays or not with_labels:
         return images, None
     labels = arrays[key]
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        columns = labels.shape[1]
+        if label_column is None or label_column >= columns:
+            given = "" if label_column is None else f", got data.label_column={label_column}"
+            raise DataError(
+                f"{path}: {key} has {columns} labels an image: choose one by data.label_column="
+                f"0 to {columns - 1}, or data.labels=none{given}"
+            )
+        labels = labels[:, label_column]
     if labels.dtype.kind not in "iub":
         raise DataError(f"{path}: {key} must be integers, got {labels.dtype}")
     if labels.shape not in ((len(images),), (len(images), 1)):
@@ -162,7 +220,11 @@ def _read_part(path: Path, arrays: dict[str, NDArray[Any]], prefix: str) -> Part
     return images, labels.reshape(-1).astype(np.int64)
 
 
-def _fit_all(images: NDArray[np.uint8], size: int, channels: int) -> NDArray[np.uint8]:
+def _fit_all(
+    images: NDArray[np.uint8], size: int | None, channels: int | None
+) -> NDArray[np.uint8]:
+    size = size or images.shape[1]
+    channels = channels or (1 if images.ndim == 3 else 3)
     fitted = np.empty((len(images), channels, size, size), dtype=np.uint8)
     for index, image in enumerate(images):
         fitted[index] = fit(image, size, channels)

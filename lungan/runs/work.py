@@ -15,6 +15,7 @@ import torch
 
 from lungan import registry
 from lungan.config.identity import plugins
+from lungan.data.inspect import summarize
 from lungan.errors import DivergedError, LunganError, RunFolderError
 from lungan.models.conditioning import Classes
 from lungan.models.saving import serialize_generator
@@ -232,6 +233,7 @@ class Work:
             "data_hash": prepared.image_set.content_hash,
             "data_source": prepared.image_set.source,
             "class_names": list(prepared.image_set.class_names),
+            "data": summarize(prepared.image_set),
             "device": str(prepared.device),
             "precision": prepared.precision,
             "threads": torch.get_num_threads(),

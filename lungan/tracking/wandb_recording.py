@@ -165,6 +165,8 @@ class Recorder:
                 run.log({"samples": image, "epoch": record.epoch}, step=record.epoch)
             case RunEnd():
                 run.summary.update(flat_summary(record.summary))
+                found = {"data_found": record.summary.get("data")}
+                run.config.update(found)  # type: ignore[no-untyped-call]
                 self._exit_code = _EXIT_CODES.get(record.summary["status"], _UNFINISHED)
 
     def _finish(self, run: wandb.Run) -> None:
@@ -186,9 +188,12 @@ def wandb_name(key: str) -> str:
     return key.replace(".", "_")
 
 
+_NOT_FLAT = ("config", "data", "scores")
+
+
 def flat_summary(summary: dict[str, Any]) -> dict[str, Any]:
     """summary.json's content as W&B's summary: scores by name, without config and nulls."""
-    flat = {key: value for key, value in summary.items() if key not in ("config", "scores")}
+    flat = {key: value for key, value in summary.items() if key not in _NOT_FLAT}
     if scores := summary.get("scores"):
         flat |= {wandb_name(key): value for key, value in scores["values"].items()}
         for key in ("epoch", "num_images", "scoring_id", "encoders", "reasons"):

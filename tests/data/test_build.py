@@ -17,6 +17,7 @@ from lungan.config import (
     NpzConfig,
     PhantomConfig,
     PneumoniaMnistConfig,
+    TableConfig,
 )
 from lungan.data.build import load
 from lungan.errors import ConfigError
@@ -35,6 +36,12 @@ CONFIGS = {
         **{"path": str(folder / "images"), "on_bad_image": "error"},
         **{"val_fraction": 0.0, "test_fraction": 0.0},
     ),
+    "table": lambda folder: TableConfig(
+        **{"name": "table", "size": 28, "channels": 1, "splits": [], "classes": []},
+        **{"path": str(folder / "films.csv"), "root": None, "image_column": "file"},
+        **dict.fromkeys(("label_column", "label", "group_column", "split_column")),
+        **{"where": "", "on_bad_image": "error", "val_fraction": 0.0, "test_fraction": 0.0},
+    ),
     "npz": lambda folder: NpzConfig(
         **{"name": "npz", "size": 28, "channels": 1, "splits": [], "classes": []},
         **{"path": str(folder / "data.npz"), "val_fraction": 0.0, "test_fraction": 0.0},
@@ -51,6 +58,7 @@ def data_folder(tmp_path: Path) -> Path:
     np.savez(tmp_path / "data.npz", **arrays)
     (tmp_path / "images").mkdir()
     cv2.imwrite(str(tmp_path / "images/a.png"), np.zeros((30, 30), np.uint8))
+    (tmp_path / "films.csv").write_text("file\nimages/a.png\n")
     return tmp_path
 
 

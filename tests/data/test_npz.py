@@ -95,6 +95,19 @@ def test_shares_split_by_content(tmp_path: Path) -> None:
     assert np.bincount(splits, minlength=3).min() > 50
 
 
+def test_one_of_several_labels_or_none_at_all(tmp_path: Path) -> None:
+    findings = rng.integers(0, 2, (12, 14), dtype=np.uint8)
+    path = save(tmp_path, train_images=GREY, train_labels=findings)
+    chosen = load_npz(config(path, label_column=13))
+    assert chosen.class_names == ("0", "1")
+    assert chosen.labels.tolist() == findings[:, 13].tolist()
+    assert load_npz(config(path, labels="none")).class_names == ("all",)
+    with pytest.raises(DataError, match=r"by data.label_column=0 to 13, or data.labels=none$"):
+        load_npz(config(path))
+    with pytest.raises(DataError, match=r"0 to 13, .*, got data.label_column=14$"):
+        load_npz(config(path, label_column=14))
+
+
 class Bomb:
     """Unpickling it would make a file."""
 
@@ -132,7 +145,7 @@ BAD_ARRAYS: list[tuple[dict[str, Any], str]] = [
     ({"images": GREY[:, :0, :0]}, r"images must be square, got 0x0"),
     ({"images": GREY[:0]}, r"holds no images"),
     ({"images": GREY, "labels": LABELS[:5]}, r"\(12,\) or \(12, 1\), got \(5,\)"),
-    ({"images": GREY, "labels": np.eye(12, dtype=int)}, r"one number an image.*got \(12, 12\)"),
+    ({"images": GREY, "labels": np.eye(12, dtype=int)}, r"labels has 12 labels an image: choose"),
     ({"images": GREY, "labels": LABELS / 2}, r"labels must be integers, got float64"),
     ({"images": GREY, "labels": LABELS.astype(str)}, r"labels must be integers, got <U21"),
     ({"images": GREY, "labels": LABELS - 1}, r"labels must be from 0, got -1"),

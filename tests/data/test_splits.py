@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import pytest
 
-from lungan.data.images import SPLITS, partition, place_of
+from lungan.data.images import SPLITS, partition, place_of, say_empty
 
 rng = np.random.default_rng(0)
 IMAGES = rng.integers(0, 256, (4000, 8, 8), dtype=np.uint8)
@@ -62,11 +60,9 @@ def test_no_shares_is_all_train() -> None:
     assert (partition(PLACES, 0, 0) == TRAIN).all()
 
 
-def test_an_empty_split_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        partition([0.5, 0.6], 0.1, 0)
-    assert "data.val_fraction=0.1 puts none of 2 images into val" in caplog.text
-    assert "test_fraction" not in caplog.text
+def test_an_empty_split_is_said() -> None:
+    splits = partition([0.5, 0.6], 0.1, 0)
+    assert say_empty(splits, 0.1, 0) == ["data.val_fraction=0.1 puts none of 2 images into val"]
 
 
 def patients(seed: int = 0, num_groups: int = 200) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -88,6 +84,27 @@ def test_groups_stay_whole_and_every_class_meets_its_share(seed: int) -> None:
         counts = np.bincount(splits[labels == label], minlength=3) / (labels == label).sum()
         # To within one of the largest groups, and what patients of both classes bring along.
         assert np.abs(counts - [0.7, 0.15, 0.15]).max() < 0.06
+
+
+def test_large_groups_go_everywhere() -> None:
+    means = []
+    for seed in range(30):
+        places, labels, groups = patients(seed)
+        splits = partition(list(places), 0.2, 0.2, labels, groups)
+        means.append(
+            [(splits == split).sum() / len(set(groups[splits == split])) for split in range(3)]
+        )
+    train, val, test = np.mean(means, axis=0)
+    # Images a patient; a standard error of the mean over 30 draws is about 0.04.
+    assert abs(val - train) < 0.15
+    assert abs(test - train) < 0.15
+
+
+def test_another_seed_is_another_draw() -> None:
+    places, labels, groups = patients()
+    for grouped in ({}, {"labels": labels, "groups": groups}):
+        one, other = (partition(list(places), 0.2, 0.2, **grouped, seed=seed) for seed in (0, 7))
+        assert 0.3 < (one == other).mean() < 0.6  # 0.44 is expected
 
 
 def test_the_order_and_the_names_of_groups_do_not_matter() -> None:

@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungan.config import PhantomConfig
-from lungan.data.cache import load_or_make
-from lungan.data.images import ImageSet
+from lungan.data.cache import Arrays, load_or_make
+from lungan.data.images import SPLITS, ImageSet
 from lungan.data.phantom.drawing import DRAWING_VERSION, draw_images
 from lungan.data.phantom.factors import CLASS_NAMES, NORMAL, PNEUMONIA, Factors, draw_factors
 
 log = logging.getLogger(__name__)
-
-SPLIT_NAMES = ("train", "val", "test")
 
 # PneumoniaMNIST's numbers of images and, of these, pneumonia: the phantom keeps their shares.
 _REAL_TRAIN, _REAL_TRAIN_PNEUMONIA = 4708, 3494
@@ -26,7 +24,15 @@ _REAL_TEST, _REAL_TEST_PNEUMONIA = 624, 390
 
 def load_phantom(config: PhantomConfig, *, progress: bool = True) -> ImageSet:  # noqa: ARG001
     """All splits and classes of the phantom, drawn once and then read from the cache."""
-    return load_or_make(_cache_key(config), lambda: _draw(config))
+    arrays = load_or_make(_cache_key(config), {"images", "labels", "splits"}, lambda: _draw(config))
+    return ImageSet(
+        images=arrays["images"],
+        labels=arrays["labels"],
+        splits=arrays["splits"],
+        class_names=CLASS_NAMES,
+        split_names=SPLITS,
+        source="lungan's phantom: drawn, of no patient",
+    )
 
 
 def phantom_factors(config: PhantomConfig) -> tuple[Factors, NDArray[np.int64]]:
@@ -50,17 +56,11 @@ def phantom_factors(config: PhantomConfig) -> tuple[Factors, NDArray[np.int64]]:
     return draw_factors(rng, np.concatenate(labels)), splits.astype(np.int64)
 
 
-def _draw(config: PhantomConfig) -> ImageSet:
+def _draw(config: PhantomConfig) -> Arrays:
     factors, splits = phantom_factors(config)
     log.info("drawing %d phantom radiographs at %d pixels, once", len(factors), config.size)
-    return ImageSet(
-        images=draw_images(factors, config.size),
-        labels=factors["label"].copy(),
-        splits=splits,
-        class_names=CLASS_NAMES,
-        split_names=SPLIT_NAMES,
-        source="lungan's phantom: drawn, of no patient",
-    )
+    images = draw_images(factors, config.size)
+    return {"images": images, "labels": factors["label"].copy(), "splits": splits}
 
 
 def _cache_key(config: PhantomConfig) -> str:

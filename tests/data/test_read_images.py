@@ -1,3 +1,5 @@
+"""Images to score: a folder or an .npz as it is, without a config."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -6,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from lungan.data.build import read_images
 from lungan.errors import DataError
-from lungan.scores.sources import choose_splits, read_images
 
 
 def write(path: Path, image: np.ndarray) -> None:
@@ -25,7 +27,6 @@ def test_a_flat_folder(tmp_path: Path) -> None:
     images = read_images(tmp_path)
     assert images.images.shape == (3, 1, 16, 16)
     assert images.images[:, 0, 0, 0].tolist() == [10, 20, 30]
-    assert choose_splits(images) == ("all",)
 
 
 def test_splits_and_classes_as_folders(tmp_path: Path) -> None:
@@ -34,7 +35,6 @@ def test_splits_and_classes_as_folders(tmp_path: Path) -> None:
             write(tmp_path / split / name / "1.png", grey())
     images = read_images(tmp_path)
     assert images.class_names == ("a", "b")
-    assert choose_splits(images) == ("train",)
     assert len(images.select(["test"], ["b"])) == 1
 
 
@@ -49,18 +49,23 @@ def test_color_stays_color_in_rgb_order(tmp_path: Path) -> None:
 def test_other_sizes_and_kinds_are_refused_with_the_way_out(tmp_path: Path) -> None:
     write(tmp_path / "1.png", grey(16))
     write(tmp_path / "2.png", grey(20))
-    with pytest.raises(DataError, match=r"first is 16x16 grey and one in .*2.png 20x20 grey; --si"):
+    with pytest.raises(DataError, match=r"1.png is 16x16 grey and 2.png 20x20 grey; --size 64"):
         read_images(tmp_path)
     assert read_images(tmp_path, size=16).images.shape == (2, 1, 16, 16)
     write(tmp_path / "2.png", np.dstack([grey(16, level) for level in (1, 2, 3)]))
-    with pytest.raises(DataError, match="all be grey or all in color"):
+    with pytest.raises(DataError, match=r"2.png 16x16 in color; --channels 1 makes all grey"):
         read_images(tmp_path)
+    assert read_images(tmp_path, channels=3).images.shape == (2, 3, 16, 16)
 
 
-def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+def test_a_damaged_image_is_named_or_skipped(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    with pytest.raises(DataError, match=r"bad.png cannot be used"):
+    write(tmp_path / "good.png", grey())
+    with pytest.raises(DataError, match=r"1 of 2 files in .* cannot be used: bad.png"):
         read_images(tmp_path)
+    images = read_images(tmp_path, on_bad_image="skip")
+    assert len(images) == 1
+    assert list(images.facts.skipped) == ["bad.png"]
 
 
 def test_npz_with_and_without_splits(tmp_path: Path) -> None:
@@ -76,7 +81,6 @@ def test_npz_with_and_without_splits(tmp_path: Path) -> None:
     )
     split = read_images(tmp_path / "split.npz")
     assert split.class_names == ("3", "7")
-    assert choose_splits(split) == ("train",)
     assert (split.select(["test"], []).images[:, 0] == pixels[4:]).all()
 
 

@@ -1,0 +1,58 @@
+"""``python -m lungan.data PATH``: what lungan would take of a folder, a table or an .npz."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lungan.cli import CommandParser, run_command
+from lungan.errors import DataError
+
+EXAMPLES = r"""examples:
+  python -m lungan.data films
+      classes, splits, sizes, and what was cropped, scaled or left out of a folder of images
+  python -m lungan.data films 'data.group=(\d+)_'
+      with whose images they are: the number before _ in a file's name is the patient
+  python -m lungan.data films.csv data.image_column=file data.label_column=finding
+      the same of a table
+The settings are those of python -m lungan.train, which prints the same before it trains.
+docs/data.md shows each step. Exit codes: 0 good, 2 the images cannot be used as they are."""
+
+READERS = {".csv": "table", ".tsv": "table", ".txt": "table", ".npz": "npz"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Gives its exit code."""
+    parser = CommandParser(
+        prog="python -m lungan.data",
+        description="See what lungan takes of your images, before it trains.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("path", metavar="PATH", help="a folder, a .csv table or an .npz")
+    parser.add_argument("overrides", nargs="*", metavar="data.key=value", help="settings to change")
+    options = parser.parse_intermixed_args(arguments)
+    return run_command(lambda: _inspect(options.path, options.overrides))
+
+
+def _inspect(text: str, overrides: Sequence[str]) -> int:
+    # Here, so that --help need not wait for Hydra.
+    from lungan.config import compose
+    from lungan.data.build import load
+
+    path = Path(text).expanduser()
+    reader = "folder" if path.is_dir() else READERS.get(path.suffix.lower())
+    if reader is None:
+        what = "is none of these" if path.exists() else "does not exist"
+        raise DataError(f"give a folder of images, a .csv table or an .npz; {path} {what}")
+    with compose.composer():
+        config = compose.compose([f"data={reader}", "data.path=.", *overrides]).data
+    config.path = str(path)  # type: ignore[attr-defined]
+    load(config, describe=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
