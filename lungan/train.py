@@ -6,9 +6,10 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-import yaml
-
+from lungan import completion
 from lungan.cli import CommandParser, run_command
 from lungan.config import GROUPS, presets
 from lungan.errors import ConfigError
@@ -30,8 +31,13 @@ Every run leaves a folder under runs/. Stopped by Ctrl-C, the same command goes 
 Exit codes: 0 good, 2 bad input, 3 training diverged (recorded), 130 interrupted (resumable)."""
 
 
+LAUNCHERS = {"submitit_slurm": ["slurm"], "basic": []}
+"""What Hydra's users call lungan's launchers."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Gives its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     parser = CommandParser(
         prog="python -m lungan.train",
         description="Train a GAN on a small medical image set and score what it makes.",
@@ -42,15 +48,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "-m", "--multirun", action="store_true", help="run every combination of comma lists"
     )
-    parser.add_argument(
-        "--cfg", choices=["job"], help="print the composed config and do nothing else"
-    )
     parser.add_argument("--sweep", metavar="NAME", help="a name for the sweep's table and manifest")
     parser.add_argument(
         "--dry-run", action="store_true", help="print what a sweep would do, and do nothing"
     )
-    options = parser.parse_intermixed_args(arguments)
-    return run_command(lambda: _train(options))
+    parser.add_argument(
+        *("-cd", "--config-dir"),
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="a folder of YAML of your own: optimizer/NAME.yaml, experiment/..., sweeps/...",
+    )
+    parser.add_argument(
+        "-c", "--cfg", choices=["job"], help="print the composed config and do nothing else"
+    )
+    parser.add_argument(
+        "--resolve",
+        action="store_true",
+        help="with --cfg, which resolves anyway",
+    )
+    parser.add_argument("--package", metavar="KEY", help="with --cfg: what lies under this key")
+    parser.add_argument("--verbose", action="store_true", help="say more, and where errors arose")
+    parser.add_argument(
+        "--shell-completion", choices=["bash", "zsh", "fish"], help="print what a shell needs"
+    )
+    if given[:1] == ["--complete"]:
+        return completion.complete(parser, given[1])
+    options = parser.parse_intermixed_args(given)
+    verbose = [text for text in options.overrides if text.partition("=")[0] == "hydra.verbose"]
+    options.overrides = [text for text in options.overrides if text not in verbose]
+    options.verbose |= any(not text.endswith("=false") for text in verbose)
+    if options.shell_completion:
+        print(completion.script(options.shell_completion))
+        return 0
+    return run_command(lambda: _train(options), verbose=options.verbose)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -61,64 +92,99 @@ def _train(options: argparse.Namespace) -> int:
         raise ConfigError("--sweep and --dry-run belong to a sweep: add --multirun")
     if options.multirun and options.cfg:
         raise ConfigError("--cfg shows one run: leave out --multirun, or see a sweep by --dry-run")
-    name, question, variants, overrides = _named_sweep(options.overrides)
-    if name and not options.multirun:
-        raise ConfigError(f"+sweeps={name} is a sweep: add --multirun")
-    launching: list[str] = []
-    if any(text.lstrip("+~").startswith("hydra") for text in overrides):
-        from lungan import launchers as launch  # and torch, which a wrong setting need not wait for
-
-        launching, overrides = launch.split(overrides)
-    if launching and not options.multirun:
-        raise ConfigError(f"{launching[0]} belongs to a sweep: add --multirun")
-    with compose.composer():
-        if options.cfg:
-            sys.stdout.write(compose.show(compose.compose(overrides)))
-            return 0
+    if (options.resolve or options.package) and not options.cfg:
+        raise ConfigError("--resolve and --package belong to --cfg job")
+    with presets.searching(options.config_dir), compose.composer():
+        named, overrides = _named_sweep(options.overrides)
+        if named and not options.multirun:
+            raise ConfigError(f"+sweeps={named.name} is a sweep: add --multirun")
+        launching, overrides = _launching(overrides)
+        if launching and not options.multirun:
+            raise ConfigError(f"{launching[0]} belongs to a sweep: add --multirun")
         if not options.multirun:
             config = compose.compose(overrides)
+            if options.cfg:
+                sys.stdout.write(compose.show(config, options.package))
+                return 0
             from lungan.runs.single import run_single
 
             return run_single(config)
-        launcher = launch.build(launching) if launching else None
+        launcher = None
+        if launching:
+            from lungan import launchers  # and torch, which a wrong setting need not wait for
+
+            launcher = launchers.build(launching)
+        variants = named.variants if named else [[]]
         jobs = [job for variant in variants for job in compose.expand(variant + overrides)]
         configs = [(compose.compose(job), _swept(job)) for job in jobs]
 
     from lungan.runs import manifest, sweep
 
-    name = options.sweep or name
+    name = options.sweep or (named.name if named else None)
     if name:
         manifest.check_name(name)
     command = shlex.join(["python", "-m", "lungan.train", *(sys.argv[1:])])
+    question = named.question if named else ""
     return sweep.run_sweep(
         sweep.Request(configs, name, question, command, options.dry_run, launcher)
     )
 
 
-def _named_sweep(
-    overrides: Sequence[str],
-) -> tuple[str | None, str, list[list[str]], list[str]]:
-    """Take ``+sweeps=NAME`` out of the overrides: name, question, variants, and the others.
+def _launching(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Overrides that choose or set a launcher, under lungan's names for them, and the others.
 
-    A variant is what comes before the others: the sweep's overrides, and on top of them, in turn,
-    each of its ``runs``, where it has any.
+    Raises: ConfigError for other settings of Hydra's own.
+    """
+    from lungan.config import compose
 
-    Raises: ConfigError for an unknown name.
+    own, rest = [], []
+    for text in overrides:
+        key, _, value = text.lstrip("+~").partition("=")
+        if not key.startswith(("hydra.", "hydra/")):
+            rest.append(text)
+        elif key == "hydra/launcher" and value in LAUNCHERS:
+            own += [f"{key}={name}" for name in LAUNCHERS[value]]
+        elif key == "hydra/launcher" or key.startswith("hydra.launcher."):
+            own.append(text)
+        else:
+            raise compose.refusal(key)
+    return own, rest
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A sweep's file. ``variants``: what comes before the command's own overrides, in turn: the
+    sweep's overrides with each of its ``runs``, where it has any."""
+
+    name: str
+    question: str
+    variants: list[list[str]]
+
+
+def _named_sweep(overrides: Sequence[str]) -> tuple[_Named | None, list[str]]:
+    """Take ``+sweeps=NAME`` or ``+sweeps=FILE.yaml`` out of the overrides.
+
+    Raises: ConfigError for an unknown name, or a file that is no sweep.
     """
     rest = [text for text in overrides if text.partition("=")[0] not in ("+sweeps", "sweeps")]
     named = [text.partition("=")[2] for text in overrides if text not in rest]
     if not named:
-        return None, "", [[]], rest
+        return None, rest
     files, name = presets.files(presets.SWEEPS), named[-1]
-    if name not in files:
-        raise ConfigError(f"+sweeps must be one of {', '.join(files)}, got {name}")
-    values = yaml.safe_load(files[name].read_text(encoding="utf-8"))
+    path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else files.get(name)
+    if path is None:
+        raise ConfigError(f"+sweeps must be one of {', '.join(files)}, or a .yaml file, got {name}")
+    values = presets.read_sweep(path)
     given = {text.partition("=")[0].lstrip("+") for text in rest}
     variants = [
-        [f"{key}={value}" for key, value in (values["overrides"] | run).items() if key not in given]
-        for run in values.get("runs", [{}])
+        [
+            f"{key}={presets.typed(value)}"
+            for key, value in (values["overrides"] | run).items()
+            if key not in given
+        ]
+        for run in values["runs"]
     ]
-    return name, values["question"], variants, rest
+    return _Named(path.stem, values["question"], variants), rest
 
 
 def _swept(job: Sequence[str]) -> dict[str, str]:

@@ -43,8 +43,8 @@ WITHOUT_DATA = [
     ("~optimizer", "optimizer cannot be removed: every run has it; choose another value"),
     (
         "hydra.run.dir=x",
-        "hydra.run.dir is not a setting of lungan: of Hydra's own, hydra/launcher=<choice> and "
-        "hydra.launcher.<key>=<value> are",
+        "hydra.run.dir is not a setting of lungan: store=<folder> says where runs lie; see "
+        "docs/hydra.md",
     ),
     # What is no override.
     ("lr", "lr is not an override; write key=value"),
@@ -144,7 +144,7 @@ WITHOUT_DATA = [
         "--multirun optimizer=adam,lion",
         "optimizer must be one of adam, adamw, rmsprop, sgd, got lion",
     ),
-    ("--multirun +sweeps=mine", "+sweeps must be one of {sweeps}, got mine"),
+    ("--multirun +sweeps=mine", "+sweeps must be one of {sweeps}, or a .yaml file, got mine"),
     (
         "--multirun epochs=1 --sweep a/b",
         "--sweep must be letters, digits, '.', '_' and '-', at most 100, got a/b",

@@ -19,7 +19,7 @@ LAYERS = (
     ("errors",),
     ("registry", "files"),
     ("config",),
-    ("cli", "data", "device"),
+    ("cli", "completion", "data", "device"),
     ("models",),
     ("classifiers", "training"),
     ("scores",),

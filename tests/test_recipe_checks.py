@@ -134,13 +134,13 @@ def test_an_experiments_values_belong_to_its_own_choices() -> None:
 
 
 def test_a_named_sweep_of_runs_is_each_of_them_on_top_of_the_rest() -> None:
-    name, question, variants, rest = train._named_sweep(
-        ["+sweeps=small_data_ablation", "lr=0.001", "seed=7"]
-    )
+    named, rest = train._named_sweep(["+sweeps=small_data_ablation", "lr=0.001", "seed=7"])
+    assert named is not None
+    variants = named.variants
     values = yaml.safe_load(
         (presets.sweeps_folder() / "small_data_ablation.yaml").read_text(encoding="utf-8")
     )
-    assert (name, question) == ("small_data_ablation", values["question"])
+    assert (named.name, named.question) == ("small_data_ablation", values["question"])
     assert rest == ["lr=0.001", "seed=7"]
     assert len(variants) == len(values["runs"]) > 2
     assert all(not text.startswith(("lr=", "seed=")) for run in variants for text in run)

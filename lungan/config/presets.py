@@ -76,6 +76,32 @@ def load(group: str, name: str) -> Any:
     return checks.parse_group(group, yaml.safe_load(found[name].read_text(encoding="utf-8")))
 
 
+def read_sweep(path: Path) -> dict[str, Any]:
+    """A sweep's ``question``, ``overrides`` by key, and ``runs``, each with overrides of its own.
+
+    Raises: ConfigError where the file is not there, or is not of this form.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"+sweeps={path} cannot be read: {reason}") from error
+    form = (
+        "a sweep has overrides: {key: value,...}, and question and runs: [{key: value}] if need be"
+    )
+    if not isinstance(values, dict) or not set(values) <= {"question", "overrides", "runs"}:
+        raise ConfigError(f"{path} is not a sweep: {form}")
+    read = {"question": "", "overrides": {}, "runs": [{}]} | values
+    if not all(isinstance(each, dict) for each in (read["overrides"], *read["runs"])):
+        raise ConfigError(f"{path} is not a sweep: {form}")
+    return read
+
+
+def typed(value: Any) -> str:
+    """A value of a YAML file as it would be typed on a command line; a list in brackets."""
+    return "" if value == "" else checks.shown(value)
+
+
 def _packaged(name: str) -> Path:
     package = Path(lungan.__file__).resolve().parent
     installed = package / name

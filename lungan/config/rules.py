@@ -13,6 +13,9 @@ from lungan import registry
 if TYPE_CHECKING:
     from lungan.config.run import RunConfig
 
+CHOICES = "choices"
+"""Field metadata: the values of a key that has few, for a shell's completion."""
+
 NEUTRAL = "neutral"
 """Field metadata of a key that came after runs had been named without it: its value that means
 what was before. At that value the key is left out of every id, so that stores outlive new keys."""
@@ -70,7 +73,7 @@ def switch(neutral: bool) -> Any:
 def one_of(*choices: Any, **metadata: Any) -> Any:
     text = ", ".join(map(str, choices))
     text = text if len(choices) == 1 else f"one of {text}"
-    return rule(text, lambda value: value in choices, **metadata)
+    return rule(text, lambda value: value in choices, **{CHOICES: choices}, **metadata)
 
 
 def subset_of(*choices: str, **metadata: Any) -> Any:
