@@ -10,6 +10,7 @@ import contextlib
 import io
 import logging
 import math
+import os
 import re
 import stat
 import struct
@@ -18,7 +19,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -39,8 +40,14 @@ MAX_BYTES = 2**29
 Values = NDArray[Any]
 """(H, W) grey or (H, W, 3) RGB."""
 
+_NOT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""Opening a pipe would wait for someone to write into it."""
+
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_LIBTIFF_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)
+"""None, CCITT, LZW, JPEG, Deflate and PackBits."""
+
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _DATA_SET_STARTS = re.compile(
     rb"[\x02\x08]\0.\0(\0\0|[A-Z]{2}|..\0\0)|\0[\x02\x08]\0.[A-Z]{2}", re.S
@@ -101,12 +108,16 @@ class StoredImage:
 def read_bytes(path: Path) -> bytes:
     """Raises: BadImageError where ``path`` cannot be opened, is no plain file, or is too large."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise BadImageError("not a plain file")
-        if status.st_size > MAX_BYTES:
-            raise BadImageError(f"larger than {MAX_BYTES // 2**20} MiB")
-        return path.read_bytes()
+        file = os.open(path, os.O_RDONLY | _NOT_WAITING)
+        try:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                raise BadImageError("not a plain file")
+            if status.st_size > MAX_BYTES:
+                raise BadImageError(f"larger than {MAX_BYTES // 2**20} MiB")
+            return io.FileIO(file, closefd=False).readall()
+        finally:
+            os.close(file)
     except OSError as error:
         raise BadImageError(f"cannot be opened: {error.strerror or error}") from error
 
@@ -121,8 +132,6 @@ def decode(data: bytes, frame: int | None = None, *, use_window: bool = True) ->
     """
     if not data:
         raise BadImageError("empty")
-    if not data.strip(b"\0"):
-        raise BadImageError("all zeros")
     is_dicom = data[128:132] == b"DICM"
     try:
         if is_dicom or _DATA_SET_STARTS.match(data):
@@ -131,9 +140,6 @@ def decode(data: bytes, frame: int | None = None, *, use_window: bool = True) ->
             return decode_dicom(data, frame, use_window=use_window)
         if data.startswith(_TIFF_STARTS):
             return _decode_tiff(data, frame)
-        for start, name in _KNOWN.items():
-            if re.match(start, data, re.S):
-                raise BadImageError(f"a {name} file, not a {FORMATS} image")
         return _decode_with_pillow(data, frame)
     except DataError:
         raise
@@ -238,6 +244,11 @@ def _decode_with_pillow(data: bytes, frame: int | None) -> StoredImage:
 
 
 def _unidentified(data: bytes) -> str:
+    for start, name in _KNOWN.items():
+        if re.match(start, data, re.S):
+            return f"a {name} file, not a {FORMATS} image"
+    if not data.strip(b"\0"):
+        return "all zeros"
     if data.startswith((_PNG_START, b"\xff\xd8\xff", b"BM", b"GIF8")) or data[8:12] == b"WEBP":
         return "truncated or damaged: its header cannot be read"
     return f"not a {FORMATS} image"
@@ -361,23 +372,23 @@ def _decode_tiff(data: bytes, frame: int | None) -> StoredImage:
         num_images = (file.imagej_metadata or {}).get("images", 1)
         if page.imagedepth > 1 or num_images > len(pages):
             raise BadImageError("TIFF that holds a volume; save the slice to use as a file")
+        if not isinstance(page.bitspersample, int):
+            raise BadImageError(f"a TIFF file of {page.bitspersample} bits, which is not read")
         _check_blocks(data, page)
         orientation = page.tags.valueof(274, 1)
-        if page.photometric in (5, 6) and page.bitspersample == 8:  # CMYK and YCbCr
-            return _upright(_tiff_with_pillow(data, page), orientation)
+        if page.photometric == 6 and page.bitspersample == 8:  # YCbCr
+            return _upright(_tiff_with_opencv(data, page), orientation)
         if page.photometric not in (0, 1, 2, 3) or page.sampleformat not in (1, 2, 3):
-            raise BadImageError(
-                f"TIFF of {page.photometric.name} with {page.sampleformat.name}, which is not read"
-            )
+            names = (getattr(tag, "name", tag) for tag in (page.photometric, page.sampleformat))
+            raise BadImageError("a TIFF file of {} colours in {}, which is not read".format(*names))
         try:
             values = page.asarray(squeeze=False, maxworkers=1)
-        except (ValueError, NotImplementedError) as error:
-            if "imagecodecs" not in str(error):
+        except (ValueError, NotImplementedError, ImportError) as error:
+            if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
                 raise
-            if orientation in range(2, 9):  # OpenCV would turn it too.
-                at = page.tags[274].valueoffset
-                data = data[:at] + struct.pack(f"{file.byteorder}H", 1) + data[at + 2 :]
-            return _upright(_tiff_with_others(data, page), orientation)
+            if page.sampleformat == 1 and page.compression == 1 and page.bitspersample < 16:
+                return _upright(_interpret_tiff(_unpack(data, page), page), orientation)
+            return _upright(_tiff_with_opencv(data, page), orientation)
     # (planes, depth, height, width, samples) to (height, width, samples)
     values = np.moveaxis(values[:, 0, ..., 0], 0, -1) if len(values) > 1 else values[0, 0]
     return _upright(_interpret_tiff(values, page), orientation)
@@ -392,9 +403,10 @@ def _check_blocks(data: bytes, page: Any) -> None:
     if (
         len(blocks) < math.prod(page.chunked)
         or not all(count for _, count in blocks)
+        or (page.photometric == 3 and page.colormap is None)
         or (page.compression == 1 and sum(count for _, count in blocks) < num_bits // 8)
     ):
-        raise BadImageError("damaged: parts of its pixels are missing")
+        raise BadImageError("truncated or damaged: parts of it are missing")
     if page.compression in (8, 32946):
         for offset, count in blocks:
             if count > MAX_BYTES // 1032:  # Deflate packs 1032 bytes into one at most.
@@ -442,24 +454,45 @@ def _interpret_tiff(values: Values, page: Any) -> StoredImage:
     )
 
 
-def _tiff_with_others(data: bytes, page: Any) -> StoredImage:
-    """A compression for which tifffile needs imagecodecs: Pillow's or OpenCV's libtiff may do."""
-    if page.sampleformat == 1 and page.bitspersample in (1, 8):
-        return _tiff_with_pillow(data, page)
-    is_plain = page.planarconfig == 1 and page.samplesperpixel in (1, 3)
-    if page.sampleformat == 1 and page.bitspersample == 16 and is_plain and page.index == 0:
-        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if values is None or values.shape[:2] != (page.imagelength, page.imagewidth):
-            raise BadImageError(f"damaged: its {page.compression.name} data cannot be unpacked")
-        return _interpret_tiff(np.atleast_3d(values)[..., ::-1], page)
-    raise DataError(
-        f"TIFF files of {page.bitspersample} bits with {page.compression.name} compression need "
-        "imagecodecs: pip install 'lungan[tiff]'"
+def _tiff_with_opencv(data: bytes, page: Any) -> StoredImage:
+    """What tifffile leaves to imagecodecs, as far as OpenCV's libtiff does it right."""
+    bits, name = page.bitspersample, getattr(page.compression, "name", page.compression)
+    is_read = (
+        page.compression in _LIBTIFF_COMPRESSIONS
+        and page.sampleformat == 1
+        and not page.extrasamples
+        and (bits <= 8 or (bits == 16 and page.planarconfig == 1))
     )
+    if not is_read or page.index > 0:
+        raise BadImageError(
+            f"a TIFF file of {bits} bits with {name} compression, which needs imagecodecs: "
+            "pip install 'lungan[tiff]'"
+        )
+    if orientation := page.tags.get(274):  # OpenCV would turn it.
+        at = orientation.valueoffset
+        data = data[:at] + struct.pack(f"{page.parent.byteorder}H", 1) + data[at + 2 :]
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.shape[:2] != (page.imagelength, page.imagewidth):
+        raise BadImageError(f"damaged: its {name} data cannot be unpacked")
+    values = np.atleast_3d(values)[..., ::-1]
+    if bits == 16:
+        return _interpret_tiff(values, page)
+    # OpenCV has looked up palettes and turned min-is-white round at these depths.
+    return _display(np.ascontiguousarray(values[..., 0] if values.shape[2] == 1 else values), 8)
 
 
-def _tiff_with_pillow(data: bytes, page: Any) -> StoredImage:
-    image = Image.open(io.BytesIO(data), formats=("TIFF",))
-    image.seek(page.index)
-    image.load()
-    return _display(_values_of(image), 8)
+def _unpack(data: bytes, page: Any) -> Values:
+    """(H, W, samples) uint16 from strips of 2 to 15 bits a sample; each row begins a byte."""
+    height, width, bits = page.imagelength, page.imagewidth, page.bitspersample
+    num_planes = page.samplesperpixel if page.planarconfig == 2 else 1
+    row_bits = width * bits * page.samplesperpixel // num_planes
+    strips = zip(page.dataoffsets, page.databytecounts, strict=True)
+    packed = np.frombuffer(b"".join(data[at : at + count] for at, count in strips), np.uint8)
+    rows = packed[: num_planes * height * -(-row_bits // 8)].reshape(num_planes, height, -1)
+    order: Literal["little", "big"] = "little" if page.fillorder == 2 else "big"
+    digits = np.unpackbits(rows, axis=-1, count=row_bits, bitorder=order)
+    digits = digits.reshape(num_planes, height, width, -1, bits)
+    values: Values = np.zeros(digits.shape[:-1], np.uint16)
+    for digit in range(bits):
+        values = values << 1 | digits[..., digit]
+    return np.concatenate(list(values), axis=-1)

@@ -53,7 +53,13 @@ def decode_dicom(data: bytes, frame: int | None, *, use_window: bool) -> StoredI
 
 def _render(dataset: Any, frame: int | None, use_window: bool) -> StoredImage:
     if not any(key in dataset for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        raise BadImageError("DICOM without pixel data")
+        what = getattr(dataset.get("SOPClassUID"), "name", None) or (
+            getattr(dataset.file_meta.get("MediaStorageSOPClassUID"), "name", None)
+        )
+        raise BadImageError(f"DICOM without pixel data{f' ({what})' if what else ''}")
+    for key in ("Rows", "Columns", "BitsAllocated"):
+        if not dataset.get(key):
+            raise BadImageError(f"DICOM without {key}")
     check_size(int(dataset.Columns), int(dataset.Rows))
     index = choose_frame(int(dataset.get("NumberOfFrames") or 1), frame)
     stored = _stored_pixels(dataset, index)
@@ -85,7 +91,9 @@ def _stored_pixels(dataset: Any, index: int) -> NDArray[Any]:
             raise BadImageError(f"DICOM in {syntax.name}, which is not read") from error
         if not decoder.is_available:
             raise DataError(f"DICOM files in {syntax.name} need more decoders: {WAY_OUT}")
-    return np.asarray(pixel_array(dataset, index=index))
+    # pylibjpeg's decoder of run lengths ends the process over damaged files.
+    plugin = "pydicom" if syntax == uid.RLELossless else ""
+    return np.asarray(pixel_array(dataset, index=index, decoding_plugin=plugin))
 
 
 def _render_colour(stored: NDArray[Any], dataset: Any, modality: str) -> StoredImage:

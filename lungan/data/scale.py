@@ -152,8 +152,8 @@ def scale_images(images: Sequence[FittedImage], scale: Scale = "auto") -> Scaled
                 ends = (high, low) if image.is_negative else (low, high)
                 pixels = np.rint(shade(pixels, *ends)).astype(np.uint8)
             scaled[index] = pixels
-        darkest = min(int(scaled[index].min()) for index in indices)
-        brightest = max(int(scaled[index].max()) for index in indices)
+        of_kind = scaled if len(indices) == len(images) else scaled[indices]
+        darkest, brightest = int(of_kind.min()), int(of_kind.max())
         if brightest - darkest < SHALLOW:
             warnings.append(
                 f"the {len(indices)} images of {kind} span only {darkest} to {brightest} of 0 to "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,19 @@ pydicom = pytest.importorskip("pydicom", reason="the dicom extra is not installe
 from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
 from pydicom.encaps import encapsulate  # noqa: E402
 from pydicom.sequence import Sequence  # noqa: E402
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless  # noqa: E402
+from pydicom.uid import (  # noqa: E402
+    MPEG2MPML,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+)
 
-from lungan.data.decode import BadImageError, decode  # noqa: E402
+from lungan.data import decode as decode_module  # noqa: E402
+from lungan.data.decode import BadImageError, decode, quiet  # noqa: E402
+from lungan.data.scale import fit_image, scale_images  # noqa: E402
+from lungan.errors import DataError  # noqa: E402
 
 RAMP = np.arange(0, 4096, 4, dtype=np.uint16).reshape(32, 32)
 
@@ -34,7 +45,12 @@ def dicom(pixels: np.ndarray, *, syntax: str = ExplicitVRLittleEndian, **element
     dataset.BitsAllocated = 8 * pixels.dtype.itemsize
     dataset.BitsStored = 12 if dataset.BitsAllocated == 16 else 8
     dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
+    if pixels.ndim == 3:
+        dataset.SamplesPerPixel, dataset.PlanarConfiguration = 3, 0
+    if syntax == ExplicitVRBigEndian:
+        pixels = pixels.astype(pixels.dtype.newbyteorder(">"))
     dataset.PixelData = pixels.tobytes()
+    dataset["PixelData"].VR = "OB" if pixels.dtype.itemsize == 1 else "OW"
     for name, value in elements.items():
         setattr(dataset, name, value)
     dataset.HighBit = dataset.BitsStored - 1
@@ -213,3 +229,287 @@ def test_a_compression_without_its_decoder_is_said_on_one_line() -> None:
     with pytest.raises(BadImageError, match="DICOM cannot be decoded: ") as caught:
         decode(data)
     assert "\n" not in str(caught.value)
+
+
+# Every combination, against pydicom's own reading.
+
+SIZE = 24
+SHADES = np.add.outer(np.arange(SIZE), np.arange(SIZE)) / (2 * SIZE - 2)
+
+
+def show(data: bytes) -> np.ndarray:
+    """What lungan makes of the file alone, from 0 to 1."""
+    with quiet():
+        images = scale_images([fit_image(decode(data), None, None)]).images[0]
+    return (images[0] if len(images) == 1 else images.transpose(1, 2, 0)) / 255
+
+
+@pytest.mark.parametrize("bits", [1, 4, 6, 8, 9, 10, 12, 14, 16, 24, 32])
+@pytest.mark.parametrize("is_signed", [False, True])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    "syntax",
+    [
+        ImplicitVRLittleEndian,
+        ExplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        DeflatedExplicitVRLittleEndian,
+    ],
+)
+def test_every_layout_shows_the_scene(
+    bits: int, is_signed: bool, photometric: str, syntax: str
+) -> None:
+    low = -(2 ** (bits - 1)) if is_signed else 0
+    values = np.rint(SHADES * (2**bits - 1) + low)
+    if bits == 1:
+        values = (SHADES > 0.5) + low
+    size = 1 if bits <= 8 else 2 if bits <= 16 else 4
+    stored = values.astype(f"{'i' if is_signed else 'u'}{size}")
+    for rescale in (None, (1, 0), (2.5, -1000), (-1, 50)):
+        elements: dict[str, Any] = {"BitsStored": bits, "PhotometricInterpretation": photometric}
+        if rescale:
+            elements |= {"RescaleSlope": rescale[0], "RescaleIntercept": rescale[1]}
+        units = values * (rescale[0] if rescale else 1) + (rescale[1] if rescale else 0)
+        expected = (units - units.min()) / (units.max() - units.min())
+        windowed = units > (units.min() + units.max()) / 2
+        if photometric == "MONOCHROME1":
+            expected, windowed = 1 - expected, ~windowed
+        assert np.abs(show(dicom(stored, syntax=syntax, **elements)) - expected).max() < 0.004
+        window = {"WindowCenter": f"{(units.min() + units.max()) / 2 + 0.5:.15g}", "WindowWidth": 1}
+        shown = show(dicom(stored, syntax=syntax, **elements, **window))
+        assert np.array_equal(shown, windowed)
+
+
+@pytest.mark.parametrize(
+    ("bits", "photometric"), [(8, "RGB"), (12, "RGB"), (16, "RGB"), (8, "YBR_FULL")]
+)
+@pytest.mark.parametrize("planar", [0, 1])
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_every_layout_of_colour(bits: int, planar: int, syntax: str, photometric: str) -> None:
+    colour = np.dstack([SHADES, SHADES[::-1], 1 - SHADES])
+    stored = np.rint(colour * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
+    if photometric == "YBR_FULL":
+        stored = pydicom.pixels.convert_color_space(stored, "RGB", "YBR_FULL")
+    pixels = np.moveaxis(stored, -1, 0) if planar else stored
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    data = dicom(
+        stored,
+        syntax=syntax,
+        PhotometricInterpretation=photometric,
+        PlanarConfiguration=planar,
+        BitsStored=bits,
+        PixelData=np.ascontiguousarray(pixels).astype(stored.dtype.newbyteorder(order)).tobytes(),
+    )
+    assert np.abs(show(data) - colour).max() < 0.012
+
+
+# What real files do.
+
+
+def test_padding_is_black_whichever_end_is_black() -> None:
+    values = np.rint((1 - SHADES) * 3000 + 1000).astype(np.uint16)
+    values[:8] = 0
+    expected = SHADES.copy()
+    expected[:8] = 0
+    elements = {"PixelPaddingValue": 0, "PhotometricInterpretation": "MONOCHROME1"}
+    window = {"WindowCenter": 2500.5, "WindowWidth": 3001}
+    assert np.abs(show(dicom(values, **elements, **window)) - expected).max() < 0.003
+    assert np.abs(show(dicom(values, **elements))[:8]).max() == 0
+    values[4:8] = 17
+    ranged = dicom(values, **elements, PixelPaddingRangeLimit=20, **window)
+    assert np.abs(show(ranged) - expected).max() < 0.003
+
+
+def test_padding_that_is_written_unsigned_beside_signed_pixels() -> None:
+    values = np.rint(SHADES * 1000).astype(np.int16)
+    values[:8] = -2000
+    data = dicom(values, BitsStored=16)
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    dataset.add_new("PixelPaddingValue", "US", 65536 - 2000)
+    file = io.BytesIO()
+    pydicom.dcmwrite(file, dataset)
+    shown = show(file.getvalue())
+    assert not shown[:8].any()
+    assert shown[8:].max() == 1
+    assert shown[8:].mean() > 0.4
+
+
+def test_nothing_but_padding_is_refused() -> None:
+    with pytest.raises(BadImageError, match="nothing but padding"):
+        decode(dicom(np.zeros((8, 8), np.uint16), PixelPaddingValue=0))
+
+
+def test_empty_numbers_count_as_absent() -> None:
+    empty = {"RescaleSlope": "", "RescaleIntercept": "", "WindowCenter": "", "WindowWidth": ""}
+    data = dicom(RAMP, **empty, PixelPaddingValue=None, NumberOfFrames="")
+    assert np.array_equal(decode(data).values, decode(dicom(RAMP)).values)
+    assert not decode(data).is_windowed
+
+
+def test_a_table_that_says_16_bits_and_holds_12() -> None:
+    sequence = table(np.arange(4096), 16)
+    assert np.abs(show(dicom(RAMP, VOILUTSequence=sequence)) - RAMP / 4095).max() < 0.003
+
+
+def test_a_palette_of_8_bits_in_16() -> None:
+    index = np.rint(SHADES * 255).astype(np.uint8)
+    elements: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for entries in (np.arange(256), np.arange(256) * 256, np.arange(256) * 257):
+        for name in ("Red", "Green", "Blue"):
+            elements[f"{name}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+            elements[f"{name}PaletteColorLookupTableData"] = entries.astype("<u2").tobytes()
+        assert np.array_equal(show(dicom(index, **elements))[..., 0] * 255, index)
+
+
+def enhanced(num_frames: int, windows: str) -> bytes:
+    """Frames of values from 500, 1000 brighter each time; HU after a rescale that only the
+    functional groups have, as the window ``windows`` says."""
+    frames = np.stack([np.rint(SHADES * 2000 + 500) + 1000 * frame for frame in range(num_frames)])
+
+    def group(name: str, **elements: Any) -> Dataset:
+        item, outer = Dataset(), Dataset()
+        for key, value in elements.items():
+            setattr(item, key, value)
+        setattr(outer, name, Sequence([item]))
+        return outer
+
+    rescale = {"RescaleSlope": 1, "RescaleIntercept": -1000, "RescaleType": "HU"}
+    shared = group("PixelValueTransformationSequence", **rescale)
+    per_frame = []
+    for frame in range(num_frames):
+        window = {"WindowCenter": 500 + 1000 * frame, "WindowWidth": 2000}
+        per_frame.append(group("FrameVOILUTSequence", **window) if windows else Dataset())
+    return dicom(
+        frames[0].astype(np.uint16),
+        BitsStored=16,
+        NumberOfFrames=num_frames,
+        PixelData=frames.astype("<u2").tobytes(),
+        SharedFunctionalGroupsSequence=Sequence([shared]),
+        PerFrameFunctionalGroupsSequence=Sequence(per_frame),
+    )
+
+
+def test_functional_groups_hold_rescale_and_window() -> None:
+    assert np.abs(show(enhanced(1, "per frame")) - SHADES).max() < 0.003
+    image = decode(enhanced(1, ""))
+    assert image.kind == "DICOM image, HU"
+    assert (image.values.min(), image.values.max()) == (-500, 1500)
+
+
+def test_each_frame_has_its_own_window() -> None:
+    data = enhanced(3, "per frame")
+    with pytest.raises(BadImageError, match=r"holds 3 frames, .*; data.frame=0 takes the first"):
+        decode(data)
+    with pytest.raises(BadImageError, match=r"holds 3 frames, data.frame=3 is not among them"):
+        decode(data, 3)
+    for frame in range(3):
+        assert np.abs(decode(data, frame).values - SHADES).max() < 0.003
+        raw = decode(data, frame, use_window=False).values
+        assert np.array_equal(raw, np.rint(SHADES * 2000) - 500 + 1000 * frame)
+
+
+@pytest.mark.parametrize("scale", ["dtype", "range", [-1000, 1000]])
+def test_a_scale_that_somebody_chose_goes_before_the_window(scale: Any) -> None:
+    data = dicom(RAMP, WindowCenter=1000, WindowWidth=500, RescaleSlope=1, RescaleIntercept=-1000)
+    image = fit_image(decode(data, use_window=False), None, None, scale)
+    shown = scale_images([image], scale).images[0, 0] / 255
+    low, high = {"dtype": (-1000, 3095), "range": (-1000, 3092)}.get(str(scale), (-1000, 1000))
+    expected = np.clip((RAMP - 1000.0 - low) / (high - low), 0, 1)
+    assert np.abs(shown - expected).max() < 0.003
+
+
+@pytest.mark.parametrize(
+    "syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]
+)
+def test_without_preamble(syntax: str) -> None:
+    data = dicom(RAMP, syntax=syntax)
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    file = pydicom.filebase.DicomBytesIO()
+    file.is_implicit_VR = syntax == ImplicitVRLittleEndian
+    file.is_little_endian = syntax != ExplicitVRBigEndian
+    pydicom.filewriter.write_dataset(file, dataset)
+    bare = file.getvalue()
+    assert bare[128:132] != b"DICM"
+    assert np.array_equal(decode(bare).values, RAMP)
+
+
+def test_a_deflated_data_set_that_unpacks_to_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = dicom(np.zeros((2048, 1024), np.uint16), syntax=DeflatedExplicitVRLittleEndian)
+    assert decode(data).values.shape == (2048, 1024)
+    monkeypatch.setattr(decode_module, "MAX_BYTES", 2**20)
+    with pytest.raises(BadImageError, match="unpacks to more than 1 MiB"):
+        decode(data)
+
+
+def test_a_missing_decoder_is_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pydicom.pixels.decoders.base import Decoder
+
+    monkeypatch.setattr(Decoder, "is_available", property(lambda _: False))
+    data = dicom(RAMP, syntax=JPEG2000Lossless, PixelData=encapsulate([b"\xff\x4f\xff\x51"]))
+    with pytest.raises(DataError, match=r"JPEG 2000 .*pip install 'lungan\[dicom\]'.*pyjpegls"):
+        decode(data)
+
+
+def test_video_is_named() -> None:
+    data = dicom(RAMP, syntax=MPEG2MPML, PixelData=encapsulate([b"\0\0\1\xb3"]))
+    with pytest.raises(BadImageError, match=r"DICOM in MPEG2 .*, which is not read"):
+        decode(data)
+
+
+# pydicom's own test files.
+
+FOLDER = Path(pydicom.__file__).parent / "data" / "test_files"
+FILES = sorted(path for path in FOLDER.rglob("*") if path.is_file() and path.suffix != ".py")
+
+
+def shown_by_pydicom(dataset: Any) -> np.ndarray:
+    """From 0 to 1, as pydicom's own functions render the first frame."""
+    pixels = pydicom.pixels.pixel_array(dataset, index=0)
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        return pydicom.pixels.apply_color_lut(pixels, dataset)[..., :3] / 65535
+    if pixels.ndim == 3:
+        return pixels / (2.0**dataset.BitsStored - 1)
+    values = pydicom.pixels.apply_modality_lut(pixels, dataset).astype(float)
+    low, high = values.min(), values.max()
+    if dataset.get("WindowWidth"):
+        centre, width = dataset.WindowCenter, dataset.WindowWidth
+        centre, width = (end if isinstance(end, float) else end[0] for end in (centre, width))
+        low, high = centre - width / 2, centre + width / 2 - 1
+    elif values.min() >= 0 and dataset.BitsStored <= 8:
+        low, high = 0, 2.0**dataset.BitsStored - 1
+    shades = np.clip((values - low) / (high - low), 0, 1)
+    return 1 - shades if dataset.PhotometricInterpretation == "MONOCHROME1" else shades
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pydicoms_test_files(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is right, or refused by name, and nothing is said on stderr or in the log."""
+    shown, refused = {}, {}
+    with quiet():
+        for path in FILES:
+            try:
+                image = decode(path.read_bytes(), 0)
+            except BadImageError as error:
+                refused[path.relative_to(FOLDER).as_posix()] = str(error)
+                continue
+            fitted = fit_image(image, max(image.values.shape[:2]), None)
+            assert fitted.mode.startswith("DICOM ")
+            shown[path.relative_to(FOLDER).as_posix()] = image
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+    assert len(shown) >= 80
+    for name, image in shown.items():
+        ends = (image.black, image.white)
+        if not image.is_display:
+            ends = (image.values.min(), image.values.max())
+        values = (image.values.astype(float) - ends[0]) / (ends[1] - ends[0])
+        expected = shown_by_pydicom(pydicom.dcmread(FOLDER / name))
+        assert np.abs(values - expected).max() < 0.01, name
+    for name, reason in refused.items():
+        assert reason.startswith(("DICOM", "not a ", "a gzip", "holds ")), (name, reason)
+    assert refused["dicomdirtests/DICOMDIR"] == (
+        "DICOM without pixel data (Media Storage Directory Storage)"
+    )
+    assert "less than expected" in refused["MR_truncated.dcm"]
