@@ -35,10 +35,22 @@ WITHOUT_DATA = [
     ),
     (
         "optimizer=rmsprop optimizer.beta1=0.5",
-        "optimizer.beta1 is not a key; the keys of optimizer are name, generator_lr, "
+        "optimizer.beta1 is a key of optimizer=adam, optimizer=adamw, not of the optimizer that is "
+        "chosen: give optimizer=adam too, or one of its keys name, generator_lr, "
         "discriminator_lr, decay, momentum, epsilon, epsilon_convention",
     ),
-    ("tracker.mode=online", "tracker.mode is not a key; the keys of tracker are name"),
+    (
+        "tracker.mode=online",
+        "tracker.mode is a key of tracker=wandb, not of the tracker that is chosen: give "
+        "tracker=wandb too, or one of its keys name",
+    ),
+    (
+        "data.path=films",
+        "data.path is a key of data=folder, data=npz, data=pneumoniamnist, data=table, not of the "
+        "data that is chosen: give data=folder too, or one of its keys name, size, channels, "
+        "splits, classes, fraction, fraction_seed, num_images, num_test, seed",
+    ),
+    ("data=folder data.path=", "data.path must be a path, got nothing"),
     ("lr.x=3", "lr.x is not a key: lr has none below it"),
     ("~optimizer", "optimizer cannot be removed: every run has it; choose another value"),
     (

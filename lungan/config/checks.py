@@ -199,4 +199,14 @@ def _unknown(prefix: str, name: str, known: list[str]) -> str:
     hint = f"did you mean {prefix}{close[0]}? The" if close else "the"
     where = prefix.rstrip(".") or "the config"
     key = prefix + name or "an empty name"
+    others = []
+    for choice in registry.names(where) if where in GROUPS else []:
+        config: Any = registry.find(where, choice).config
+        if config is not None and name in _hints(config):
+            others.append(f"{where}={choice}")
+    if others:
+        return (
+            f"{key} is a key of {', '.join(others)}, not of the {where} that is chosen: give "
+            f"{others[0]} too, or one of its keys {', '.join(known)}"
+        )
     return f"{key} is not a key; {hint} keys of {where} are {', '.join(known)}"

@@ -38,6 +38,7 @@ class Facts:
     sizes, modes: number of images by ``width x height`` and by kind, such as ``8-bit grey PNG``.
     num_cropped: images that were not square. scaling: how values became 0 to 255, a line each.
     skipped: reason by file. notes: what the reader decided by itself. warnings: what may be wrong.
+    about_val: what must be known before anything is chosen by the val split.
     """
 
     sizes: dict[str, int] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Facts:
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    about_val: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,8 @@ def describe(image_set: ImageSet, config: DataConfig) -> list[str]:
     if facts.skipped:
         named = [f"{name} ({reason})" for name, reason in facts.skipped.items()]
         lines.append(f"  skipped: {len(named)} files that cannot be used: {first(named)}")
-    lines += [f"  note: {note}" for note in facts.notes]
+    notes = [*facts.notes, facts.about_val] if facts.about_val else facts.notes
+    lines += [f"  note: {note}" for note in notes]
     return lines
 
 

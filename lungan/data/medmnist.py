@@ -6,17 +6,18 @@ Source: Yang et al., MedMNIST v2, Scientific Data 10:41, 2023; images of Kermany
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from lungan.config import PneumoniaMnistConfig
-from lungan.data.download import DownloadError, download
-from lungan.data.images import SPLITS, ImageSet
+from lungan.data.images import SPLITS, Facts, ImageSet
 from lungan.data.npz import read_parts
 from lungan.errors import DataError
-from lungan.files import cache_folder
+from lungan.files import cache_folder, lock
 
 RECORD_URL = "https://zenodo.org/records/10519652"
 
@@ -28,6 +29,16 @@ FILES = {
 }
 """Name and published MD5 by size. Only a download is held to the MD5: a file that is given may
 be another packing of the same images."""
+
+NUM_RETRIES = 2
+"""Of a download, a second or two apart."""
+
+SHARED_PATIENTS = (
+    "PneumoniaMNIST's val was drawn from its train by image, so that children stand in both: what "
+    "is chosen by its val images is chosen with children that were trained on"
+)
+
+log = logging.getLogger(__name__)
 
 CLASS_NAMES = ("normal", "pneumonia")
 
@@ -63,6 +74,10 @@ def load_pneumoniamnist(config: PneumoniaMnistConfig, *, progress: bool = True) 
         class_names=CLASS_NAMES,
         split_names=SPLITS,
         source=f"PneumoniaMNIST {config.size}x{config.size} (MedMNIST v2, CC BY 4.0)",
+        facts=Facts(
+            sizes={f"{config.size}x{config.size}": sum(map(len, images))},
+            about_val=SHARED_PATIENTS,
+        ),
     )
 
 
@@ -87,11 +102,17 @@ def _at(key: str, place: str, name: str, *, must_hold: bool = True) -> Path:
     if path.is_dir():
         path /= name
         if must_hold and not path.is_file():
-            raise DataError(f"{key} must be a folder that holds {name}, or a file: no {path}")
+            raise DataError(
+                f"{key} must be a folder that holds {name}, or a file: no {path}; images of "
+                "your own need data=folder or data=table"
+            )
     return path
 
 
 def _download(config: PneumoniaMnistConfig, progress: bool) -> Path:
+    """The file in the cache, whole and of the published MD5."""
+    import pooch  # and requests, which a file at hand does without
+
     name, md5 = FILES[config.size]
     path = cache_folder() / name
     by_hand = (
@@ -100,14 +121,40 @@ def _download(config: PneumoniaMnistConfig, progress: bool) -> Path:
     )
     if not config.download:
         raise DataError(f"{name} is not at hand and data.download is false: {by_hand}")
+    pooch.get_logger().setLevel("WARNING")
+    log.info("downloading %s from %s", name, RECORD_URL)
+    record = pooch.create(
+        path=path.parent,
+        base_url="",
+        registry={name: f"md5:{md5}"},
+        urls={name: f"{RECORD_URL}/files/{name}?download=1"},
+        retry_if_failed=NUM_RETRIES,
+    )
+    has_bar = progress and sys.stderr.isatty()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        download(f"{RECORD_URL}/files/{name}?download=1", path, md5, progress=progress)
-    except DownloadError as error:
-        raise DataError(f"{name} cannot be downloaded ({error}): {by_hand}") from error
-    except OSError as error:
-        raise DataError(
-            f"{name} cannot be written to {path.parent} ({error.strerror or error}): set "
-            "LUNGAN_CACHE to a folder with room, or data.path to the file"
-        ) from error
+        with lock(path):  # another process may have it meanwhile
+            record.fetch(name, downloader=pooch.HTTPDownloader(progressbar=has_bar))
+    except (OSError, ValueError) as error:
+        if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
+            raise DataError(
+                f"{name} cannot be written to {path.parent} ({error.strerror or error}): set "
+                "LUNGAN_CACHE to a folder with room, or data.path to the file"
+            ) from error
+        raise DataError(f"{name} cannot be downloaded ({_reason(error)}): {by_hand}") from error
     return path
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the addresses that requests names in it."""
+    import requests
+
+    match error:
+        case requests.HTTPError(response=requests.Response() as answer):
+            return f"the server answers {answer.status_code} {answer.reason}"
+        case requests.Timeout():
+            return "the server does not answer"
+        case requests.RequestException():
+            return "no connection: " + str(error).rpartition(": ")[2].rstrip(')"')
+        case ValueError():
+            return "what came is not whole: its MD5 is not the published one"
+    return " ".join(str(error).split())

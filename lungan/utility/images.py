@@ -17,8 +17,8 @@ TRAIN, VALIDATION, TEST = "train", "val", "test"
 
 @dataclass(frozen=True, slots=True)
 class RealImages:
-    """image_set: all splits. validation, test: without images that equal one of an earlier split;
-    ``num_dropped`` counts what that left out, by split."""
+    """image_set: all splits. validation, test: without images that equal one of an earlier split or
+    are of a group (patient) in one; ``num_dropped`` counts what that left out, by split."""
 
     image_set: ImageSet
     validation: Labelled
@@ -58,21 +58,26 @@ def choose_real(image_set: ImageSet) -> RealImages:
                 f"{', '.join(image_set.class_names)} (data.val_fraction and data.test_fraction "
                 "divide data without splits)"
             )
-    known = set(content_hashes(image_set.select([TRAIN], []).images))
+    train = image_set.select([TRAIN], [])
+    known, groups = set(content_hashes(train.images)), train.groups
     kept: dict[str, Labelled] = {}
     num_dropped = {}
     # Test first: a validation image that is also a test image chooses weights by the test.
     for name in (TEST, VALIDATION):
-        split = _labelled(image_set.select([name], []))
+        split = image_set.select([name], [])
         hashes = content_hashes(split.images)
         fresh = np.array([one not in known for one in hashes], dtype=bool)
+        if groups is not None and split.groups is not None:
+            fresh &= ~np.isin(split.groups, groups)
+            groups = np.union1d(groups, split.groups)
         kept[name] = Labelled(split.images[fresh], split.labels[fresh])
         num_dropped[name] = int((~fresh).sum())
         known |= set(hashes)
         if len(np.unique(kept[name].labels)) < len(image_set.class_names):
             raise DataError(
                 f"{num_dropped[name]} of {len(split)} images of {name} are copies of images in "
-                "other splits, and without them a class is missing there; divide the data anew"
+                "other splits, or of the same patients, and without them a class is missing "
+                "there; divide the data anew"
             )
     return RealImages(image_set, kept[VALIDATION], kept[TEST], num_dropped)
 

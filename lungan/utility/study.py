@@ -61,7 +61,10 @@ def describe_plan(trials: Sequence[Trial], settings: Settings, root: Path) -> st
         f"{len(real.validation)} images, tested on {len(real.test)}"
     )
     if dropped:
-        line += f"; {dropped} copies of training or test images are left out of these"
+        line += f"; {dropped} copies of training or test images, or images of the same patients, "
+        line += "are left out of these"
+    if about_val := real.image_set.facts.about_val:
+        line += f"\nnote: {about_val}"
     return line
 
 

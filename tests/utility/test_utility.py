@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -333,6 +334,15 @@ def test_copies_across_splits_are_left_out_of_the_later_one() -> None:
     real = choose_real(make_set(copies=True))
     assert real.num_dropped == {"test": 0, "val": 2}
     assert (len(real.validation), len(real.test), len(real.training(1, 0))) == (10, 12, 40)
+
+
+def test_patients_across_splits_are_left_out_of_the_later_one() -> None:
+    groups = np.arange(64)
+    groups[52], groups[[40, 41]] = 0, (53, 54)  # test with train, val with test
+    grouped = dataclasses.replace(make_set(), groups=groups, group_names=tuple(map(str, range(64))))
+    real = choose_real(grouped)
+    assert real.num_dropped == {"test": 1, "val": 2}
+    assert (len(real.validation), len(real.test)) == (10, 11)
 
 
 def test_leaks_are_found_by_content_alone() -> None:
