@@ -1,14 +1,18 @@
-"""What all commands share: their log on stderr, and errors as one line with an exit code."""
+"""What all commands share: output that may get lost, errors as one line, and exit codes."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any, NoReturn, TextIO
 
 from tqdm import tqdm
 
@@ -18,12 +22,7 @@ from lungan.errors import ConfigError, LunganError
 
 INTERRUPTED = 130
 
-
-class _Handler(logging.Handler):
-    """One line a record on stderr, not torn by a progress bar; tracebacks are for log files."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(record.getMessage(), file=sys.stderr)
+log = logging.getLogger("lungan")
 
 
 class _LoadPlugin(argparse.Action):
@@ -43,7 +42,7 @@ class _LoadPlugin(argparse.Action):
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Says what is wrong with an option as every other mistake is said: in one line.
+    """Reports a wrong option in one line, as every other mistake is reported.
 
     Every command takes ``--plugin FILE`` and ``--version``.
     """
@@ -60,7 +59,17 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=f"lungan {lungan.__version__}")
 
     def error(self, message: str) -> NoReturn:
-        self.exit(ConfigError.exit_code, f"ConfigError: {message}; see {self.prog} --help\n")
+        text = " ".join(message.split())
+        self.exit(ConfigError.exit_code, f"ConfigError: {text}; see {self.prog} --help\n")
+
+
+def run_as_program(main: Callable[[], int]) -> NoReturn:
+    """Run a command's ``main`` and end the process with its exit code."""
+    try:
+        sys.exit(main())
+    finally:
+        # Nothing is left to interrupt but Python's own clearing up, which would print a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def run_command(command: Callable[[], int], *, verbose: bool = False) -> int:
@@ -68,26 +77,112 @@ def run_command(command: Callable[[], int], *, verbose: bool = False) -> int:
 
     verbose: the log's finer messages too, and where an error arose.
 
-    A LunganError becomes one line and its code; an interrupt 130. Anything else is a fault of
-    lungan's own and keeps its traceback.
+    A LunganError becomes one line and its code, an interrupt 130. Any other error is a fault of
+    lungan's own and keeps its traceback. Output that cannot be written changes nothing.
     """
-    handler = _Handler()
-    logger = logging.getLogger("lungan")
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
-    logger.propagate = False
+    with _unbreakable_output(), _log_on_stderr(verbose), _noticed_interrupts() as interrupts:
+        try:
+            return command()
+        except LunganError as error:
+            log.debug("where it arose:\n%s", traceback.format_exc())
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            return error.exit_code
+        except (KeyboardInterrupt, Exception) as error:
+            # Some packages turn an interrupt into an error of their own.
+            if not (interrupts or isinstance(error, KeyboardInterrupt)):
+                raise
+            print("interrupted; the same command goes on", file=sys.stderr)
+            return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _noticed_interrupts() -> Iterator[list[int]]:
+    """A list that is empty until an interrupt comes, which raises KeyboardInterrupt as ever."""
+    noticed: list[int] = []
+
+    def notice(number: int, _frame: FrameType | None) -> None:
+        noticed.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    is_ours = before is signal.default_int_handler
+    if not is_ours or threading.current_thread() is not threading.main_thread():
+        yield noticed
+        return
+    signal.signal(signal.SIGINT, notice)
     try:
-        return command()
-    except LunganError as error:
-        logger.debug("where it arose:\n%s", traceback.format_exc())
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone; Python would complain again while it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        yield noticed
     finally:
-        logger.removeHandler(handler)
+        signal.signal(signal.SIGINT, before)
+
+
+class _Output:
+    """A text stream that need not be read: once it cannot be written, the rest is dropped."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        if stream is None:  # Closed by the parent: the next file opened must not take its number.
+            self._lose()
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text) if self._stream is not None else len(text)
+        except UnicodeEncodeError as error:
+            return self.write(text.encode(error.encoding, "backslashreplace").decode("ascii"))
+        except (OSError, ValueError):  # the latter: a stream that was closed
+            self._lose()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            if self._stream is not None:
+                self._stream.flush()
+        except (OSError, ValueError):
+            self._lose()
+
+    def isatty(self) -> bool:
+        return self._stream is not None and self._stream.isatty()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _lose(self) -> None:
+        """Send what is still buffered, and what other code writes, to the null device."""
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            if self._stream is not None:
+                os.dup2(null, self._stream.fileno())
+                os.close(null)
+        self._stream = None
+
+
+@contextlib.contextmanager
+def _unbreakable_output() -> Iterator[None]:
+    with (
+        contextlib.redirect_stdout(_Output(sys.stdout)),
+        contextlib.redirect_stderr(_Output(sys.stderr)),
+    ):
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+
+
+class _Handler(logging.Handler):
+    """Writes one line a record on stderr, not torn by a progress bar; tracebacks go to files."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(record.getMessage(), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _log_on_stderr(verbose: bool) -> Iterator[None]:
+    handler = _Handler()
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG if verbose else logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)

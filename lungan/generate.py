@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lungan.cli import INTERRUPTED, CommandParser, run_command
+from lungan.cli import INTERRUPTED, CommandParser, run_as_program, run_command
 from lungan.errors import ConfigError
 
 EXAMPLES = """examples:
@@ -105,4 +105,4 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_program(main)

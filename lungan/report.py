@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lungan.cli import run_command
+from lungan.cli import CommandParser, run_as_program, run_command
 from lungan.results.collect import Collection, collect
 from lungan.runs import folder as names
 from lungan.tracking.wandb import sync_command
@@ -30,7 +29,7 @@ example:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Gives the exit code: 0, or 2 for a sweep, folder or project that will not do."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m lungan.report",
         description=DESCRIPTION,
         epilog=EXAMPLES,
@@ -96,4 +95,4 @@ def _missing(collection: Collection) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_program(main)

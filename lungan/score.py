@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lungan.cli import run_command
+from lungan.cli import CommandParser, run_as_program, run_command
 from lungan.config import ScoreConfig, presets
 from lungan.config.checks import check_fields
 from lungan.errors import ConfigError
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m lungan.score",
         description="Score finished runs, or any generated images against any real ones.",
         epilog=EXAMPLES,
@@ -263,4 +263,4 @@ def _generated(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_program(main)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lungan.cli import INTERRUPTED, run_command
+from lungan.cli import INTERRUPTED, CommandParser, run_as_program, run_command
 from lungan.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ Exit codes: 0 good, 1 a trial failed, 2 bad input, 130 interrupted (resumable)."
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Gives its exit code."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m lungan.search",
         description="Search settings for the best score, by Optuna, over a store of runs.",
         epilog=EXAMPLES,
@@ -134,4 +134,4 @@ def _search(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_program(main)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lungan import completion
-from lungan.cli import CommandParser, run_command
+from lungan.cli import CommandParser, run_as_program, run_command
 from lungan.config import GROUPS, presets
 from lungan.errors import ConfigError
 
@@ -209,4 +209,4 @@ def _groups() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_program(main)

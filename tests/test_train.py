@@ -313,19 +313,6 @@ def test_a_fault_of_lungans_own_is_recorded_with_its_traceback_and_tried_again(
     assert read_json(folder / "summary.json")["status"] == "done"
 
 
-def test_a_reader_that_has_gone_is_no_error(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from lungan.runs import single
-
-    def closed(*_: object) -> str:
-        raise BrokenPipeError
-
-    monkeypatch.setattr(single, "describe", closed)
-    monkeypatch.setattr("os.dup2", lambda *_: None)
-    assert main([*TINY, f"store={finished.parent}"]) == 0
-
-
 SCORED = [
     *TINY,
     "data.num_images=400",

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import gc
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lungan.cli import run_command
+from lungan.cli import CommandParser, run_as_program, run_command
 from lungan.results.report import write_results
 
 DESCRIPTION = """\
@@ -25,7 +24,7 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Gives the exit code: 0, or 2 for a store, sweep, column or folder that will not do."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m lungan.results",
         description=DESCRIPTION,
         epilog=EXAMPLES,
@@ -64,4 +63,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_program(main)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, turned into a question that the training loop asks between steps."""
+"""Ctrl-C, SIGTERM and SIGHUP, turned into a question that training asks between steps."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class StopSignal:
         self._looked = -LOOK_EVERY_SECONDS
         self._requested = False
         self._deferring = False
+        self._interrupted = False
 
     def requested(self) -> bool:
         now = time.monotonic()
@@ -39,13 +40,17 @@ class StopSignal:
 
     @contextlib.contextmanager
     def installed(
-        self, signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)
+        self, signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     ) -> Iterator[StopSignal]:
-        """Handle the signals inside; they reach only a process's main thread."""
+        """Handle the signals inside; they reach only a process's main thread.
+
+        A signal that the process was started to ignore, as nohup has SIGHUP, stays ignored.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {number: signal.getsignal(number) for number in signals}
+        handlers = {number: signal.getsignal(number) for number in signals}
+        before = {number: old for number, old in handlers.items() if old is not signal.SIG_IGN}
         for number in before:
             signal.signal(number, self._handle)
         try:
@@ -59,6 +64,11 @@ class StopSignal:
         self._deferring = True
         try:
             yield
+        except Exception as error:
+            # The writer of a checkpoint turns an interrupt into an error of its own.
+            if self._interrupted:
+                raise KeyboardInterrupt from error
+            raise
         finally:
             self._deferring = False
 
@@ -68,6 +78,7 @@ class StopSignal:
         if not first and number != signal.SIGINT:
             return  # clusters send several of them at once
         if not first or not self._deferring:
+            self._interrupted = True
             raise KeyboardInterrupt
         self._requested = True
         log.info("%s: stopping after this step with a checkpoint", signal.Signals(number).name)

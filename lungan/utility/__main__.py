@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lungan.cli import CommandParser, run_command
+from lungan.cli import CommandParser, run_as_program, run_command
 from lungan.errors import ConfigError
 from lungan.results.arms import ARMS, STANDARD
 from lungan.runs import folder as names
@@ -172,4 +171,4 @@ def _arms() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_program(main)
