@@ -20,6 +20,8 @@ import lungan
 from lungan import registry
 from lungan.errors import ConfigError, LunganError
 
+FAILED = 1
+"""Exit code where a run of a sweep has no result."""
 INTERRUPTED = 130
 
 log = logging.getLogger("lungan")

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from lungan.cli import CommandParser, run_as_program, run_command
 from lungan.results.collect import Collection, collect
-from lungan.runs import folder as names
-from lungan.tracking.wandb import sync_command
-from lungan.tracking.wandb_recording import logged_in
+from lungan.runs.folder import write_json
+from lungan.tracking.wandb import logged_in, sync_command
 from lungan.tracking.wandb_report import Place, build_report, place, save, spec
 
 SPEC = "wandb_report.json"
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = place(collection, options.entity, options.project)
         # Without an entity W&B is not asked for anything while the report is built.
         offline = build_report(collection, Place("", where.project, where.group))
-        names.write_json(out / SPEC, spec(offline))
+        write_json(out / SPEC, spec(offline))
         for line in _missing(collection):
             print(line)
         if logged_in():

@@ -118,9 +118,11 @@ def _score(options: argparse.Namespace) -> int:
         raise ConfigError(f"--size must be from 16 to 512, got {options.size}")
     results = _score_images(options) if options.real else _score_runs(options)
     if options.json:
-        from lungan.runs import folder as names
+        from lungan.runs.folder import (
+            write_json,
+        )
 
-        names.write_json(Path(options.json), results)
+        write_json(Path(options.json), results)
     return 0
 
 
@@ -151,7 +153,13 @@ def _score_runs(options: argparse.Namespace) -> dict[str, Any]:
     from lungan.device import resolve_device
     from lungan.errors import RunFolderError
     from lungan.models.saving import load_generator
-    from lungan.runs import folder as names
+    from lungan.runs.folder import (
+        GENERATOR,
+        SUMMARY,
+        read_config,
+        read_summary,
+        write_json,
+    )
     from lungan.runs.run import claimed_finished
     from lungan.runs.scoring import Scorer
     from lungan.scores.table import format_result
@@ -161,25 +169,25 @@ def _score_runs(options: argparse.Namespace) -> dict[str, Any]:
     results = {}
     skipped: list[str] = []
     for folder in map(Path, options.runs):
-        summary = names.read_summary(folder) if folder.is_dir() else None
+        summary = read_summary(folder) if folder.is_dir() else None
         if summary is None or summary["status"] != "done":
             ending = (
                 "has no finished run" if summary is None else f"holds a {summary['status']} run"
             )
             skipped.append(f"{folder} {ending}")
             continue
-        config = names.read_config(folder)
+        config = read_config(folder)
         key = repr(config.data)
         if key not in loaded:
             loaded.clear()  # one data set at a time; runs of a sweep come together
             loaded[key] = data.load(config.data)
         scorer = Scorer(_config(options, config.score), config.data, loaded[key], device, folder)
         scorer.announce()
-        generator = load_generator(folder / names.GENERATOR)
+        generator = load_generator(folder / GENERATOR)
         with claimed_finished(folder):
             result = scorer.score(generator, summary["epochs_done"])
             summary["scores"] = result
-            names.write_json(folder / names.SUMMARY, summary)
+            write_json(folder / SUMMARY, summary)
         results[str(folder)] = result
         print(f"{folder}\n{format_result(result)}\n")
     if not results:
@@ -191,8 +199,10 @@ def _score_runs(options: argparse.Namespace) -> dict[str, Any]:
 
 def _score_images(options: argparse.Namespace) -> dict[str, Any]:
     from lungan.device import resolve_device
-    from lungan.runs import folder as names
     from lungan.runs import pictures
+    from lungan.runs.folder import (
+        pairs_path,
+    )
     from lungan.scores import encoders, evaluate
     from lungan.scores.evaluate import ProgressLine, check_generated
     from lungan.scores.table import format_result
@@ -215,7 +225,7 @@ def _score_images(options: argparse.Namespace) -> dict[str, Any]:
 
     def write_pairs(encoder: str, picture: Any) -> None:
         if options.pairs:
-            pictures.write_png(names.pairs_path(Path(options.pairs), encoder), picture)
+            pictures.write_png(pairs_path(Path(options.pairs), encoder), picture)
 
     with ProgressLine() as progress:
         result = evaluate.score_images(
@@ -251,11 +261,13 @@ def _generated(
 ) -> NDArray[np.uint8] | Tensor:
     from lungan.models.sampling import sample_images
     from lungan.models.saving import load_generator
-    from lungan.runs import folder as names
+    from lungan.runs.folder import (
+        GENERATOR,
+    )
 
     path = Path(options.fake).expanduser()
-    if (path / names.GENERATOR).is_file():
-        path = path / names.GENERATOR
+    if (path / GENERATOR).is_file():
+        path = path / GENERATOR
     if path.suffix != ".safetensors":
         return _read_images(options, path).images
     generator = load_generator(path)

@@ -6,10 +6,9 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lungan.cli import INTERRUPTED, CommandParser, run_as_program, run_command
+from lungan.cli import FAILED, INTERRUPTED, CommandParser, run_as_program, run_command
 from lungan.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,14 +80,15 @@ def _search(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise ConfigError("searching needs Optuna: pip install 'lungan[search]'") from error
     from lungan.config import compose
-    from lungan.runs import manifest, sweep
-    from lungan.runs.search import Search
+    from lungan.runs.plan import check_name
+    from lungan.runs.search import Request, Search
     from lungan.runs.stopping import StopSignal
-    from lungan.runs.study import Request
+    from lungan.runs.store import store_path
+    from lungan.runs.sweep import write_results
     from lungan.training.loop import Interrupted
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    manifest.check_name(options.sweep)
+    check_name(options.sweep)
     stop = StopSignal()
     with compose.composer(), stop.installed():
         space, fixed = compose.search_space(options.overrides)
@@ -105,7 +105,7 @@ def _search(options: argparse.Namespace) -> int:
             raise ConfigError(
                 f"score={first.score.name} gives no {options.objective}; use score=fast or more"
             )
-        store = Path(first.store)
+        store = store_path(first)
         search = Search(
             Request(
                 store=store,
@@ -128,9 +128,10 @@ def _search(options: argparse.Namespace) -> int:
         except (Interrupted, KeyboardInterrupt):
             print("interrupted; the same command goes on", flush=True)
             return INTERRUPTED
-    sweep.write_results(store, options.sweep)
+    if out := write_results(store, options.sweep):
+        print(f"results: {out / 'report.html'}, {out / 'results.csv'}, {out / 'summary.csv'}")
     print(search.describe())
-    return sweep.FAILED if search.num_failed else 0
+    return FAILED if search.num_failed else 0
 
 
 if __name__ == "__main__":

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
 
 from lungan import completion
-from lungan.cli import CommandParser, run_as_program, run_command
+from lungan.cli import FAILED, INTERRUPTED, CommandParser, run_as_program, run_command
 from lungan.config import GROUPS, presets
-from lungan.errors import ConfigError
+from lungan.errors import ConfigError, DivergedError
+
+if TYPE_CHECKING:
+    from lungan.config import RunConfig
+    from lungan.runs.folder import Run
+    from lungan.runs.sweep import Launcher
+
+log = logging.getLogger(__name__)
 
 EXAMPLES = """examples:
   python -m lungan.train optimizer=adam
@@ -29,10 +40,6 @@ EXAMPLES = """examples:
 
 Every run leaves a folder under runs/. Stopped by Ctrl-C, the same command goes on.
 Exit codes: 0 good, 2 bad input, 3 training diverged (recorded), 130 interrupted (resumable)."""
-
-
-LAUNCHERS = {"submitit_slurm": ["slurm"], "basic": []}
-"""What Hydra's users call lungan's launchers."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,7 +105,9 @@ def _train(options: argparse.Namespace) -> int:
         named, overrides = _named_sweep(options.overrides)
         if named and not options.multirun:
             raise ConfigError(f"+sweeps={named.name} is a sweep: add --multirun")
-        launching, overrides = _launching(overrides)
+        launching = [text for text in overrides if _key(text).startswith(("hydra.", "hydra/"))]
+        overrides = [text for text in overrides if text not in launching]
+        settings = [compose.launcher_setting(text) for text in launching]
         if launching and not options.multirun:
             raise ConfigError(f"{launching[0]} belongs to a sweep: add --multirun")
         if not options.multirun:
@@ -106,49 +115,120 @@ def _train(options: argparse.Namespace) -> int:
             if options.cfg:
                 sys.stdout.write(compose.show(config, options.package))
                 return 0
-            from lungan.runs.single import run_single
-
-            return run_single(config)
-        launcher = None
-        if launching:
-            from lungan import launchers  # and torch, which a wrong setting need not wait for
-
-            launcher = launchers.build(launching)
+            return _run_one(config)
         variants = named.variants if named else [[]]
         jobs = [job for variant in variants for job in compose.expand(variant + overrides)]
         configs = [(compose.compose(job), _swept(job)) for job in jobs]
 
-    from lungan.runs import manifest, sweep
+    from lungan import launchers  # and torch, which a wrong setting need not wait for
 
+    launcher = launchers.build(settings)
     name = options.sweep or (named.name if named else None)
-    if name:
-        manifest.check_name(name)
-    command = shlex.join(["python", "-m", "lungan.train", *(sys.argv[1:])])
     question = named.question if named else ""
-    return sweep.run_sweep(
-        sweep.Request(configs, name, question, command, options.dry_run, launcher)
-    )
+    return sweep(configs, launcher, name=name, question=question, dry_run=options.dry_run)
 
 
-def _launching(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Overrides that choose or set a launcher, under lungan's names for them, and the others.
+def _run_one(config: RunConfig) -> int:
+    from lungan.runs.prepare import prepare
+    from lungan.runs.run import run
+    from lungan.runs.stopping import StopSignal
+    from lungan.training.loop import Interrupted
 
-    Raises: ConfigError for other settings of Hydra's own.
+    stop = StopSignal()
+    with stop.installed():
+        try:
+            result = run(prepare(config), stop=stop)
+        except Interrupted:
+            print("interrupted, checkpoint written; the same command goes on", file=sys.stderr)
+            return INTERRUPTED
+    print(describe(result))
+    if result.status == "diverged":
+        print(
+            f"DivergedError: {result.summary['reason']} (recorded in {result.folder}; "
+            "retry=diverged runs it again)",
+            file=sys.stderr,
+        )
+        return DivergedError.exit_code
+    return 0
+
+
+def describe(run: Run) -> str:
+    """Status, time, scores and the paths of what the run made, for a terminal."""
+    from lungan.runs import folder as files
+    from lungan.scores.table import format_result
+    from lungan.tracking.wandb import sync_command
+
+    summary, folder = run.summary, run.folder
+    seconds = tqdm.format_interval(summary["seconds"]["total"])
+    verb = "was finished before" if run.reused else "finished"
+    lines = [f"{summary['name']} {verb}: {run.status}, {seconds}"]
+    if summary["scores"] is not None:
+        lines += ["", format_result(summary["scores"]), ""]
+    made: list[tuple[Path, str]] = [
+        (files.sample_path(folder, summary["epochs_done"]), "images from fixed latents"),
+        (files.losses_path(folder), "loss curves"),
+        (folder / files.GENERATOR, "the generator"),
+        (folder / files.METRICS, "losses, gradients and speed of every epoch"),
+        (folder / files.SCORES, "scores and their floors"),
+        (folder / files.SUMMARY, "config, versions, times and scores"),
+    ]
+    width = max(len(str(path)) for path, _ in made)
+    lines += [f"  {path!s:{width}}  {what}" for path, what in made if path.exists()]
+    sync = sync_command(folder)
+    if sync is not None:
+        lines.append(f"to upload what was recorded for W&B: {sync}")
+    return "\n".join(lines)
+
+
+def sweep(
+    configs: Sequence[tuple[RunConfig, dict[str, str]]],
+    launcher: Launcher,
+    *,
+    name: str | None,
+    question: str,
+    dry_run: bool = False,
+) -> int:
+    """Plan a sweep, say so, do it, and leave its tables; gives the exit code.
+
+    configs: each with the swept keys and their values as typed. name: None for one made of the
+    runs. dry_run: say the plan only.
+
+    Raises: ConfigError, DataError, RunFolderError before the first run.
     """
-    from lungan.config import compose
+    from lungan.runs import plan as plans
+    from lungan.runs import sweep as sweeps
+    from lungan.training.loop import Interrupted
 
-    own, rest = [], []
-    for text in overrides:
-        key, _, value = text.lstrip("+~").partition("=")
-        if not key.startswith(("hydra.", "hydra/")):
-            rest.append(text)
-        elif key == "hydra/launcher" and value in LAUNCHERS:
-            own += [f"{key}={name}" for name in LAUNCHERS[value]]
-        elif key == "hydra/launcher" or key.startswith("hydra.launcher."):
-            own.append(text)
-        else:
-            raise compose.refusal(key)
-    return own, rest
+    def tell(text: str) -> None:
+        print(text, flush=True)
+
+    if name is not None:
+        plans.check_name(name)
+    plan = sweeps.plan_sweep(configs, launcher, tell)
+    name = name or plan.name()
+    tell(f"sweep {name}: {plan.describe()}")
+    if how := launcher.describe(plan):
+        tell(how)
+    if dry_run:
+        for planned in plan.runs:
+            identity = planned.prepared.identity
+            tell(f"  {plan.state[identity.run]:9} {identity.name}")
+        return 0
+    command = shlex.join(["python", "-m", "lungan.train", *(sys.argv[1:])])
+    try:
+        lacking = sweeps.run_sweep(plan, launcher, name=name, question=question, command=command)
+    except (Interrupted, KeyboardInterrupt):
+        tell("interrupted; the same command goes on with what is left")
+        return INTERRUPTED
+    if out := sweeps.write_results(plan.store, name):
+        tell(f"results: {out / 'report.html'}, {out / 'results.csv'}, {out / 'summary.csv'}")
+    if not lacking:
+        return 0
+    log.error("%d of %d runs have no result:", len(lacking), len(plan.runs))
+    for planned in lacking[:10]:
+        log.error("  %s", planned.prepared.identity.name)
+    log.error("the same command tries them again; why is in each folder's log.txt")
+    return FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +255,7 @@ def _named_sweep(overrides: Sequence[str]) -> tuple[_Named | None, list[str]]:
     if path is None:
         raise ConfigError(f"+sweeps must be one of {', '.join(files)}, or a .yaml file, got {name}")
     values = presets.read_sweep(path)
-    given = {text.partition("=")[0].lstrip("+") for text in rest}
+    given = {_key(text) for text in rest}
     variants = [
         [
             f"{key}={presets.typed(value)}"
@@ -185,6 +265,10 @@ def _named_sweep(overrides: Sequence[str]) -> tuple[_Named | None, list[str]]:
         for run in values["runs"]
     ]
     return _Named(path.stem, values["question"], variants), rest
+
+
+def _key(text: str) -> str:
+    return text.partition("=")[0].lstrip("+~")
 
 
 def _swept(job: Sequence[str]) -> dict[str, str]:

@@ -23,8 +23,8 @@ LAYERS = (
     ("models",),
     ("classifiers", "training"),
     ("scores",),
-    ("launchers", "runs", "tracking"),
-    ("generation", "results"),
+    ("runs", "tracking"),
+    ("generation", "launchers", "results"),
     ("tracking.wandb_report", "utility"),
     ("generate", "report", "score", "search", "train"),
 )
@@ -35,7 +35,7 @@ AGAINST = {("lungan.runs.sweep", "lungan.results")}
 """A sweep leaves its tables and figures; it alone looks up, and only when all is done."""
 
 HYDRA = {"hydra", "omegaconf"}
-IMPORT_HYDRA = {"lungan.config.compose", "lungan.launchers"}
+IMPORT_HYDRA = {"lungan.config.compose"}
 
 WITHOUT = {
     "lungan.train": ("torch", "hydra", "omegaconf", "numpy", "pandas", "wandb"),

@@ -59,6 +59,16 @@ def check(config: RunConfig) -> None:
         getattr(config, group).check(config)
 
 
+def parse_settings(kind: type[Any], values: Any, prefix: str) -> Any:
+    """The checked dataclass of settings that belong to no run, such as a launcher's.
+
+    Raises: ConfigError with ``prefix`` before the field's name.
+    """
+    settings = _parse(kind, values, prefix)
+    check_fields(settings, prefix)
+    return settings
+
+
 def check_fields(config: Any, prefix: str) -> None:
     """Check type and rule of every field of a dataclass, and of those below it.
 

@@ -142,6 +142,20 @@ def search_space(overrides: Sequence[str]) -> tuple[list[Dimension], list[str]]:
     return space, [each.text for each in given if each.sweep is None]
 
 
+def launcher_setting(text: str) -> tuple[str, Any]:
+    """Key and value of ``hydra/launcher=...`` or ``hydra.launcher.<key>=...``, by Hydra's grammar.
+
+    Raises: ConfigError where it cannot be parsed, has several values or is another of Hydra's own.
+    """
+    key = text.partition("=")[0].lstrip("+~")
+    if key != "hydra/launcher" and not key.startswith("hydra.launcher."):
+        raise refusal(key)
+    given = _read(text)
+    if given.sweep is not None:
+        raise ConfigError(f"{given.key} has one value for all runs of a sweep, got {text}")
+    return given.key, given.value
+
+
 def refusal(key: str) -> ConfigError:
     """Why a setting of Hydra's own is none here, and what serves instead."""
     serves = next((text for start, text in INSTEAD.items() if key.startswith(start)), None)

@@ -1,23 +1,51 @@
-"""The sweep's side of a launcher: hand out chains, watch the store, and see what is left."""
+"""Jobs: trajectories done by other processes, perhaps on other machines.
+
+The sweep writes what each job has to do into one file of the store, hands the jobs to an engine,
+and watches the store. A job does one trajectory and leaves what it made in the store; nothing is
+returned. Where an engine loses jobs, what they left undone is handed out again.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
+import itertools
 import logging
 import os
+import signal
+import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, TextIO
 
-from lungan.runs import manifest
-from lungan.runs.jobs import Place, stop_jobs, write_jobs
-from lungan.runs.plan import Job, Plan, against_store
+from filelock import FileLock, Timeout
+
+from lungan import registry
+from lungan.config import RunConfig, checks
+from lungan.errors import ConfigError
+from lungan.runs.folder import read_json, write_json
+from lungan.runs.plan import (
+    SWEEPS,
+    Plan,
+    PlannedRun,
+    Trajectory,
+    against_store,
+    ledger_size,
+    read_ledger,
+    record_attempt,
+)
+from lungan.runs.prepare import load_and_keep, prepare
 from lungan.runs.stopping import StopSignal
-from lungan.runs.store import Store
+from lungan.runs.store import LEASE_SECONDS, Store
+from lungan.runs.sweep import failed_summary, run_trajectory
 from lungan.training.loop import Interrupted
 
+JOBS = "jobs.json"
+STOP = "stop"
 WATCH_SECONDS = 0.5
 POLL_SECONDS = 5.0
 QUEUE_SECONDS = 10.0
@@ -26,37 +54,59 @@ SPEAK_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
 
-Chain = Sequence[Job]
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where jobs run. ``processes``: how many at a time share a machine and its GPUs; 0 where
+    the launcher gives each job its own. ``threads``: of a job whose config leaves them open; 0
+    leaves them to torch. ``wait_seconds``: how long a job waits for runs under way elsewhere."""
+
+    processes: int
+    threads: int
+    wait_seconds: float
 
 
-class Launcher(Protocol):
-    """A way to run jobs. ``elsewhere``: on machines that may differ from this one."""
+class JobLauncher:
+    """Does a plan by jobs, one a trajectory. An engine's launcher says how they run.
+
+    ``elsewhere``: on machines that may differ from this one.
+    """
 
     name: str
     elsewhere: bool
 
-    def place(self, num_jobs: int, /) -> Place: ...
+    def place(self, _num_jobs: int, /) -> Place:
+        # Longer than a claim outlives an owner on another machine, which a requeued job had.
+        return Place(processes=0, threads=0, wait_seconds=LEASE_SECONDS + 30)
 
-    def launch(self, folder: Path, sweep: str, num_jobs: int) -> None:
-        """Run ``jobs.run_job(folder, number)`` for every number, until all have ended."""
+    def launch(self, folder: Path, num_jobs: int) -> None:
+        """Run ``run_job(folder, number)`` for every number, until all have ended."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how its jobs run")
 
     def queued(self) -> bool | None:
-        """Whether a job of the last launch waits or runs; None where the launcher cannot tell."""
+        """Whether a job of the last launch waits or runs; None where the engine cannot tell."""
+        return None
 
     def drop_waiting(self) -> None:
         """Take back the jobs of the last launch that have not begun, where that is possible."""
 
+    def describe(self, _plan: Plan, /) -> str:
+        return f"by hydra/launcher={self.name}, a job a trajectory"
 
-class Launching:
-    """A sweep's chains in a launcher's hands."""
+    def run(self, plan: Plan, sweep: str, stop: StopSignal) -> None:
+        _Jobs(plan, sweep, self, stop).run()
 
-    def __init__(self, plan: Plan, sweep: str, launcher: Launcher, stop: StopSignal) -> None:
+
+class _Jobs:
+    """The sweep's side of its jobs: hand them out, watch the store, and see what is left."""
+
+    def __init__(self, plan: Plan, sweep: str, launcher: JobLauncher, stop: StopSignal) -> None:
         self._plan = plan
-        self._store = plan.jobs[0].store
+        self._store = plan.store
         self._sweep = sweep
         self._launcher = launcher
         self._stop = stop
-        self._ledger = manifest.ledger_size(self._store, sweep)
+        self._ledger = ledger_size(self._store, sweep)
         self._failed: set[str] = set()
         self._left = plan.epochs_to_train
 
@@ -65,10 +115,10 @@ class Launching:
 
         Raises: Interrupted, KeyboardInterrupt.
         """
-        pending = self._unfinished(self._plan.chains)
+        pending = self._unfinished(self._plan.trajectories)
         while pending:
             busy = self._busy(pending)
-            free = [chain for chain in pending if chain not in busy]
+            free = [trajectory for trajectory in pending if trajectory not in busy]
             if not free:
                 log.info("%d trajectories are under way in other processes; waiting", len(busy))
                 pending = self._wait(busy)
@@ -78,19 +128,19 @@ class Launching:
             if not (broke and self._progressed()):
                 # What neither finished nor failed nor is under way was taken from the launcher.
                 now_busy = self._busy(pending)
-                pending = [chain for chain in pending if chain in busy or chain in now_busy]
+                pending = [each for each in pending if each in busy or each in now_busy]
 
-    def _launch(self, chains: list[Chain]) -> bool:
-        """Run one job a chain; gives whether the launcher broke off."""
+    def _launch(self, trajectories: list[Trajectory]) -> bool:
+        """Run one job a trajectory; gives whether the launcher broke off."""
         folder = self._new_folder()
-        place = self._launcher.place(len(chains))
-        write_jobs(folder, self._sweep, chains, place)
-        log.info("%d jobs by %s, their logs in %s", len(chains), self._launcher.name, folder)
+        place = self._launcher.place(len(trajectories))
+        write_jobs(folder, self._sweep, trajectories, place)
+        log.info("%d jobs by %s, their logs in %s", len(trajectories), self._launcher.name, folder)
         errors: list[BaseException] = []
 
         def work() -> None:
             try:
-                self._launcher.launch(folder, self._sweep, len(chains))
+                self._launcher.launch(folder, len(trajectories))
             except BaseException as error:
                 errors.append(error)
 
@@ -107,22 +157,22 @@ class Launching:
 
     def _watch(self, thread: threading.Thread, folder: Path) -> None:
         """Wait for the launcher, and for jobs that a launcher which broke off left queued."""
-        told = False
+        asked = False
         looked = spoke = time.monotonic()
         seen: float | None = None  # when a job was last known to be queued
         with self._stop.deferred():
             while True:
                 thread.join(WATCH_SECONDS)
                 self._report()
-                if self._stop.requested() and not told:
-                    told = True
+                if self._stop.requested() and not asked:
+                    asked = True
                     stop_jobs(folder)
                     self._launcher.drop_waiting()
                     log.info("waiting for the jobs to stop; Ctrl-C again leaves them to it")
                 now = time.monotonic()
                 if now - spoke >= SPEAK_SECONDS:
                     spoke = now
-                    log.info("%d of %d runs have a result", self._count(), len(self._plan.jobs))
+                    log.info("%d of %d runs have a result", self._count(), len(self._plan.runs))
                 if thread.is_alive() and now - looked < QUEUE_SECONDS:
                     continue
                 queued, looked = self._launcher.queued(), now
@@ -136,8 +186,8 @@ class Launching:
                     time.sleep(POLL_SECONDS)
 
     def _report(self) -> None:
-        """Say what the ledger was told since the last time."""
-        lines, self._ledger = manifest.read_ledger(self._store, self._sweep, self._ledger)
+        """Log what the ledger has got since the last time."""
+        lines, self._ledger = read_ledger(self._store, self._sweep, self._ledger)
         for line in lines:
             if line["status"] == "failed":
                 self._failed.add(line["run_id"])
@@ -145,55 +195,189 @@ class Launching:
             else:
                 log.info("%s: %s", line["folder"], line["status"])
 
-    def _unfinished(self, chains: Sequence[Chain]) -> list[Chain]:
-        """The chains with a run that has neither a result nor failed in this sweep."""
+    def _unfinished(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+        """The trajectories with a run that has neither a result nor failed in this sweep."""
         self._report()
         folders = Store(self._store).folders()
         return [
-            chain
-            for chain in chains
+            trajectory
+            for trajectory in trajectories
             if not all(
-                job.prepared.identity.run in self._failed or job.has_result(folders)
-                for job in chain
+                planned.prepared.identity.run in self._failed or planned.has_result(folders)
+                for planned in trajectory
             )
         ]
 
-    def _busy(self, chains: Sequence[Chain]) -> list[Chain]:
-        """The chains with a run that another process is at work on."""
+    def _busy(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+        """The trajectories with a run that another process is at work on."""
         store = Store(self._store)
         folders = store.folders()
         return [
-            chain
-            for chain in chains
+            trajectory
+            for trajectory in trajectories
             if any(
-                not job.has_result(folders) and store.owner(job.prepared.identity, folders)
-                for job in chain
+                not planned.has_result(folders) and store.owner(planned.prepared.identity, folders)
+                for planned in trajectory
             )
         ]
 
-    def _wait(self, chains: list[Chain]) -> list[Chain]:
-        """Until one of the chains can be claimed; gives those that are not finished."""
+    def _wait(self, trajectories: list[Trajectory]) -> list[Trajectory]:
+        """Until one of the trajectories can be claimed; gives those that are not finished."""
         with self._stop.deferred():
-            while chains and len(self._busy(chains)) == len(chains):
+            while trajectories and len(self._busy(trajectories)) == len(trajectories):
                 if self._stop.requested():
                     raise Interrupted
                 time.sleep(POLL_SECONDS)
-                chains = self._unfinished(chains)
-        return chains
+                trajectories = self._unfinished(trajectories)
+        return trajectories
 
     def _progressed(self) -> bool:
         """Whether fewer epochs are left than after the last launch."""
         before = self._left
-        self._left = against_store(self._plan.chains).epochs_to_train
+        self._left = against_store(self._plan.trajectories).epochs_to_train
         return self._left < before
 
     def _count(self) -> int:
         folders = Store(self._store).folders()
-        return sum(job.has_result(folders) for job in self._plan.jobs)
+        return sum(planned.has_result(folders) for planned in self._plan.runs)
 
     def _new_folder(self) -> Path:
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
-        root = self._store / manifest.SWEEPS / self._sweep / "launcher"
+        root = self._store / SWEEPS / self._sweep / "launcher"
         folder = root / f"{stamp}-{os.getpid()}"
         folder.mkdir(parents=True)
         return folder.resolve()
+
+
+def write_jobs(folder: Path, sweep: str, trajectories: Sequence[Trajectory], place: Place) -> None:
+    """Write what each job of a launch has to do. Raises: RunFolderError."""
+    values = {
+        "sweep": sweep,
+        "cwd": str(Path.cwd()),
+        "place": dataclasses.asdict(place),
+        "plugins": [dataclasses.asdict(plugin) for plugin in registry.loaded_files()],
+        "trajectories": [[_values(planned) for planned in each] for each in trajectories],
+    }
+    write_json(folder / JOBS, values)
+
+
+def stop_jobs(folder: Path) -> None:
+    """Tell all jobs of a launch, those that have not begun too, to stop with a checkpoint."""
+    (folder / STOP).touch()
+
+
+def run_job(
+    folder: Path, number: int, signals: Sequence[int] = (signal.SIGTERM,)
+) -> Collection[int]:
+    """Do job ``number`` of the launch in ``folder``; gives the signals that stopped it.
+
+    signals: those that stop it with a checkpoint, as the sweep's Ctrl-C does by a file.
+    """
+    jobs = read_json(folder / JOBS)
+    os.chdir(jobs["cwd"])
+    if threading.current_thread() is threading.main_thread():
+        # Ctrl-C reaches all processes of a terminal: the sweep's own decides for the others.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop = StopSignal(folder / STOP)
+    path = folder / f"job-{number}.log"
+    with path.open("a", encoding="utf-8") as stream, _log_to(stream), stop.installed(signals):
+        try:
+            place = Place(**jobs["place"])
+            with _slot(folder, place.processes) as slot:
+                _run(jobs, number, place, slot, stop)
+        except (Interrupted, KeyboardInterrupt):
+            log.info("stopped; the sweep's command goes on from the last checkpoint")
+    return stop.received
+
+
+def _values(planned: PlannedRun) -> dict[str, Any]:
+    prepared = planned.prepared
+    # What auto stands for was decided with the plan: every machine does the run that it names.
+    config = dataclasses.replace(
+        prepared.config, precision=prepared.precision, device=planned.device
+    )
+    return {
+        "run_id": prepared.identity.run,
+        "name": prepared.identity.name,
+        "overrides": planned.overrides,
+        "config": dataclasses.asdict(config),
+    }
+
+
+def _run(jobs: dict[str, Any], number: int, place: Place, slot: int, stop: StopSignal) -> None:
+    sweep, trajectory = jobs["sweep"], []
+    for item in jobs["trajectories"][number]:
+        try:
+            registry.load_again(jobs["plugins"])
+            config = checks.parse(item["config"])
+            trajectory.append(_prepared(item, _placed(config, place, slot)))
+        except Exception as error:
+            log.exception("%s cannot be prepared on %s", item["name"], socket.gethostname())
+            failed = failed_summary(item["run_id"], item["name"], error)
+            record_attempt(Path(item["config"]["store"]).expanduser(), sweep, failed)
+    busy = run_trajectory(trajectory, sweep, stop)
+    waited_from = time.monotonic()
+    while busy and time.monotonic() - waited_from < place.wait_seconds:
+        time.sleep(POLL_SECONDS)
+        busy = run_trajectory(busy, sweep, stop)
+
+
+def _prepared(item: dict[str, Any], config: RunConfig) -> PlannedRun:
+    planned = PlannedRun(prepare(config, load_and_keep), item["overrides"], config.device)
+    if planned.prepared.identity.run != item["run_id"]:
+        raise ConfigError(
+            f"the training images on {socket.gethostname()} are not those that the sweep was "
+            "planned with; give all machines the same data, or plan the sweep there"
+        )
+    return planned
+
+
+def _placed(config: RunConfig, place: Place, slot: int) -> RunConfig:
+    """The config with its share of the machine, where it leaves that open."""
+    import torch
+
+    changes: dict[str, Any] = {}
+    if config.threads == 0:
+        changes["threads"] = place.threads or int(os.environ.get("SLURM_CPUS_PER_TASK", 0))
+    if config.device == "auto" and place.processes and torch.cuda.is_available():
+        changes["device"] = f"cuda:{slot % torch.cuda.device_count()}"
+    return dataclasses.replace(config, **changes)
+
+
+@contextlib.contextmanager
+def _slot(folder: Path, count: int) -> Iterator[int]:
+    """A number below ``count`` that no other job of the launch holds; 0 where count is 0."""
+    if count == 0:
+        yield 0
+        return
+    for number in itertools.cycle(range(count)):
+        held = FileLock(folder / f"slot-{number}")
+        try:
+            held.acquire(blocking=False)
+        except Timeout:
+            time.sleep(0.1)
+            continue
+        try:
+            yield number
+        finally:
+            held.release()
+        return
+
+
+@contextlib.contextmanager
+def _log_to(stream: TextIO) -> Iterator[None]:
+    """lungan's log, and lines instead of bars, in the job's own file: the terminal is the
+    sweep's."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger = logging.getLogger("lungan")
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        with contextlib.redirect_stderr(stream):
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before

@@ -1,52 +1,167 @@
-"""SLURM's commands, and its signals inside a job."""
+"""Array jobs on a SLURM cluster, and the same jobs tried on this machine, by submitit."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import shutil
 import signal
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import submitit
+from submitit.helpers import DelayedSubmission
+
+from lungan.config.rules import at_least
 from lungan.errors import ConfigError
-from lungan.runs.jobs import run_job
+from lungan.launchers.jobs import JobLauncher, Place, run_job
 
 COMMAND_SECONDS = 60.0
 TERMINATION_SECONDS = 60.0
+POLL_SECONDS = 0.2
 
 log = logging.getLogger(__name__)
 
 
-def check_commands(asked_by: str) -> None:
-    """Raises: ConfigError where jobs cannot be submitted from this machine."""
-    for command in ("sbatch", "srun", "squeue", "scancel"):
-        if shutil.which(command) is None:
-            raise ConfigError(
-                f"{asked_by} needs a SLURM cluster and finds no {command} here; run it where "
-                "jobs are submitted from"
-            )
+@dataclass(kw_only=True, slots=True)
+class SubmititConfig:
+    """What each job asks for, in submitit's words. ``timeout_min``: its time limit; it is told to
+    stop ``signal_delay_s`` before, and is queued again up to ``max_num_timeout`` times.
+    ``array_parallelism``: jobs at a time."""
+
+    timeout_min: int = at_least(1)
+    signal_delay_s: int = at_least(0)
+    max_num_timeout: int = at_least(0)
+    cpus_per_task: int = at_least(1)
+    mem_gb: int | float | None
+    gpus_per_node: int | None
+    array_parallelism: int = at_least(1)
 
 
-def queued(job_name: str) -> bool | None:
-    """Whether a job of that name waits or runs; None where SLURM does not answer."""
-    try:
-        return bool(_call("squeue", "--noheader", "--format=%i", f"--name={job_name}").strip())
-    except (OSError, subprocess.SubprocessError):
-        return None
+@dataclass(kw_only=True, slots=True)
+class SlurmConfig(SubmititConfig):
+    """The others are sbatch's options. ``additional_parameters``: any that are not among these.
+    ``setup``: shell commands before the job."""
+
+    partition: str | None
+    account: str | None
+    qos: str | None
+    setup: list[str]
+    comment: str | None = None
+    constraint: str | None = None
+    exclude: str | None = None
+    gres: str | None = None
+    cpus_per_gpu: int | None = None
+    gpus_per_task: int | None = None
+    mem_per_gpu: str | None = None
+    mem_per_cpu: str | None = None
+    additional_parameters: dict | None = None  # type: ignore[type-arg]
 
 
-def drop_waiting(job_name: str) -> None:
-    """Take back the jobs of that name that have not begun."""
-    try:
-        _call("scancel", "--state=PENDING", f"--name={job_name}")
-    except (OSError, subprocess.SubprocessError) as error:
-        log.warning("jobs that wait stay queued, and end when begun: %s", error)
+class SubmititLocal(JobLauncher):
+    """A cluster's path on this machine: each job is a process with a time limit, which is told to
+    stop before the limit and begun again."""
+
+    name = "submitit_local"
+    elsewhere = False
+    cluster = "local"
+
+    def __init__(self, config: SubmititConfig) -> None:
+        self._config = config
+
+    def place(self, num_jobs: int, /) -> Place:
+        processes = min(self._config.array_parallelism, num_jobs)
+        return Place(processes, self._config.cpus_per_task, wait_seconds=0)
+
+    def launch(self, folder: Path, num_jobs: int) -> None:
+        jobs: list[submitit.Job[None]] = []
+        executor = self._executor(folder)
+        for number in range(num_jobs):
+            while sum(not job.done() for job in jobs) >= self._config.array_parallelism:
+                time.sleep(POLL_SECONDS)
+            # A terminal's Ctrl-C reaches all its processes: the sweep's own decides for the others.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                jobs.append(executor.submit(_Job(), folder, number))
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for job in jobs:
+            job.result()
+
+    def _executor(self, folder: Path) -> submitit.AutoExecutor:
+        values = dataclasses.asdict(self._config)
+        again = {f"{self.cluster}_max_num_timeout": values.pop("max_num_timeout")}
+        executor = submitit.AutoExecutor(folder / ".submitit" / "%j", cluster=self.cluster, **again)
+        general = ("timeout_min", "cpus_per_task", "mem_gb", "gpus_per_node")
+        executor.update_parameters(
+            name=_name(folder), **{key: values.pop(key) for key in general}, **self._special(values)
+        )
+        return executor
+
+    def _special(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Arguments that are this cluster's own, of the settings that are not every cluster's."""
+        return {"local_signal_delay_s": values["signal_delay_s"]}
+
+
+class SlurmLauncher(SubmititLocal):
+    """An array job on a SLURM cluster."""
+
+    name = "slurm"
+    elsewhere = True
+    cluster = "slurm"
+
+    def __init__(self, config: SlurmConfig) -> None:
+        check_commands(f"hydra/launcher={self.name}")
+        super().__init__(config)
+        self._job_name = ""
+
+    def place(self, num_jobs: int, /) -> Place:
+        return JobLauncher.place(self, num_jobs)
+
+    def launch(self, folder: Path, num_jobs: int) -> None:
+        self._job_name = _name(folder)
+        executor = self._executor(folder)
+        for job in executor.map_array(_Job(), [folder] * num_jobs, range(num_jobs)):
+            job.result()
+
+    def queued(self) -> bool | None:
+        try:
+            found = _call("squeue", "--noheader", "--format=%i", f"--name={self._job_name}")
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return bool(found.strip())
+
+    def drop_waiting(self) -> None:
+        try:
+            _call("scancel", "--state=PENDING", f"--name={self._job_name}")
+        except (OSError, subprocess.SubprocessError) as error:
+            log.warning("jobs that wait stay queued, and end when begun: %s", error)
+
+    def _special(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {f"slurm_{key}": value for key, value in values.items()}
+
+
+def _name(folder: Path) -> str:
+    """Of all jobs of a launch, in the queue: the sweep's and the launch's own."""
+    return f"lungan-{folder.parents[1].name}-{folder.name}"
+
+
+class _Job:
+    """A job as submitit calls it, and what it queues again."""
+
+    def __call__(self, folder: Path, number: int) -> None:
+        run_job_and_queue_again(folder, number)
+
+    def checkpoint(self, folder: Path, number: int) -> DelayedSubmission:
+        return DelayedSubmission(self, folder, number)
 
 
 def run_job_and_queue_again(folder: Path, number: int) -> None:
-    """Do a launcher's job, and where SLURM wants the machine back, have the job queued again.
+    """Do a job, and where the cluster wants the machine back, have the job queued again.
 
     submitit answers the signal that comes before the time limit or a preemption by queueing the
     job again and leaving at once. Here that waits until the run has its checkpoint.
@@ -59,6 +174,16 @@ def run_job_and_queue_again(folder: Path, number: int) -> None:
     elif signal.SIGTERM in received:
         # Preempted or cancelled: the other signal follows, or the end does.
         time.sleep(TERMINATION_SECONDS)
+
+
+def check_commands(asked_by: str) -> None:
+    """Raises: ConfigError where jobs cannot be submitted from this machine."""
+    for command in ("sbatch", "srun", "squeue", "scancel"):
+        if shutil.which(command) is None:
+            raise ConfigError(
+                f"{asked_by} needs a SLURM cluster and finds no {command} here; run it where "
+                "jobs are submitted from, or try the jobs here by hydra/launcher=submitit_local"
+            )
 
 
 def _call(*command: str) -> str:

@@ -1,33 +1,111 @@
-"""Runs trained as one: claimed, followed and finished each by itself."""
+"""Runs of one shape trained as one, in this process; each is claimed and finished by itself."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from lungan.config.rules import at_least
 from lungan.errors import ConfigError
-from lungan.runs.chain import record, record_failure
-from lungan.runs.plan import Job
-from lungan.runs.run import BusyError, open_run
-from lungan.runs.sinks import ProgressSink, speaking_of
+from lungan.runs.folder import Run
+from lungan.runs.plan import Plan, PlannedRun, Trajectory
+from lungan.runs.run import ActiveRun, BusyError, claim_run
+from lungan.runs.sinks import ProgressSink, log_of
 from lungan.runs.stopping import StopSignal
-from lungan.runs.work import Result, Work
+from lungan.runs.sweep import record_failure, record_result, run_trajectories
 from lungan.training.events import Event
 from lungan.training.loop import Interrupted
 from lungan.training.material import Material, gather
 from lungan.training.stacked.loop import Member, train_stack
+from lungan.training.stacked.obstacles import obstacle, shape
+
+NO_OTHER = "no other run has its data, networks, loss, batch size and precision"
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(kw_only=True, slots=True)
+class StackedConfig:
+    """``max_runs``: at once."""
+
+    max_runs: int = at_least(2)
+
+
+class StackedLauncher:
+    name = "stacked"
+    elsewhere = False
+
+    def __init__(self, config: StackedConfig) -> None:
+        self._max_runs = config.max_runs
+
+    def describe(self, plan: Plan) -> str:
+        return arrange(plan, self._max_runs).describe()
+
+    def run(self, plan: Plan, sweep: str, stop: StopSignal) -> None:
+        arrangement = arrange(plan, self._max_runs)
+        waiting: list[PlannedRun] = []
+        for number, stack in enumerate(arrangement.stacks, start=1):
+            prefix = f"[stack {number}/{len(arrangement.stacks)}] "
+            waiting += run_stack(stack, sweep, stop, prefix)
+        others = [*(trajectory for trajectory, _ in arrangement.alone), *arrangement.finished]
+        run_trajectories(others, sweep, stop, waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """``stacks``: trajectories that are trained side by side. ``alone``: those that are not, each
+    with what stands in the way. ``finished``: those that have all their results."""
+
+    stacks: list[list[Trajectory]]
+    alone: list[tuple[Trajectory, str]]
+    finished: list[Trajectory]
+
+    def describe(self) -> str:
+        """Lines for a terminal."""
+        sizes = ", ".join(str(len(stack)) for stack in self.stacks) or "none"
+        lines = [f"by hydra/launcher=stacked: trajectories trained as one: {sizes}"]
+        for reason, count in Counter(reason for _, reason in self.alone).items():
+            lines.append(f"one by one: {count}, since {reason}")
+        return "\n".join(lines)
+
+
+def arrange(plan: Plan, max_runs: int) -> Arrangement:
+    """Put what is left to do into as few stacks as can be, of about the same size."""
+    alone: list[tuple[Trajectory, str]] = []
+    finished: list[Trajectory] = []
+    by_shape: dict[str, list[Trajectory]] = {}
+    for trajectory in plan.trajectories:
+        prepared = trajectory[0].prepared
+        states = {plan.state[planned.prepared.identity.run] for planned in trajectory}
+        found = obstacle(prepared.config)
+        if states <= {"done", "diverged"}:
+            finished.append(trajectory)
+        elif found is not None:
+            alone.append((trajectory, f"{found} cannot be stacked"))
+        else:
+            data_hash = prepared.image_set.content_hash
+            device, precision = str(prepared.device), prepared.precision
+            key = shape(prepared.config, data_hash, device, precision)
+            by_shape.setdefault(key, []).append(trajectory)
+    stacks: list[list[Trajectory]] = []
+    for trajectories in by_shape.values():
+        if len(trajectories) == 1:
+            alone.append((trajectories[0], NO_OTHER))
+            continue
+        count = -(-len(trajectories) // max_runs)
+        stacks += [trajectories[number::count] for number in range(count)]
+    return Arrangement(stacks, alone, finished)
+
+
 def run_stack(
-    chains: Sequence[Sequence[Job]], sweep: str, stop: StopSignal, say: str = ""
-) -> list[Job]:
+    trajectories: Sequence[Trajectory], sweep: str, stop: StopSignal, prefix: str = ""
+) -> list[PlannedRun]:
     """Do the runs of trajectories of one shape; gives those under way elsewhere.
 
     All train side by side. Where a run ends, the next longer one of its trajectory takes its
@@ -35,7 +113,7 @@ def run_stack(
 
     Raises: Interrupted, KeyboardInterrupt, ConfigError where the runs do not fit into memory.
     """
-    with contextlib.closing(_Stack(chains, sweep, stop, say)) as stack:
+    with contextlib.closing(_Stack(trajectories, sweep, stop, prefix)) as stack:
         return stack.run()
 
 
@@ -43,14 +121,14 @@ def run_stack(
 class _Running:
     """A claimed run. ``later``: the longer ones of its trajectory."""
 
-    job: Job
-    work: Work
+    planned: PlannedRun
+    active: ActiveRun
     member: Member
-    later: Sequence[Job]
+    later: Trajectory
 
     @property
     def epochs(self) -> int:
-        return self.job.prepared.config.epochs
+        return self.planned.prepared.config.epochs
 
     @property
     def has_ended(self) -> bool:
@@ -59,30 +137,30 @@ class _Running:
 
 class _Stack:
     def __init__(
-        self, chains: Sequence[Sequence[Job]], sweep: str, stop: StopSignal, say: str
+        self, trajectories: Sequence[Trajectory], sweep: str, stop: StopSignal, prefix: str
     ) -> None:
-        self._chains = chains
+        self._trajectories = trajectories
         self._sweep = sweep
         self._stop = stop
-        self._say = say
+        self._prefix = prefix
         self._running: list[_Running] = []
-        self._busy: list[Job] = []
-        first = chains[0][0].prepared
+        self._busy: list[PlannedRun] = []
+        first = trajectories[0][0].prepared
         self._prepared = first
         self._material: Material = gather(
             first.config, first.image_set, first.training_set, first.device
         )
-        last = max(job.prepared.config.epochs for chain in chains for job in chain)
+        last = max(each[-1].prepared.config.epochs for each in trajectories)
         self._progress = ProgressSink("", last)
 
     def close(self) -> None:
         self._progress.close()
         for running in self._running:
-            running.work.close()
+            running.active.close()
 
-    def run(self) -> list[Job]:
-        for chain in self._chains:
-            self._begin(chain)
+    def run(self) -> list[PlannedRun]:
+        for trajectory in self._trajectories:
+            self._begin(trajectory)
         while self._running:
             ended = [running for running in self._running if running.has_ended]
             for running in ended:
@@ -91,56 +169,56 @@ class _Stack:
                 self._train()
         return self._busy
 
-    def _begin(self, chain: Sequence[Job]) -> None:
+    def _begin(self, trajectory: Trajectory) -> None:
         """Claim and begin the first run of a trajectory that is left to do."""
-        for number, job in enumerate(chain, start=1):
+        for number, planned in enumerate(trajectory, start=1):
             if self._stop.requested():
                 raise Interrupted
             try:
-                opened = open_run(job.prepared, sweep=self._sweep)
-                if isinstance(opened, Result):
-                    record(job, self._sweep, opened, self._say)
+                claimed = claim_run(planned.prepared, sweep=self._sweep)
+                if isinstance(claimed, Run):
+                    record_result(planned, self._sweep, claimed, self._prefix)
                     continue
-                self._running.append(self._begun(job, opened, chain[number:]))
+                self._running.append(self._begun(planned, claimed, trajectory[number:]))
                 return
             except BusyError as error:
-                log.info("%s%s", self._say, error)
-                self._busy.append(job)
+                log.info("%s%s", self._prefix, error)
+                self._busy.append(planned)
             except Exception as error:
-                record_failure(job, self._sweep, error, self._say)
+                record_failure(planned, self._sweep, error, self._prefix)
 
-    def _begun(self, job: Job, work: Work, later: Sequence[Job]) -> _Running:
+    def _begun(self, planned: PlannedRun, active: ActiveRun, later: Trajectory) -> _Running:
         try:
-            with speaking_of(work.folder):
-                state = work.recorded(lambda: work.begin(self._material))
+            with log_of(active.folder):
+                state = active.recorded(lambda: active.begin(self._material))
         except BaseException:
-            work.close()
+            active.close()
             raise
-        assert not isinstance(state, Result), "nothing diverges before it has begun"
+        assert not isinstance(state, Run), "nothing diverges before it has begun"
 
         def emit(event: Event) -> None:
-            with speaking_of(work.folder):
-                work.emit(event)
+            with log_of(active.folder):
+                active.emit(event)
 
-        return _Running(job, work, Member(job.prepared.config, state, emit), later)
+        return _Running(planned, active, Member(planned.prepared.config, state, emit), later)
 
     def _end(self, running: _Running) -> None:
         """Leave the run's result, and begin the next of its trajectory."""
         self._running.remove(running)
-        work, member = running.work, running.member
+        active, member = running.active, running.member
 
-        def result() -> Result:
+        def result() -> Run:
             if member.error is not None:
                 raise member.error
-            return work.end(member.state)
+            return active.end(member.state)
 
-        with speaking_of(work.folder):
+        with log_of(active.folder):
             try:
-                with contextlib.closing(work):
-                    ended = work.recorded(result)
-                record(running.job, self._sweep, ended, self._say)
+                with contextlib.closing(active):
+                    ended = active.recorded(result)
+                record_result(running.planned, self._sweep, ended, self._prefix)
             except Exception as error:
-                record_failure(running.job, self._sweep, error, self._say)
+                record_failure(running.planned, self._sweep, error, self._prefix)
         self._begin(running.later)
 
     def _train(self) -> None:
@@ -153,7 +231,7 @@ class _Stack:
         until = min(target for target in targets if target > epoch)
         log.info(
             "%s%d runs as one, from epoch %d to %d%s",
-            self._say,
+            self._prefix,
             len(behind),
             epoch,
             until,
@@ -161,7 +239,7 @@ class _Stack:
         )
         members = [running.member for running in behind]
         try:
-            with self._stop.deferred(), _shared_time([running.work for running in behind]):
+            with self._stop.deferred(), _shared_time([running.active for running in behind]):
                 train_stack(
                     members,
                     self._material,
@@ -189,14 +267,14 @@ class _Stack:
 
 
 @contextlib.contextmanager
-def _shared_time(works: Sequence[Work]) -> Iterator[None]:
+def _shared_time(runs: Sequence[ActiveRun]) -> Iterator[None]:
     """Share out the time that training takes inside; what a run scores meanwhile is its own."""
-    scored = [work.seconds_scoring for work in works]
+    scored = [run.seconds_scoring for run in runs]
     began = time.perf_counter()
     try:
         yield
     finally:
-        own = [work.seconds_scoring - before for work, before in zip(works, scored, strict=True)]
-        share = (time.perf_counter() - began - sum(own)) / len(works)
-        for work, seconds in zip(works, own, strict=True):
-            work.share_training(share + seconds, len(works))  # it has taken these off itself
+        own = [active.seconds_scoring - before for active, before in zip(runs, scored, strict=True)]
+        share = (time.perf_counter() - began - sum(own)) / len(runs)
+        for run, seconds in zip(runs, own, strict=True):
+            run.share_training(share + seconds, len(runs))  # it has taken these off itself

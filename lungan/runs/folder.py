@@ -1,4 +1,4 @@
-"""The run folder: the names of its files, atomic writes, and reading it back.
+"""The run folder: the names of its files, writing them whole, and reading them back.
 
 No other module knows these names. Imports no torch, so that the results side stays quick to start.
 """
@@ -10,15 +10,20 @@ import dataclasses
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import yaml
 
+from lungan import files
 from lungan.config import RunConfig, checks, identity
 from lungan.errors import ConfigError, RunFolderError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
 
 CONFIG = "config.yaml"
 PLUGIN = "# plug-in: "
@@ -38,6 +43,57 @@ CLASSIFIER = "classifier.safetensors"
 CONVINCING = "convincing.png"
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run, read from its folder. ``summary``: what summary.json holds, empty where the run has
+    not finished. ``reused``: the run had been finished before it was asked for.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    reused: bool = True
+
+    @property
+    def status(self) -> str:
+        """done, diverged or failed; unfinished where it has no summary."""
+        return str(self.summary.get("status", "unfinished"))
+
+    @property
+    def config(self) -> RunConfig:
+        """Raises: RunFolderError where it is damaged, ConfigError where it does not fit."""
+        return read_config(self.folder)
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """Losses, gradients and speed, a row an epoch, by epoch. Raises: RunFolderError."""
+        import pandas as pd
+
+        rows = read_metrics(self.folder)
+        return pd.DataFrame(rows or {"epoch": []}).set_index("epoch")
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Scores of the final generator with their floors, by name: ``domain.precision.floor``."""
+        return dict((self.summary.get("scores") or {}).get("values", {}))
+
+    def generator(self, device: str = "auto") -> nn.Module:
+        """The final generator, ready to generate. Raises: RunFolderError without one."""
+        from lungan.device import resolve_device
+        from lungan.models.saving import load_generator
+
+        path = self.folder / GENERATOR
+        if not path.is_file():
+            raise RunFolderError(f"{self.folder} has no generator: its run is {self.status}")
+        return load_generator(path).to(resolve_device(device)).eval()
+
+
+def open_run(folder: Path) -> Run:
+    """The run in a folder, finished or not. Raises: RunFolderError where it is none."""
+    if not (folder / CONFIG).is_file():
+        raise RunFolderError(f"{folder} is not a run's folder: it has no {CONFIG}")
+    return Run(folder, read_summary(folder) or {})
+
+
 def sample_path(folder: Path, epoch: int) -> Path:
     return folder / SAMPLES / f"epoch_{epoch:04d}.png"
 
@@ -51,28 +107,16 @@ def pairs_path(folder: Path, encoder: str) -> Path:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def write_whole(path: Path) -> Iterator[BinaryIO]:
     """A binary file that appears at ``path`` whole, and on disk, or not at all.
 
     Raises: RunFolderError where the folder cannot be written or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
+        with files.atomic_write(path) as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes files that only their owner can read; a store is often shared.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
-        Path(name).replace(path)
     except BaseException as error:
-        Path(name).unlink(missing_ok=True)
         # torch.save puts an error of its own in front of the disk's.
         for disk in (error, error.__context__):
             if isinstance(disk, OSError):
@@ -81,14 +125,14 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what ``atomic_write`` left of writers that were killed; the caller holds the claim."""
+    """Remove what ``write_whole`` left of writers that were killed; the caller holds the claim."""
     for place in (folder, folder / SAMPLES, folder / FIGURES):
         for path in place.glob(".*.*"):
             path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    with atomic_write(path) as stream:
+    with write_whole(path) as stream:
         stream.write(content)
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lungan.runs import folder as names
+from lungan.runs.folder import write_bytes, write_whole
 
 GRID_COLUMNS = 8
 GAP_PIXELS = 2
@@ -33,7 +33,7 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     """image: (H, W, C) uint8, grey or RGB. Raises: RunFolderError where it cannot be written."""
     ordered = image[..., ::-1] if image.shape[-1] == 3 else image  # OpenCV writes BGR
     _, encoded = cv2.imencode(".png", np.ascontiguousarray(ordered))
-    names.write_bytes(path, encoded.tobytes())
+    write_bytes(path, encoded.tobytes())
 
 
 def write_loss_curves(path: Path, metrics: Sequence[dict[str, Any]]) -> None:
@@ -56,5 +56,5 @@ def write_loss_curves(path: Path, metrics: Sequence[dict[str, Any]]) -> None:
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    with names.atomic_write(path) as stream:
+    with write_whole(path) as stream:
         figure.savefig(stream, format="png", dpi=110)

@@ -1,31 +1,59 @@
-"""What a sweep has to do: its runs, in chains along their trajectories, and what is done."""
+"""What a sweep has to do, and what of it is written down.
+
+The plan: its runs, along their trajectories, and what the store has of them. The manifest: what was
+asked for, so that a missing run shows. The ledger: what was tried, a line an attempt.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import datetime
 import hashlib
+import json
 import logging
+import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lungan.config import DataConfig, RunConfig, checks
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, RunFolderError
-from lungan.runs import folder as names
-from lungan.runs.manifest import Entry
+from lungan.runs.folder import (
+    CHECKPOINT,
+    SUMMARY,
+    append_line,
+    read_json,
+    read_metrics,
+    read_summary,
+    write_json,
+)
 from lungan.runs.prepare import Prepared, load_sets, prepare
-from lungan.runs.store import Shorter, Store
+from lungan.runs.store import Shorter, Store, exclusive, store_path
 
+SWEEPS = "sweeps"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MAX_RUNS_TIMED = 50
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Entry:
+    """One run of a sweep. ``overrides``: the swept keys and their values, as typed."""
+
+    run_id: str
+    trajectory_id: str
+    folder: str
+    overrides: dict[str, str]
+    epochs: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
     """One run of the sweep. ``overrides``: the swept keys and their values. ``device``: the
     config's own, where the plan was made for other machines."""
 
@@ -35,7 +63,7 @@ class Job:
 
     @property
     def store(self) -> Path:
-        return Path(self.prepared.config.store)
+        return store_path(self.prepared.config)
 
     def entry(self, folders: dict[str, str]) -> Entry:
         """folders: the store's."""
@@ -47,18 +75,21 @@ class Job:
         """Whether the run is done or diverged. folders: the store's."""
         identity = self.prepared.identity
         try:
-            summary = names.read_summary(self.store / folders.get(identity.digits, identity.name))
+            summary = read_summary(self.store / folders.get(identity.digits, identity.name))
         except RunFolderError:
             return False
         return summary is not None and summary["status"] in ("done", "diverged")
 
 
+Trajectory = Sequence[PlannedRun]
+"""Runs that differ in their epochs only, fewest first: each goes on from the one before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``chains``: jobs of one trajectory each, fewest epochs first, since each goes on from the
-    one before. ``state``: done, diverged, continue or start, by run id."""
+    """What a sweep has to do. ``state``: done, diverged, failed, continue or start, by run id."""
 
-    chains: tuple[tuple[Job, ...], ...]
+    trajectories: tuple[Trajectory, ...]
     state: dict[str, str]
     epochs_to_train: int
     epochs_saved: int
@@ -66,12 +97,21 @@ class Plan:
     images_per_second: float | None
 
     @property
-    def jobs(self) -> list[Job]:
-        return [job for chain in self.chains for job in chain]
+    def runs(self) -> list[PlannedRun]:
+        return [run for trajectory in self.trajectories for run in trajectory]
+
+    @property
+    def store(self) -> Path:
+        return self.runs[0].store
+
+    def without_result(self) -> list[PlannedRun]:
+        """The runs that are neither done nor diverged in the store now."""
+        folders = Store(self.store).folders()
+        return [run for run in self.runs if not run.has_result(folders)]
 
     def name(self) -> str:
         """A name made of the runs, for a sweep that was given none."""
-        ids = sorted(job.prepared.identity.run for job in self.jobs)
+        ids = sorted(run.prepared.identity.run for run in self.runs)
         return f"sweep-{hashlib.sha256(''.join(ids).encode()).hexdigest()[:8]}"
 
     def describe(self) -> str:
@@ -80,7 +120,8 @@ class Plan:
             state: list(self.state.values()).count(state) for state in set(self.state.values())
         }
         parts = [f"{count[state]} {what}" for state, what in _STATES.items() if state in count]
-        lines = [f"{len(self.state)} runs on {len(self.chains)} trajectories: {', '.join(parts)}"]
+        size = f"{len(self.state)} runs on {len(self.trajectories)} trajectories"
+        lines = [f"{size}: {', '.join(parts)}"]
         if self.epochs_to_train:
             lines.append(
                 f"{self.epochs_to_train} epochs to train, {self.epochs_saved} saved by going on "
@@ -119,36 +160,37 @@ def make_plan(configs: Sequence[tuple[RunConfig, dict[str, str]]], *, here: bool
             loaded[key] = load_sets(config)
         return loaded[key]
 
-    by_trajectory: dict[str, dict[int, Job]] = {}
+    by_trajectory: dict[str, dict[int, PlannedRun]] = {}
     for config, overrides in configs:
         planned = config if here else dataclasses.replace(config, device="auto")
-        job = Job(prepare(planned, load), overrides, config.device)
-        identity = job.prepared.identity
-        by_trajectory.setdefault(identity.trajectory, {})[identity.epochs] = job
-    chains = tuple(
-        tuple(chain[epochs] for epochs in sorted(chain)) for chain in by_trajectory.values()
+        run = PlannedRun(prepare(planned, load), overrides, config.device)
+        identity = run.prepared.identity
+        by_trajectory.setdefault(identity.trajectory, {})[identity.epochs] = run
+    trajectories = tuple(
+        tuple(by_epochs[epochs] for epochs in sorted(by_epochs))
+        for by_epochs in by_trajectory.values()
     )
-    return against_store(chains)
+    return against_store(trajectories)
 
 
-def against_store(chains: tuple[tuple[Job, ...], ...]) -> Plan:
+def against_store(trajectories: tuple[Trajectory, ...]) -> Plan:
     """What the store lacks now. Raises: RunFolderError."""
     state: dict[str, str] = {}
     to_train = saved = to_show = 0
-    first = chains[0][0].prepared
-    store = Store(Path(first.config.store))
+    first = trajectories[0][0].prepared
+    store = Store(store_path(first.config))
     folders = store.folders()
-    for chain in chains:
+    for trajectory in trajectories:
         # Runs of this plan are counted below; an earlier sweep may have left shorter ones.
-        shorter = store.shorter(chain[0].prepared.identity, folders)
+        shorter = store.shorter(trajectory[0].prepared.identity, folders)
         reached = shorter.epochs if isinstance(shorter, Shorter) else 0
-        for job in chain:
-            identity = job.prepared.identity
-            folder = job.store / folders.get(identity.digits, identity.name)
-            again = ("failed", "diverged")[: 2 if job.prepared.config.retry == "diverged" else 1]
+        for run in trajectory:
+            identity = run.prepared.identity
+            folder = run.store / folders.get(identity.digits, identity.name)
+            again = ("failed", "diverged")[: 2 if run.prepared.config.retry == "diverged" else 1]
             summary: dict[str, Any] | None
             try:
-                summary = names.read_summary(folder)
+                summary = read_summary(folder)
                 own = 0
                 if summary is None or summary["status"] == "failed":
                     own = _epochs_kept(folder)
@@ -166,14 +208,14 @@ def against_store(chains: tuple[tuple[Job, ...], ...]) -> Plan:
                 state[identity.run] = "continue" if begun else "start"
             to_train += identity.epochs - begun
             saved += begun
-            to_show += (identity.epochs - begun) * len(job.prepared.training_set)
+            to_show += (identity.epochs - begun) * len(run.prepared.training_set)
             reached = identity.epochs
-    return Plan(chains, state, to_train, saved, to_show, _speed(first.config, folders))
+    return Plan(trajectories, state, to_train, saved, to_show, _speed(first.config, folders))
 
 
 def _epochs_kept(folder: Path) -> int:
     """Epochs of an unfinished run, about: its metrics may be ahead of its checkpoint."""
-    return len(names.read_metrics(folder)) if (folder / names.CHECKPOINT).exists() else 0
+    return len(read_metrics(folder)) if (folder / CHECKPOINT).exists() else 0
 
 
 def _shape(config: RunConfig) -> tuple[Any, ...]:
@@ -187,18 +229,98 @@ def _speed(config: RunConfig, folders: dict[str, str]) -> float | None:
     found = sorted(
         (path.stat().st_mtime, path.parent)
         for name in folders.values()
-        if (path := Path(config.store) / name / names.SUMMARY).exists()
+        if (path := store_path(config) / name / SUMMARY).exists()
     )
     speeds = []
     for _, folder in found[-MAX_RUNS_TIMED:]:
         try:
-            summary = names.read_summary(folder)
+            summary = read_summary(folder)
             if summary is None or summary["status"] != "done":
                 continue
             # Parsed, so that keys which came after the run stand at their neutral values.
             other = checks.parse(summary["config"])
             if _shape(other) == shape:
-                speeds.append(names.read_metrics(folder)[-1]["images_per_second"])
+                speeds.append(read_metrics(folder)[-1]["images_per_second"])
         except (RunFolderError, ConfigError, LookupError):
             continue
     return statistics.median(speeds) if speeds else None
+
+
+def manifest_path(store: Path, sweep: str) -> Path:
+    return store / SWEEPS / f"{sweep}.json"
+
+
+def ledger_path(store: Path, sweep: str) -> Path:
+    return store / SWEEPS / f"{sweep}.ledger.jsonl"
+
+
+def check_name(sweep: str) -> None:
+    """Raises: ConfigError where the name would not do as a file's."""
+    if not NAME.fullmatch(sweep):
+        raise ConfigError(
+            f"--sweep must be letters, digits, '.', '_' and '-', at most 100, got {sweep}"
+        )
+
+
+def write_manifest(
+    store: Path, sweep: str, question: str, command: str, entries: Sequence[Entry]
+) -> None:
+    """Write what the sweep asks for, before anything runs, so that a missing run shows.
+
+    Runs that an earlier command asked for under this name stay in it.
+
+    Raises: RunFolderError where the store cannot be written.
+    """
+    path = manifest_path(store, sweep)
+    with exclusive(store):
+        before = read_json(path) if path.exists() else {}
+        runs = {run["run_id"]: run for run in before.get("runs", [])}
+        runs |= {entry.run_id: asdict(entry) for entry in entries}
+        write_json(
+            path,
+            {
+                "name": sweep,
+                "question": question or before.get("question", ""),
+                "command": command,
+                "created": before.get("created", _now()),
+                "runs": list(runs.values()),
+            },
+        )
+
+
+def record_attempt(store: Path, sweep: str, summary: dict[str, Any]) -> None:
+    """Add the end of one attempt at a run to the ledger. Raises: RunFolderError."""
+    line = {key: summary[key] for key in ("run_id", "name", "status", "reason")}
+    line["folder"] = line.pop("name")
+    with exclusive(store):  # network file systems do not append as one act
+        append_line(
+            ledger_path(store, sweep),
+            {**line, "seconds": summary["seconds"]["total"], "time": _now()},
+        )
+
+
+def ledger_size(store: Path, sweep: str) -> int:
+    """Bytes in the ledger now: where ``read_ledger`` finds what comes after."""
+    path = ledger_path(store, sweep)
+    return path.stat().st_size if path.exists() else 0
+
+
+def read_ledger(store: Path, sweep: str, begin: int) -> tuple[list[dict[str, Any]], int]:
+    """The ledger's whole lines from byte ``begin`` on, and where they end. A line that a crash
+    tore is passed over."""
+    path = ledger_path(store, sweep)
+    if not path.exists():
+        return [], begin
+    with path.open("rb") as stream:
+        stream.seek(begin)
+        text = stream.read()
+    whole = text[: text.rfind(b"\n") + 1]
+    lines = []
+    for line in whole.splitlines():
+        with contextlib.suppress(ValueError):
+            lines.append(json.loads(line))
+    return lines, begin + len(whole)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,15 +1,22 @@
-"""What a config stands for on this machine, found out before anything is written."""
+"""What a config stands for on this machine, found out before anything is written, and with which
+code and machine its result is made."""
 
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import logging
+import os
+import platform
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+import lungan
 from lungan.config import DataConfig, RunConfig, checks
 from lungan.config.identity import trajectory_id
 from lungan.data import build as data
@@ -38,6 +45,18 @@ def load_sets(config: DataConfig) -> tuple[ImageSet, ImageSet]:
     """All images of the data, and those to train on. Raises: DataError, ConfigError."""
     image_set = data.load(config, describe=True)
     return image_set, image_set.select(config.splits, config.classes)
+
+
+_last_loaded: dict[str, tuple[ImageSet, ImageSet]] = {}
+
+
+def load_and_keep(config: DataConfig) -> tuple[ImageSet, ImageSet]:
+    """The data, kept for the next run of this process."""
+    key = repr(config)
+    if key not in _last_loaded:
+        _last_loaded.clear()
+        _last_loaded[key] = load_sets(config)
+    return _last_loaded[key]
 
 
 def prepare(
@@ -71,3 +90,50 @@ def prepare(
 @functools.cache  # the runs of a sweep would all say the same
 def _say_once(message: str) -> None:
     log.warning("warning: %s", message)
+
+
+def versions() -> dict[str, str]:
+    """Of Python, lungan and what shapes its numbers."""
+    found = {"lungan": lungan.__version__, "python": platform.python_version()}
+    for package in ("torch", "torchvision", "numpy", "scipy", "opencv-python-headless"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """The commit of the checkout that lungan runs from, ``-dirty`` where it was changed; None
+    where it runs from an installed package."""
+    root = Path(lungan.__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--match="],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()
+
+
+@functools.cache
+def machine() -> str:
+    """Processor, its cores, and the system, such as ``Xeon 8480 (2 cores), Linux``."""
+    return f"{_processor()} ({os.cpu_count()} cores), {platform.system()} {platform.machine()}"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown processor"

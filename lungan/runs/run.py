@@ -3,19 +3,49 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
-from lungan.errors import RunFolderError
-from lungan.models.saving import load_generator
-from lungan.runs import folder as names
-from lungan.runs.prepare import Prepared
-from lungan.runs.scoring import build_scorer
+from lungan import registry
+from lungan.config.identity import plugins
+from lungan.data.inspect import summarize
+from lungan.errors import DivergedError, LunganError, RunFolderError
+from lungan.models.conditioning import Classes
+from lungan.models.saving import load_generator, serialize_generator
+from lungan.runs import pictures
+from lungan.runs.folder import (
+    CHECKPOINT,
+    GENERATOR,
+    SUMMARY,
+    Run,
+    losses_path,
+    read_metrics,
+    read_summary,
+    write_bytes,
+    write_config,
+    write_json,
+)
+from lungan.runs.prepare import Prepared, git_commit, machine, versions
+from lungan.runs.scoring import Scorer, build_scorer
+from lungan.runs.sinks import FolderSink, LogFile, ProgressSink, rewind_metrics
 from lungan.runs.stopping import StopSignal
-from lungan.runs.store import Busy, Claimed, Finished, Store
-from lungan.runs.work import Result, Work
+from lungan.runs.store import Busy, Claimed, Finished, Store, adopt, store_path
+from lungan.tracking import NoTracker, Tracker, build_tracker
+from lungan.training.events import Event, RunEnd, Sink, Snapshot
+from lungan.training.loop import Interrupted, train
+from lungan.training.material import Material, gather
+from lungan.training.state import TrainingState, build_state
+from lungan.training.step import build_step
+
+log = logging.getLogger(__name__)
+
+Made = TypeVar("Made")
 
 
 class BusyError(RunFolderError):
@@ -28,7 +58,7 @@ class BusyError(RunFolderError):
         )
 
 
-def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None = None) -> Result:
+def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None = None) -> Run:
     """Do the run, or find that it was done.
 
     A result with status ``diverged`` is returned, not raised. What is not the user's doing is
@@ -37,52 +67,52 @@ def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None
     Raises: RunFolderError where the store cannot be used or another process has the run,
     Interrupted and KeyboardInterrupt where it was stopped: the same call goes on.
     """
-    opened = open_run(prepared, sweep=sweep)
-    if isinstance(opened, Result):
-        return opened
-    with contextlib.closing(opened) as work:
-        return work.run(stop or StopSignal())
+    claimed = claim_run(prepared, sweep=sweep)
+    if isinstance(claimed, Run):
+        return claimed
+    with contextlib.closing(claimed) as active:
+        return active.run(stop or StopSignal())
 
 
-def open_run(prepared: Prepared, *, sweep: str | None) -> Result | Work:
-    """The run's result where it was done, else its work, claimed, which the caller closes.
+def claim_run(prepared: Prepared, *, sweep: str | None) -> Run | ActiveRun:
+    """The run's result where it was done, else the claimed run, which the caller closes.
 
     Raises: RunFolderError where the store cannot be used or another process has the run.
     """
     config, identity = prepared.config, prepared.identity
     if config.threads:
         torch.set_num_threads(config.threads)
-    found = Store(Path(config.store)).claim(identity, retry_diverged=config.retry == "diverged")
+    found = Store(store_path(config)).claim(identity, retry_diverged=config.retry == "diverged")
     match found:
         case Finished():
             return _score_again(prepared, found)
         case Busy():
             raise BusyError(found)
         case Claimed():
-            return Work(prepared, found, sweep)
+            return ActiveRun(prepared, found, sweep)
 
 
-def _score_again(prepared: Prepared, found: Finished) -> Result:
+def _score_again(prepared: Prepared, found: Finished) -> Run:
     """A finished run as it is, with the scores that this config asks for and it has not."""
     config = prepared.config
     if not config.score.encoders or found.summary["status"] != "done":
-        return Result(found.folder, found.summary, reused=True)
+        return Run(found.folder, found.summary, reused=True)
     scorer = build_scorer(prepared, found.folder)
     assert scorer is not None
     result = scorer.find(config.epochs)
     if result is None or result != found.summary["scores"]:
         with claimed_finished(found.folder):
             # Another process may have scored it before the claim.
-            summary = names.read_summary(found.folder) or found.summary
+            summary = read_summary(found.folder) or found.summary
             result = scorer.find(config.epochs)
             if result is None:
                 scorer.announce()
-                generator = load_generator(found.folder / names.GENERATOR)
+                generator = load_generator(found.folder / GENERATOR)
                 result = scorer.score(generator, config.epochs)
             summary["scores"] = result
-            names.write_json(found.folder / names.SUMMARY, summary)
+            write_json(found.folder / SUMMARY, summary)
         found = Finished(found.folder, summary)
-    return Result(found.folder, found.summary, reused=True)
+    return Run(found.folder, found.summary, reused=True)
 
 
 @contextlib.contextmanager
@@ -95,3 +125,229 @@ def claimed_finished(folder: Path) -> Iterator[None]:
         yield
     finally:
         claim.release()
+
+
+class ActiveRun:
+    """A run while its claim is held. ``begin``, training and ``end`` are its parts."""
+
+    def __init__(self, prepared: Prepared, claimed: Claimed, sweep: str | None) -> None:
+        self._prepared = prepared
+        self._config = prepared.config
+        self._claimed = claimed
+        self._folder = claimed.folder
+        self._sweep = sweep
+        self._continued_from: str | None = None
+        self._scorer: Scorer | None = None
+        self._tracker: Tracker = NoTracker()
+        self._sinks: list[Sink] = []
+        self._trained_together = 1
+        self._seconds = {"data": prepared.data_seconds, "training": 0.0, "scoring": 0.0}
+        self._log = LogFile(self._folder)
+        logging.getLogger("lungan").addHandler(self._log)
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    def close(self) -> None:
+        self._tracker.close()
+        logging.getLogger("lungan").removeHandler(self._log)
+        self._log.close()
+        self._claimed.claim.release()
+
+    def run(self, stop: StopSignal) -> Run:
+        return self.recorded(lambda: self._run(stop))
+
+    def recorded(self, work: Callable[[], Made]) -> Made | Run:
+        """What ``work`` gives, or the summary of a run that diverged; other failures are written
+        down and raised."""
+        try:
+            return work()
+        except DivergedError as error:
+            log.warning("%s: diverged: %s", self._folder.name, error)
+            return self._finish("diverged", str(error))
+        except (Interrupted, LunganError):
+            raise  # stopped, or the user can mend it: unfinished, and the same command goes on
+        except Exception as error:
+            log.exception("%s failed", self._folder.name)
+            self._finish("failed", f"{type(error).__name__}: {error}")
+            raise
+
+    def _run(self, stop: StopSignal) -> Run:
+        prepared, config = self._prepared, self._config
+        material = gather(config, prepared.image_set, prepared.training_set, prepared.device)
+        state = self.begin(material)
+        progress = ProgressSink(self._folder.name, config.epochs)
+
+        def emit(event: Event) -> None:
+            self.emit(event)
+            progress(event)
+
+        with self._timed("training"), contextlib.closing(progress), stop.deferred():
+            step = build_step(config, state, prepared.precision)
+            train(config, state, step, material, emit=emit, stop=stop.requested)
+        return self.end(state)
+
+    def begin(self, material: Material) -> TrainingState:
+        """Open what the run writes to; gives the state that it goes on from."""
+        prepared, config, folder = self._prepared, self._config, self._folder
+        self._scorer = build_scorer(prepared, folder)
+        write_config(folder, config)
+        state = self._start(material.classes)
+        log.info(
+            "%s: %d images, %s on %s, from epoch %d to %d%s",
+            folder.name,
+            len(prepared.training_set),
+            prepared.precision,
+            prepared.device,
+            state.epoch,
+            config.epochs,
+            f", continued from {self._continued_from}" if self._continued_from else "",
+        )
+        if self._scorer is not None:
+            self._scorer.announce()
+        self._tracker = build_tracker(config, prepared.identity, folder, self._sweep)
+        on_disk = FolderSink(folder, self._claimed.claim, self._continued_from)
+        self._sinks = [on_disk, self._tracker, self._score_snapshot]
+        return state
+
+    @property
+    def seconds_scoring(self) -> float:
+        return self._seconds["scoring"]
+
+    def share_training(self, seconds: float, num_runs: int) -> None:
+        """Take note of what a stack of ``num_runs`` took to train this one of them."""
+        self._seconds["training"] += seconds
+        self._trained_together = max(self._trained_together, num_runs)
+
+    def emit(self, event: Event) -> None:
+        for sink in self._sinks:
+            sink(event)
+
+    def end(self, state: TrainingState) -> Run:
+        """Leave the trained generator, its scores and the summary."""
+        prepared, config, folder = self._prepared, self._config, self._folder
+        weights = serialize_generator(
+            state.inference_generator,
+            config.generator,
+            image_size=prepared.training_set.size,
+            channels=prepared.training_set.channels,
+        )
+        write_bytes(folder / GENERATOR, weights)
+        pictures.write_loss_curves(losses_path(folder), read_metrics(folder))
+        return self._finish("done", None, state, self._score(state))
+
+    def _score(self, state: TrainingState) -> dict[str, Any] | None:
+        epochs = self._config.epochs
+        if self._scorer is None:
+            return None
+        log.info("scoring with %s", ", ".join(self._scorer.names) or "no encoder")
+        with self._timed("scoring"):
+            return self._scorer.find(epochs) or self._scorer.score(
+                state.inference_generator, epochs
+            )
+
+    def _score_snapshot(self, event: Event) -> None:
+        if isinstance(event, Snapshot) and self._scorer is not None:
+            began = time.perf_counter()
+            self._scorer.score(event.generator, event.epoch)
+            seconds = time.perf_counter() - began
+            self._seconds["scoring"] += seconds
+            self._seconds["training"] -= seconds  # the phase that this happens in
+
+    def _start(self, classes: Classes | None) -> TrainingState:
+        """A fresh state, or the one of the checkpoint that the run goes on from."""
+        prepared, folder = self._prepared, self._folder
+        state = build_state(
+            self._config,
+            prepared.training_set.size,
+            prepared.training_set.channels,
+            prepared.device,
+            classes,
+        )
+        self._load(state)
+        shorter = self._claimed.shorter
+        if shorter is not None and state.epoch < shorter.epochs:
+            adopt(shorter.folder, folder)
+            self._load(state)
+        rewind_metrics(folder, state.epoch)
+        return state
+
+    def _load(self, state: TrainingState) -> None:
+        """Take up the folder's checkpoint, where there is one."""
+        checkpoint = self._folder / CHECKPOINT
+        if not checkpoint.exists():
+            return
+        device = self._prepared.device
+        try:
+            saved = torch.load(checkpoint, map_location=device, weights_only=True)
+            own = saved["run"] == self._folder.name
+            self._continued_from = saved["continued_from"] if own else saved["run"]
+            state.load_state_dict(saved["state"])
+        except Exception as error:
+            raise RunFolderError(
+                f"{checkpoint} cannot be read ({type(error).__name__}); remove it to start "
+                "the run from the beginning"
+            ) from error
+
+    def _finish(
+        self,
+        status: str,
+        reason: str | None,
+        state: TrainingState | None = None,
+        scores: dict[str, Any] | None = None,
+    ) -> Run:
+        prepared, config, folder = self._prepared, self._config, self._folder
+        epochs_done = len(read_metrics(folder))
+        summary = {
+            "status": status,
+            "reason": reason,
+            "run_id": prepared.identity.run,
+            "trajectory_id": prepared.identity.trajectory,
+            "name": folder.name,
+            "epochs": config.epochs,
+            "epochs_done": epochs_done,
+            "continued_from": self._continued_from,
+            "sweeps": [self._sweep] if self._sweep else [],
+            "num_train_images": len(prepared.training_set),
+            "data_hash": prepared.image_set.content_hash,
+            "data_source": prepared.image_set.source,
+            "class_names": list(prepared.image_set.class_names),
+            "data": summarize(prepared.image_set),
+            "device": str(prepared.device),
+            "precision": prepared.precision,
+            "threads": torch.get_num_threads(),
+            "trained_together": self._trained_together,
+            "machine": machine(),
+            "versions": versions(),
+            "plugins": registry.describe(plugins(config)),
+            "git_commit": git_commit(),
+            "seconds": self._seconds | {"total": sum(self._seconds.values())},
+            "scores": scores,
+            "best_epoch": self._scorer.best() if self._scorer is not None else None,
+            "config": dataclasses.asdict(config),
+        }
+        if state is not None:
+            summary["num_parameters"] = {
+                "generator": _count(state.generator),
+                "discriminator": _count(state.discriminator),
+            }
+        self._tracker(RunEnd(summary))
+        self._tracker.close()
+        self._claimed.claim.assert_held()
+        write_json(folder / SUMMARY, summary)
+        return Run(folder, summary, reused=False)
+
+    @contextlib.contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[phase] += time.perf_counter() - began
+
+
+def _count(network: torch.nn.Module) -> int:
+    """Parameters with batch norm's running statistics, as Keras counts them."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return sum(tensor.numel() for tensor in tensors if tensor.is_floating_point())

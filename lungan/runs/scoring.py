@@ -13,8 +13,8 @@ from torch import nn
 from lungan.config import DataConfig, ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.models.sampling import sample_images
-from lungan.runs import folder as names
 from lungan.runs import pictures
+from lungan.runs.folder import SCORES, pairs_path, read_json, write_json
 from lungan.runs.prepare import Prepared
 from lungan.scores import encoders, evaluate
 from lungan.scores.encoders import Encoder
@@ -79,22 +79,22 @@ class Scorer:
                 epoch=epoch,
                 progress=progress,
                 on_pairs=lambda name, picture: pictures.write_png(
-                    names.pairs_path(self._folder, name), picture
+                    pairs_path(self._folder, name), picture
                 ),
             )
-        path = self._folder / names.SCORES
-        scores = names.read_json(path) if path.exists() else {}
+        path = self._folder / SCORES
+        scores = read_json(path) if path.exists() else {}
         scores[result["scoring_id"]] = result
-        names.write_json(path, scores)
+        write_json(path, scores)
         return result
 
     def find(self, epoch: int) -> dict[str, Any] | None:
         """What scores.json has for this epoch under this config and these encoders."""
-        path = self._folder / names.SCORES
+        path = self._folder / SCORES
         if not path.exists():
             return None
         wanted = evaluate.shaping(self._config)
-        for result in names.read_json(path).values():
+        for result in read_json(path).values():
             if (
                 result["epoch"] == epoch
                 and list(result["encoders"]) == self.names
@@ -106,9 +106,9 @@ class Scorer:
 
     def curve(self) -> list[dict[str, Any]]:
         """Epoch and selecting score of every result in scores.json, by epoch."""
-        path = self._folder / names.SCORES
+        path = self._folder / SCORES
         rows: dict[int, dict[str, Any]] = {}
-        for result in names.read_json(path).values() if path.exists() else ():
+        for result in read_json(path).values() if path.exists() else ():
             for name in self.names:
                 value = result["values"].get(f"{name}.{SELECTION}")
                 if value is not None and result["epoch"] is not None:

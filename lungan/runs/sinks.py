@@ -14,9 +14,19 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from lungan.runs import folder as names
 from lungan.runs import pictures
-from lungan.runs.claim import Claim
+from lungan.runs.folder import (
+    CHECKPOINT,
+    LOG,
+    METRICS,
+    append_line,
+    json_line,
+    read_metrics,
+    sample_path,
+    write_bytes,
+    write_whole,
+)
+from lungan.runs.store import Claim
 from lungan.training.events import Checkpoint, EpochEnd, EpochStart, Event, Samples, StepEnd
 
 LINE_EVERY_SECONDS = 30.0
@@ -35,13 +45,13 @@ class FolderSink:
     def __call__(self, event: Event) -> None:
         match event:
             case EpochEnd():
-                names.append_line(self._folder / names.METRICS, dict(event.metrics))
+                append_line(self._folder / METRICS, dict(event.metrics))
             case Samples():
-                path = names.sample_path(self._folder, event.epoch)
+                path = sample_path(self._folder, event.epoch)
                 pictures.write_png(path, pictures.grid(event.images))
             case Checkpoint():
                 self._claim.assert_held()
-                with names.atomic_write(self._folder / names.CHECKPOINT) as stream:
+                with write_whole(self._folder / CHECKPOINT) as stream:
                     torch.save({"state": event.state, **self._origin}, stream)
             case _:
                 pass
@@ -52,22 +62,22 @@ def rewind_metrics(folder: Path, epoch: int) -> None:
 
     Raises: RunFolderError where the file cannot be read or written.
     """
-    rows = [row for row in names.read_metrics(folder) if row["epoch"] <= epoch]
-    lines = "".join(names.json_line(row) for row in rows)
-    names.write_bytes(folder / names.METRICS, lines.encode())
+    rows = [row for row in read_metrics(folder) if row["epoch"] <= epoch]
+    lines = "".join(json_line(row) for row in rows)
+    write_bytes(folder / METRICS, lines.encode())
 
 
-_speaking_of: ContextVar[Path | None] = ContextVar("speaking_of", default=None)
+_log_of: ContextVar[Path | None] = ContextVar("log_of", default=None)
 
 
 @contextlib.contextmanager
-def speaking_of(folder: Path) -> Iterator[None]:
+def log_of(folder: Path) -> Iterator[None]:
     """Where several runs are under way in this process: what is logged inside is of this one."""
-    token = _speaking_of.set(folder)
+    token = _log_of.set(folder)
     try:
         yield
     finally:
-        _speaking_of.reset(token)
+        _log_of.reset(token)
 
 
 class LogFile(logging.FileHandler):
@@ -75,12 +85,12 @@ class LogFile(logging.FileHandler):
     no run: what the run's other files miss is said by them, in one line."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder / names.LOG, encoding="utf-8", delay=True)
+        super().__init__(folder / LOG, encoding="utf-8", delay=True)
         self._folder = folder
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return _speaking_of.get() in (None, self._folder) and bool(super().filter(record))
+        return _log_of.get() in (None, self._folder) and bool(super().filter(record))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         if not isinstance(sys.exception(), OSError):

@@ -2,26 +2,51 @@
 
 It answers one question, under one lock: this run, is it done, under way elsewhere, to be
 continued, or to be started?
+
+A claim is the right to write one run folder: a small file with its owner's name. Taking one is
+decided under the store's lock, held for milliseconds. The owner touches its claim every few
+seconds; an owner on this machine is dead when its process is, one elsewhere when its claim has not
+been touched for ``LEASE_SECONDS`` by the file server's own clock.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
 import shutil
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from lungan.config import RunConfig
 from lungan.config.identity import run_id
 from lungan.errors import RunFolderError
-from lungan.runs import folder as names
-from lungan.runs.claim import Claim, Owner, exclusive, live_owner
+from lungan.runs.folder import (
+    CHECKPOINT,
+    CLAIM,
+    METRICS,
+    SAMPLES,
+    SCORES,
+    SUMMARY,
+    read_summary,
+    remove_unfinished,
+    write_json,
+    write_whole,
+)
+
+BEAT_SECONDS = 10.0
+LEASE_SECONDS = 120.0
+HASH_DIGITS = 8
 
 log = logging.getLogger(__name__)
-
-HASH_DIGITS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +76,11 @@ def identify(config: RunConfig, trajectory: str) -> RunIdentity:
         f"-s{config.seed}"
     )
     return RunIdentity(trajectory, run_id(trajectory, config.epochs), config.epochs, slug)
+
+
+def store_path(config: RunConfig) -> Path:
+    """The store's folder; ``~`` is the user's own."""
+    return Path(config.store).expanduser()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +131,7 @@ class Store:
         with exclusive(self.root):
             by_hash = self.folders()
             folder = self.root / by_hash.get(identity.digits, identity.name)
-            summary = names.read_summary(folder)
+            summary = read_summary(folder)
             if summary is not None and summary["run_id"] != identity.run:
                 raise RunFolderError(
                     f"{folder} belongs to run {summary['run_id'][:16]}, not {identity.run[:16]}: "
@@ -117,7 +147,7 @@ class Store:
             if isinstance(shorter, Busy):
                 return shorter
             claim = Claim(folder)
-            names.remove_unfinished(folder)
+            remove_unfinished(folder)
             if summary is not None:
                 self._clear(folder, keep_checkpoint=summary["status"] == "failed")
             return Claimed(folder, claim, shorter)
@@ -167,7 +197,7 @@ class Store:
             if owner is not None:
                 return Busy(folder, owner)
             try:
-                summary = names.read_summary(folder)
+                summary = read_summary(folder)
             except RunFolderError as error:
                 log.warning("%s", error)
                 continue
@@ -175,16 +205,16 @@ class Store:
                 summary is not None
                 and summary["run_id"] == sibling
                 and summary["status"] == "done"
-                and (folder / names.CHECKPOINT).exists()
+                and (folder / CHECKPOINT).exists()
             ):
                 return Shorter(folder, epochs)
         return None
 
     @staticmethod
     def _clear(folder: Path, *, keep_checkpoint: bool) -> None:
-        (folder / names.SUMMARY).unlink()
+        (folder / SUMMARY).unlink()
         if not keep_checkpoint:
-            (folder / names.CHECKPOINT).unlink(missing_ok=True)
+            (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def adopt(shorter: Path, folder: Path) -> None:
@@ -193,15 +223,167 @@ def adopt(shorter: Path, folder: Path) -> None:
     Raises: RunFolderError where the store cannot be written.
     """
     try:
-        if (shorter / names.SAMPLES).is_dir():
-            shutil.copytree(shorter / names.SAMPLES, folder / names.SAMPLES, dirs_exist_ok=True)
+        if (shorter / SAMPLES).is_dir():
+            shutil.copytree(shorter / SAMPLES, folder / SAMPLES, dirs_exist_ok=True)
         # The checkpoint last: with it, the rest counts.
-        for name in (names.SCORES, names.METRICS, names.CHECKPOINT):
-            if name == names.SCORES and not (shorter / name).exists():
+        for name in (SCORES, METRICS, CHECKPOINT):
+            if name == SCORES and not (shorter / name).exists():
                 continue
-            with (shorter / name).open("rb") as source, names.atomic_write(folder / name) as target:
+            with (shorter / name).open("rb") as source, write_whole(folder / name) as target:
                 shutil.copyfileobj(source, target)
     except OSError as error:
         raise RunFolderError(
             f"{folder} cannot be given the checkpoint of {shorter}: {error.strerror or error}"
         ) from error
+
+
+@contextlib.contextmanager
+def exclusive(root: Path) -> Iterator[None]:
+    """Hold the store's lock; the system drops it when its holder dies, however that is.
+
+    Raises: RunFolderError where the store cannot be written.
+    """
+    held = FileLock(root / ".lock", poll_interval=0.01)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        held.acquire()
+    except OSError as error:
+        raise RunFolderError(
+            f"store={root} cannot be written: {error.strerror}; choose another with store=<folder>"
+        ) from error
+    try:
+        yield
+    finally:
+        held.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process, named so that it cannot be mistaken for a later one of the same number."""
+
+    host: str
+    system: str
+    pid: int
+    started: str
+    token: str
+
+    @classmethod
+    def this_process(cls) -> Owner:
+        return cls(
+            host=socket.gethostname(),
+            system=_system(),
+            pid=os.getpid(),
+            started=_process_start(os.getpid()),
+            token=uuid.uuid4().hex,
+        )
+
+    def is_dead_here(self) -> bool | None:
+        """Whether the process has ended; None where it belongs to another machine."""
+        if self.system != _system():
+            return None
+        return _process_start(self.pid) != self.started
+
+
+class Claim:
+    """Held from construction, which must happen inside ``exclusive``, until ``release``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / CLAIM
+        self._owner = Owner.this_process()
+        write_json(self.path, {name: getattr(self._owner, name) for name in Owner.__slots__})
+        self._released = threading.Event()
+        self._lost = False
+        self._thread = threading.Thread(target=self._beat, name="claim", daemon=True)
+        self._thread.start()
+
+    def assert_held(self) -> None:
+        """Raises: RunFolderError where another process has taken the run over."""
+        owner = read_owner(self.path)
+        if self._lost or owner is None or owner.token != self._owner.token:
+            raise RunFolderError(
+                f"{self.path.parent} was taken over by another process, since this one did not "
+                f"answer for {LEASE_SECONDS:.0f} s; this one stops, and the other goes on"
+            )
+
+    def release(self) -> None:
+        self._released.set()
+        self._thread.join()
+        owner = read_owner(self.path)
+        if owner is not None and owner.token == self._owner.token:
+            self.path.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._released.wait(BEAT_SECONDS):
+            try:
+                owner = read_owner(self.path)
+                if owner is None or owner.token != self._owner.token:
+                    self._lost = True
+                    return
+                os.utime(self.path)
+            except OSError as error:  # a server that is away for a moment is no reason to stop
+                log.warning("%s cannot be touched: %s", self.path, error)
+
+
+def read_owner(path: Path) -> Owner | None:
+    """Who holds the claim at ``path``; None where nobody does or the file is damaged."""
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+        return Owner(**{name: values[name] for name in Owner.__slots__})
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        log.warning("%s is damaged and does not count as a claim", path)
+        return None
+
+
+def live_owner(folder: Path) -> Owner | None:
+    """Who is at work on the run folder now; None where nobody is or its last owner is dead."""
+    path = folder / CLAIM
+    owner = read_owner(path)
+    if owner is None:
+        return None
+    dead = owner.is_dead_here()
+    if dead is None:
+        dead = _age_seconds(path) > LEASE_SECONDS
+    return None if dead else owner
+
+
+def _age_seconds(path: Path) -> float:
+    """Since the file was touched, by the clock of the file's own server, not this machine's."""
+    probe = path.with_name(f".{uuid.uuid4().hex}")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - path.stat().st_mtime
+    except FileNotFoundError:  # released meanwhile
+        return LEASE_SECONDS + 1
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _system() -> str:
+    """One boot of one machine and one process namespace: where process numbers are comparable."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _process_start(pid: int) -> str:
+    """When the process started, in the kernel's ticks; empty where there is no such process."""
+    try:
+        # The name of the program, in parentheses, may hold spaces: count from its end.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "" if not _exists(pid) else "unknown"
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

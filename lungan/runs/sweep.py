@@ -1,152 +1,177 @@
-"""A sweep: say the plan, write the manifest, do each run once, and leave the table."""
+"""A sweep: the plan, the manifest, each run once by a launcher, and the tables at the end."""
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
-from lungan.cli import INTERRUPTED
 from lungan.config import RunConfig
 from lungan.errors import ConfigError, LunganError
-from lungan.launchers.jobs import Launcher, Launching
-from lungan.launchers.stacked import run_stack
-from lungan.runs import manifest
-from lungan.runs.chain import run_chain
-from lungan.runs.plan import Job, Plan, make_plan
-from lungan.runs.stacking import Arrangement, Stacking, arrange
+from lungan.runs.folder import Run
+from lungan.runs.plan import (
+    SWEEPS,
+    Plan,
+    PlannedRun,
+    Trajectory,
+    make_plan,
+    record_attempt,
+    write_manifest,
+)
+from lungan.runs.run import BusyError, run
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Store
 from lungan.training.loop import Interrupted
 
 POLL_SECONDS = 5.0
-FAILED = 1
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asked for. ``launcher``: None for this process."""
+class Launcher(Protocol):
+    """How the runs of a plan are done. ``elsewhere``: on machines that may differ from this one."""
 
-    configs: Sequence[tuple[RunConfig, dict[str, str]]]
-    name: str | None
-    question: str
-    command: str
-    dry_run: bool
-    launcher: Launcher | Stacking | None = None
+    name: str
+    elsewhere: bool
+
+    def describe(self, plan: Plan, /) -> str:
+        """How it will do the plan, as lines for a terminal; empty where there is nothing to say."""
+
+    def run(self, plan: Plan, sweep: str, stop: StopSignal) -> None:
+        """Return when every run has a result, has failed, or was lost.
+
+        Raises: Interrupted, KeyboardInterrupt.
+        """
 
 
-def run_sweep(request: Request) -> int:
-    """Gives the command's exit code: 0, or 1 where a run failed, or 130.
+def plan_sweep(
+    configs: Sequence[tuple[RunConfig, dict[str, str]]],
+    launcher: Launcher,
+    tell: Callable[[str], object] = log.info,
+) -> Plan:
+    """The plan of configs, each with the swept keys and their values as typed.
 
-    Raises: ConfigError, DataError, RunFolderError before the first run.
+    Raises: ConfigError, DataError, RunFolderError.
     """
-    launcher = request.launcher
-    plan = _plan(request)
-    sweep = request.name or plan.name()
-    print(f"sweep {sweep}: {plan.describe()}", flush=True)
-    stop = StopSignal()
-    do: Callable[[], None]
-    match launcher:
-        case None:
-            do = functools.partial(_run_here, plan.chains, sweep, stop)
-        case Stacking():
-            arrangement = arrange(plan, launcher)
-            print(arrangement.describe(), flush=True)
-            do = functools.partial(_run_stacked, arrangement, sweep, stop)
-        case _:
-            print(f"by hydra/launcher={launcher.name}, a job a trajectory", flush=True)
-            do = functools.partial(_launch, launcher, plan, sweep, stop)
-    if request.dry_run:
-        for job in plan.jobs:
-            identity = job.prepared.identity
-            print(f"  {plan.state[identity.run]:9} {identity.name}")
-        return 0
-    store = plan.jobs[0].store
-    folders = Store(store).folders()
-    entries = [job.entry(folders) for job in plan.jobs]
-    manifest.write_manifest(store, sweep, request.question, request.command, entries)
-    with stop.installed():
-        try:
-            do()
-        except (Interrupted, KeyboardInterrupt):
-            print("interrupted; the same command goes on with what is left", flush=True)
-            return INTERRUPTED
-    write_results(store, sweep)
-    return _count_failures(plan)
-
-
-def _plan(request: Request) -> Plan:
-    """Raises: ConfigError, DataError, RunFolderError."""
-    configs = request.configs
-    launcher = request.launcher
-    here = launcher is None or isinstance(launcher, Stacking) or not launcher.elsewhere
     if len({config.store for config, _ in configs}) > 1:
         raise ConfigError("store must be the same for all runs of a sweep")
-    if not here:
+    if launcher.elsewhere:
         for config, _ in configs:
             if config.precision == "auto" and config.device.startswith("cuda"):
                 raise ConfigError(
                     f"precision must be fp32 or bf16 with device={config.device} and a launcher, "
                     "since this machine cannot see what that device computes in; got auto"
                 )
-    plan = make_plan(configs, here=here)
-    precisions = {job.prepared.precision for job in plan.jobs}
-    if not here and any(config.precision == "auto" for config, _ in configs):
-        print(f"precision=auto is {'/'.join(precisions)} on this machine, and so in every job")
+    plan = make_plan(configs, here=not launcher.elsewhere)
+    precisions = {planned.prepared.precision for planned in plan.runs}
+    if launcher.elsewhere and any(config.precision == "auto" for config, _ in configs):
+        tell(f"precision=auto is {'/'.join(precisions)} on this machine, and so in every job")
     return plan
 
 
-def _launch(launcher: Launcher, plan: Plan, sweep: str, stop: StopSignal) -> None:
-    Launching(plan, sweep, launcher, stop).run()
+def run_sweep(
+    plan: Plan,
+    launcher: Launcher,
+    *,
+    name: str,
+    question: str = "",
+    command: str = "",
+    stop: StopSignal | None = None,
+) -> list[PlannedRun]:
+    """Write the manifest and do every run once; gives the runs that have no result then.
+
+    Raises: RunFolderError before the first run; Interrupted, KeyboardInterrupt where it was
+    stopped: the same call goes on with what is left.
+    """
+    stop = stop or StopSignal()
+    folders = Store(plan.store).folders()
+    entries = [planned.entry(folders) for planned in plan.runs]
+    write_manifest(plan.store, name, question, command, entries)
+    with stop.installed():
+        launcher.run(plan, name, stop)
+    return plan.without_result()
 
 
-def _run_stacked(arrangement: Arrangement, sweep: str, stop: StopSignal) -> None:
-    """Do all runs in this process, those of one shape as one."""
-    waiting: list[Job] = []
-    for number, stack in enumerate(arrangement.stacks, start=1):
-        waiting += run_stack(stack, sweep, stop, f"[stack {number}/{len(arrangement.stacks)}] ")
-    chains = [*(chain for chain, _ in arrangement.alone), *arrangement.finished]
-    _run_here(chains, sweep, stop, waiting)
-
-
-def _run_here(
-    chains: Sequence[Sequence[Job]], sweep: str, stop: StopSignal, waiting: Sequence[Job] = ()
+def run_trajectories(
+    trajectories: Sequence[Trajectory],
+    sweep: str,
+    stop: StopSignal,
+    waiting: Iterable[PlannedRun] = (),
 ) -> None:
-    """Do all runs in this process, one after another, and wait for those that others have."""
+    """Do all runs in this process, one after another, and wait for those that others have.
+
+    waiting: runs that were under way elsewhere before.
+    """
     waiting = list(waiting)
-    for number, chain in enumerate(chains, start=1):
-        waiting += run_chain(chain, sweep, stop, f"[{number}/{len(chains)}] ")
+    for number, trajectory in enumerate(trajectories, start=1):
+        waiting += run_trajectory(trajectory, sweep, stop, f"[{number}/{len(trajectories)}] ")
     while waiting:
         time.sleep(POLL_SECONDS)
         # A run whose owner died meanwhile is taken over here.
-        waiting = run_chain(waiting, sweep, stop)
+        waiting = run_trajectory(waiting, sweep, stop)
 
 
-def _count_failures(plan: Plan) -> int:
-    """Gives the exit code, and says what has no result."""
-    folders = Store(plan.jobs[0].store).folders()
-    lacking = [job for job in plan.jobs if not job.has_result(folders)]
-    if lacking:
-        log.error("%d of %d runs have no result:", len(lacking), len(plan.jobs))
-        for job in lacking[:10]:
-            log.error("  %s", job.prepared.identity.name)
-        log.error("the same command tries them again; why is in each folder's log.txt")
-    return FAILED if lacking else 0
+def run_trajectory(
+    trajectory: Iterable[PlannedRun], sweep: str, stop: StopSignal, prefix: str = ""
+) -> list[PlannedRun]:
+    """Do the runs of one trajectory that nobody has done, each going on from the one before; gives
+    those under way elsewhere. prefix: of lines in the log.
+
+    A run that fails is written to the ledger and its log, and the longer ones are tried still.
+
+    Raises: Interrupted, KeyboardInterrupt.
+    """
+    busy = []
+    for planned in trajectory:
+        if stop.requested():
+            raise Interrupted
+        try:
+            record_result(planned, sweep, run(planned.prepared, sweep=sweep, stop=stop), prefix)
+        except BusyError as error:
+            log.info("%s%s", prefix, error)
+            busy.append(planned)
+        except Interrupted:
+            raise
+        except Exception as error:
+            record_failure(planned, sweep, error, prefix)
+    return busy
 
 
-def write_results(store: Path, sweep: str) -> None:
-    """The sweep's tables, figures and report, beside its manifest."""
+def record_result(planned: PlannedRun, sweep: str, result: Run, prefix: str = "") -> None:
+    """Write a result to the log, and a new one to the ledger."""
+    if not result.reused:
+        record_attempt(planned.store, sweep, result.summary)
+    status = "was finished before" if result.reused else result.status
+    log.info("%s%s: %s", prefix, planned.prepared.identity.name, status)
+
+
+def record_failure(planned: PlannedRun, sweep: str, error: Exception, prefix: str = "") -> None:
+    identity = planned.prepared.identity
+    log.error("%s%s failed: %s: %s", prefix, identity.name, type(error).__name__, error)
+    record_attempt(planned.store, sweep, failed_summary(identity.run, identity.name, error))
+
+
+def failed_summary(run_id: str, name: str, error: Exception) -> dict[str, Any]:
+    """What the ledger holds of a run that ended in an error."""
+    return {
+        "run_id": run_id,
+        "name": name,
+        "status": "failed",
+        "reason": f"{type(error).__name__}: {error}",
+        "seconds": {"total": None},
+    }
+
+
+def write_results(store: Path, sweep: str) -> Path | None:
+    """Write the sweep's tables, figures and page beside its manifest; gives their folder."""
     from lungan import results  # pandas and matplotlib, only when all is done
 
-    out = store / manifest.SWEEPS / sweep
+    out = store / SWEEPS / sweep
     try:
         results.write_results(store, sweep, out)
     except LunganError as error:
         log.error("the results could not be written: %s", error)
-        return
-    print(f"results: {out / 'report.html'}, {out / 'results.csv'}, {out / 'summary.csv'}")
+        return None
+    return out

@@ -19,7 +19,7 @@ from lungan.results.comparisons import Summary, compare_groups, summarize
 from lungan.results.groups import Grouping, group
 from lungan.results.verdicts import headlines
 from lungan.scores import catalogue
-from lungan.tracking.wandb_recording import wandb_name
+from lungan.tracking.wandb import wandb_name
 
 CURVES = (
     ("Generator loss", "loss_generator"),

@@ -27,7 +27,7 @@ from lungan.classifiers.train import (
 from lungan.errors import DivergedError
 from lungan.results.arms import ARMS, BASELINE, Arm
 from lungan.runs import folder as names
-from lungan.runs import provenance
+from lungan.runs.prepare import git_commit, machine, versions
 from lungan.runs.store import RunIdentity
 from lungan.utility.convincing import write_convincing
 from lungan.utility.extras import Synthetic, duplicates, extra_counts, phases
@@ -224,9 +224,9 @@ class Bench:
             "device": str(settings.device),
             "precision": settings.precision,
             "threads": torch.get_num_threads(),
-            "machine": provenance.machine(),
-            "versions": provenance.versions(),
-            "git_commit": provenance.git_commit(),
+            "machine": machine(),
+            "versions": versions(),
+            "git_commit": git_commit(),
             "seconds": {"total": seconds},
             "scores": {
                 "values": values,

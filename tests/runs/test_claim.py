@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from lungan.errors import RunFolderError
-from lungan.runs import claim as claims
-from lungan.runs.claim import Claim, exclusive, live_owner
+from lungan.runs import store as claims
+from lungan.runs.store import Claim, exclusive, live_owner
 
 FOREIGN = {
     "host": "elsewhere",
@@ -46,7 +46,7 @@ def test_this_process_owns_its_claim_until_it_releases_it(tmp_path: Path) -> Non
 
 def test_an_owner_killed_on_this_machine_is_dead_at_once(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from lungan.runs.claim import Claim\n"
+        "import sys, time; from pathlib import Path; from lungan.runs.store import Claim\n"
         "claim = Claim(Path(sys.argv[1])); print('held', flush=True); time.sleep(100)"
     )
     root = str(Path(claims.__file__).parents[2])

@@ -14,26 +14,23 @@ from typing import Any
 
 import pytest
 
-from lungan import launchers as launch
-from lungan import train
+from lungan import launchers, train
+from lungan.cli import FAILED
 from lungan.config import RunConfig, compose
 from lungan.errors import ConfigError
-from lungan.launchers import jobs as launching
-from lungan.launchers import slurm
-from lungan.runs import jobs, work
-from lungan.runs.jobs import Place, run_job
+from lungan.launchers import joblib, jobs, slurm
+from lungan.launchers.jobs import Place, run_job
+from lungan.runs import run as runs
 from lungan.runs.plan import make_plan
 from lungan.runs.stopping import StopSignal
-from lungan.runs.sweep import FAILED, Request, run_sweep
 from lungan.training.loop import Interrupted
 
 Tiny = Callable[..., RunConfig]
 Ledger = Callable[[Path, str], list[dict[str, Any]]]
-Plan = Callable[..., launch._Launcher | None]
 
 
-class FakeLauncher:
-    """Does the jobs one by one in this process; ``breaks`` off after so many, as often as told."""
+class FakeLauncher(jobs.JobLauncher):
+    """Does the jobs one by one in this process; ``breaks`` off after so many, as often as said."""
 
     name = "fake"
     elsewhere = True
@@ -42,10 +39,10 @@ class FakeLauncher:
         self.breaks = list(breaks)
         self.num_jobs: list[int] = []
 
-    def place(self, _num_jobs: int) -> Place:
+    def place(self, _num_jobs: int, /) -> Place:
         return Place(processes=0, threads=1, wait_seconds=0)
 
-    def launch(self, folder: Path, _sweep: str, num_jobs: int) -> None:
+    def launch(self, folder: Path, num_jobs: int) -> None:
         self.num_jobs.append(num_jobs)
         last = self.breaks.pop(0) if self.breaks else num_jobs
         for number in range(min(last, num_jobs)):
@@ -53,15 +50,11 @@ class FakeLauncher:
         if last < num_jobs:
             raise RuntimeError("a worker was killed")
 
-    def queued(self) -> bool | None:
-        return None
 
-    def drop_waiting(self) -> None: ...
-
-
-def request(launcher: Any, *configs: RunConfig) -> Request:
+def run_sweep(launcher: FakeLauncher, *configs: RunConfig) -> int:
+    """What the command does; gives its exit code."""
     pairs = [(config, {"seed": str(config.seed)}) for config in configs]
-    return Request(pairs, "t", "Why?", "python -m lungan.train", False, launcher)
+    return train.sweep(pairs, launcher, name="t", question="Why?")
 
 
 def statuses(store: Path) -> list[str]:
@@ -70,7 +63,7 @@ def statuses(store: Path) -> list[str]:
 
 def build(*overrides: str) -> Any:
     with compose.composer():
-        return launch.build(list(overrides))
+        return launchers.build([compose.launcher_setting(text) for text in overrides])
 
 
 @pytest.mark.usefixtures("no_curves")
@@ -78,11 +71,11 @@ class TestLaunching:
     def test_a_trajectory_is_one_job(self, tiny: Tiny, tmp_path: Path, ledger: Ledger) -> None:
         launcher = FakeLauncher()
         configs = [tiny(f"epochs={e}", f"seed={s}") for e in (1, 2) for s in (0, 1)]
-        assert run_sweep(request(launcher, *configs)) == 0
+        assert run_sweep(launcher, *configs) == 0
         assert launcher.num_jobs == [2]
         assert statuses(tmp_path / "store") == ["done"] * 4
         assert len(ledger(tmp_path / "store", "t")) == 4
-        assert run_sweep(request(launcher, *configs)) == 0
+        assert run_sweep(launcher, *configs) == 0
         assert launcher.num_jobs == [2]
 
     def test_what_a_broken_launcher_left_is_launched_again(
@@ -90,14 +83,14 @@ class TestLaunching:
     ) -> None:
         launcher = FakeLauncher(breaks=[1, 1])
         configs = [tiny("epochs=1", f"seed={seed}") for seed in (0, 1, 2)]
-        assert run_sweep(request(launcher, *configs)) == 0
+        assert run_sweep(launcher, *configs) == 0
         assert launcher.num_jobs == [3, 2, 1]
         assert statuses(tmp_path / "store") == ["done"] * 3
 
     def test_a_launcher_that_gets_nothing_done_is_not_asked_for_ever(self, tiny: Tiny) -> None:
         launcher = FakeLauncher(breaks=[0, 0])
         configs = [tiny("epochs=1", f"seed={seed}") for seed in (0, 1)]
-        assert run_sweep(request(launcher, *configs)) == FAILED
+        assert run_sweep(launcher, *configs) == FAILED
         assert launcher.num_jobs == [2]
 
     def test_a_failed_run_is_counted_and_not_repeated(
@@ -106,9 +99,9 @@ class TestLaunching:
         def broken(*_: object, **__: object) -> None:
             raise RuntimeError("the cable is out")
 
-        monkeypatch.setattr(work, "train", broken)
+        monkeypatch.setattr(runs, "train", broken)
         launcher = FakeLauncher()
-        assert run_sweep(request(launcher, tiny("epochs=1"))) == FAILED
+        assert run_sweep(launcher, tiny("epochs=1")) == FAILED
         assert launcher.num_jobs == [1]
         assert [line["status"] for line in ledger(tmp_path / "store", "t")] == ["failed"]
         log = next((tmp_path / "store" / "sweeps" / "t" / "launcher").glob("*/job-0.log"))
@@ -119,7 +112,7 @@ class TestLaunching:
     ) -> None:
         config = tiny("epochs=1")
         plan = make_plan([(config, {})])
-        folder = tmp_path / "store" / plan.jobs[0].prepared.identity.name
+        folder = tmp_path / "store" / plan.runs[0].prepared.identity.name
         folder.mkdir(parents=True)
         owner = {"host": "far", "system": "x", "pid": 1, "started": "1", "token": "t"}
         (folder / "claim.json").write_text(json.dumps(owner))
@@ -129,16 +122,16 @@ class TestLaunching:
             (folder / "claim.json").unlink(missing_ok=True)
             real(0.01)
 
-        monkeypatch.setattr(launching.time, "sleep", sleep)
+        monkeypatch.setattr(jobs.time, "sleep", sleep)
         launcher = FakeLauncher()
-        assert run_sweep(request(launcher, config)) == 0
+        assert run_sweep(launcher, config) == 0
         assert launcher.num_jobs == [1]
 
     def test_a_stop_reaches_jobs_that_have_not_begun(self, tiny: Tiny, tmp_path: Path) -> None:
         plan = make_plan([(tiny("epochs=1"), {})])
         folder = tmp_path / "launch"
         folder.mkdir()
-        jobs.write_jobs(folder, "t", plan.chains, Place(0, 1, 0))
+        jobs.write_jobs(folder, "t", plan.trajectories, Place(0, 1, 0))
         jobs.stop_jobs(folder)
         assert not run_job(folder, 0)
         assert not list((tmp_path / "store").glob("*ep*"))
@@ -151,7 +144,7 @@ class TestLaunching:
 
         plan = make_plan([(tiny("epochs=1"), {})])
         with pytest.raises(Interrupted):
-            launching.Launching(plan, "t", FakeLauncher(), Stopped()).run()
+            FakeLauncher().run(plan, "t", Stopped())
 
     def test_other_images_on_another_machine_are_refused(
         self, tiny: Tiny, tmp_path: Path, ledger: Ledger
@@ -159,10 +152,10 @@ class TestLaunching:
         plan = make_plan([(tiny("epochs=1"), {})])
         folder = tmp_path / "launch"
         folder.mkdir()
-        jobs.write_jobs(folder, "t", plan.chains, Place(0, 1, 0))
-        told = json.loads((folder / "jobs.json").read_text())
-        told["chains"][0][0]["config"]["data"]["seed"] = 1
-        (folder / "jobs.json").write_text(json.dumps(told))
+        jobs.write_jobs(folder, "t", plan.trajectories, Place(0, 1, 0))
+        listed = json.loads((folder / "jobs.json").read_text())
+        listed["trajectories"][0][0]["config"]["data"]["seed"] = 1
+        (folder / "jobs.json").write_text(json.dumps(listed))
         (tmp_path / "store" / "sweeps").mkdir(parents=True)
         run_job(folder, 0)
         (line,) = ledger(tmp_path / "store", "t")
@@ -170,8 +163,8 @@ class TestLaunching:
 
     def test_cuda_elsewhere_needs_a_precision(self, tiny: Tiny) -> None:
         with pytest.raises(ConfigError, match="precision must be fp32 or bf16 with device=cuda"):
-            run_sweep(request(FakeLauncher(), tiny("device=cuda", "precision=auto")))
-        assert make_plan([(tiny("device=cuda"), {})], here=False).jobs[0].device == "cuda"
+            run_sweep(FakeLauncher(), tiny("device=cuda", "precision=auto"))
+        assert make_plan([(tiny("device=cuda"), {})], here=False).runs[0].device == "cuda"
 
 
 def test_jobs_at_a_time_hold_different_slots(tmp_path: Path) -> None:
@@ -199,7 +192,7 @@ def test_gpus_go_round(
 
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "_cores", lambda: 8)
+    monkeypatch.setattr(joblib, "_cores", lambda: 8)
     every = build("hydra/launcher=joblib")
     assert every.place(3) == Place(processes=3, threads=2, wait_seconds=0)
     assert every.place(100).processes == 8
@@ -209,15 +202,27 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["hydra/launcher=jobli"], "must be one of joblib, ray, slurm, stacked, got jobli"),
-        (["hydra.launcher.n_jobs=2"], "needs hydra/launcher=joblib|ray|slurm|stacked beside it"),
+        (
+            ["hydra/launcher=jobli"],
+            "must be one of basic, joblib, local, ray, slurm, stacked, submitit_local,",
+        ),
+        (
+            ["hydra.launcher.n_jobs=2"],
+            "needs hydra/launcher=basic|joblib|local|ray|slurm|stacked|submitit_local",
+        ),
         (
             ["hydra/launcher=joblib", "hydra.launcher.n_job=2"],
-            "hydra.launcher.n_job is not a key; did you mean hydra.launcher.n_jobs? The keys are",
+            "hydra.launcher.n_job is not a key; did you mean hydra.launcher.n_jobs? The keys of",
         ),
-        (["hydra/launcher=joblib", "hydra.launcher.n_jobs=two"], "could not be converted"),
+        (
+            ["hydra/launcher=joblib", "hydra.launcher.n_jobs=two"],
+            "must be a whole number, got two",
+        ),
         (["hydra/launcher=stacked", "hydra.launcher.max_runs=1"], "must be at least 2, got 1"),
-        (["hydra/launcher=stacked", "hydra.launcher.n_jobs=2"], "the keys are max_runs"),
+        (
+            ["hydra/launcher=stacked", "hydra.launcher.n_jobs=2"],
+            "keys of hydra.launcher are max_runs",
+        ),
         (["hydra.run.dir=x"], "hydra.run.dir is not a setting of lungan"),
     ],
 )

@@ -11,10 +11,10 @@ import torch
 
 from lungan.config import RunConfig
 from lungan.errors import RunFolderError
+from lungan.runs.folder import Run
 from lungan.runs.prepare import prepare
 from lungan.runs.run import run
 from lungan.runs.stopping import StopSignal
-from lungan.runs.work import Result
 from lungan.training.loop import Interrupted
 
 Tiny = Callable[..., RunConfig]
@@ -170,7 +170,7 @@ class _Bomb:
         return Path.touch, (self.path,)
 
 
-def assert_same(one: Result, other: Result, untimed: Untimed) -> None:
+def assert_same(one: Run, other: Run, untimed: Untimed) -> None:
     """Everything that shapes or shows the weights, at the run's end."""
     assert one.folder.name == other.folder.name
     assert one.summary["status"] == other.summary["status"] == "done"

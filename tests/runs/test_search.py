@@ -18,9 +18,9 @@ from lungan import search as command
 from lungan.config import compose
 from lungan.config.search_space import Dimension
 from lungan.errors import ConfigError
-from lungan.runs import work
-from lungan.runs.claim import Owner
+from lungan.runs import run as runs
 from lungan.runs.prepare import Prepared
+from lungan.runs.store import Owner
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 
@@ -50,7 +50,7 @@ class FakeScorer:
 @pytest.fixture
 def search(tmp_path: Path, tiny_overrides: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """The search command in this process, with a score that takes no time."""
-    monkeypatch.setattr(work, "build_scorer", FakeScorer)
+    monkeypatch.setattr(runs, "build_scorer", FakeScorer)
     plain = [text for text in tiny_overrides if text != "score=none"]
 
     def run(*arguments: str, store: str = "store") -> int:
@@ -133,7 +133,7 @@ def test_a_failed_trial_is_asked_for_again_by_the_next_command(
         raise RuntimeError("the cable is out")
 
     with monkeypatch.context() as patch:
-        patch.setattr(work, "train", broken)
+        patch.setattr(runs, "train", broken)
         assert search("--trials", "2", "epochs=1", LR) == 1
     assert states(tmp_path / "store") == ["FAIL"] * 2
     assert search("--trials", "2", "epochs=1", LR) == 0

@@ -15,16 +15,16 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from lungan import train
+from lungan.cli import FAILED
 from lungan.config import RunConfig
 from lungan.errors import ConfigError
-from lungan.launchers import stacked as stack
-from lungan.launchers.stacked import run_stack
+from lungan.launchers import stacked
+from lungan.launchers.stacked import arrange, run_stack
 from lungan.runs.plan import make_plan
 from lungan.runs.prepare import prepare
 from lungan.runs.run import run
-from lungan.runs.stacking import Stacking, arrange
 from lungan.runs.stopping import StopSignal
-from lungan.runs.sweep import FAILED, Request, run_sweep
 from lungan.training.loop import Interrupted
 
 Tiny = Callable[..., RunConfig]
@@ -34,9 +34,11 @@ Ledger = Callable[[Path, str], list[dict[str, Any]]]
 STEADY = ("optimizer.epsilon=1e-3",)
 
 
-def request(*configs: RunConfig, max_runs: int = 32) -> Request:
+def run_sweep(*configs: RunConfig, max_runs: int = 32, dry_run: bool = False) -> int:
+    """What the command does; gives its exit code."""
     pairs = [(config, {"seed": str(config.seed)}) for config in configs]
-    return Request(pairs, "t", "Why?", "python -m lungan.train", False, Stacking(max_runs))
+    launcher = stacked.StackedLauncher(stacked.StackedConfig(max_runs=max_runs))
+    return train.sweep(pairs, launcher, name="t", question="Why?", dry_run=dry_run)
 
 
 def seeds(config: RunConfig, *numbers: int) -> list[RunConfig]:
@@ -111,7 +113,7 @@ class TestStack:
         for config in configs("one", 1, 2, 3):
             run(prepare(config))
         run(prepare(configs("two", 1)[0]))  # one is ahead: the others catch up with it
-        assert run_sweep(request(*configs("two", 1, 2))) == 0
+        assert run_sweep(*configs("two", 1, 2)) == 0
         for config in configs("two", 3):
             run(prepare(config))
         same_runs(tmp_path / "two", tmp_path / "one")
@@ -124,7 +126,7 @@ class TestStack:
         for config in calm:
             run(prepare(config))
         here = [dataclasses.replace(config, store=wild.store) for config in calm]
-        assert run_sweep(request(*here, wild)) == 0
+        assert run_sweep(*here, wild) == 0
         found = summaries(tmp_path / "store")
         assert sorted(s["status"] for s in found.values()) == ["diverged", "done", "done"]
         (diverged,) = [s for s in found.values() if s["status"] == "diverged"]
@@ -136,16 +138,16 @@ class TestStack:
     def test_a_run_that_fails_is_recorded_and_the_others_go_on(
         self, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ledger: Ledger
     ) -> None:
-        real = stack.Work.emit
+        real = stacked.ActiveRun.emit
 
-        def broken(work: stack.Work, event: Any) -> None:
-            if "-s1-" in work.folder.name:
+        def broken(active: stacked.ActiveRun, event: Any) -> None:
+            if "-s1-" in active.folder.name:
                 raise RuntimeError("the cable is out")
-            real(work, event)
+            real(active, event)
 
-        monkeypatch.setattr(stack.Work, "emit", broken)
+        monkeypatch.setattr(stacked.ActiveRun, "emit", broken)
         configs = seeds(tiny("epochs=2"), 0, 1, 2)
-        assert run_sweep(request(*configs)) == FAILED
+        assert run_sweep(*configs) == FAILED
         found = summaries(tmp_path / "store")
         assert sorted(s["status"] for s in found.values()) == ["done", "done", "failed"]
         assert sorted(line["status"] for line in ledger(tmp_path / "store", "t")) == sorted(
@@ -160,8 +162,8 @@ class TestStack:
         def broken(*_: object, **__: object) -> None:
             raise RuntimeError("the sun is out")
 
-        monkeypatch.setattr(stack, "train_stack", broken)
-        assert run_sweep(request(*seeds(tiny("epochs=1"), 0, 1))) == FAILED
+        monkeypatch.setattr(stacked, "train_stack", broken)
+        assert run_sweep(*seeds(tiny("epochs=1"), 0, 1)) == FAILED
         assert {s["status"] for s in summaries(tmp_path / "store").values()} == {"failed"}
 
     def test_too_little_memory_says_what_helps(
@@ -170,9 +172,9 @@ class TestStack:
         def full(*_: object, **__: object) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-        monkeypatch.setattr(stack, "train_stack", full)
+        monkeypatch.setattr(stacked, "train_stack", full)
         with pytest.raises(ConfigError, match=r"4 runs at once .* hydra.launcher.max_runs=2"):
-            run_sweep(request(*seeds(tiny("epochs=1"), 0, 1, 2, 3)))
+            run_sweep(*seeds(tiny("epochs=1"), 0, 1, 2, 3))
         assert not list((tmp_path / "store").glob("*/claim.json"))
 
     def test_time_is_shared_out_and_scoring_is_a_runs_own(self) -> None:
@@ -193,7 +195,7 @@ class TestStack:
 
         works: list[Any] = [Timed(), Timed()]
         began = time.perf_counter()
-        with stack._shared_time(works):
+        with stacked._shared_time(works):
             works[0].score(0.2)
         elapsed = time.perf_counter() - began
         assert works[0].training == pytest.approx(works[1].training)
@@ -203,13 +205,13 @@ class TestStack:
         self, tiny: Tiny, tmp_path: Path
     ) -> None:
         plan = make_plan([(config, {}) for config in seeds(tiny("epochs=1"), 0, 1, 2)])
-        folder = tmp_path / "store" / plan.jobs[0].prepared.identity.name
+        folder = tmp_path / "store" / plan.runs[0].prepared.identity.name
         folder.mkdir(parents=True)
         owner = {"host": "far", "system": "x", "pid": 1, "started": "1", "token": "t"}
         (folder / "claim.json").write_text(json.dumps(owner))
         (tmp_path / "store" / "sweeps").mkdir()
-        busy = run_stack(plan.chains, "t", StopSignal())
-        assert busy == [plan.jobs[0]]
+        busy = run_stack(plan.trajectories, "t", StopSignal())
+        assert busy == [plan.runs[0]]
         assert len(summaries(tmp_path / "store")) == 2
 
     def test_a_stop_leaves_checkpoints_in_the_middle_of_an_epoch(
@@ -226,11 +228,11 @@ class TestStack:
         plan = make_plan([(config, {}) for config in configs])
         (tmp_path / "store" / "sweeps").mkdir(parents=True)
         with pytest.raises(Interrupted):
-            run_stack(plan.chains, "t", StopLater())
+            run_stack(plan.trajectories, "t", StopLater())
         for path in (tmp_path / "store").glob("*/checkpoint.pt"):
             assert torch.load(path, weights_only=True)["state"]["step"] == 2
         assert not list((tmp_path / "store").glob("*/claim.json"))
-        assert run_sweep(request(*configs)) == 0
+        assert run_sweep(*configs) == 0
         for config in configs:
             run(prepare(dataclasses.replace(config, store=str(tmp_path / "one"))))
         same_runs(tmp_path / "store", tmp_path / "one")
@@ -241,8 +243,7 @@ class TestStack:
         base = tiny("epochs=1")
         configs = [c for e in (1, 2) for c in seeds(dataclasses.replace(base, epochs=e), *range(5))]
         configs += [tiny("loss=wgan_gp"), tiny("batch_size=16")]
-        wanted = dataclasses.replace(request(*configs, max_runs=3), dry_run=True)
-        assert run_sweep(wanted) == 0
+        assert run_sweep(*configs, max_runs=3, dry_run=True) == 0
         said = capsys.readouterr().out
         assert "by hydra/launcher=stacked: trajectories trained as one: 3, 2\n" in said
         assert "one by one: 1, since loss.gradient_penalty=10 cannot be stacked\n" in said
@@ -252,7 +253,7 @@ class TestStack:
     def test_what_is_finished_is_in_no_stack(self, tiny: Tiny) -> None:
         configs = seeds(tiny("epochs=1"), 0, 1)
         run(prepare(configs[0]))
-        arrangement = arrange(make_plan([(config, {}) for config in configs]), Stacking(32))
+        arrangement = arrange(make_plan([(config, {}) for config in configs]), 32)
         assert not arrangement.stacks
         assert [len(arrangement.finished), len(arrangement.alone)] == [1, 1]
 

@@ -14,13 +14,13 @@ import pytest
 
 from lungan.config import RunConfig
 from lungan.errors import RunFolderError
-from lungan.runs import work
+from lungan.runs import run as runs
+from lungan.runs.folder import Run
 from lungan.runs.plan import make_plan
 from lungan.runs.prepare import prepare
 from lungan.runs.run import BusyError, claimed_finished, run
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Busy, Claimed, Finished, Store
-from lungan.runs.work import Result
 from lungan.training.loop import Interrupted
 
 Tiny = Callable[..., RunConfig]
@@ -40,11 +40,11 @@ class StopAfter(StopSignal):
         return self._times <= 0
 
 
-def do(config: RunConfig) -> Result:
+def do(config: RunConfig) -> Run:
     return run(prepare(config))
 
 
-def weights(result: Result) -> bytes:
+def weights(result: Run) -> bytes:
     return (result.folder / "generator.safetensors").read_bytes()
 
 
@@ -96,7 +96,7 @@ def test_a_failed_run_is_recorded_and_retried(
         raise RuntimeError("the cable is out")
 
     with monkeypatch.context() as patch:
-        patch.setattr(work, "train", broken)
+        patch.setattr(runs, "train", broken)
         with pytest.raises(RuntimeError, match="cable"):
             do(tiny("epochs=1"))
     folder = next((tmp_path / "store").glob("*ep*"))
@@ -191,7 +191,7 @@ def test_the_plan_counts_what_a_failed_run_kept(
         raise RuntimeError("the pen is empty")
 
     with monkeypatch.context() as patch:
-        patch.setattr(work, "serialize_generator", broken)
+        patch.setattr(runs, "serialize_generator", broken)
         with pytest.raises(RuntimeError, match="pen"):
             do(tiny("epochs=3"))
     plan = make_plan([(tiny("epochs=3"), {})])

@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
+from lungan import train
+from lungan.cli import FAILED
 from lungan.config import RunConfig
 from lungan.errors import ConfigError
-from lungan.runs import chain, sweep, work
-from lungan.runs.sweep import Request, run_sweep
+from lungan.launchers.local import LocalConfig, LocalLauncher
+from lungan.runs import run as runs
+from lungan.runs import sweep
 
 Tiny = Callable[..., RunConfig]
 Ledger = Callable[[Path, str], list[dict[str, Any]]]
@@ -26,9 +29,11 @@ GRID = ("optimizer=adam,rmsprop", "epochs=2,4")
 NUM_RUNS = 4
 
 
-def request(*configs: RunConfig, dry_run: bool = False, name: str = "t") -> Request:
+def run_sweep(*configs: RunConfig, dry_run: bool = False, name: str = "t") -> int:
+    """What the command does; gives its exit code."""
     pairs = [(config, {"seed": str(config.seed)}) for config in configs]
-    return Request(pairs, name, "Why?", "python -m lungan.train", dry_run)
+    launcher = LocalLauncher(LocalConfig())
+    return train.sweep(pairs, launcher, name=name, question="Why?", dry_run=dry_run)
 
 
 def table(store: Path, name: str = "t") -> list[dict[str, str]]:
@@ -124,7 +129,7 @@ def test_ctrl_c_stops_with_a_checkpoint_and_the_command_goes_on(
 def test_one_bad_run_does_not_stop_the_others(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ledger: Ledger
 ) -> None:
-    real = work.train
+    real = runs.train
 
     def broken(config: RunConfig, *rest: Any, **named: Any) -> None:
         if config.seed == 1:
@@ -134,8 +139,8 @@ def test_one_bad_run_does_not_stop_the_others(
     configs = [tiny(f"seed={seed}", "epochs=1") for seed in (0, 1, 2)]
     store = tmp_path / "store"
     with monkeypatch.context() as patch:
-        patch.setattr(work, "train", broken)
-        assert run_sweep(request(*configs)) == sweep.FAILED
+        patch.setattr(runs, "train", broken)
+        assert run_sweep(*configs) == FAILED
     assert [line["status"] for line in ledger(store, "t")] == ["done", "failed", "done"]
     assert ledger(store, "t")[1]["reason"] == "RuntimeError: the cable is out"
     rows = {row["seed"]: row["status"] for row in table(store)}
@@ -143,7 +148,7 @@ def test_one_bad_run_does_not_stop_the_others(
     log = next(store.glob("*-s1-*")) / "log.txt"
     assert "Traceback" in log.read_text() and "the cable is out" in log.read_text()
 
-    assert run_sweep(request(*configs)) == 0
+    assert run_sweep(*configs) == 0
     assert [row["status"] for row in table(store)] == ["done"] * 3
     assert len(ledger(store, "t")) == 4
 
@@ -151,7 +156,7 @@ def test_one_bad_run_does_not_stop_the_others(
 @pytest.mark.usefixtures("no_curves")
 def test_a_diverged_run_is_a_result_of_the_sweep(tiny: Tiny, tmp_path: Path) -> None:
     configs = [tiny("optimizer=sgd", "epochs=1", f"lr={lr}") for lr in ("0.001", "1e30")]
-    assert run_sweep(request(*configs)) == 0
+    assert run_sweep(*configs) == 0
     assert sorted(row["status"] for row in table(tmp_path / "store")) == ["diverged", "done"]
 
 
@@ -163,10 +168,10 @@ def test_what_was_not_done_shows_as_missing(
         raise KeyboardInterrupt
 
     configs = [tiny(f"seed={seed}", "epochs=1") for seed in (0, 1)]
-    run_sweep(request(configs[0]))
+    run_sweep(configs[0])
     with monkeypatch.context() as patch:
-        patch.setattr(chain, "run", interrupted)
-        assert run_sweep(request(*configs)) == 130
+        patch.setattr(sweep, "run", interrupted)
+        assert run_sweep(*configs) == 130
     sweep.write_results(tmp_path / "store", "t")
     assert [row["status"] for row in table(tmp_path / "store")] == ["done", "missing"]
 
@@ -175,8 +180,8 @@ def test_what_was_not_done_shows_as_missing(
 def test_extending_a_sweep_pays_only_for_what_is_new(
     tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_sweep(request(tiny("epochs=2")))
-    assert run_sweep(request(tiny("epochs=2"), tiny("epochs=5"), tiny("epochs=3"))) == 0
+    run_sweep(tiny("epochs=2"))
+    assert run_sweep(tiny("epochs=2"), tiny("epochs=5"), tiny("epochs=3")) == 0
     said = capsys.readouterr().out
     assert "3 runs on 1 trajectories: 1 done, 2 to continue" in said
     assert "3 epochs to train, 5 saved" in said
@@ -190,7 +195,7 @@ def test_extending_a_sweep_pays_only_for_what_is_new(
 def test_a_dry_run_writes_nothing(
     tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_sweep(request(tiny("epochs=1"), tiny("epochs=2"), dry_run=True)) == 0
+    assert run_sweep(tiny("epochs=1"), tiny("epochs=2"), dry_run=True) == 0
     said = capsys.readouterr().out
     assert "1 to continue, 1 to start" in said and "start     phantom28-dcgan-bce-adam" in said
     assert not (tmp_path / "store").exists()
@@ -199,23 +204,23 @@ def test_a_dry_run_writes_nothing(
 @pytest.mark.usefixtures("no_curves")
 def test_a_damaged_run_folder_fails_alone(tiny: Tiny, tmp_path: Path) -> None:
     configs = [tiny(f"seed={seed}", "epochs=1") for seed in (0, 1)]
-    assert run_sweep(request(*configs)) == 0
+    assert run_sweep(*configs) == 0
     summary = next((tmp_path / "store").glob("*-s0-*")) / "summary.json"
     summary.write_text("{")
-    assert run_sweep(request(*configs)) == sweep.FAILED
+    assert run_sweep(*configs) == FAILED
     summary.unlink()
-    assert run_sweep(request(*configs)) == 0
+    assert run_sweep(*configs) == 0
 
 
 @pytest.mark.usefixtures("no_curves")
 def test_a_renamed_run_folder_is_still_the_runs(tiny: Tiny, tmp_path: Path) -> None:
-    run_sweep(request(tiny("epochs=1")))
+    run_sweep(tiny("epochs=1"))
     folder = next((tmp_path / "store").glob("*ep*"))
     folder.rename(folder.with_name("mine-" + folder.name.rpartition("-")[2]))
-    assert run_sweep(request(tiny("epochs=1"))) == 0
+    assert run_sweep(tiny("epochs=1")) == 0
     assert [row["status"] for row in table(tmp_path / "store")] == ["done"]
 
 
 def test_one_store_for_all_runs(tiny: Tiny) -> None:
     with pytest.raises(ConfigError, match="store must be the same for all runs of a sweep"):
-        run_sweep(request(tiny("epochs=1"), tiny("epochs=2", store="x")))
+        run_sweep(tiny("epochs=1"), tiny("epochs=2", store="x"))

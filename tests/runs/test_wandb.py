@@ -23,8 +23,15 @@ import pytest
 from lungan.config import WandbConfig
 from lungan.runs import folder as names
 from lungan.runs import pictures
-from lungan.tracking.wandb import CLOSE_SECONDS, MAX_PENDING, WandbSink, sync_command
-from lungan.tracking.wandb_recording import START_SECONDS, flat_summary, wandb_name
+from lungan.tracking.wandb import (
+    CLOSE_SECONDS,
+    MAX_PENDING,
+    START_SECONDS,
+    WandbSink,
+    flat_summary,
+    sync_command,
+    wandb_name,
+)
 from lungan.training.events import Checkpoint, EpochEnd, RunEnd, Samples, StepEnd
 
 PATIENT_SECONDS = 60.0
@@ -374,9 +381,9 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_wandb import SUMMARY, emit, sink
 import logging
-from lungan.tracking import wandb, wandb_recording
+from lungan.tracking import wandb
 wandb.CLOSE_SECONDS = float(sys.argv[4])
-wandb_recording.START_SECONDS = wandb_recording.FINISH_SECONDS = float(sys.argv[3])
+wandb.START_SECONDS = wandb.FINISH_SECONDS = float(sys.argv[3])
 logging.basicConfig(format="%(message)s")
 began = time.monotonic()
 tracker = sink(Path(sys.argv[1]), mode="online")
@@ -446,7 +453,7 @@ def test_what_an_unreachable_server_does_not_take_is_recorded_offline(
 ) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port}")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    monkeypatch.setattr("lungan.tracking.wandb_recording.START_SECONDS", 0.5)
+    monkeypatch.setattr("lungan.tracking.wandb.START_SECONDS", 0.5)
     tracker = sink(tmp_path, mode="online")
     emit(tracker, range(1, 4), SUMMARY)
     tracker.close()

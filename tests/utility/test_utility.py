@@ -17,7 +17,7 @@ from lungan.errors import DataError
 from lungan.results import write_results
 from lungan.results.utility import read_utility
 from lungan.runs import folder as names
-from lungan.runs.claim import Claim, exclusive
+from lungan.runs.store import Claim, exclusive
 from lungan.utility import trial as trials
 from lungan.utility.__main__ import main
 from lungan.utility.images import check_no_leak, choose_real
