@@ -29,7 +29,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lungan.errors import DataError
 
-FORMATS = "PNG, JPEG, BMP, TIFF, DICOM, GIF or WebP"
+FORMATS = "PNG, JPEG, BMP, TIFF, DICOM, GIF and WebP"
 
 MAX_PIXELS = 2**26
 """More than any radiograph has; a header that claims more is not believed."""
@@ -73,6 +73,7 @@ _KNOWN = {
     b"<svg|<\\?xml": "SVG or XML",
     b"ObjectType|NDims": "MetaImage",
     b"v/1\x01": "OpenEXR",
+    _PNG_START + b"....CgBI": "PNG with Apple's CgBI extension",
 }
 """How files start that are sound but not read here, as regular expressions."""
 
@@ -146,9 +147,7 @@ def decode(data: bytes, frame: int | None = None, *, use_window: bool = True) ->
     # The libraries answer damaged files with whatever exception comes up; pydicom's plug-ins with
     # their own, which share no base class.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        is_cut = isinstance(error, struct.error | EOFError) or "truncated" in reason
-        raise BadImageError("truncated" if is_cut else f"damaged: {reason}") from error
+        raise BadImageError(_explain(data, error)) from error
 
 
 @contextlib.contextmanager
@@ -192,15 +191,19 @@ def choose_frame(num_frames: int, frame: int | None, noun: str = "frames") -> in
     return frame or 0
 
 
-def check_inflated(data: bytes, wbits: int) -> None:
-    """Raises: BadImageError where ``data`` would unpack to more than ``MAX_BYTES``."""
+def measure_inflated(data: bytes, wbits: int) -> int:
+    """How many bytes zlib unpacks ``data`` to.
+
+    Raises: BadImageError where they are more than ``MAX_BYTES``.
+    """
     unpacker = zlib.decompressobj(wbits)
     num_bytes = 0
-    while data and num_bytes <= MAX_BYTES:
+    while data:
         num_bytes += len(unpacker.decompress(data, 2**24))
+        if num_bytes > MAX_BYTES:
+            raise BadImageError(f"unpacks to more than {MAX_BYTES // 2**20} MiB")
         data = unpacker.unconsumed_tail
-    if num_bytes > MAX_BYTES:
-        raise BadImageError(f"unpacks to more than {MAX_BYTES // 2**20} MiB")
+    return num_bytes
 
 
 def darken(values: Values, where: NDArray[np.bool_], *, is_negative: bool) -> Values:
@@ -217,8 +220,6 @@ def _decode_with_pillow(data: bytes, frame: int | None) -> StoredImage:
     stream = io.BytesIO(data)
     try:
         image = Image.open(stream, formats=_PILLOW_FORMATS)
-    except UnidentifiedImageError as error:
-        raise BadImageError(_unidentified(data)) from error
     except Image.DecompressionBombError as error:
         raise BadImageError(
             f"more pixels than the limit of {MAX_PIXELS // 10**6} million"
@@ -228,30 +229,51 @@ def _decode_with_pillow(data: bytes, frame: int | None) -> StoredImage:
     num_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if chosen := choose_frame(num_frames, frame):
         image.seek(chosen)
-    is_deep_colour = False
-    if image.format == "PNG":
-        is_deep_colour = data[24] == 16 and data[25] != 0
-        _check_png(data)
-    elif image.format in ("JPEG", "MPO") and data.find(b"\xff\xd9", stream.tell()) < 0:
+    chunks = _read_chunks(data) if image.format == "PNG" else []
+    if image.format in ("JPEG", "MPO") and data.find(b"\xff\xd9", stream.tell()) < 0:
         raise BadImageError("truncated")
     image.load()
-    is_binary = image.mode == "1"
-    values = _deep_png(data) if is_deep_colour else _values_of(image)
+    if chunks and not np.asarray(image.crop((0, image.height - 2, *image.size))).any():
+        _check_rows(data, chunks)
+    is_binary, is_deep_colour = image.mode == "1", chunks and data[24] == 16 and data[25] != 0
+    values = _deep_png(data, chunks) if is_deep_colour else _values_of(image)
     stored = _display(values, 8 * values.dtype.itemsize)
     if is_binary:
         stored = replace(stored, kind="1 bit", mode="grey 1 bit")
     return _upright(stored, _orientation(image))
 
 
-def _unidentified(data: bytes) -> str:
-    for start, name in _KNOWN.items():
-        if re.match(start, data, re.S):
-            return f"a {name} file, not a {FORMATS} image"
+def _explain(data: bytes, error: Exception) -> str:
+    """Why a file could not be decoded: most often it is sound, but of another kind."""
+    name = _unread_jpeg(data) or next(
+        (name for start, name in _KNOWN.items() if re.match(start, data, re.S)), None
+    )
+    if name:
+        return f"{name}, which is not read; {FORMATS} are"
     if not data.strip(b"\0"):
         return "all zeros"
-    if data.startswith((_PNG_START, b"\xff\xd8\xff", b"BM", b"GIF8")) or data[8:12] == b"WEBP":
-        return "truncated or damaged: its header cannot be read"
-    return f"not a {FORMATS} image"
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):
+        starts = (_PNG_START, b"\xff\xd8\xff", b"BM", b"GIF8")
+        if not data.startswith(starts) and data[8:12] != b"WEBP":
+            return f"not a {FORMATS.replace(' and ', ' or ')} image"
+        reason = "its header cannot be read"
+    if isinstance(error, struct.error | EOFError) or "truncated" in reason:
+        return "truncated"
+    return f"truncated or damaged: {reason}"
+
+
+def _unread_jpeg(data: bytes) -> str | None:
+    """What kind of JPEG, if its start of frame names one that the decoders lack."""
+    position = 2
+    while data.startswith(b"\xff\xd8\xff") and position + 5 < len(data):
+        marker = data[position + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            if marker not in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA):
+                return "lossless or hierarchical JPEG"
+            return None if data[position + 4] == 8 else f"JPEG of {data[position + 4]} bits"
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return None
 
 
 def _display(values: Values, bits: int, note: str = "") -> StoredImage:
@@ -319,40 +341,51 @@ def _upright(image: StoredImage, orientation: int) -> StoredImage:
     return replace(image, values=np.ascontiguousarray(values), is_turned=True)
 
 
-def _check_png(data: bytes) -> None:
-    """Raises: BadImageError where a chunk fails its checksum or the last one is not there."""
+def _read_chunks(png: bytes) -> list[tuple[bytes, int, int]]:
+    """The kind of each chunk, and where its content starts and ends.
+
+    Raises: BadImageError where one fails its checksum or the last one is not there.
+    """
+    chunks: list[tuple[bytes, int, int]] = []
+    start = len(_PNG_START) + 8
     try:
-        for kind, start, end in _chunks(data):
-            (checksum,) = struct.unpack_from(">I", data, end)
-            if zlib.crc32(memoryview(data)[start - 4 : end]) != checksum:
+        while not chunks or chunks[-1][0] != b"IEND":
+            (length,) = struct.unpack_from(">I", png, start - 8)
+            end = start + length
+            (checksum,) = struct.unpack_from(">I", png, end)
+            if zlib.crc32(memoryview(png)[start - 4 : end]) != checksum:
                 raise BadImageError("damaged: a PNG chunk fails its checksum")
-            if kind == b"IEND":
-                return
+            chunks.append((png[start - 4 : start], start, end))
+            start = end + 12
     except struct.error as error:
         raise BadImageError("truncated") from error
+    return chunks
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The kind of each chunk of a PNG file and where its content starts and ends."""
-    position = len(_PNG_START)
-    while True:
-        (length,) = struct.unpack_from(">I", data, position)
-        start = position + 8
-        yield data[position + 4 : start], start, start + length
-        position = start + length + 4
+def _check_rows(png: bytes, chunks: list[tuple[bytes, int, int]]) -> None:
+    """Raises: BadImageError where there is less than all rows, of which Pillow makes zeros."""
+    width, height, bits, colour, _, _, is_interlaced = struct.unpack_from(">IIBBBBB", png, 16)
+    bits *= {2: 3, 4: 2, 6: 4}.get(colour, 1)
+    passes = [(width, height)]
+    if is_interlaced:
+        steps = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)]
+        steps += [(0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+        passes = [(-((x - width) // dx), -((y - height) // dy)) for x, y, dx, dy in steps]
+    wanted = sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in passes if columns > 0)
+    packed = b"".join(png[start:end] for kind, start, end in chunks if kind == b"IDAT")
+    if measure_inflated(packed, 15) < wanted:
+        raise BadImageError("truncated")
 
 
-def _deep_png(data: bytes) -> Values:
+def _deep_png(png: bytes, chunks: list[tuple[bytes, int, int]]) -> Values:
     """Colour or alpha at 16 bits, of which Pillow keeps 8.
 
     Without the chunks about colour, of which OpenCV's libpng complains on stderr.
     """
     plain = bytearray(_PNG_START)
-    for kind, start, end in _chunks(data):
+    for kind, start, end in chunks:
         if kind in (b"IHDR", b"IDAT", b"IEND", b"tRNS"):
-            plain += data[start - 8 : end + 4]
-        if kind == b"IEND":
-            break
+            plain += png[start - 8 : end + 4]
     values = cv2.imdecode(np.frombuffer(plain, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None:
         raise BadImageError("damaged: its 16-bit pixels cannot be decoded")
@@ -410,7 +443,7 @@ def _check_blocks(data: bytes, page: Any) -> None:
     if page.compression in (8, 32946):
         for offset, count in blocks:
             if count > MAX_BYTES // 1032:  # Deflate packs 1032 bytes into one at most.
-                check_inflated(data[offset : offset + count], 15)
+                measure_inflated(data[offset : offset + count], 15)
 
 
 def _interpret_tiff(values: Values, page: Any) -> StoredImage:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from lungan.data.decode import (
     BadImageError,
     StoredImage,
-    check_inflated,
     check_size,
     choose_frame,
     darken,
+    measure_inflated,
 )
 from lungan.errors import DataError
 
@@ -38,7 +38,7 @@ def decode_dicom(data: bytes, frame: int | None, *, use_window: bool) -> StoredI
         raise DataError(f"DICOM files need pydicom: {WAY_OUT}") from error
     if _DEFLATED in data[:1024]:
         # The data set follows the file's own header, which says how long it is.
-        check_inflated(data[144 + int.from_bytes(data[140:144], "little") :], -15)
+        measure_inflated(data[144 + int.from_bytes(data[140:144], "little") :], -15)
     try:
         dataset = pydicom.dcmread(io.BytesIO(data), force=data[128:132] != b"DICM")
         return _render(dataset, frame, use_window)

@@ -411,9 +411,49 @@ def test_bad_starts(data: bytes, message: str) -> None:
     ],
 )
 def test_sound_files_of_other_formats_are_named_not_called_damaged(start: bytes, name: str) -> None:
-    with pytest.raises(BadImageError, match=f"^a {name}.* file, not a PNG, JPEG") as caught:
+    with pytest.raises(BadImageError, match=f"^{name}.*, which is not read; PNG, JPEG, ") as caught:
         decode(start + b"x" * 400)
     assert "damaged" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("marker", "bits", "name"),
+    [
+        (0xC3, 8, "lossless or hierarchical JPEG"),
+        (0xC7, 8, "lossless"),
+        (0xC1, 12, "JPEG of 12 bits"),
+    ],
+)
+def test_jpegs_of_other_processes_are_named(marker: int, bits: int, name: str) -> None:
+    jpeg = bytearray(encode(".jpg", GREY))
+    frame = jpeg.find(b"\xff\xc0")
+    jpeg[frame + 1], jpeg[frame + 4] = marker, bits
+    with pytest.raises(BadImageError, match=f"^{name}.*, which is not read"):
+        decode(bytes(jpeg))
+
+
+@pytest.mark.parametrize("is_interlaced", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_png_of_too_few_rows_is_refused(is_interlaced: bool, dtype: type) -> None:
+    """Its chunks are whole, and zlib's stream ends between two rows."""
+    image = (GREY.astype(dtype) + 1).astype(np.dtype(dtype).newbyteorder(">"))
+    image[-4:] = 0
+    parts = [image]
+    if is_interlaced:
+        steps = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2)]
+        parts = [image[y::dy, x::dx] for y, x, dy, dx in [*steps, (0, 1, 2, 2), (1, 0, 2, 1)]]
+    rows = [b"\0" + row.tobytes() for part in parts for row in part]
+    depth = 8 * image.dtype.itemsize
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 60, 40, depth, 0, 0, 0, is_interlaced))
+
+    def png(rows: list[bytes]) -> bytes:
+        body = png_chunk(b"IDAT", zlib.compress(b"".join(rows)))
+        return b"\x89PNG\r\n\x1a\n" + header + body + png_chunk(b"IEND", b"")
+
+    assert np.array_equal(values(png(rows)), image)
+    for missing in (1, 3, 20):
+        with pytest.raises(BadImageError, match="truncated"):
+            decode(png(rows[:-missing]))
 
 
 def test_random_bytes_after_a_good_start_never_crash(capfd: pytest.CaptureFixture[str]) -> None:

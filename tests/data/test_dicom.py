@@ -508,7 +508,7 @@ def test_pydicoms_test_files(
         expected = shown_by_pydicom(pydicom.dcmread(FOLDER / name))
         assert np.abs(values - expected).max() < 0.01, name
     for name, reason in refused.items():
-        assert reason.startswith(("DICOM", "not a ", "a gzip", "holds ")), (name, reason)
+        assert reason.startswith(("DICOM", "not a ", "gzip", "holds ")), (name, reason)
     assert refused["dicomdirtests/DICOMDIR"] == (
         "DICOM without pixel data (Media Storage Directory Storage)"
     )
