@@ -215,7 +215,7 @@ def test_a_finished_run_is_found_and_left_as_it_is(
     output = capsys.readouterr()
     assert output.out.splitlines()[0].startswith(f"{finished.name} was finished before: done")
     said = output.err.splitlines()
-    assert said[0] == "data=phantom: 72 images, 28x28 grey"
+    assert said[0] == "data=phantom: 72 images, taken as grey at 28x28 pixels"
     assert said[-1].startswith("  to train on: 47 images"), "nothing was trained"
     assert contents(finished) == before
 

@@ -50,7 +50,7 @@ def _inspect(text: str, overrides: Sequence[str]) -> int:
     with compose.composer():
         config = compose.compose([f"data={reader}", "data.path=.", *overrides]).data
     config.path = str(path)  # type: ignore[attr-defined]
-    load(config, describe=True)
+    load(config, say=print)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +17,26 @@ from lungan.errors import DataError
 log = logging.getLogger(__name__)
 
 
-def load(config: DataConfig, *, progress: bool = True, describe: bool = False) -> ImageSet:
+def load(
+    config: DataConfig, *, progress: bool = True, say: Callable[[str], None] | None = None
+) -> ImageSet:
     """All splits and classes of the data; ``ImageSet.select`` chooses what a GAN trains on.
 
     With ``data.fraction`` below 1, what is left out of ``data.splits`` is in a split of its own.
-    The reader's warnings go to the log, every time.
-    progress: show bars where stderr is a terminal. describe: log all that was found, too.
+    progress: show bars where stderr is a terminal. say: takes the lines of ``inspect.describe``;
+    without it only warnings go to the log, at every call.
 
     Raises: DataError where the data cannot be had or used, ConfigError for an unknown name.
     """
     image_set: ImageSet = registry.find("data", config.name).build(config, progress=progress)
     if config.fraction != 1:
         image_set = keep_fraction(image_set, config.splits, config.fraction, config.fraction_seed)
-    for line in inspect.describe(image_set, config) if describe else []:
-        log.info("%s", line)
-    for warning in image_set.facts.warnings:
-        log.warning("warning: %s", warning)
+    if say is None:
+        for warning in image_set.facts.warnings:
+            log.warning("warning: %s", warning)
+    else:
+        for line in inspect.describe(image_set, config):
+            say(line)
     return image_set
 
 

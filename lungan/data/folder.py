@@ -219,15 +219,15 @@ def _check_below(root: Path, parts: Sequence[Parts], level: int) -> None:
         assert found is not None
         raise DataError(
             f"{len(masks)} files of {root} look like masks of others, such as "
-            f"{masks[0][-1]} beside {masks[0][-1][: found.start()]}: they would be trained on; "
-            f"leave them out by data.exclude={found[0].strip().rstrip('0123456789 _-')}"
+            f"{masks[0][-1]} beside {masks[0][-1][: found.start()]}, and would be trained "
+            f"on; leave them out by data.exclude={found[0].strip().rstrip('0123456789 _-')}"
         )
 
 
 def _say_masks(where: str, masks: str, images: str) -> str:
     return (
-        f"{where} holds {masks} beside {images}: they would be trained on; leave them out by "
-        f"data.exclude={masks}/"
+        f"{where} holds {masks} beside {images}, and both would be trained on; leave out the "
+        f"{masks} by data.exclude={masks}/"
     )
 
 

@@ -14,28 +14,29 @@ from lungan.data.images import ImageSet, first
 def describe(image_set: ImageSet, config: DataConfig) -> list[str]:
     """Lines for people who want to see that their images were taken as they meant them.
 
-    The number of images by class and split, the groups, what the files are and what became of
-    them. Warnings are left out: they go to the log as such.
+    The number of images by class and split, the groups, what the files are, what became of them,
+    and what may be wrong.
     """
     facts = image_set.facts
     place = getattr(config, "path", None)
     kind = "grey" if image_set.channels == 1 else "color"
     lines = [
         f"data={config.name}{f' data.path={place}' if place else ''}: {len(image_set)} images, "
-        f"{image_set.size}x{image_set.size} {kind}"
+        f"taken as {kind} at {image_set.size}x{image_set.size} pixels"
     ]
     lines += _table(image_set)
     members = image_set.members(config.splits, config.classes)
     chosen = [f"data.{key}=[{','.join(names)}]" for key, names in
               (("splits", config.splits), ("classes", config.classes)) if names]  # fmt: skip
     share = "" if config.fraction == 1 else f", of which data.fraction={config.fraction:g}"
-    lines.append(f"  to train on: {members.sum()} images ({', '.join(chosen) or 'all'}{share})")
+    num_images = f"{members.sum()} image{'' if members.sum() == 1 else 's'}"
+    lines.append(f"  to train on: {num_images} ({', '.join(chosen) or 'all'}{share})")
     if facts.modes:
-        lines.append(f"  found: {_counted(facts.modes)}")
+        lines.append(f"  files: {_counted(facts.modes)}")
     if facts.sizes:
-        cropped = f"{facts.num_cropped} cropped to the centre square"
+        cropped = f"{facts.num_cropped} were cropped to their centre square"
         if not facts.num_cropped:
-            cropped = "none cropped, all are square"
+            cropped = "all are square, none was cropped"
         lines.append(f"  sizes: {_counted(facts.sizes)}; {cropped}")
     lines += [f"  scaled: {line}" for line in facts.scaling]
     if facts.skipped:
@@ -43,7 +44,7 @@ def describe(image_set: ImageSet, config: DataConfig) -> list[str]:
         lines.append(f"  skipped: {len(named)} files that cannot be used: {first(named)}")
     notes = [*facts.notes, facts.about_val] if facts.about_val else facts.notes
     lines += [f"  note: {note}" for note in notes]
-    return lines
+    return lines + [f"  warning: {warning}" for warning in facts.warnings]
 
 
 def summarize(image_set: ImageSet) -> dict[str, Any]:

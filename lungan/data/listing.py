@@ -110,18 +110,20 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
         warnings += say_empty(splits, val, test)
         if val or test:
             notes.append(
-                f"the data has no splits: {val:.0%} for val and {test:.0%} for test were drawn by "
-                f"{'image' if groups is None else 'group'} (data.val_fraction, data.test_fraction)"
+                f"the data has no splits of its own: {val:.0%} of the images for val and "
+                f"{test:.0%} for test were drawn, {'image' if groups is None else 'patient'} by "
+                f"{'image' if groups is None else 'patient'} (data.val_fraction, "
+                "data.test_fraction)"
             )
     if groups is not None:
         if straddling := _straddling(groups, splits):
             named = [f"{group_names[group]} in {where}" for group, where in straddling.items()]
             said = (
-                f"{len(named)} groups (patients) stand in more than one split: {first(named)}; "
-                "images of one patient on both sides make every score look better than it is"
+                f"{len(named)} patients have images in more than one split: {first(named)}; that "
+                "makes every score look better than it is"
             )
             if config.straddle == "error":
-                raise DataError(f"{said}: move them, or set data.straddle=warn to go on")
+                raise DataError(f"{said}. Move their images, or go on by data.straddle=warn")
             warnings.append(said)
     else:
         warnings += _suspect_groups(listing, kept, splits)
@@ -335,8 +337,8 @@ def _suspect_groups(
             examples = [f"{unique[group]} in {where}" for group, where in straddling.items()]
             return [
                 f"{len(straddling)} of {len(unique)} {what} stand in more than one split "
-                f"({', '.join(examples[:3])}): if they are patients, scores look better than they "
-                f"are; keep each on one side by data.group={option}"
+                f"({', '.join(examples[:3])}): if they are patients, every score looks better than "
+                f"it is; data.group={option} keeps each in one split"
             ]
     return []
 

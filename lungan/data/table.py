@@ -289,6 +289,13 @@ def _read_labels(
         else:
             labels = [_as_name(cell) for cell in cells]
         return labels, wrong
+    for name in names:
+        others = [cell for cell in table[name] if _plain(cell) not in ("0", "1", "-1", "")]
+        if others:
+            raise ConfigError(
+                f"data.label_column: of several columns each must hold 1 for yes and 0 for no, "
+                f"{name} holds {first(list(dict.fromkeys(others)))}"
+            )
     numbers = table[names].map(_plain)
     for at, row in enumerate(numbers.itertuples(index=False, name=None)):
         present = [name for name, cell in zip(names, row, strict=True) if cell == "1"]
@@ -345,7 +352,9 @@ def _check_rows(
     if not bad:
         return
     said = f"{len(bad)} of {num_rows} rows of {config.path} have {what}: {first(bad)}"
-    if config.on_bad_image == "error" or len(bad) == num_rows:
+    if len(bad) == num_rows:
+        raise DataError(f"{said}; {way_out}")
+    if config.on_bad_image == "error":
         raise DataError(f"{said}; {way_out}, and data.on_bad_image=skip leaves such rows out")
     warnings.append(f"{said}; they are left out")
 

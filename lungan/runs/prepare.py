@@ -43,7 +43,7 @@ class Prepared:
 
 def load_sets(config: DataConfig) -> tuple[ImageSet, ImageSet]:
     """All images of the data, and those to train on. Raises: DataError, ConfigError."""
-    image_set = data.load(config, describe=True)
+    image_set = data.load(config, say=log.info)
     return image_set, image_set.select(config.splits, config.classes)
 
 

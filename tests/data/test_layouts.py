@@ -81,12 +81,12 @@ def test_labels_can_be_ignored(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a/images/", "a/masks/"], r"in/a holds masks beside images: .* data.exclude=masks/$"),
-        (["images/", "masks/"], r"in holds masks beside images: .* data.exclude=masks/$"),
-        (["train/images/", "train/labels/"], r"in holds labels beside images: .*"),
+        (["a/images/", "a/masks/"], r"in/a holds masks beside images, .* data.exclude=masks/$"),
+        (["images/", "masks/"], r"in holds masks beside images, .* data.exclude=masks/$"),
+        (["train/images/", "train/labels/"], r"in holds labels beside images, .*"),
         (["a/lung masks/", "a/images/"], r"in/a holds lung masks beside images"),
         (["b/b (1).png", "b/b (1)_mask.png", "b/b (1)_mask_1.png"],
-         r"2 files of .* look like masks of others, such as b \(1\)_mask beside b \(1\): .*"
+         r"2 files of .* look like masks of others, such as b \(1\)_mask beside b \(1\), .*"
          r"data.exclude=_mask$"),
         (["a/train/", "a/test/", "b/train/", "b/test/"],
          r"class folder a of .* holds folders named like splits \(test, train\): splits must stand "
@@ -164,10 +164,10 @@ def test_no_patient_is_on_two_sides(tmp_path: Path, group: str) -> None:
 def test_patients_that_nobody_names_are_suspected(tmp_path: Path) -> None:
     (warning,) = load_folder(config(patients(tmp_path / "in"))).facts.warnings
     assert " of 30 sub-folders stand in more than one split (" in warning
-    assert warning.endswith("keep each on one side by data.group=folder")
+    assert warning.endswith("data.group=folder keeps each in one split")
     flat = fill(tmp_path / "flat", *(f"{p:08}_{k}.png" for p in range(20) for k in range(3)))
     (warning,) = load_folder(config(flat)).facts.warnings
-    assert warning.endswith(r"keep each on one side by data.group='^(\d+)_'")
+    assert warning.endswith(r"data.group='^(\d+)_' keeps each in one split")
     assert load_folder(config(flat, group=r"^(\d+)_")).facts.warnings == []
 
 
@@ -179,7 +179,7 @@ def test_numbered_files_are_no_patients(tmp_path: Path, name: str) -> None:
 
 def test_given_splits_that_share_a_patient_are_refused(tmp_path: Path) -> None:
     fill(tmp_path, "train/a/1_1.png", "train/a/2_1.png", "test/a/1_2.png", "test/a/3_1.png")
-    with pytest.raises(DataError, match=r"1 groups \(patients\) stand .*: 1 in train and test;"):
+    with pytest.raises(DataError, match=r"1 patients have images in .*: 1 in train and test; that"):
         load_folder(config(tmp_path, group=r"(\d)_"))
     (warning,) = load_folder(config(tmp_path, group=r"(\d)_", straddle="warn")).facts.warnings
     assert "1 in train and test" in warning
@@ -196,7 +196,7 @@ def test_groups_that_cannot_be_read_are_said(tmp_path: Path) -> None:
 def test_shares_are_usual_ones_unless_splits_are_given(tmp_path: Path) -> None:
     plain = load_folder(config(fill(tmp_path / "plain", *(f"{n}.png" for n in range(200)))))
     assert np.allclose(np.bincount(plain.splits) / 200, [0.7, 0.15, 0.15], atol=0.1)
-    assert any("15% for val and 15% for test were drawn by image" in note
+    assert any("15% of the images for val and 15% for test were drawn, image by" in note
                for note in plain.facts.notes)  # fmt: skip
     given = fill(tmp_path / "given", "train/a/", "test/a/")
     assert np.bincount(load_folder(config(given)).splits).tolist() == [4, 0, 4]

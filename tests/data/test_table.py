@@ -229,7 +229,7 @@ def test_a_file_in_two_rows(films: Path) -> None:
 def test_patients_in_two_given_splits_are_refused(films: Path) -> None:
     write(films, "file,split,id", "a.png,train,1", "b.png,Testing,1", "c.png,valid,2")
     columns = {"split_column": "split", "group_column": "id"}
-    with pytest.raises(DataError, match=r"1 groups \(patients\) .*: 1 in train and test;"):
+    with pytest.raises(DataError, match=r"1 patients have .*: 1 in train and test;"):
         load(films, **columns)
     assert load(films, **columns, straddle="warn").splits.tolist() == [0, 2, 1]
     write(films, "file,split", "a.png,train", "b.png,fold2")
