@@ -214,11 +214,12 @@ def _score_images(options: argparse.Namespace) -> dict[str, Any]:
     num_images = evaluate.num_images_a_side(len(reference), config)
     generated = _generated(options, num_images, config, device)
     check_generated(generated, reference)
-    has_labels = len(real.class_names) > 1
-    chosen, reasons = encoders.resolve(config, None, has_labels)
+    chosen, reasons = encoders.resolve(config)
+    built, unfit = encoders.build_all(chosen, config, real, device)
+    reasons |= unfit
     for name, reason in reasons.items():
         print(f"no {name} scores: {reason}", file=sys.stderr)
-    if not chosen:
+    if not built:
         raise ConfigError(
             f"no encoder of score.encoders={config.encoders} can be had: see the lines above"
         )
@@ -234,7 +235,7 @@ def _score_images(options: argparse.Namespace) -> dict[str, Any]:
             splits=splits,
             classes=options.classes or [],
             config=config,
-            encoders=[encoders.build(name, config, real, device) for name in chosen],
+            encoders=built,
             reasons=reasons,
             progress=progress,
             on_pairs=write_pairs,

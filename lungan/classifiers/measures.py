@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,23 +67,44 @@ def expected_calibration_error(
     return float(np.abs(excess).sum() / len(labels))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Quality:
-    """auc: mean over classes of each against the rest, 0.5 being chance; None where undefined."""
+def mean_area_under_curve(probabilities: Probabilities, labels: Labels) -> float | None:
+    """The mean over classes of each against the rest, 0.5 being chance; None for a single class.
 
-    auc: float | None
-    accuracy: float
-
-
-def judge(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Quality:
-    """probabilities: (N, K). labels: (N,)."""
-    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+    probabilities: (N, K). labels: (N,), of which some of the K may be missing.
+    """
     areas = [
         area_under_curve(probabilities[:, index], labels == index)
         for index in np.unique(labels).tolist()
         if not (labels == index).all()
     ]
-    return Quality(auc=float(np.mean(areas)) if areas else None, accuracy=accuracy)
+    return float(np.mean(areas)) if areas else None
+
+
+def bootstrap_interval(
+    statistic: Callable[[NDArray[np.intp]], float | None],
+    num_images: int,
+    groups: NDArray[np.int64] | None,
+    num_draws: int = 500,
+) -> tuple[float, float]:
+    """The 95 % percentile interval of ``statistic`` over images drawn again with replacement.
+
+    statistic: of rows (M,) of the images; draws for which it is None are left out.
+    groups: (num_images,), where whole groups (patients) are drawn, else None.
+    Source: Efron and Tibshirani 1993, section 13.3.
+    """
+    rng = np.random.default_rng(0)
+    unit = np.arange(num_images) if groups is None else np.unique(groups, return_inverse=True)[1]
+    order = np.argsort(unit, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(unit[order])) + 1)
+    drawn = (
+        statistic(np.concatenate([parts[k] for k in rng.integers(0, len(parts), len(parts))]))
+        for _ in range(num_draws)
+    )
+    values = [value for value in drawn if value is not None]
+    if not values:
+        return 0.0, 1.0
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def area_under_curve(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:

@@ -1,4 +1,4 @@
-"""The in-domain network: six convolutions with residual sums, 0.29 million parameters."""
+"""The networks that are trained as classifiers, for utility studies and the in-domain encoder."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _LARGEST_SIZE = 64
 _LARGEST_SIZE_OF_FULL_STEM = 36
 
 
-class DomainNetwork(nn.Module):
-    """uint8 images -> (features, logits).
+class SmallNetwork(nn.Module):
+    """uint8 images -> (features, logits), by six convolutions with residual sums.
 
     Images above 64 pixels are averaged down to at most 64; above 36, the first convolution has
     stride 2. So every size costs about the same, and no detail finer than ``working_size`` is seen.
@@ -106,7 +106,7 @@ class Resnet18(nn.Module):
         return logits, logits.float()
 
 
-Classifier = DomainNetwork | Resnet18
+Classifier = SmallNetwork | Resnet18
 
 
 def build_classifier(
@@ -118,7 +118,7 @@ def build_classifier(
     """
     if name not in CLASSIFIERS:
         raise ConfigError(f"--classifier must be one of {', '.join(CLASSIFIERS)}, got {name}")
-    kind = DomainNetwork if name == "small" else Resnet18
+    kind = SmallNetwork if name == "small" else Resnet18
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would also seed the GPUs, which are not forked here.
         torch.default_generator.manual_seed(seed)

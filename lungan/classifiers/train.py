@@ -1,11 +1,15 @@
-"""Training one classifier by a fixed number of updates, and choosing its weights on validation."""
+"""Training a classifier: the updates, and choosing weights on validation.
+
+``descend`` makes the updates of every classifier here and of the in-domain encoder.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -103,38 +107,90 @@ def train_classifier(
     """
     _, channels, size, _ = validation.images.shape
     network = build_classifier(recipe.classifier, size, channels, num_classes, seed).to(device)
-    optimizer = OneCycle(
-        network,
-        recipe.updates,
-        peak_lr=recipe.peak_lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        warmup_fraction=recipe.warmup_fraction,
-    )
     rng = torch.Generator().manual_seed(seed)
     looks = {round(recipe.updates * (k + 1) / recipe.looks) for k in range(recipe.looks)}
     best: tuple[float, float] | None = None
     kept: dict[str, Tensor] = {}
     kept_update = 0
-    network.train()
-    with torch.enable_grad():
-        for update, (images, labels) in enumerate(_batches(phases, recipe, rng, device), start=1):
-            inputs = network.preprocess(images)
-            if classical:
-                inputs = augment(inputs, rng)
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                _, logits = network.classify(inputs.to(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits.float(), labels)
-            optimizer.step(loss)
-            if update in looks:
-                found = _look(network, validation, positive, device, update)
-                if best is None or found > best:
-                    best, kept_update = found, update
-                    kept = {name: value.clone() for name, value in network.state_dict().items()}
+    batches = _batches(phases, recipe, rng, device)
+
+    def loss() -> Tensor:
+        images, labels = next(batches)
+        inputs = network.preprocess(images)
+        if classical:
+            inputs = augment(inputs, rng)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            _, logits = network.classify(inputs.to(memory_format=torch.channels_last))
+        return F.cross_entropy(logits.float(), labels)
+
+    for update in descend(network, recipe, recipe.updates, loss):
+        if update in looks:
+            found = _look(network, validation, positive, device, update)
+            if best is None or found > best:
+                best, kept_update = found, update
+                kept = {name: value.clone() for name, value in network.state_dict().items()}
     assert best is not None
     network.load_state_dict(kept)
     network.eval().requires_grad_(False)
     return Trained(network, kept_update, recipe.updates, best[0])
+
+
+class Descent(Protocol):
+    """What a recipe says of its updates. warmup_fraction: of all updates, on the way up."""
+
+    @property
+    def peak_lr(self) -> float: ...
+    @property
+    def warmup_fraction(self) -> float: ...
+    @property
+    def momentum(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+
+
+def descend(
+    network: nn.Module, recipe: Descent, num_updates: int, loss: Callable[[], Tensor]
+) -> Iterator[int]:
+    """``num_updates`` updates of ``network``, each down the gradient of a new ``loss()``; gives the
+    number of each, from 1, when it is done.
+
+    SGD with Nesterov momentum; the learning rate rises to ``peak_lr`` and falls to nearly 0. Weight
+    decay is for kernels and matrices, not for biases and normalization.
+    Source: Smith & Topin 2018, arXiv:1708.07120, as torch has it.
+    """
+    decayed = [value for value in network.parameters() if value.ndim > 1]
+    others = [value for value in network.parameters() if value.ndim == 1]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": others},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=recipe.peak_lr, momentum=recipe.momentum, nesterov=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=recipe.peak_lr,
+        total_steps=num_updates,
+        pct_start=recipe.warmup_fraction,
+        cycle_momentum=False,
+    )
+    network.train()
+    for update in range(1, num_updates + 1):
+        with torch.enable_grad():
+            value = loss()
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        yield update
+
+
+def shuffled_batches(num_images: int, batch_size: int, rng: torch.Generator) -> Iterator[Tensor]:
+    """Indices (batch_size,) int64 without end, from one shuffled pass after another."""
+    left = torch.empty(0, dtype=torch.int64)
+    while True:
+        while len(left) < batch_size:
+            left = torch.cat([left, torch.randperm(num_images, generator=rng)])
+        yield left[:batch_size]
+        left = left[batch_size:]
 
 
 def probabilities_of(
@@ -173,53 +229,8 @@ def _batches(
     for number, phase in enumerate(phases, start=1):
         images = torch.from_numpy(phase.images).to(device)
         labels = torch.from_numpy(phase.labels).to(device)
-        left = torch.empty(0, dtype=torch.int64)
         end = round(recipe.updates * number / len(phases))
-        while done < end:
-            while len(left) < recipe.batch_size:
-                left = torch.cat([left, torch.randperm(len(phase), generator=rng)])
-            indices = left[: recipe.batch_size].to(device)
-            left = left[recipe.batch_size :]
-            yield images[indices], labels[indices]
-            done += 1
-
-
-class OneCycle:
-    """SGD with Nesterov momentum; the learning rate rises to ``peak_lr`` and falls to nearly 0.
-
-    Weight decay is for kernels and matrices, not for biases and normalization. warmup_fraction: of
-    ``num_steps``, on the way up.
-    Source: Smith & Topin 2018, arXiv:1708.07120, as torch has it.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        num_steps: int,
-        *,
-        peak_lr: float,
-        momentum: float,
-        weight_decay: float,
-        warmup_fraction: float,
-    ) -> None:
-        decayed = [value for value in network.parameters() if value.ndim > 1]
-        others = [value for value in network.parameters() if value.ndim == 1]
-        groups: list[dict[str, Any]] = [
-            {"params": decayed, "weight_decay": weight_decay},
-            {"params": others},
-        ]
-        self._optimizer = torch.optim.SGD(groups, lr=peak_lr, momentum=momentum, nesterov=True)
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer,
-            max_lr=peak_lr,
-            total_steps=num_steps,
-            pct_start=warmup_fraction,
-            cycle_momentum=False,
-        )
-
-    def step(self, loss: torch.Tensor) -> None:
-        """One update down the gradient of ``loss``."""
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
-        self._schedule.step()
+        batches = shuffled_batches(len(phase), recipe.batch_size, rng)
+        for indices in itertools.islice(batches, end - done):
+            yield images[indices.to(device)], labels[indices.to(device)]
+        done = end

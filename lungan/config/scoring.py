@@ -11,9 +11,9 @@ from lungan.registry import declare
 @dataclass(kw_only=True, slots=True)
 class ScoreConfig(Part):
     """How a generator is scored. ``encoders``: networks whose features the scores are taken in;
-    ``auto`` is Inception where its weights are at hand and the in-domain encoder for data with
-    labels. ``num_images=0`` means as many as the reference split allows. ``inception_precision``
-    of ``auto`` is bf16 where the hardware computes in it natively."""
+    ``auto`` is Inception where its weights are at hand and the in-domain encoder. ``num_images=0``
+    means as many as the reference split allows. ``inception_precision`` of ``auto`` is bf16 where
+    the hardware computes in it natively. ``floor_splits``: random halves of the real images."""
 
     encoders: list[str] = registered("encoder", "auto")
     num_images: int = rule("0, or at least 20", lambda value: value == 0 or value >= 20)

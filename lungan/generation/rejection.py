@@ -64,7 +64,7 @@ def build_rejection(source: Source, device: torch.device) -> Rejection:
             f"--reject-memorized needs real images that {source.name} was not trained on, of the "
             "same classes, and its data has none; keep a split out by data.splits"
         )
-    found, reasons = encoders.resolve(config, source.config.data, len(image_set.class_names) > 1)
+    found, reasons = encoders.resolve(config)
     if not found:
         raise ConfigError(f"--reject-memorized needs an encoder: {'; '.join(reasons.values())}")
     # The in-domain encoder tells these images apart best; scores.md says why.

@@ -16,7 +16,7 @@ from lungan.models.sampling import sample_images
 from lungan.runs import pictures
 from lungan.runs.folder import SCORES, pairs_path, read_json, write_json
 from lungan.runs.prepare import Prepared
-from lungan.scores import encoders, evaluate
+from lungan.scores import encoders, evaluate, feature_cache
 from lungan.scores.encoders import Encoder
 from lungan.scores.evaluate import ProgressLine
 
@@ -48,7 +48,7 @@ class Scorer:
         self._device = device
         self._folder = folder
         self._encoders: list[Encoder] | None = None
-        self.names, self.reasons = encoders.resolve(config, data, has_labels(image_set))
+        self.names, self.reasons = encoders.resolve(config)
 
     def announce(self) -> None:
         """Say which scores the run will lack, and why."""
@@ -67,6 +67,7 @@ class Scorer:
             self._config.seed,
             self._device,
         )
+        built = self._built()
         with ProgressLine() as progress:
             result = evaluate.score_images(
                 generated,
@@ -74,7 +75,7 @@ class Scorer:
                 splits=self._data.splits,
                 classes=self._data.classes,
                 config=self._config,
-                encoders=self._built(),
+                encoders=built,
                 reasons=self.reasons,
                 epoch=epoch,
                 progress=progress,
@@ -97,7 +98,9 @@ class Scorer:
         for result in read_json(path).values():
             if (
                 result["epoch"] == epoch
-                and list(result["encoders"]) == self.names
+                and result.get("version") == feature_cache.VERSION
+                and set(self.names) <= {*result["encoders"], *result["reasons"]}
+                and set(result["encoders"]) <= set(self.names)
                 and wanted.items() <= result["config"].items()
             ):
                 found: dict[str, Any] = result
@@ -128,15 +131,13 @@ class Scorer:
 
     def _built(self) -> list[Encoder]:
         if self._encoders is None:
-            self._encoders = [
-                encoders.build(name, self._config, self._image_set, self._device)
-                for name in self.names
-            ]
+            self._encoders, unfit = encoders.build_all(
+                self.names, self._config, self._image_set, self._device
+            )
+            for name, reason in unfit.items():
+                log.warning("no %s scores: %s", name, reason)
+            self.reasons |= unfit
         return self._encoders
-
-
-def has_labels(image_set: ImageSet) -> bool:
-    return len(image_set.class_names) > 1
 
 
 def build_scorer(prepared: Prepared, folder: Path) -> Scorer | None:

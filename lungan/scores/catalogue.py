@@ -19,9 +19,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 FLOOR, REAL = "floor", "real"
-SPREADS = ("", "_low", "_high", "_std", "_shared")
 
-SATELLITES = (".std", *(f".{kind}{spread}" for kind in (REAL, FLOOR) for spread in SPREADS))
+SATELLITES = (
+    ".std",
+    *(f".{kind}{spread}" for kind in (REAL, FLOOR) for spread in ("", "_low", "_high", "_std")),
+    ".floor_shared",
+)
 """Endings of keys that belong to another score instead of being one."""
 
 

@@ -1,8 +1,9 @@
-"""The in-domain encoder: a small classifier of the real classes, trained once for a data set.
+"""The in-domain encoder: a small network trained on the real images, once for a data set.
 
 Its features know what tells this data apart, which ImageNet's may not (radiographs are grey and all
-alike to them), and it needs no download. It is blind to what its classes do not need:
-``docs/encoders.md``.
+alike to them), and it needs no download. It learns to recognize an image that was moved, turned or
+made brighter, and the classes where the images have labels; features are whitened, so that no few
+directions make up a distance: ``docs/encoders.md``.
 """
 
 from __future__ import annotations
@@ -25,19 +26,31 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lungan.classifiers.network import FEATURE_DIM, DomainNetwork, in_channels_last
+from lungan.classifiers.network import (
+    FEATURE_DIM,
+    SmallNetwork,
+    in_channels_last,
+)
 from lungan.data.images import ImageSet, draw_share
 from lungan.device import native_dtype
 from lungan.errors import DataError
 from lungan.files import atomic_write, cache_folder, lock
-from lungan.scores.domain_training import RECIPE, Recipe, measure, train
+from lungan.scores.domain_training import (
+    RECIPE,
+    DomainNetwork,
+    Recipe,
+    effective_dimension,
+    features_of,
+    measure_classes,
+    measure_recognition,
+    train,
+)
 from lungan.scores.encoders import NetworkEncoder
 
 NAME = "domain"
 
 _HOLDOUT_FRACTION = 0.2
 _MAX_BATCH_SIZE = {"cpu": 128, "cuda": 1024}
-
 log = logging.getLogger(__name__)
 
 
@@ -45,14 +58,22 @@ log = logging.getLogger(__name__)
 class Training:
     """What is known of a trained network, kept beside its weights.
 
-    measured_on: the split that auc and accuracy are of, or ``holdout``; never trained on.
+    measured_on: the split that the measures are of, or ``holdout``; never trained on.
+    auc: of the classes, and its 95 % interval; None where there are no two classes.
+    recognition: how often two views of one held-out image are nearer to each other than to another
+    image, 0.5 being chance, and its 95 % interval.
+    effective_dim: participation ratio of the held-out features, at most the feature dimension.
+    uses_labels: False where the classes are at chance, so that the network was trained without.
     """
 
     num_train_images: int
     measured_on: str
     num_measured_images: int
-    auc: float | None
-    accuracy: float
+    auc: tuple[float, float, float] | None
+    accuracy: float | None
+    recognition: tuple[float, float, float]
+    effective_dim: float
+    uses_labels: bool
     precision: str
     seconds: float
 
@@ -63,9 +84,10 @@ def load_encoder(
     """The encoder of this data set, from the cache folder or else trained and put there.
 
     image_set: all splits and classes. Trained on the train split (on all images where there is
-    none), measured on the test split, else on val, else on a fifth that training leaves out.
+    none), measured on the test split, else on val, else on a fifth that training leaves out. Where
+    the classes turn out to be at chance on those, it is trained again without them.
 
-    Raises: DataError where the images to train on have fewer than two classes.
+    Raises: DataError where it recognizes no image that it was not trained on, or there are too few.
     """
     path = cache_folder() / "encoders" / f"domain-{cache_key(image_set, recipe)}.safetensors"
     found = _cached(path, image_set)
@@ -78,11 +100,19 @@ def load_encoder(
             except OSError as error:
                 log.warning("the in-domain encoder is not cached (set LUNGAN_CACHE): %s", error)
     network, training = found
+    value, low, high = training.recognition
+    if low <= 0.5:
+        raise DataError(
+            "the in-domain encoder is at chance and judges nothing: it recognizes images that it "
+            f"was not trained on with an AUC of {value:.3f} (95 % interval {low:.3f} to "
+            f"{high:.3f}, {training.num_measured_images} images of {training.measured_on}); use "
+            "score.encoders=[inception] or [efficientnet_lite2]"
+        )
     return NetworkEncoder(
         name=NAME,
         weights_hash=hash_weights(network),
         feature_dim=FEATURE_DIM,
-        num_classes=network.classifier.out_features,
+        num_classes=network.num_classes,
         notes=_notes(network, training),
         network=in_channels_last(network.to(device)),
         device=device,
@@ -126,24 +156,26 @@ def _train(
 ) -> tuple[DomainNetwork, Training]:
     started = time.perf_counter()
     to_train, to_measure, measured_on = _divide(image_set, recipe.seed)
-    num_present = len(np.unique(image_set.labels[to_train]))
-    if num_present < 2:
-        raise DataError(
-            "the in-domain encoder needs images of at least two classes to train on, got "
-            f"{num_present}; use score.encoders=[inception] or [efficientnet_lite2]"
-        )
-    dtype = native_dtype(device)
-    images, labels = image_set.images, image_set.labels
-    num_classes = len(image_set.class_names)
-    network = train(images[to_train], labels[to_train], num_classes, device, dtype, recipe)
-    quality = measure(network, images[to_measure], labels[to_measure], device)
+    trained, held_out = image_set.take(to_train), image_set.take(to_measure)
+    uses_labels = len(np.unique(trained.labels)) > 1
+    network = train(trained, device, recipe, uses_labels)
+    auc = accuracy = None
+    if uses_labels:
+        auc, accuracy = measure_classes(network, held_out, device)
+        if auc is None or auc[1] <= 0.5:
+            uses_labels = False
+            network = train(trained, device, recipe, uses_labels)
+    features = features_of(network, held_out.images, device)
     training = Training(
-        num_train_images=len(to_train),
+        num_train_images=len(trained),
         measured_on=measured_on,
-        num_measured_images=len(to_measure),
-        auc=quality.auc,
-        accuracy=quality.accuracy,
-        precision="bf16" if dtype == torch.bfloat16 else "fp32",
+        num_measured_images=len(held_out),
+        auc=auc,
+        accuracy=accuracy,
+        recognition=measure_recognition(network, held_out, device),
+        effective_dim=effective_dimension(features),
+        uses_labels=uses_labels,
+        precision="bf16" if native_dtype(device) == torch.bfloat16 else "fp32",
         seconds=time.perf_counter() - started,
     )
     log.info(
@@ -196,12 +228,16 @@ def _divide(image_set: ImageSet, seed: int) -> tuple[NDArray[np.intp], NDArray[n
 
 
 def _read(path: Path, image_set: ImageSet) -> tuple[DomainNetwork, Training]:
-    # On the meta device no weights are drawn, which would move the run's random state.
-    with torch.device("meta"):
-        network = DomainNetwork(image_set.size, image_set.channels, len(image_set.class_names))
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        training = Training(**json.loads(file.metadata()["training"]))
+        record = json.loads(file.metadata()["training"])
+    for key in ("auc", "recognition"):
+        record[key] = None if record[key] is None else tuple(record[key])
+    training = Training(**record)
+    # On the meta device no weights are drawn, which would move the run's random state.
+    with torch.device("meta"):
+        small = SmallNetwork(image_set.size, image_set.channels, len(image_set.class_names))
+        network = DomainNetwork(small, training.uses_labels)
     network.load_state_dict(tensors, assign=True)
     return network.eval().requires_grad_(False), training
 
@@ -217,12 +253,22 @@ def _write(path: Path, network: DomainNetwork, training: Training) -> None:
 
 
 def _notes(network: DomainNetwork, training: Training) -> tuple[str, ...]:
-    auc = "AUC undefined" if training.auc is None else f"AUC {training.auc:.3f}"
-    notes = [
-        f"trained on {training.num_train_images} images in {training.precision}",
-        f"{auc}, accuracy {training.accuracy:.3f} on {training.num_measured_images} images "
-        f"({training.measured_on})",
+    measured = f"{training.num_measured_images} images ({training.measured_on})"
+    how = "with labels" if training.uses_labels else "without labels"
+    notes = [f"trained on {training.num_train_images} images {how} in {training.precision}"]
+    if training.auc is not None:
+        value, low, high = training.auc
+        auc = f"AUC {value:.3f} (95 % interval {low:.3f} to {high:.3f})"
+        if training.uses_labels:
+            notes.append(f"{auc}, accuracy {training.accuracy:.3f} on {measured}")
+        else:
+            notes.append(f"classes at chance on {measured}, so left out of training: {auc}")
+    value, low, high = training.recognition
+    notes += [
+        f"recognizes moved images with AUC {value:.3f} (95 % interval {low:.3f} to {high:.3f})",
+        f"effective dimension {training.effective_dim:.0f} of {FEATURE_DIM}",
     ]
-    if network.working_size != network.image_size:
-        notes.append(f"sees images averaged down to {network.working_size} pixels")
+    small = network.network
+    if small.working_size != small.image_size:
+        notes.append(f"sees images averaged down to {small.working_size} pixels")
     return tuple(notes)

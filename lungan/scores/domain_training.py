@@ -1,129 +1,228 @@
-"""Training the in-domain network, and measuring how well it tells the classes apart."""
+"""Training the in-domain encoder's network, whitening its features, and measuring it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from lungan.classifiers.measures import Quality, judge
-from lungan.classifiers.network import DomainNetwork, in_channels_last
-from lungan.classifiers.train import OneCycle
+from lungan.classifiers.augment import augment
+from lungan.classifiers.measures import bootstrap_interval, mean_area_under_curve
+from lungan.classifiers.network import (
+    FEATURE_DIM,
+    SmallNetwork,
+    build_classifier,
+)
+from lungan.classifiers.train import descend, shuffled_batches
+from lungan.data.images import ImageSet
+from lungan.device import native_dtype
+
+_MOST_RECOGNIZED = 400
+"""Held-out images that recognition is measured on; its cost grows with their square."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the network is trained; part of the key it is cached under.
+    """How the encoder is trained; part of the key it is cached under.
 
-    ``epochs`` within ``min_steps`` and ``max_steps``, so that a small set is trained on long enough
-    and a large one not for hours. One cycle of the learning rate up to ``peak_lr``. ``shift``: the
-    most pixels that an image is moved by, along each axis.
+    ``epochs`` within ``min_updates`` and ``max_updates``, so that a small set is trained on long
+    enough and a large one not for hours. ``label_weight``: of the classes' cross-entropy beside the
+    self-supervised loss. ``shrinkage``: the least share of an even covariance in the whitening.
     """
 
-    version: int = 1
+    version: int = 2
     seed: int = 0
-    epochs: int = 10
-    min_steps: int = 300
-    max_steps: int = 2000
+    epochs: int = 6
+    min_updates: int = 300
+    max_updates: int = 1500
     batch_size: int = 64
-    peak_lr: float = 0.2
+    peak_lr: float = 0.1
     warmup_fraction: float = 0.3
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    label_smoothing: float = 0.1
-    shift: int = 2
+    label_weight: float = 0.5
+    shrinkage: float = 0.01
 
-    def num_steps(self, num_images: int) -> int:
-        steps = self.epochs * num_images // self.batch_size
-        return min(max(steps, self.min_steps), self.max_steps)
+    def num_updates(self, num_images: int) -> int:
+        updates = self.epochs * num_images // self.batch_size
+        return min(max(updates, self.min_updates), self.max_updates)
 
 
 RECIPE = Recipe()
 
 
+class DomainNetwork(nn.Module):
+    """A trained network with whitened features: uint8 images -> (features, logits).
+
+    Logits are (B, 0) where it was trained without labels.
+    """
+
+    mean: Tensor
+    whitening: Tensor
+
+    def __init__(self, network: SmallNetwork, uses_labels: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.num_classes = network.classifier.out_features if uses_labels else 0
+        self.register_buffer("mean", torch.zeros(FEATURE_DIM))
+        self.register_buffer("whitening", torch.eye(FEATURE_DIM))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features, logits = self.network(images)
+        return (features - self.mean) @ self.whitening, logits[:, : self.num_classes]
+
+
 def train(
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    num_classes: int,
-    device: torch.device,
-    dtype: torch.dtype,
-    recipe: Recipe,
+    images: ImageSet, device: torch.device, recipe: Recipe, uses_labels: bool
 ) -> DomainNetwork:
-    """A network trained on images: (N, C, H, W) with labels: (N,) from 0 to num_classes - 1.
+    """A network trained on these images, and on their labels where ``uses_labels``.
 
     Neither reads nor moves torch's global random state, which belongs to the run.
     """
     rng = torch.Generator().manual_seed(recipe.seed)
-    network = _draw_network(images.shape[2], images.shape[1], num_classes, recipe.seed).to(device)
-    in_channels_last(network)
-    inputs = network.preprocess(torch.from_numpy(images))
-    targets = torch.from_numpy(labels)
-    num_steps = recipe.num_steps(len(images))
-    optimizer = OneCycle(
-        network,
-        num_steps,
-        peak_lr=recipe.peak_lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        warmup_fraction=recipe.warmup_fraction,
+    num_classes = len(images.class_names)
+    network = build_classifier("small", images.size, images.channels, num_classes, recipe.seed)
+    assert isinstance(network, SmallNetwork)
+    inputs = network.preprocess(torch.from_numpy(images.images))
+    targets = torch.from_numpy(images.labels)
+    network.to(device)
+    dtype = native_dtype(device)
+    batches = shuffled_batches(len(images), recipe.batch_size, rng)
+
+    def loss() -> Tensor:
+        indices = next(batches)
+        batch = inputs[indices]
+        views = torch.cat([augment(batch, rng), augment(batch, rng)]).to(device)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            features, logits = network.classify(views.to(memory_format=torch.channels_last))
+        total = invariance_loss(*features.float().chunk(2))
+        if uses_labels:
+            labels = targets[indices].repeat(2).to(device)
+            total = total + recipe.label_weight * F.cross_entropy(logits.float(), labels)
+        return total
+
+    num_updates = recipe.num_updates(len(images))
+    updates = descend(network, recipe, num_updates, loss)
+    for _ in tqdm(
+        updates, total=num_updates, desc="in-domain encoder", unit="update", disable=None
+    ):
+        pass
+    encoder = DomainNetwork(network, uses_labels).to(device).eval().requires_grad_(False)
+    features = features_of(encoder, images.images, device)
+    mean, whitening = whiten(features, recipe.shrinkage)
+    encoder.mean.copy_(torch.from_numpy(mean))
+    encoder.whitening.copy_(torch.from_numpy(whitening))
+    return encoder
+
+
+def invariance_loss(first: Tensor, second: Tensor) -> Tensor:
+    """Two views' features (B, D) should agree, vary by 1 in each dimension, and not be correlated.
+
+    Source: Bardes, Ponce and LeCun 2022, "VICReg", arXiv:2105.04906, equations 1 to 6 with their
+    weights divided by 25, on the features themselves instead of behind a projector.
+    """
+    total = F.mse_loss(first, second)
+    for features in (first, second):
+        centered = features - features.mean(dim=0)
+        spread = (centered.var(dim=0) + 1e-4).sqrt()
+        total = total + F.relu(1 - spread).mean() / 2
+        covariance = centered.T @ centered / (len(centered) - 1)
+        others = (covariance**2).sum() - (covariance.diagonal() ** 2).sum()
+        total = total + others / features.shape[1] / 25
+    return total
+
+
+def whiten(
+    features: NDArray[np.float64], least: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The mean (D,) of features (N, D) and the matrix (D, D) that makes their covariance even.
+
+    The covariance is first drawn towards an even one, by ``least`` or by as much as so few images
+    need, so that directions without variance do not grow without bound.
+    Source: Ledoit and Wolf 2004, J. Multivariate Analysis 88:365, equation 14 (the shrinkage).
+    """
+    count, width = features.shape
+    mean = features.mean(axis=0)
+    centered = features - mean
+    covariance = centered.T @ centered / count
+    level = float(np.trace(covariance)) / width
+    distance = float(((covariance - level * np.eye(width)) ** 2).sum())
+    noise = float(((centered**2).sum(axis=1) ** 2).sum()) / count - float((covariance**2).sum())
+    share = min(max(least, noise / count / distance if distance > 0 else 1.0), 1.0)
+    values, vectors = np.linalg.eigh((1 - share) * covariance + share * level * np.eye(width))
+    if level <= 0:  # all images alike: there is nothing to divide by
+        return mean, np.eye(width)
+    return mean, vectors / np.sqrt(values)
+
+
+def effective_dimension(features: NDArray[np.float64]) -> float:
+    """(sum of the covariance's eigenvalues)² over the sum of their squares, from 1 to D: as many
+    equal directions would spread the features (N, D) alike. 0 where they do not vary."""
+    centered = features - features.mean(axis=0)
+    covariance = centered.T @ centered
+    squares = float((covariance**2).sum())
+    return float(np.trace(covariance)) ** 2 / squares if squares > 0 else 0.0
+
+
+def measure_classes(
+    network: DomainNetwork, held_out: ImageSet, device: torch.device
+) -> tuple[tuple[float, float, float] | None, float]:
+    """AUC with its interval, None where one class is held out, and accuracy."""
+    logits = torch.cat(
+        [
+            network(batch.to(device))[1]
+            for batch in torch.split(torch.from_numpy(held_out.images), 256)
+        ]
     )
-    batches = _draw_batches(len(images), recipe.batch_size, rng)
-    with torch.enable_grad():
-        for _ in tqdm(range(num_steps), desc="in-domain encoder", unit="step", disable=None):
-            indices = next(batches)
-            batch = _shift(inputs[indices], recipe.shift, rng).to(device)
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                _, logits = network.classify(batch.to(memory_format=torch.channels_last))
-            loss = F.cross_entropy(
-                logits.float(), targets[indices].to(device), label_smoothing=recipe.label_smoothing
-            )
-            optimizer.step(loss)
-    return network.eval().requires_grad_(False)
+    probabilities = logits.double().softmax(dim=1).cpu().numpy()
+    labels = held_out.labels
+    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+    value = mean_area_under_curve(probabilities, labels)
+    if value is None:
+        return None, accuracy
+    low, high = bootstrap_interval(
+        lambda rows: mean_area_under_curve(probabilities[rows], labels[rows]),
+        len(labels),
+        held_out.groups,
+    )
+    return (value, low, high), accuracy
 
 
-def measure(
-    network: DomainNetwork,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    device: torch.device,
-) -> Quality:
-    """How well the network tells images: (N, C, H, W) apart that it was not trained on."""
+def measure_recognition(
+    network: DomainNetwork, held_out: ImageSet, device: torch.device
+) -> tuple[float, float, float]:
+    """How often two views of an image are nearer than views of two images, with its interval."""
+    rows = np.random.default_rng(0).permutation(len(held_out))[:_MOST_RECOGNIZED]
+    shown = held_out.take(np.sort(rows))
+    rng = torch.Generator().manual_seed(0)
+    small = network.network
+    inputs = small.preprocess(torch.from_numpy(shown.images))
+    views = []
+    for _ in range(2):
+        batches = torch.split(augment(inputs, rng), 256)
+        found = torch.cat([small.classify(batch.to(device))[0] for batch in batches])
+        views.append(((found - network.mean) @ network.whitening).double().cpu())
+    first, second = views
+    exact = "donot_use_mm_for_euclid_dist"
+    distances = torch.cdist(first, second, compute_mode=exact).numpy()
+    own = distances.diagonal()[:, None]
+    others = ~np.eye(len(own), dtype=bool)
+    nearer = ((own < distances) + 0.5 * (own == distances)) * others
+    share = nearer.sum(axis=1) / max(len(own) - 1, 1)
+    low, high = bootstrap_interval(lambda rows: float(share[rows].mean()), len(own), shown.groups)
+    return float(share.mean()), low, high
+
+
+def features_of(
+    network: DomainNetwork, images: NDArray[np.uint8], device: torch.device
+) -> NDArray[np.float64]:
     with torch.inference_mode():
-        batches = torch.split(torch.from_numpy(images), 128)
-        logits = [network(batch.to(device))[1] for batch in batches]
-        probabilities = torch.cat(logits).double().softmax(dim=1).cpu().numpy()
-    return judge(probabilities, labels)
-
-
-def _draw_network(image_size: int, channels: int, num_classes: int, seed: int) -> DomainNetwork:
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would also seed the GPUs, which are not forked here.
-        torch.default_generator.manual_seed(seed)
-        return DomainNetwork(image_size, channels, num_classes)
-
-
-def _draw_batches(num_images: int, batch_size: int, rng: torch.Generator) -> Iterator[Tensor]:
-    """Indices, batch after batch, from one shuffled pass after another."""
-    left = torch.empty(0, dtype=torch.int64)
-    while True:
-        while len(left) < batch_size:
-            left = torch.cat([left, torch.randperm(num_images, generator=rng)])
-        yield left[:batch_size]
-        left = left[batch_size:]
-
-
-def _shift(inputs: Tensor, most: int, rng: torch.Generator) -> Tensor:
-    """Each image moved by up to ``most`` pixels along each axis, its edge repeated."""
-    num_images, channels, height, width = inputs.shape
-    padded = F.pad(inputs, (most, most, most, most), mode="replicate")
-    offsets = torch.randint(0, 2 * most + 1, (2, num_images, 1, 1, 1), generator=rng)
-    rows = torch.arange(height)[:, None] + offsets[0]
-    columns = torch.arange(width) + offsets[1]
-    images = torch.arange(num_images)[:, None, None, None]
-    return padded[images, torch.arange(channels)[:, None, None], rows, columns]
+        batches = torch.split(torch.from_numpy(images), 256)
+        features = torch.cat([network(batch.to(device))[0] for batch in batches])
+        array: NDArray[np.float64] = features.double().cpu().numpy()
+    return array

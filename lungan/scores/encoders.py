@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lungan import registry
-from lungan.config import DataConfig, ScoreConfig
+from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, DataError, WeightsError
 from lungan.scores.inception_weights import InceptionWeights, find_weights
@@ -21,22 +21,21 @@ from lungan.scores.inception_weights import InceptionWeights, find_weights
 __all__ = ["Encoded", "Encoder", "build", "resolve"]
 
 
-def resolve(
-    config: ScoreConfig, data: DataConfig | None, has_labels: bool
-) -> tuple[list[str], dict[str, str]]:
+AUTOMATIC = ("inception", "domain")
+"""What ``auto`` stands for, as far as they can be had."""
+
+
+def resolve(config: ScoreConfig) -> tuple[list[str], dict[str, str]]:
     """The names of the encoders to use, and the reason for each wanted one that can't be had.
 
-    ``auto`` is Inception, and the in-domain encoder too where ``has_labels``: where every image has
-    one of at least two classes. Weights may be downloaded here, so that what a run will lack is
-    known before it trains. data: names the data in the reasons; None for images given as such.
+    ``auto`` is Inception and the in-domain encoder. Weights may be downloaded here, so that what a
+    run will lack is known before it trains.
 
     Raises: WeightsError where ``score.inception_weights`` is given and cannot be used, or Inception
     is required and cannot be had; ConfigError where it is required and not asked for.
     """
     wanted = [
-        name
-        for given in config.encoders
-        for name in (_automatic(has_labels) if given == "auto" else [given])
+        name for given in config.encoders for name in (AUTOMATIC if given == "auto" else [given])
     ]
     if config.require_inception and "inception" not in wanted:
         raise ConfigError(
@@ -46,7 +45,7 @@ def resolve(
     names: list[str] = []
     reasons: dict[str, str] = {}
     for name in dict.fromkeys(wanted):
-        reason = _missing(name, config, data, has_labels)
+        reason = _missing(name, config)
         if reason is None:
             names.append(name)
         else:
@@ -59,8 +58,8 @@ def build(name: str, config: ScoreConfig, image_set: ImageSet, device: torch.dev
 
     image_set: all splits and classes, whatever the generator trained on.
 
-    Raises: WeightsError where weights cannot be had, DataError where ``image_set`` has no two
-    classes to train on, ConfigError for an unknown name.
+    Raises: WeightsError where weights cannot be had, DataError where the in-domain encoder is at
+    chance, ConfigError for an unknown name.
     """
     encoder: Encoder = registry.find("encoder", name).build(config, image_set, device)
     return encoder
@@ -77,6 +76,23 @@ def domain(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> Encoder
     from lungan.scores import domain
 
     return domain.load_encoder(image_set, device)
+
+
+def build_all(
+    names: Sequence[str], config: ScoreConfig, image_set: ImageSet, device: torch.device
+) -> tuple[list[Encoder], dict[str, str]]:
+    """The encoders of these names, and the reason for each that these images leave unfit.
+
+    Raises: WeightsError, ConfigError as ``build`` does.
+    """
+    built: list[Encoder] = []
+    reasons: dict[str, str] = {}
+    for name in names:
+        try:
+            built.append(build(name, config, image_set, device))
+        except DataError as error:
+            reasons[name] = str(error)
+    return built, reasons
 
 
 # The runs of a sweep are scored with one network, read and folded once.
@@ -99,13 +115,7 @@ def _efficientnet(device: torch.device) -> Encoder:
     return efficientnet.load_encoder(device)
 
 
-def _automatic(has_labels: bool) -> list[str]:
-    return ["inception", "domain"] if has_labels else ["inception"]
-
-
-def _missing(
-    name: str, config: ScoreConfig, data: DataConfig | None, has_labels: bool
-) -> str | None:
+def _missing(name: str, config: ScoreConfig) -> str | None:
     """Why this encoder cannot be had, or None."""
     if name == "inception":
         try:
@@ -115,12 +125,6 @@ def _missing(
             if config.require_inception or config.inception_weights is not None:
                 raise
             return str(error)
-    elif name == "domain" and not has_labels:
-        source = "the images have" if data is None else f"data={data.name} has"
-        return (
-            f"{source} no labels of two or more classes to train the in-domain encoder on; "
-            "only the ImageNet encoders apply"
-        )
     elif name == "efficientnet_lite2":
         from lungan.scores import efficientnet
 

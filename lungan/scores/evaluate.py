@@ -132,6 +132,7 @@ def score_images(
     hashes = {encoder.name: encoder.weights_hash for encoder in encoders}
     return {
         "scoring_id": scoring_id(config, hashes, reference.content_hash, num_images, epoch),
+        "version": feature_cache.VERSION,
         "epoch": epoch,
         "config": dataclasses.asdict(config),
         "num_images": num_images,
@@ -181,16 +182,18 @@ def _score_with(
         config.batch_size,
         _counter(progress, f"{encoder.name}: generated images", len(generated)),
     )
-    # Comparison and floors count as one step each.
-    count = _counter(progress, f"{encoder.name}: scores", 1 + config.floor_splits)
-    first, _ = floors.halves(len(real.reference), len(generated), config)[0]
+    # The comparison counts as one step, as each pool of the floors does.
+    num_pools = floors.num_pools(len(real.reference), len(generated))
+    count = _counter(progress, f"{encoder.name}: scores", 1 + num_pools)
+    rows = floors.reference_rows(len(real.reference), len(generated), config, real.reference.groups)
+    first = Encoded(reference.features[rows], reference.logits[rows])
     measures = floors.classify(made, config)
-    _merge(measures, floors.compare(floors.take(reference, first), made, config))
+    measures.update(floors.compare(first, made, config))
     if count is not None:
         count(1)
-    _merge(measures, _floors(encoder, reference, real.reference, len(generated), config, count))
+    measures.update(_floors(encoder, reference, real.reference, len(generated), config, count))
     if config.memorization:
-        _merge(measures, _memorization(encoder, reference, made, generated, real, config, on_pairs))
+        measures.update(_memorization(encoder, reference, made, generated, real, config, on_pairs))
     return measures
 
 
@@ -212,12 +215,20 @@ def _floors(
         for key, value in shaping(config).items()
         if key not in ("num_images", "memorization")
     }
+    groups = reference.groups
     key = feature_cache.hash_of(
-        [feature_cache.features_key(reference, encoder), num_images, sorted(parts.items())]
+        [
+            feature_cache.features_key(reference, encoder),
+            num_images,
+            sorted(parts.items()),
+            None if groups is None else groups.tolist(),
+        ]
     )
     found = feature_cache.computed_once(
         key,
-        lambda: dataclasses.asdict(floors.compare_halves(encoded, num_images, config, step)),
+        lambda: dataclasses.asdict(
+            floors.compare_halves(encoded, num_images, config, groups, step)
+        ),
     )
     return Measures(found["values"], found["reasons"])
 
@@ -246,12 +257,8 @@ def _memorization(
     if on_pairs is not None:
         training = real.reference.images[real.distinct]
         on_pairs(encoder.name, closest_pairs(generated, training, near[0]))
-    return floors.compare_nearness(near[0], near[1] if len(near) > 1 else None, config)
-
-
-def _merge(into: Measures, more: Measures) -> None:
-    into.values.update(more.values)
-    into.reasons.update(more.reasons)
+    groups = None if real.held_out is None else real.held_out.groups
+    return floors.compare_nearness(near[0], near[1] if len(near) > 1 else None, config, groups)
 
 
 def _counter(progress: Progress | None, what: str, total: int) -> Callable[[int], None] | None:
@@ -364,6 +371,11 @@ def describe(
         notes.append(f"{num_images - num_distinct} generated images repeat another one exactly")
     if (generated == generated[:, :, :1, :1]).all():
         notes.append("every generated image is of one constant level")
+    if config.floor_splits < floors.FEWEST_SPLITS:
+        notes.append(
+            f"score.floor_splits={config.floor_splits} was raised to {floors.FEWEST_SPLITS}, which "
+            "the quantiles of a floor need"
+        )
     if config.memorization:
         notes += _duplicates(real)
     return notes
@@ -385,6 +397,11 @@ def _duplicates(real: RealSide) -> list[str]:
         notes.append(
             f"{real.num_related} images of other splits are of patients that were trained on and "
             "are left out of memorization"
+        )
+    if real.held_out is not None and real.held_out.groups is None:
+        notes.append(
+            "memorization: patients are not known, so held-out images may be of patients that the "
+            "generator was trained on, which hides copying"
         )
     if real.held_out is None:
         notes.append("memorization: no held-out images, so authenticity only, without its floor")

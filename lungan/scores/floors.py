@@ -1,8 +1,13 @@
-"""Two sets of encoded images side by side: every score, with a reason where one cannot be had."""
+"""Scores between two sets of encoded images, and their floors: the same between real images.
+
+A floor is a distribution. The real images are divided into two random halves again and again, and
+every score is taken between them, at the N of the comparison with generated images. All divisions
+of a pool share its distances, so that hundreds cost little more than one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,9 +16,10 @@ from numpy.typing import NDArray
 from lungan.config import ScoreConfig
 from lungan.errors import DataError
 from lungan.scores.encoders import Encoded
+from lungan.scores.features import Features, as_rows
 from lungan.scores.frechet import frechet_distance, frechet_distance_infinity
-from lungan.scores.inception_score import inception_score
-from lungan.scores.kernel import kernel_distance
+from lungan.scores.inception_score import InceptionScore, inception_score
+from lungan.scores.kernel import kernel_distance, kernel_distances
 from lungan.scores.memorization import (
     Nearness,
     authenticity,
@@ -21,7 +27,7 @@ from lungan.scores.memorization import (
     distance_ratio,
     share_near,
 )
-from lungan.scores.prdc import manifold_scores
+from lungan.scores.prdc import Neighborhoods, manifold_scores
 
 MANIFOLD = ("precision", "recall", "density", "coverage")
 RELATIVE = {
@@ -29,7 +35,21 @@ RELATIVE = {
     "memorization_share": share_near,
     "memorization_c_t": copying_statistic,
 }
-"""What needs held-out images; authenticity does without."""
+"""What needs held-out images; authenticity does without, but its floor does not."""
+
+FEWEST_SPLITS = 40
+"""A 2.5 % quantile of fewer values is a guess."""
+POOLS = 10
+"""Where there are more real images than twice N: random sets of 2N of them that are divided."""
+SPLITS_PER_DIVISION = 5
+"""One division into quarters, twelve comparisons of half the size, for so many into halves."""
+MOST_EXTRAPOLATIONS = 40
+MOST_OPERATIONS = 4e11
+"""Of the Fréchet distances of one floor: 45 with 2,048 features, which take minutes otherwise."""
+
+FEWEST_HELD_OUT = 20
+FEWEST_HELD_OUT_FOR_SHARE = 100
+"""The nearest 1 % of fewer images is less than one image."""
 
 
 @dataclass
@@ -51,9 +71,9 @@ class Measures:
             self.values[key] = None
             self.reasons[key] = reason
 
-
-def take(encoded: Encoded, rows: NDArray[np.int64]) -> Encoded:
-    return Encoded(encoded.features[rows], encoded.logits[rows])
+    def update(self, other: Measures) -> None:
+        self.values.update(other.values)
+        self.reasons.update(other.reasons)
 
 
 def compare(real: Encoded, generated: Encoded, config: ScoreConfig) -> Measures:
@@ -69,8 +89,8 @@ def compare(real: Encoded, generated: Encoded, config: ScoreConfig) -> Measures:
 
     def kernel() -> list[float]:
         size = kernel_subset_size(len(one), config)
-        distance = kernel_distance(one, two, config.kernel_subsets, size, config.seed)
-        return [distance.mean, distance.std]
+        spread = kernel_distance(one, two, config.kernel_subsets, size, config.seed).std
+        return [kernel_distance(one, two, 1, len(one), config.seed).mean, spread]
 
     measures.attempt(["kernel_distance", "kernel_distance.std"], kernel)
 
@@ -92,87 +112,346 @@ def classify(encoded: Encoded, config: ScoreConfig) -> Measures:
     measures = Measures()
 
     def score() -> list[float]:
-        result = inception_score(encoded.logits, config.inception_splits)
+        result = _inception(encoded.logits, config)
         return [result.mean, result.std]
 
     measures.attempt(["inception_score", "inception_score.std"], score)
     return measures
 
 
-def compare_halves(
-    real: Encoded, num_images: int, config: ScoreConfig, step: Callable[[], None]
-) -> Measures:
-    """Every score between disjoint random sets of ``num_images`` real images: mean and std.
+def _inception(logits: NDArray[np.float32], config: ScoreConfig) -> InceptionScore:
+    if logits.shape[1] < 2:
+        raise DataError("the encoder has no classes: it was trained without labels of two or more")
+    return inception_score(logits, config.inception_splits)
 
-    Keys: ``<score>.floor`` and ``<score>.floor_std``, and the Inception Score as ``.real`` and
-    ``.real_std``. ``step`` is called after every one of ``config.floor_splits`` splits.
+
+def reference_rows(
+    count: int, num_images: int, config: ScoreConfig, groups: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    """Rows of the ``num_images`` reference images that generated ones are compared with.
+
+    They are the same for the same seed and numbers: one half, which all seeds of a study share.
     """
-    splits: list[tuple[Measures, Measures]] = []
-    for one, two in halves(len(real.features), num_images, config):
-        first = take(real, one)
-        splits.append((compare(first, take(real, two), config), classify(first, config)))
+    return next(_pools(count, num_images, config, groups))[:num_images]
+
+
+def compare_halves(
+    real: Encoded,
+    num_images: int,
+    config: ScoreConfig,
+    groups: NDArray[np.int64] | None = None,
+    step: Callable[[], None] = lambda: None,
+) -> Measures:
+    """Floors of every score between disjoint random sets of ``num_images`` real images.
+
+    groups: (count,) of the real images, which then stay on one side of a division, but for one
+    group at most; None where they are not known.
+    Keys: as ``lungan.scores.catalogue`` has them. ``step`` is called after each of
+    ``num_pools`` pools.
+    """
+    count = len(real.features)
+    pools = num_pools(count, num_images)
+    wanted = max(config.floor_splits, FEWEST_SPLITS)
+    halves: dict[str, list[NDArray[np.float64]]] = {}
+    quarters: dict[str, list[NDArray[np.float64]]] = {}
+    reasons: dict[str, str] = {}
+    rng = np.random.default_rng([config.seed, count, num_images, 1])
+    for number, rows in zip(range(pools), _pools(count, num_images, config, groups), strict=False):
+        num_splits = wanted * (number + 1) // pools - wanted * number // pools
+        pool = _Pool(
+            as_rows("real features", real.features[rows]),
+            real.logits[rows],
+            None if groups is None else groups[rows],
+            config,
+            rng,
+        )
+        _collect(halves, reasons, pool.scores(pool.halves(num_splits, first=number == 0)))
+        num_divisions = max(num_splits // SPLITS_PER_DIVISION, 1)
+        _collect(quarters, {}, pool.scores(pool.quarters(num_divisions), own=False))
         step()
-    floors = summarize([comparison for comparison, _ in splits], ".floor")
-    own = summarize([score for _, score in splits], ".real")
-    return Measures(floors.values | own.values, floors.reasons | own.reasons)
-
-
-def halves(
-    count: int, num_images: int, config: ScoreConfig
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Disjoint pairs of ``num_images`` random rows, the same for the same seed and numbers."""
-    rng = np.random.default_rng([config.seed, count, num_images])
-    orders = [rng.permutation(count) for _ in range(config.floor_splits)]
-    return [(order[:num_images], order[num_images : 2 * num_images]) for order in orders]
-
-
-def summarize(splits: Sequence[Measures], suffix: str) -> Measures:
-    """Mean and population std of each score over splits, under ``suffix`` and ``suffix_std``."""
-    summary = Measures()
-    for key in splits[0].values:
-        if key.endswith(".std"):
+    floors = Measures()
+    for key, found in halves.items():
+        if key in reasons:
             continue
-        found = [measures.values[key] for measures in splits]
-        present = [value for value in found if value is not None]
-        keys = [f"{key}{suffix}", f"{key}{suffix}_std"]
-        if len(present) == len(found):
-            summary.values.update(zip(keys, (_mean(present), float(np.std(present))), strict=True))
-        else:
-            reason = next(one.reasons[key] for one in splits if key in one.reasons)
-            summary.leave_out(keys, reason)
-    return summary
+        if key == "inception_score":
+            floors.values |= summarize(np.concatenate(found), f"{key}.real")
+            continue
+        floors.values |= summarize(np.concatenate(found), f"{key}.floor")
+        if key in quarters:
+            floors.values[f"{key}.floor_shared"] = _shared(quarters[key])
+    for key, reason in reasons.items():
+        floors.leave_out([f"{key}.{'real' if key == 'inception_score' else 'floor'}"], reason)
+    return floors
+
+
+def num_pools(count: int, num_images: int) -> int:
+    """How many sets of 2N are divided: one where they would be nearly the same set."""
+    return 1 if count <= 2 * num_images + 1 else POOLS
+
+
+def summarize(values: NDArray[np.float64], key: str) -> dict[str, float | None]:
+    """Median, 2.5 % and 97.5 % quantiles and standard deviation of values (S,), under ``key``."""
+    low, middle, high = np.quantile(values, [0.025, 0.5, 0.975])
+    return {
+        key: float(middle),
+        f"{key}_low": float(low),
+        f"{key}_high": float(high),
+        f"{key}_std": float(values.std()),
+    }
 
 
 def compare_nearness(
-    generated: Nearness, held_out: Nearness | None, config: ScoreConfig
+    generated: Nearness,
+    held_out: Nearness | None,
+    config: ScoreConfig,
+    groups: NDArray[np.int64] | None = None,
 ) -> Measures:
-    """The memorization scores, and their floors between random halves of the held-out images."""
+    """The memorization scores, and their floors: what unseen real images would give.
+
+    The floor draws N images and as many held-out ones as there are from the held-out images, with
+    replacement, so that N, the training images and the number of held-out images are those of the
+    score. groups: (H,) of the held-out images, which are then drawn whole.
+    """
     measures = Measures()
     measures.attempt(["authenticity"], lambda: [authenticity(generated)])
-    if held_out is None or len(held_out) < 2:
-        reason = "no real images were held out from training to compare with"
-        measures.leave_out(list(RELATIVE), reason)
-        measures.leave_out(["authenticity.floor", "authenticity.floor_std"], reason)
+    if held_out is None or len(held_out) < FEWEST_HELD_OUT:
+        reason = (
+            "no real images were held out from training to compare with"
+            if held_out is None
+            else f"too few held-out images for a verdict: {len(held_out)}, at least "
+            f"{FEWEST_HELD_OUT} are needed"
+        )
+        measures.leave_out([*RELATIVE, "authenticity.floor"], reason)
         return measures
-    _relate(measures, generated, held_out)
-    rng = np.random.default_rng([config.seed, len(held_out)])
-    middle = len(held_out) // 2
-    splits = []
-    for _ in range(config.floor_splits):
-        order = rng.permutation(len(held_out))
-        one, two = held_out.take(order[:middle]), held_out.take(order[middle:])
-        split = Measures()
-        split.attempt(["authenticity"], lambda half=one: [authenticity(half)])  # type: ignore[misc]
-        _relate(split, one, two)
-        splits.append(split)
-    floors = summarize(splits, ".floor")
-    return Measures(measures.values | floors.values, measures.reasons | floors.reasons)
+    wanted = dict(RELATIVE)
+    if len(held_out) < FEWEST_HELD_OUT_FOR_SHARE:
+        del wanted["memorization_share"]
+        measures.leave_out(
+            ["memorization_share"],
+            f"the nearest 1 % of {len(held_out)} held-out images is less than one image; at least "
+            f"{FEWEST_HELD_OUT_FOR_SHARE} are needed",
+        )
+    for key, score in wanted.items():
+        measures.attempt([key], lambda score=score: [score(generated, held_out)])  # type: ignore[misc]
+
+    def draw(made: NDArray[np.int64], unseen: NDArray[np.int64]) -> Measures:
+        found = Measures()
+        one, two = held_out.take(made), held_out.take(unseen)
+        for key, score in wanted.items():
+            found.attempt([key], lambda score=score: [score(one, two)])  # type: ignore[misc]
+        # Authenticity compares with no held-out image, so the floor's own error is put in here.
+        again = unseen[rng.integers(0, len(unseen), len(generated))]
+        found.values["authenticity"] = authenticity(held_out.take(again))
+        return found
+
+    rng = np.random.default_rng([config.seed, len(held_out), len(generated)])
+    measures.update(bootstrap_floors(draw, len(held_out), len(generated), config, groups, rng))
+    return measures
 
 
-def _relate(measures: Measures, one: Nearness, two: Nearness) -> None:
-    for key, score in RELATIVE.items():
-        measures.attempt([key], lambda score=score: [score(one, two)])  # type: ignore[misc]
+def bootstrap_floors(
+    score: Callable[[NDArray[np.int64], NDArray[np.int64]], Measures],
+    num_held_out: int,
+    num_images: int,
+    config: ScoreConfig,
+    groups: NDArray[np.int64] | None,
+    rng: np.random.Generator,
+) -> Measures:
+    """Floors of scores that compare ``num_images`` images with ``num_held_out`` held-out ones.
+
+    score: of the rows of held-out images that stand for generated and for held-out ones.
+    Each draw of held-out images is compared with two draws of the others, whose covariance is the
+    share of the variance that all seeds of a study have in common.
+    """
+    found: dict[str, list[list[float]]] = {}
+    floors = Measures()
+    for _ in range(max(config.floor_splits, FEWEST_SPLITS)):
+        unseen = _draw_again(num_held_out, groups, rng)
+        pair = [score(rng.integers(0, num_held_out, num_images), unseen) for _ in range(2)]
+        for key in pair[0].values:
+            values = [one.values[key] for one in pair]
+            if None in values:
+                reason = next(one.reasons[key] for one in pair if key in one.reasons)
+                floors.leave_out([f"{key}.floor"], reason)
+            else:
+                found.setdefault(key, []).append([value for value in values if value is not None])
+    for key, pairs in found.items():
+        if f"{key}.floor" not in floors.reasons:
+            table = np.array(pairs)
+            floors.values |= summarize(table.ravel(), f"{key}.floor")
+            floors.values[f"{key}.floor_shared"] = _shared([table])
+    return floors
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
+def _draw_again(
+    count: int, groups: NDArray[np.int64] | None, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """As many rows as there are, or whole groups of them, drawn with replacement."""
+    if groups is None:
+        return rng.integers(0, count, count)
+    names = np.unique(groups)
+    drawn = rng.choice(names, len(names))
+    return np.concatenate([np.flatnonzero(groups == name) for name in drawn])
+
+
+def _pools(
+    count: int, num_images: int, config: ScoreConfig, groups: NDArray[np.int64] | None
+) -> Iterator[NDArray[np.int64]]:
+    """Random sets of 2N rows without end, of which the first N are the reference's first half."""
+    rng = np.random.default_rng([config.seed, count, num_images])
+    while True:
+        yield _order(count, groups, rng)[: 2 * num_images]
+
+
+def _order(
+    count: int, groups: NDArray[np.int64] | None, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """All rows in random order; where there are groups, group after group."""
+    order = rng.permutation(count)
+    if groups is None:
+        return order
+    names, group = np.unique(groups, return_inverse=True)
+    place = rng.permutation(len(names))
+    return order[np.argsort(place[group[order]], kind="stable")]
+
+
+def _collect(
+    into: dict[str, list[NDArray[np.float64]]],
+    reasons: dict[str, str],
+    found: tuple[dict[str, NDArray[np.float64]], dict[str, str]],
+) -> None:
+    for key, values in found[0].items():
+        into.setdefault(key, []).append(values)
+    reasons.update(found[1])
+
+
+def _shared(tables: Sequence[NDArray[np.float64]]) -> float:
+    """The covariance of values that share their reference, over their variance, from 0 to 1.
+
+    tables: (R, M), a row a reference.
+    """
+    values = np.concatenate([table.reshape(-1, table.shape[-1]) for table in tables])
+    centered = values - values.mean()
+    variance = float((centered**2).mean())
+    number = values.shape[1]
+    sums = centered.sum(axis=1)
+    covariance = float((sums**2 - (centered**2).sum(axis=1)).mean()) / (number * (number - 1))
+    return min(max(covariance / variance, 0.0), 1.0) if variance > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class _Divisions:
+    """one, two: (S, P) bool, the members of either side in each of S divisions of P images.
+    shape: how the S values are arranged: (S,), or (R, M) with a row a reference."""
+
+    one: NDArray[np.bool_]
+    two: NDArray[np.bool_]
+    shape: tuple[int, ...]
+
+
+@dataclass
+class _Pool:
+    """2N real images, whose distances serve all of its divisions."""
+
+    features: Features
+    logits: NDArray[np.float32]
+    groups: NDArray[np.int64] | None
+    config: ScoreConfig
+    rng: np.random.Generator
+
+    def __post_init__(self) -> None:
+        self._compact = _compact(self.features)
+        self._neighborhoods = Neighborhoods(self.features, self.config.nearest_k)
+
+    def halves(self, count: int, first: bool) -> _Divisions:
+        """``count`` divisions into halves; ``first``: beginning with the one of the comparison."""
+        size = len(self.features)
+        orders = [_order(size, self.groups, self.rng) for _ in range(count)]
+        if first:
+            orders[0] = np.arange(size)
+        one = np.zeros((count, size), dtype=bool)
+        for number, order in enumerate(orders):
+            one[number, order[: size // 2]] = True
+        return _Divisions(one, ~one, (count,))
+
+    def quarters(self, count: int) -> _Divisions:
+        """Every ordered pair of the quarters of ``count`` divisions: each is the reference of the
+        three others, so that what comparisons with one reference share can be seen."""
+        size = len(self.features)
+        quarter = size // 4
+        one, two = [], []
+        for _ in range(count):
+            order = _order(size, self.groups, self.rng)
+            member = np.zeros((4, size), dtype=bool)
+            for number in range(4):
+                member[number, order[number * quarter : (number + 1) * quarter]] = True
+            for number in range(4):
+                others = [other for other in range(4) if other != number]
+                one += [member[number]] * 3
+                two += [member[other] for other in others]
+        return _Divisions(np.array(one), np.array(two), (4 * count, 3))
+
+    def scores(
+        self, divisions: _Divisions, own: bool = True
+    ) -> tuple[dict[str, NDArray[np.float64]], dict[str, str]]:
+        """Values by score in the divisions' shape, and the reasons of those that cannot be had.
+
+        own: whether the Inception Scores of the first sides are wanted too.
+        """
+        measured: list[tuple[Sequence[str], Callable[[], Sequence[NDArray[np.float64]]]]] = [
+            (("frechet_distance",), lambda: [self._frechet(divisions)]),
+            (("kernel_distance",), lambda: [kernel_distances(self.features, *_sides(divisions))]),
+            (MANIFOLD, lambda: list(self._neighborhoods.scores(*_sides(divisions)).T)),
+        ]
+        if self.config.extrapolate and own:
+            measured.append((("frechet_distance_infinity",), lambda: [self._infinity(divisions)]))
+        if own:
+            measured.append((("inception_score",), lambda: [self._inception(divisions)]))
+        values: dict[str, NDArray[np.float64]] = {}
+        reasons: dict[str, str] = {}
+        for keys, compute in measured:
+            try:
+                for key, found in zip(keys, compute(), strict=True):
+                    rows = len(found) // divisions.shape[-1] if len(divisions.shape) > 1 else -1
+                    values[key] = found.reshape(rows, *divisions.shape[1:])
+            except DataError as error:
+                reasons.update(dict.fromkeys(keys, str(error)))
+        return values, reasons
+
+    def _frechet(self, divisions: _Divisions) -> NDArray[np.float64]:
+        width = self._compact.shape[1]
+        affordable = int(MOST_OPERATIONS / width**3)
+        most = max(FEWEST_SPLITS, affordable) // 3 * 3  # whole rows of comparisons that share
+        return np.array(
+            [
+                frechet_distance(self._compact[one], self._compact[two])
+                for one, two in zip(divisions.one[:most], divisions.two[:most], strict=True)
+            ]
+        )
+
+    def _infinity(self, divisions: _Divisions) -> NDArray[np.float64]:
+        most = MOST_EXTRAPOLATIONS
+        return np.array(
+            [
+                frechet_distance_infinity(self.features[one], self.features[two], self.config.seed)
+                for one, two in zip(divisions.one[:most], divisions.two[:most], strict=True)
+            ]
+        )
+
+    def _inception(self, divisions: _Divisions) -> NDArray[np.float64]:
+        return np.array([_inception(self.logits[one], self.config).mean for one in divisions.one])
+
+
+def _sides(divisions: _Divisions) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    return divisions.one, divisions.two
+
+
+def _compact(features: Features) -> Features:
+    """The same rows in as many dimensions as they span at most, all distances kept."""
+    if features.shape[1] < len(features):
+        return features
+    centered = features - features.mean(axis=0)
+    values, vectors = np.linalg.eigh(centered @ centered.T)
+    kept = values > values[-1] * 1e-12
+    compact: Features = vectors[:, kept] * np.sqrt(values[kept])
+    return compact if kept.any() else features[:, :1]

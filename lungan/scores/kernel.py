@@ -58,6 +58,38 @@ def kernel_distance(
     return KernelDistance(mean=float(distances.mean()), std=float(distances.std()))
 
 
+def kernel_distances(
+    rows: Features,
+    first: NDArray[np.bool_],
+    second: NDArray[np.bool_],
+    chunk_size: int = 512,
+) -> Features:
+    """The unbiased MMD² between two disjoint parts of the same rows, for many pairs of parts: (S,).
+
+    rows: (P, D). first, second: (S, P), the members of each part, the same number in all.
+    The kernel between two rows is computed once for all pairs.
+
+    Raises: DataError where a part has fewer than 2 rows.
+    """
+    sizes = first.sum(axis=1), second.sum(axis=1)
+    if min(map(int, (sizes[0].min(), sizes[1].min()))) < 2:
+        raise DataError("kernel distance needs at least 2 images a side")
+    one, two = first.T.astype(np.float64), second.T.astype(np.float64)
+    within_one, within_two, between = (np.zeros(len(first)) for _ in range(3))
+    for start in range(0, len(rows), chunk_size):
+        chunk = slice(start, start + chunk_size)
+        kernel = _kernel(rows[chunk], rows)
+        to_one, to_two = kernel @ one, kernel @ two
+        within_one += (one[chunk] * to_one).sum(axis=0)
+        within_two += (two[chunk] * to_two).sum(axis=0)
+        between += (one[chunk] * to_two).sum(axis=0)
+    diagonal = ((rows**2).sum(axis=1) / rows.shape[1] + 1) ** 3
+    within_one = (within_one - diagonal @ one) / (sizes[0] * (sizes[0] - 1))
+    within_two = (within_two - diagonal @ two) / (sizes[1] * (sizes[1] - 1))
+    distances: Features = within_one + within_two - 2 * between / (sizes[0] * sizes[1])
+    return distances
+
+
 def _draw(rng: np.random.Generator, subsets: int, count: int, size: int) -> Subsets:
     return np.stack([rng.choice(count, size, replace=False) for _ in range(subsets)])
 

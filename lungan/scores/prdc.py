@@ -61,6 +61,72 @@ def manifold_scores(
     )
 
 
+class Neighborhoods:
+    """The manifold scores between parts of one set of rows, for many pairs of parts.
+
+    Each row's nearest others are sorted once; which of them belong to a part decides the rest.
+    """
+
+    def __init__(self, rows: Features, k: int, num_neighbors: int = 80) -> None:
+        """rows: (P, D). num_neighbors: kept of each row; doubled where a part needs more."""
+        self._rows, self._k = rows, k
+        self._margin = tie_margin(rows)
+        self._sort(max(num_neighbors, 8 * k))
+
+    def scores(self, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Features:
+        """(S, 4): precision, recall, density and coverage of each pair of parts (S, P) bool, the
+        first of which stands for the real images; the numbers that ``manifold_scores`` gives.
+
+        Raises: DataError where a part has not more than ``k`` rows.
+        """
+        smallest = int(min(first.sum(axis=1).min(), second.sum(axis=1).min()))
+        if not 1 <= self._k < smallest:
+            raise DataError(
+                f"k must be from 1 to the number of images - 1 ({smallest - 1}), got {self._k}"
+            )
+        return np.array([self._score(one, two) for one, two in zip(first, second, strict=True)])
+
+    def _score(self, one: NDArray[np.bool_], two: NDArray[np.bool_]) -> list[float]:
+        reached = self._reach(one, two)  # of each row of one: rows of two in its ball
+        held = np.zeros(len(one), dtype=bool)
+        held[self._index[one][reached]] = True
+        recalled = np.zeros(len(one), dtype=bool)
+        inside = self._reach(two, one)  # before the index, which it may make anew
+        recalled[self._index[two][inside]] = True
+        return [
+            held.sum() / two.sum(),
+            recalled.sum() / one.sum(),
+            reached.sum() / self._k / two.sum(),
+            reached.any(axis=1).mean(),
+        ]
+
+    def _reach(self, own: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(number of own, neighbors): neighbors of ``other`` within the k-th nearest of ``own``."""
+        while True:
+            index = self._index[own]
+            count = own[index].cumsum(axis=1)
+            if (count[:, -1] >= self._k).all():
+                break
+            self._sort(2 * self._index.shape[1])
+        squared = self._squared[own]
+        radius = np.take_along_axis(squared, (count >= self._k).argmax(axis=1)[:, None], axis=1)
+        inside: NDArray[np.bool_] = (squared < radius - self._margin) & other[index]
+        return inside
+
+    def _sort(self, num_neighbors: int) -> None:
+        number = min(num_neighbors, len(self._rows) - 1)
+        shape = (len(self._rows), number)
+        self._index = np.empty(shape, dtype=np.int32)
+        self._squared = np.empty(shape)
+        for chunk, squared in blocks(self._rows, self._rows):
+            _hide_self(squared, chunk)
+            near = np.argpartition(squared, number - 1, axis=1)[:, :number]
+            distance = np.take_along_axis(squared, near, axis=1)
+            order = distance.argsort(axis=1)
+            self._index[chunk] = np.take_along_axis(near, order, axis=1)
+            self._squared[chunk] = np.take_along_axis(distance, order, axis=1)
+
+
 def blocks(
     queries: Features, references: Features, chunk_size: int = CHUNK_SIZE
 ) -> Iterator[tuple[slice, Features]]:

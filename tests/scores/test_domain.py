@@ -13,15 +13,19 @@ import numpy as np
 import pytest
 import torch
 
-from lungan.classifiers.measures import area_under_curve, judge
-from lungan.classifiers.network import DomainNetwork, working_size
+from lungan.classifiers.measures import area_under_curve, mean_area_under_curve
+from lungan.classifiers.network import SmallNetwork, working_size
 from lungan.data.images import ImageSet
-from lungan.errors import DataError
 from lungan.scores import domain
-from lungan.scores.domain_training import Recipe
+from lungan.scores.domain_training import (
+    Recipe,
+    effective_dimension,
+    invariance_loss,
+    whiten,
+)
 
 CPU = torch.device("cpu")
-QUICK = Recipe(min_steps=12, max_steps=12, batch_size=16)
+QUICK = Recipe(min_updates=40, max_updates=40, batch_size=16)
 
 
 def stripes(
@@ -65,10 +69,10 @@ def test_it_tells_the_classes_apart_and_says_so() -> None:
     assert encoder.name == "domain"
     assert encoded.features.shape == (5, encoder.feature_dim) == (5, 128)
     assert encoded.logits.shape == (5, encoder.num_classes) == (5, 2)
-    assert encoder.notes[0].startswith("trained on 64 images in ")
+    assert encoder.notes[0].startswith("trained on 64 images with labels in ")
     quality = encoder.notes[1]
     assert quality.endswith("on 32 images (test)")
-    assert float(quality.split()[1].rstrip(",")) > 0.95
+    assert float(quality.split()[1]) > 0.95
 
 
 def test_it_is_read_from_the_cache_bit_for_bit(
@@ -132,7 +136,9 @@ def test_other_data_or_another_recipe_is_another_encoder() -> None:
     keys = {
         domain.cache_key(stripes(48), QUICK),
         domain.cache_key(stripes(51), QUICK),
-        domain.cache_key(stripes(48), Recipe(min_steps=12, max_steps=12, batch_size=16, seed=1)),
+        domain.cache_key(
+            stripes(48), Recipe(min_updates=12, max_updates=12, batch_size=16, seed=1)
+        ),
     }
     assert len(keys) == 3
 
@@ -158,16 +164,73 @@ def test_what_it_is_measured_on(splits: tuple[str, ...], measured_on: str) -> No
 
 def test_many_classes_colour_and_large_images() -> None:
     images = stripes(32, size=130, channels=3, classes=("a", "b", "c", "d"))
-    encoder = domain.load_encoder(images, CPU, Recipe(min_steps=2, max_steps=2, batch_size=8))
+    encoder = domain.load_encoder(images, CPU, Recipe(min_updates=2, max_updates=2, batch_size=8))
     assert encoder.num_classes == 4
     assert encoder.encode(images.images[:2], 2).logits.shape == (2, 4)
-    assert encoder.notes[2] == "sees images averaged down to 43 pixels"
+    assert encoder.notes[-1] == "sees images averaged down to 43 pixels"
 
 
-def test_one_class_is_refused() -> None:
-    images = stripes(24)
-    with pytest.raises(DataError, match="at least two classes to train on, got 1; use"):
-        domain.load_encoder(images.select([], ["down"]), CPU, QUICK)
+def test_images_without_labels_have_an_encoder_too() -> None:
+    images = stripes(64).select([], ["down"])
+    encoder = domain.load_encoder(
+        dataclasses.replace(images, class_names=("all",), labels=images.labels * 0),
+        CPU,
+        QUICK,
+    )
+    assert encoder.num_classes == 0
+    assert encoder.encode(images.images, 16).logits.shape == (32, 0)
+    assert "without labels" in encoder.notes[0]
+    assert encoder.notes[1].startswith("recognizes moved images with AUC ")
+
+
+def test_classes_at_chance_are_left_out_with_auc_and_interval() -> None:
+    images = stripes(120)
+    shuffled = np.random.default_rng(1).permutation(images.labels)
+    encoder = domain.load_encoder(dataclasses.replace(images, labels=shuffled), CPU, QUICK)
+    assert encoder.num_classes == 0
+    assert "without labels" in encoder.notes[0]
+    assert encoder.notes[1].startswith("classes at chance on 40 images (test), so left out of")
+    assert "95 % interval 0." in encoder.notes[1]
+
+
+def test_features_have_many_directions() -> None:
+    """The reason for whitening: no few directions make up a distance."""
+    images = stripes(600)
+    encoder = domain.load_encoder(images, CPU, QUICK)
+    features = encoder.encode(images.images[images.splits == 0], 256).features
+    assert effective_dimension(features.astype(np.float64)) > 30
+
+
+def test_whitening_makes_many_images_even_and_spares_few() -> None:
+    rng = np.random.default_rng(0)
+    many = rng.normal(size=(20_000, 5)) @ np.diag([10, 3, 1, 1, 0.5]) + 7
+    mean, matrix = whiten(many, 0.0)
+    np.testing.assert_allclose(np.cov(((many - mean) @ matrix).T), np.eye(5), atol=0.05)
+    few = rng.normal(size=(4, 50))
+    mean, matrix = whiten(few, 0.01)
+    unseen = (rng.normal(size=(200, 50)) - mean) @ matrix
+    assert unseen.std() < 3  # without shrinkage, directions that 4 images lack would explode
+    _, of_constant = whiten(np.ones((5, 3)), 0.01)
+    np.testing.assert_array_equal(of_constant, np.eye(3))
+
+
+def test_effective_dimension_of_known_spreads() -> None:
+    rng = np.random.default_rng(0)
+    assert effective_dimension(rng.normal(size=(50_000, 8))) == pytest.approx(8, rel=0.01)
+    line = rng.normal(size=(500, 1)) @ np.ones((1, 8))
+    assert effective_dimension(line) == pytest.approx(1)
+    assert effective_dimension(np.ones((5, 3))) == 0
+
+
+def test_invariance_loss_of_known_features() -> None:
+    generator = torch.Generator().manual_seed(0)
+    even = torch.randn(20_000, 4, generator=generator) * 1.2
+    assert invariance_loss(even, even) < 0.001
+    assert invariance_loss(even, even + 1) == pytest.approx(1, abs=0.001)  # views disagree
+    assert invariance_loss(even * 0, even * 0) == pytest.approx(0.99, abs=0.001)  # collapse
+    copied = even[:, :1].expand(-1, 4)
+    expected = 2 * 12 * 1.2**4 / 4 / 25  # 12 covariances of 1.44 on either side
+    assert invariance_loss(copied, copied) == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -175,13 +238,13 @@ def test_one_class_is_refused() -> None:
 )
 def test_working_size(image_size: int, expected: int) -> None:
     assert working_size(image_size) == expected
-    network = DomainNetwork(image_size, 1, 2).eval()
+    network = SmallNetwork(image_size, 1, 2).eval()
     features, logits = network(torch.zeros(1, 1, image_size, image_size, dtype=torch.uint8))
     assert features.shape == (1, 128) and logits.shape == (1, 2)
 
 
 def test_number_of_parameters() -> None:
-    assert sum(value.numel() for value in DomainNetwork(28, 1, 2).parameters()) == 287_138
+    assert sum(value.numel() for value in SmallNetwork(28, 1, 2).parameters()) == 287_138
 
 
 def test_area_under_curve() -> None:
@@ -191,12 +254,10 @@ def test_area_under_curve() -> None:
     assert area_under_curve(np.array([0.0, 1.0, 2.0, 3.0]), positive) == 1
 
 
-def test_judge_averages_over_the_classes_that_are_there() -> None:
+def test_the_mean_area_is_over_the_classes_that_are_there() -> None:
     probabilities = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1]])
-    quality = judge(probabilities, np.array([0, 1, 1]))
-    assert quality.accuracy == pytest.approx(2 / 3)
-    assert quality.auc == 1
-    assert judge(probabilities, np.array([0, 0, 0])).auc is None
+    assert mean_area_under_curve(probabilities, np.array([0, 1, 1])) == 1
+    assert mean_area_under_curve(probabilities, np.array([0, 0, 0])) is None
 
 
 @pytest.mark.slow

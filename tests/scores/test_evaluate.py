@@ -75,7 +75,7 @@ def make_set(images: np.ndarray, test: int = 60) -> ImageSet:
     )
 
 
-IMAGES = make_set(draw(300, 0))
+IMAGES = make_set(draw(360, 0), test=120)
 
 
 def score(
@@ -99,7 +99,7 @@ def test_an_entry_is_plain_and_whole(config: ScoreConfig) -> None:
         "num_images": 240,
         "content_hash": IMAGES.select(["train"], []).content_hash,
     }
-    assert result["held_out"] == {"splits": ["test"], "num_images": 60}
+    assert result["held_out"] == {"splits": ["test"], "num_images": 120}
     assert result["encoders"]["domain"] == {
         "weights_hash": "ab" * 32,
         "feature_dim": 6,
@@ -111,8 +111,11 @@ def test_an_entry_is_plain_and_whole(config: ScoreConfig) -> None:
     distances = ["frechet_distance", "kernel_distance", "precision", "recall", "density"]
     memorization = ["distance_ratio", "share", "c_t"]
     scores = [*distances, "coverage", "authenticity", *(f"memorization_{m}" for m in memorization)]
-    expected = {f"domain.{key}{end}" for key in scores for end in ("", ".floor", ".floor_std")}
-    expected |= {f"domain.inception_score{end}" for end in ("", ".std", ".real", ".real_std")}
+    spreads = ("", "_low", "_high", "_std")
+    floors = ("", ".floor_shared", *(f".floor{spread}" for spread in spreads))
+    expected = {f"domain.{key}{end}" for key in scores for end in floors}
+    ends = ("", ".std", *(f".real{spread}" for spread in spreads))
+    expected |= {f"domain.inception_score{end}" for end in ends}
     assert set(result["values"]) == expected | {"domain.kernel_distance.std"}
 
 
@@ -154,7 +157,7 @@ def test_copies_of_training_images_are_seen(config: ScoreConfig) -> None:
     assert values["domain.memorization_distance_ratio"] == 0
     assert values["domain.memorization_share"] == 1
     assert values["domain.authenticity"] == 0
-    assert values["domain.memorization_c_t"] < -5 < values["domain.memorization_c_t.floor"]
+    assert values["domain.memorization_c_t"] < -5 < values["domain.memorization_c_t.floor_low"]
 
 
 def test_values_are_those_of_the_functions(config: ScoreConfig) -> None:
@@ -205,9 +208,9 @@ def test_the_cache_changes_nothing_and_saves_the_real_side(
 ) -> None:
     encoder = ProjectionEncoder()
     first = score(draw(120, 1), config, encoders=[encoder])
-    assert encoder.num_encoded == 240 + 60 + 120
+    assert encoder.num_encoded == 240 + 120 + 120
     second = score(draw(120, 1), config, encoders=[encoder])
-    assert encoder.num_encoded == 240 + 60 + 120 + 120
+    assert encoder.num_encoded == 240 + 120 + 120 + 120
     assert second["values"] == first["values"]
     for path in (*cache.glob("features/*.npz"), *cache.glob("floors/*.json")):
         path.write_bytes(b"damaged")
@@ -228,8 +231,8 @@ def test_another_encoder_or_data_set_does_not_get_cached_numbers(config: ScoreCo
     other = ProjectionEncoder()
     other.weights_hash = "cd" * 32
     score(draw(120, 1), config, encoders=[other])
-    assert other.num_encoded == 240 + 60 + 120
-    moved = score(draw(120, 1), config, make_set(draw(300, 9)))["values"]
+    assert other.num_encoded == 240 + 120 + 120
+    moved = score(draw(120, 1), config, make_set(draw(360, 9), test=120))["values"]
     assert moved["domain.frechet_distance.floor"] != first["domain.frechet_distance.floor"]
 
 
@@ -268,7 +271,7 @@ def test_held_out_images_are_of_other_patients(config: ScoreConfig) -> None:
 
 def test_held_out_images_are_of_the_same_classes(config: ScoreConfig) -> None:
     result = score(draw(60, 1), config, classes=["pneumonia"])
-    assert result["held_out"]["num_images"] == 30
+    assert result["held_out"]["num_images"] == 60
     assert result["reference"]["num_images"] == 120
     assert any("holds one class (pneumonia)" in note for note in result["notes"])
 
@@ -331,7 +334,7 @@ def test_progress_and_pairs_are_reported(config: ScoreConfig) -> None:
     ends = {what: (done, total) for what, done, total in steps}
     assert ends["domain: real images"] == (240, 240)
     assert ends["domain: generated images"] == (60, 60)
-    assert ends["domain: scores"] == (3, 3)
+    assert ends["domain: scores"] == (11, 11)
     assert pictures["domain"].shape == (2 * 18 + 8, 78, 1)
 
 
