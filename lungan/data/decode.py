@@ -406,14 +406,15 @@ def _decode_tiff(data: bytes, frame: int | None) -> StoredImage:
         if page.imagedepth > 1 or num_images > len(pages):
             raise BadImageError("TIFF that holds a volume; save the slice to use as a file")
         if not isinstance(page.bitspersample, int):
-            raise BadImageError(f"a TIFF file of {page.bitspersample} bits, which is not read")
+            raise BadImageError(f"TIFF of {page.bitspersample} bits, which is not read")
         _check_blocks(data, page)
         orientation = page.tags.valueof(274, 1)
         if page.photometric == 6 and page.bitspersample == 8:  # YCbCr
             return _upright(_tiff_with_opencv(data, page), orientation)
-        if page.photometric not in (0, 1, 2, 3) or page.sampleformat not in (1, 2, 3):
-            names = (getattr(tag, "name", tag) for tag in (page.photometric, page.sampleformat))
-            raise BadImageError("a TIFF file of {} colours in {}, which is not read".format(*names))
+        if page.photometric not in (0, 1, 2, 3):
+            raise BadImageError(f"TIFF of {_name(page.photometric)} colours, which is not read")
+        if page.sampleformat not in (1, 2, 3):
+            raise BadImageError(f"TIFF of {_name(page.sampleformat)} samples, which is not read")
         try:
             values = page.asarray(squeeze=False, maxworkers=1)
         except (ValueError, NotImplementedError, ImportError) as error:
@@ -435,7 +436,7 @@ def _check_blocks(data: bytes, page: Any) -> None:
     num_bits = page.imagewidth * page.imagelength * page.samplesperpixel * page.bitspersample
     if (
         len(blocks) < math.prod(page.chunked)
-        or not all(count for _, count in blocks)
+        or not all(offset >= 8 and count for offset, count in blocks)
         or (page.photometric == 3 and page.colormap is None)
         or (page.compression == 1 and sum(count for _, count in blocks) < num_bits // 8)
     ):
@@ -457,7 +458,7 @@ def _interpret_tiff(values: Values, page: Any) -> StoredImage:
         colour, bits = palette.astype(np.uint8).T[colour], 8
     extras = [*page.extrasamples, *[0] * values.shape[2]][: values.shape[2] - num_colours]
     num_unused = len(extras) - extras.count(1) - extras.count(2)
-    note = f", {num_unused} more samples a pixel unused" if num_unused else ""
+    note = f", extra samples unused: {num_unused}" if num_unused else ""
     alpha = None
     if 2 in extras:  # Associated alpha, 1, is colour over black already.
         alpha = values[..., num_colours + extras.index(2)].astype(np.float32)
@@ -473,7 +474,9 @@ def _interpret_tiff(values: Values, page: Any) -> StoredImage:
         is_signed = page.sampleformat == 2
         black, white = (-(2.0 ** (bits - 1)) if is_signed else 0.0), 2.0 ** (bits - is_signed) - 1
         name = f"{'signed ' if is_signed else ''}{bits} bit"
-    colour = darken(colour.astype(np.float32), ~np.isfinite(colour), is_negative=is_negative)
+    with np.errstate(over="ignore"):
+        colour = colour.astype(np.float32)
+    colour = darken(colour, ~np.isfinite(colour), is_negative=is_negative)
     if alpha is not None:
         darkest = colour.max() if is_negative else colour.min()
         colour = darkest + (colour - darkest) * (alpha / np.float32(white))
@@ -489,16 +492,18 @@ def _interpret_tiff(values: Values, page: Any) -> StoredImage:
 
 def _tiff_with_opencv(data: bytes, page: Any) -> StoredImage:
     """What tifffile leaves to imagecodecs, as far as OpenCV's libtiff does it right."""
-    bits, name = page.bitspersample, getattr(page.compression, "name", page.compression)
+    bits, name = page.bitspersample, _name(page.compression)
+    # Colour comes over black already where alpha says so.
+    num_colours = page.samplesperpixel if page.samplesperpixel < 4 else page.samplesperpixel - 1
     is_read = (
         page.compression in _LIBTIFF_COMPRESSIONS
         and page.sampleformat == 1
-        and not page.extrasamples
-        and (bits <= 8 or (bits == 16 and page.planarconfig == 1))
+        and num_colours == (1 if page.photometric in (0, 1, 3) else 3)
+        and (bits <= 8 or (bits == 16 and page.planarconfig == 1 and not page.extrasamples))
     )
     if not is_read or page.index > 0:
         raise BadImageError(
-            f"a TIFF file of {bits} bits with {name} compression, which needs imagecodecs: "
+            f"TIFF of {bits} bits with {name} compression, which needs imagecodecs: "
             "pip install 'lungan[tiff]'"
         )
     if orientation := page.tags.get(274):  # OpenCV would turn it.
@@ -507,11 +512,15 @@ def _tiff_with_opencv(data: bytes, page: Any) -> StoredImage:
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.shape[:2] != (page.imagelength, page.imagewidth):
         raise BadImageError(f"damaged: its {name} data cannot be unpacked")
-    values = np.atleast_3d(values)[..., ::-1]
+    values = np.atleast_3d(values)[..., :3][..., ::-1]
     if bits == 16:
         return _interpret_tiff(values, page)
     # OpenCV has looked up palettes and turned min-is-white round at these depths.
     return _display(np.ascontiguousarray(values[..., 0] if values.shape[2] == 1 else values), 8)
+
+
+def _name(tag: Any) -> str:
+    return str(getattr(tag, "name", tag))
 
 
 def _unpack(data: bytes, page: Any) -> Values:
