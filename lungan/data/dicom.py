@@ -7,6 +7,7 @@ C.7.6.16.2 (functional groups), C.7.5.1.1.2 (padding).
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -65,10 +66,15 @@ def _render(dataset: Any, frame: int | None, use_window: bool) -> StoredImage:
     stored = _stored_pixels(dataset, index)
     modality = f"DICOM {dataset.get('Modality') or 'image'}"
     photometric = dataset.PhotometricInterpretation
-    if stored.ndim == 3 or photometric == "PALETTE COLOR":
-        return _render_colour(stored, dataset, modality)
-    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+    is_grey = stored.ndim == 2 and photometric in ("MONOCHROME1", "MONOCHROME2")
+    is_colour = stored.ndim == 3 and photometric.startswith(("RGB", "YBR"))
+    if not (is_grey or is_colour or photometric == "PALETTE COLOR"):
         raise BadImageError(f"DICOM with photometric interpretation {photometric}")
+    high_bit = dataset.get("HighBit")
+    if stored.dtype.kind != "f" and high_bit not in (None, dataset.BitsStored - 1):
+        raise BadImageError(f"DICOM of {dataset.BitsStored} bits whose high bit is {high_bit}")
+    if not is_grey:
+        return _render_colour(stored, dataset, modality)
     return _render_grey(stored, dataset, _layers(dataset, index), modality, use_window)
 
 
@@ -100,6 +106,8 @@ def _render_colour(stored: NDArray[Any], dataset: Any, modality: str) -> StoredI
     from pydicom.pixels.processing import apply_color_lut
 
     bits = int(dataset.BitsStored)
+    if stored.dtype.kind != "u":
+        raise BadImageError(f"DICOM of colour in {stored.dtype}")
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         num_entries, first, _ = dataset.RedPaletteColorLookupTableDescriptor
         last = (num_entries or 2**16) - 1
@@ -166,13 +174,14 @@ def _render_grey(
             is_windowed=True,
         )
     # As other 8-bit files: values to be seen as they are.
-    is_display = values is stored and (low, high <= 255) == (0, True)
+    is_display = values is stored and stored.dtype.kind == "u" and high <= 255
     if is_display:
         values = np.rint(np.minimum(values, high) * (255 / high)).astype(np.uint8)
         values = np.where(padding, np.uint8(0), 255 - values if is_negative else values)
         low, high, is_negative = 0, 255, False
     else:
-        values = darken(values.astype(np.float32), padding, is_negative=is_negative)
+        values = values.astype(np.float32)
+        values = darken(values, padding | ~np.isfinite(values), is_negative=is_negative)
     return StoredImage(
         values=values,
         black=high if is_negative else low,
@@ -197,18 +206,19 @@ def _modality_values(
     stored: NDArray[Any], dataset: Any, layers: list[Any]
 ) -> tuple[NDArray[Any], float, float, str]:
     """Values in the modality's units, the ends that the file's type gives them, and their name."""
-    bits, is_signed = int(dataset.BitsStored), int(dataset.PixelRepresentation) == 1
-    low, high = (-(2.0 ** (bits - 1)) if is_signed else 0.0), 2.0 ** (bits - is_signed) - 1
-    kind = f"{'signed ' if is_signed else ''}{bits} bit"
     if stored.dtype.kind == "f":
         low, high, kind = 0.0, 1.0, "float"
+    else:
+        bits, is_signed = int(dataset.BitsStored), stored.dtype.kind == "i"
+        low, high = (-(2.0 ** (bits - 1)) if is_signed else 0.0), 2.0 ** (bits - is_signed) - 1
+        kind = f"{'signed ' if is_signed else ''}{bits} bit"
     if tables := _find(layers, "ModalityLUTSequence"):
         entries, first = _table(tables[0], dataset, low)
         return _look_up(stored, entries, first), 0.0, float(entries.max()), "modality table"
     slope, intercept = _number(layers, "RescaleSlope"), _number(layers, "RescaleIntercept")
     slope, intercept = (1.0 if slope is None else slope), intercept or 0.0
-    if slope == 0:
-        raise BadImageError("DICOM whose rescale slope is 0")
+    if slope == 0 or not math.isfinite(slope) or not math.isfinite(intercept):
+        raise BadImageError(f"DICOM whose rescale slope is {slope:g}, intercept {intercept:g}")
     if (slope, intercept) == (1, 0):
         return stored, low, high, kind
     ends = sorted((low * slope + intercept, high * slope + intercept))

@@ -183,12 +183,47 @@ def test_palette() -> None:
             "DICOM with VOI LUT function CUBIC",
         ),
         ({"RescaleSlope": 0, "RescaleIntercept": 0}, "DICOM whose rescale slope is 0"),
+        ({"RescaleSlope": "nan", "RescaleIntercept": 0}, "DICOM whose rescale slope is nan"),
         ({"PhotometricInterpretation": "TRANSPARENT"}, "TRANSPARENT"),
+        ({"Rows": 0}, "DICOM without Rows"),
     ],
 )
 def test_refused(elements: dict[str, Any], message: str) -> None:
     with pytest.raises(BadImageError, match=message):
         decode(dicom(RAMP, **elements))
+
+
+def test_a_high_bit_that_moves_the_pixels_is_refused() -> None:
+    dataset = pydicom.dcmread(io.BytesIO(dicom(RAMP)))
+    dataset.HighBit = 15
+    file = io.BytesIO()
+    pydicom.dcmwrite(file, dataset)
+    with pytest.raises(BadImageError, match="DICOM of 12 bits whose high bit is 15"):
+        decode(file.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("photometric", "dtype"), [("ARGB", "u1"), ("MONOCHROME2", "u1"), ("RGB", "i1")]
+)
+def test_colours_that_are_refused(photometric: str, dtype: str) -> None:
+    with pytest.raises(BadImageError, match=f"DICOM (with .* {photometric}|of colour in int8)"):
+        decode(dicom(np.zeros((8, 8, 3), dtype), PhotometricInterpretation=photometric))
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("FloatPixelData", "<f4"), ("DoubleFloatPixelData", "<f8")]
+)
+def test_floating_pixels(name: str, dtype: str) -> None:
+    dataset = pydicom.dcmread(io.BytesIO(dicom(RAMP)))
+    for key in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(dataset, key)
+    dataset.BitsAllocated = 8 * np.dtype(dtype).itemsize
+    setattr(dataset, name, (RAMP / 7).astype(dtype).tobytes())
+    file = io.BytesIO()
+    pydicom.dcmwrite(file, dataset)
+    image = decode(file.getvalue())
+    assert image.kind == "DICOM image, float"
+    assert np.abs(image.values - RAMP / 7).max() < 1e-4
 
 
 def test_without_pixels() -> None:

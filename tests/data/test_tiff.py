@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
-from lungan.data.decode import decode, quiet
+from lungan.data.decode import BadImageError, decode, quiet
 from lungan.data.scale import fit_image, scale_images
 
 SIZE = 24
@@ -133,3 +134,116 @@ def test_every_layout_shows_the_scene(kind: str, photometric: str, extra: str | 
         assert np.abs(show(file.getvalue()) - expected).max() <= close
         checked += 1
     assert checked >= 8
+
+
+# What one file in a thousand has.
+
+
+def tiff(pixels: np.ndarray, **parameters: Any) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, **parameters)
+    return file.getvalue()
+
+
+EIGHT = np.rint(GREY * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("low_byte", [0, 1, 257])
+def test_palettes_of_8_bits_wherever_they_stand(low_byte: int) -> None:
+    """In the low byte, the high byte, or both."""
+    factor = {0: 256, 1: 1, 257: 257}[low_byte]
+    entries = np.stack([np.arange(256), np.arange(256)[::-1], np.zeros(256)]) * factor
+    data = tiff(EIGHT, photometric="palette", colormap=entries.astype(np.uint16))
+    decoded = decode(data).values
+    assert np.array_equal(decoded, np.dstack([EIGHT, 255 - EIGHT, 0 * EIGHT]))
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate", None])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_pillows_files(mode: str, compression: str | None) -> None:
+    grey = Image.fromarray(EIGHT)
+    colour = Image.fromarray(np.rint(COLOUR * 255).astype(np.uint8))
+    half = Image.fromarray(np.rint(OPACITY * 255).astype(np.uint8))
+    image = {
+        "1": Image.fromarray(EIGHT > 99),
+        "L": grey,
+        "LA": Image.merge("LA", (grey, half)),
+        "P": colour.quantize(16),
+        "RGB": colour,
+        "RGBA": Image.merge("RGBA", (*colour.split(), half)),
+        "I;16": Image.fromarray(EIGHT.astype(np.uint16) * 255),
+    }[mode]
+    file = io.BytesIO()
+    image.save(file, "TIFF", compression=compression)
+    if mode == "LA" and compression == "tiff_lzw":
+        with pytest.raises(BadImageError, match=r"LZW .* needs imagecodecs: pip .*lungan\[tiff\]"):
+            decode(file.getvalue())
+        return
+    decoded = decode(file.getvalue()).values
+    expected = {"1": image.convert("L"), "P": image.convert("RGB")}.get(mode, image)
+    wanted = np.asarray(expected).astype(float)
+    if mode in ("LA", "RGBA"):
+        alpha = wanted[..., -1:] / 255
+        wanted = wanted[..., 0] * alpha[..., 0] if mode == "LA" else wanted[..., :3] * alpha
+    assert decoded.shape == wanted.shape
+    assert np.abs(decoded - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt"])
+def test_fax(compression: str) -> None:
+    file = io.BytesIO()
+    Image.fromarray(EIGHT > 99).save(file, "TIFF", compression=compression)
+    assert np.array_equal(decode(file.getvalue()).values, np.where(EIGHT > 99, 255, 0))
+
+
+def test_jpeg_inside() -> None:
+    for pixels in (EIGHT, np.rint(COLOUR * 255).astype(np.uint8)):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "TIFF", compression="jpeg", quality=95)
+        assert np.abs(decode(file.getvalue()).values.astype(int) - pixels).mean() < 4
+
+
+def test_values_that_are_no_numbers_are_dark() -> None:
+    values = GREY.astype(np.float64) * 3 + 1
+    values[0, :3] = np.nan, np.inf, 1e300
+    shown = show(tiff(values))
+    assert not shown[0, :3].any()
+    assert shown.max() == 1
+    with pytest.raises(BadImageError, match="nothing but padding"):
+        decode(tiff(np.full((4, 4), np.nan)))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "parameters", "message"),
+    [
+        (EIGHT.astype(np.complex64), {}, "TIFF of COMPLEXIEEEFP samples, which is not read"),
+        (np.dstack([EIGHT] * 3), {"photometric": "cielab"}, "TIFF of CIELAB colours"),
+        (np.dstack([EIGHT] * 4), {"photometric": "separated"}, "TIFF of SEPARATED colours"),
+        (np.stack([EIGHT] * 3), {"photometric": "minisblack"}, "holds 3 pages"),
+        (np.stack([EIGHT] * 3), {"imagej": True, "metadata": {"axes": "ZYX"}}, "holds 3 pages"),
+    ],
+)
+def test_what_is_not_read_is_named(
+    pixels: np.ndarray, parameters: dict[str, Any], message: str
+) -> None:
+    with quiet(), pytest.raises(BadImageError, match=message):
+        decode(tiff(pixels, **parameters))
+
+
+def test_samples_beyond_the_image_are_said() -> None:
+    image = decode(tiff(np.dstack([EIGHT] * 5), photometric="minisblack", planarconfig="contig"))
+    assert image.mode == "grey 8 bit, extra samples unused: 4"
+    assert np.array_equal(image.values, EIGHT)
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"), [(273, 0), (273, 2**31), (279, 0), (279, 10), (256, 60_000), (277, 9)]
+)
+def test_tags_that_promise_pixels_which_are_not_there(tag: int, value: int) -> None:
+    data = bytearray(tiff(EIGHT))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        entry = file.pages[0].tags[tag]
+        width = 2 if entry.dtype == 3 else 4
+        data[entry.valueoffset : entry.valueoffset + width] = value.to_bytes(width, "little")
+    with quiet(), pytest.raises(BadImageError, match=r"truncated|damaged"):
+        decode(bytes(data))
