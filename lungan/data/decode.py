@@ -8,40 +8,35 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import math
-import os
 import re
-import stat
 import struct
-import warnings
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from lungan.data.dicom import decode_dicom
+from lungan.data.stored import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    BadImageError,
+    StoredImage,
+    Values,
+    check_size,
+    choose_frame,
+    darken,
+    display,
+    measure_inflated,
+    turn_upright,
+)
 from lungan.errors import DataError
 
 FORMATS = "PNG, JPEG, BMP, TIFF, DICOM, GIF and WebP"
-
-MAX_PIXELS = 2**26
-"""More than any radiograph has; a header that claims more is not believed."""
-
-MAX_BYTES = 2**29
-"""The most pixels that a header may claim, at 8 bytes each."""
-
-Values = NDArray[Any]
-"""(H, W) grey or (H, W, 3) RGB."""
-
-_NOT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-"""Opening a pipe would wait for someone to write into it."""
 
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -78,51 +73,6 @@ _KNOWN = {
 """How files start that are sound but not read here, as regular expressions."""
 
 
-class BadImageError(DataError):
-    """One file cannot be used; the message is the reason alone, without the file's name."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredImage:
-    """An image at full size, upright, in its file's own values.
-
-    values: (H, W) grey or (H, W, 3) RGB, of any real dtype.
-    black, white: the ends of the scale that the file's type gives; black is the larger one where
-    small values are bright.
-    is_display: whether that scale is the one to see the image in. If not, as for Hounsfield units,
-    signed and floating values, only other images of the ``kind`` can say what is bright.
-    kind: what the values are, in words: images of one kind compare.
-    mode: ``kind`` and grey or colour, in words. is_turned: by EXIF's orientation. is_windowed: by
-    a DICOM file's own window or table.
-    """
-
-    values: Values
-    black: float
-    white: float
-    is_display: bool
-    kind: str
-    mode: str
-    is_turned: bool = False
-    is_windowed: bool = False
-
-
-def read_bytes(path: Path) -> bytes:
-    """Raises: BadImageError where ``path`` cannot be opened, is no plain file, or is too large."""
-    try:
-        file = os.open(path, os.O_RDONLY | _NOT_WAITING)
-        try:
-            status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode):
-                raise BadImageError("not a plain file")
-            if status.st_size > MAX_BYTES:
-                raise BadImageError(f"larger than {MAX_BYTES // 2**20} MiB")
-            return io.FileIO(file, closefd=False).readall()
-        finally:
-            os.close(file)
-    except OSError as error:
-        raise BadImageError(f"cannot be opened: {error.strerror or error}") from error
-
-
 def decode(data: bytes, frame: int | None = None, *, use_window: bool = True) -> StoredImage:
     """The image that ``data`` encodes. Transparent parts are black, as a radiograph's surround is.
 
@@ -136,8 +86,6 @@ def decode(data: bytes, frame: int | None = None, *, use_window: bool = True) ->
     is_dicom = data[128:132] == b"DICM"
     try:
         if is_dicom or _DATA_SET_STARTS.match(data):
-            from lungan.data.dicom import decode_dicom
-
             return decode_dicom(data, frame, use_window=use_window)
         if data.startswith(_TIFF_STARTS):
             return _decode_tiff(data, frame)
@@ -148,72 +96,6 @@ def decode(data: bytes, frame: int | None = None, *, use_window: bool = True) ->
     # their own, which share no base class.
     except Exception as error:
         raise BadImageError(_explain(data, error)) from error
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Inside, the libraries' warnings and log lines about single files reach nobody: what matters
-    in them is an error. Enter it around the threads that decode, as warnings are the process's."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    loggers = [logging.getLogger(name) for name in ("PIL", "tifffile", "pydicom", "pylibjpeg")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-def check_size(width: int, height: int) -> None:
-    """Raises: BadImageError for no pixels, or more than ``MAX_PIXELS``."""
-    if width < 1 or height < 1:
-        raise BadImageError(f"damaged: its header says {width} x {height} pixels")
-    if width * height > MAX_PIXELS:
-        raise BadImageError(
-            f"{width} x {height} pixels, more than the limit of {MAX_PIXELS // 10**6} million"
-        )
-
-
-def choose_frame(num_frames: int, frame: int | None, noun: str = "frames") -> int:
-    """Raises: BadImageError where nobody chose among several, or ``frame`` is not there."""
-    if frame is None and num_frames > 1:
-        raise BadImageError(
-            f"holds {num_frames} {noun}, one image a file is read; data.frame=0 takes the first"
-        )
-    if frame is not None and frame >= num_frames:
-        raise BadImageError(
-            f"holds {num_frames} {noun}, data.frame={frame} is not among them (they count from 0)"
-        )
-    return frame or 0
-
-
-def measure_inflated(data: bytes, wbits: int) -> int:
-    """How many bytes zlib unpacks ``data`` to.
-
-    Raises: BadImageError where they are more than ``MAX_BYTES``.
-    """
-    unpacker = zlib.decompressobj(wbits)
-    num_bytes = 0
-    while data:
-        num_bytes += len(unpacker.decompress(data, 2**24))
-        if num_bytes > MAX_BYTES:
-            raise BadImageError(f"unpacks to more than {MAX_BYTES // 2**20} MiB")
-        data = unpacker.unconsumed_tail
-    return num_bytes
-
-
-def darken(values: Values, where: NDArray[np.bool_], *, is_negative: bool) -> Values:
-    """``values`` with padding, at ``where``, as dark as the darkest of the others."""
-    if not where.any():
-        return values
-    if where.all():
-        raise BadImageError("holds nothing but padding")
-    others = values[~where]
-    return np.where(where, others.max() if is_negative else others.min(), values)
 
 
 def _decode_with_pillow(data: bytes, frame: int | None) -> StoredImage:
@@ -237,10 +119,10 @@ def _decode_with_pillow(data: bytes, frame: int | None) -> StoredImage:
         _check_rows(data, chunks)
     is_binary, is_deep_colour = image.mode == "1", chunks and data[24] == 16 and data[25] != 0
     values = _deep_png(data, chunks) if is_deep_colour else _values_of(image)
-    stored = _display(values, 8 * values.dtype.itemsize)
+    stored = display(values, 8 * values.dtype.itemsize)
     if is_binary:
         stored = replace(stored, kind="1 bit", mode="grey 1 bit")
-    return _upright(stored, _orientation(image))
+    return turn_upright(stored, _orientation(image))
 
 
 def _explain(data: bytes, error: Exception) -> str:
@@ -274,21 +156,6 @@ def _unread_jpeg(data: bytes) -> str | None:
             return None if data[position + 4] == 8 else f"JPEG of {data[position + 4]} bits"
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return None
-
-
-def _display(values: Values, bits: int, note: str = "") -> StoredImage:
-    """Unsigned ``values`` from 0, black, to the largest number of ``bits``."""
-    kind = f"{bits} bit"
-    if bits < 8:
-        values = np.rint(values * (255 / (2**bits - 1))).astype(np.uint8)
-    return StoredImage(
-        values=values,
-        black=0,
-        white=2 ** max(bits, 8) - 1,
-        is_display=True,
-        kind=kind,
-        mode=f"{'colour' if values.ndim == 3 else 'grey'} {kind}{note}",
-    )
 
 
 def _values_of(image: Image.Image) -> Values:
@@ -325,20 +192,6 @@ def _orientation(image: Image.Image) -> int:
         if orientation in range(1, 9):
             return int(orientation)
     return 1
-
-
-def _upright(image: StoredImage, orientation: int) -> StoredImage:
-    """Source: EXIF 2.3, tag 274: the side of the scene at which row 0 and column 0 stand."""
-    if orientation not in range(2, 9):
-        return image
-    values = image.values
-    if orientation >= 5:
-        values = values.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        values = values[::-1]
-    if orientation in (2, 3, 6, 7):
-        values = values[:, ::-1]
-    return replace(image, values=np.ascontiguousarray(values), is_turned=True)
 
 
 def _read_chunks(png: bytes) -> list[tuple[bytes, int, int]]:
@@ -410,7 +263,7 @@ def _decode_tiff(data: bytes, frame: int | None) -> StoredImage:
         _check_blocks(data, page)
         orientation = page.tags.valueof(274, 1)
         if page.photometric == 6 and page.bitspersample == 8:  # YCbCr
-            return _upright(_tiff_with_opencv(data, page), orientation)
+            return turn_upright(_tiff_with_opencv(data, page), orientation)
         if page.photometric not in (0, 1, 2, 3):
             raise BadImageError(f"TIFF of {_name(page.photometric)} colours, which is not read")
         if page.sampleformat not in (1, 2, 3):
@@ -421,11 +274,11 @@ def _decode_tiff(data: bytes, frame: int | None) -> StoredImage:
             if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
                 raise
             if page.sampleformat == 1 and page.compression == 1 and page.bitspersample < 16:
-                return _upright(_interpret_tiff(_unpack(data, page), page), orientation)
-            return _upright(_tiff_with_opencv(data, page), orientation)
+                return turn_upright(_interpret_tiff(_unpack(data, page), page), orientation)
+            return turn_upright(_tiff_with_opencv(data, page), orientation)
     # (planes, depth, height, width, samples) to (height, width, samples)
     values = np.moveaxis(values[:, 0, ..., 0], 0, -1) if len(values) > 1 else values[0, 0]
-    return _upright(_interpret_tiff(values, page), orientation)
+    return turn_upright(_interpret_tiff(values, page), orientation)
 
 
 def _check_blocks(data: bytes, page: Any) -> None:
@@ -468,7 +321,7 @@ def _interpret_tiff(values: Values, page: Any) -> StoredImage:
         colour = top - colour if is_negative else colour
         if alpha is not None:
             colour = np.rint(colour * (alpha / np.float32(top))).astype(colour.dtype)
-        return _display(np.ascontiguousarray(colour), bits, note)
+        return display(np.ascontiguousarray(colour), bits, note)
     black, white, name = 0.0, 1.0, "float"
     if page.sampleformat != 3:
         is_signed = page.sampleformat == 2
@@ -516,7 +369,7 @@ def _tiff_with_opencv(data: bytes, page: Any) -> StoredImage:
     if bits == 16:
         return _interpret_tiff(values, page)
     # OpenCV has looked up palettes and turned min-is-white round at these depths.
-    return _display(np.ascontiguousarray(values[..., 0] if values.shape[2] == 1 else values), 8)
+    return display(np.ascontiguousarray(values[..., 0] if values.shape[2] == 1 else values), 8)
 
 
 def _name(tag: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lungan.data.decode import (
+from lungan.data.stored import (
     BadImageError,
     StoredImage,
     check_size,

@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 from lungan.config import FilesConfig
 from lungan.data.cache import Arrays, load_or_make
-from lungan.data.decode import BadImageError, quiet, read_bytes
 from lungan.data.images import NUM_NAMED, SPLITS, Facts, ImageSet, first, partition, say_empty
 from lungan.data.scale import FittedImage, Scale, read_image, scale_images
+from lungan.data.stored import BadImageError, quiet, read_bytes
 from lungan.errors import ConfigError, DataError
 
 VERSION = 2

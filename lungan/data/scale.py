@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lungan.data.decode import BadImageError, StoredImage, Values, decode, read_bytes
+from lungan.data.decode import decode
 from lungan.data.images import place_of
+from lungan.data.stored import BadImageError, StoredImage, Values, read_bytes
 
 Scale = str | Sequence[float]
 """``auto``, ``dtype``, ``range``, ``percentile``, or the values that become black and white."""

@@ -23,8 +23,10 @@ import tifffile
 from PIL import Image
 
 from lungan.data import decode as decode_module
-from lungan.data.decode import BadImageError, StoredImage, check_size, decode, quiet, read_bytes
+from lungan.data import stored
+from lungan.data.decode import decode
 from lungan.data.scale import fit_image, scale_images
+from lungan.data.stored import BadImageError, StoredImage, check_size, quiet, read_bytes
 from lungan.errors import DataError
 
 rng = np.random.default_rng(0)
@@ -527,6 +529,7 @@ def test_what_unpacks_to_too_much_is_refused_before_it_does(
     patched = bytearray(data + bomb)
     patched[count_at : count_at + 4] = struct.pack("<I", len(bomb))
     patched[offset_at : offset_at + 4] = struct.pack("<I", len(data))
+    monkeypatch.setattr(stored, "MAX_BYTES", 2**20)
     monkeypatch.setattr(decode_module, "MAX_BYTES", 2**20)
     with pytest.raises(BadImageError, match="unpacks to more than 1 MiB"):
         decode(bytes(patched))

@@ -23,9 +23,10 @@ from pydicom.uid import (  # noqa: E402
     JPEG2000Lossless,
 )
 
-from lungan.data import decode as decode_module  # noqa: E402
-from lungan.data.decode import BadImageError, decode, quiet  # noqa: E402
+from lungan.data import stored  # noqa: E402
+from lungan.data.decode import decode  # noqa: E402
 from lungan.data.scale import fit_image, scale_images  # noqa: E402
+from lungan.data.stored import BadImageError, quiet  # noqa: E402
 from lungan.errors import DataError  # noqa: E402
 
 RAMP = np.arange(0, 4096, 4, dtype=np.uint16).reshape(32, 32)
@@ -471,7 +472,7 @@ def test_without_preamble(syntax: str) -> None:
 def test_a_deflated_data_set_that_unpacks_to_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     data = dicom(np.zeros((2048, 1024), np.uint16), syntax=DeflatedExplicitVRLittleEndian)
     assert decode(data).values.shape == (2048, 1024)
-    monkeypatch.setattr(decode_module, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(stored, "MAX_BYTES", 2**20)
     with pytest.raises(BadImageError, match="unpacks to more than 1 MiB"):
         decode(data)
 

@@ -12,8 +12,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from lungan.data.decode import BadImageError, decode, quiet
+from lungan.data.decode import decode
 from lungan.data.scale import fit_image, scale_images
+from lungan.data.stored import BadImageError, quiet
 
 SIZE = 24
 GREY = np.add.outer(np.arange(SIZE), np.arange(SIZE)) / (2 * SIZE - 2)

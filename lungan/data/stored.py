@@ -1,0 +1,175 @@
+"""What decoding gives: an image in its file's own values; and what every decoder checks."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import stat
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lungan.errors import DataError
+
+MAX_PIXELS = 2**26
+"""More than any radiograph has; a header that claims more is not believed."""
+
+MAX_BYTES = 2**29
+"""The most pixels that a header may claim, at 8 bytes each."""
+
+Values = NDArray[Any]
+"""(H, W) grey or (H, W, 3) RGB."""
+
+_NOT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""Opening a pipe would wait for someone to write into it."""
+
+
+class BadImageError(DataError):
+    """One file cannot be used; the message is the reason alone, without the file's name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """An image at full size, upright, in its file's own values.
+
+    values: (H, W) grey or (H, W, 3) RGB, of any real dtype.
+    black, white: the ends of the scale that the file's type gives; black is the larger one where
+    small values are bright.
+    is_display: whether that scale is the one to see the image in. If not, as for Hounsfield units,
+    signed and floating values, only other images of the ``kind`` can say what is bright.
+    kind: what the values are, in words: images of one kind compare.
+    mode: ``kind`` and grey or colour, in words. is_turned: by EXIF's orientation. is_windowed: by
+    a DICOM file's own window or table.
+    """
+
+    values: Values
+    black: float
+    white: float
+    is_display: bool
+    kind: str
+    mode: str
+    is_turned: bool = False
+    is_windowed: bool = False
+
+
+def display(values: Values, bits: int, note: str = "") -> StoredImage:
+    """Unsigned ``values`` from 0, black, to the largest number of ``bits``."""
+    kind = f"{bits} bit"
+    if bits < 8:
+        values = np.rint(values * (255 / (2**bits - 1))).astype(np.uint8)
+    return StoredImage(
+        values=values,
+        black=0,
+        white=2 ** max(bits, 8) - 1,
+        is_display=True,
+        kind=kind,
+        mode=f"{'colour' if values.ndim == 3 else 'grey'} {kind}{note}",
+    )
+
+
+def turn_upright(image: StoredImage, orientation: int) -> StoredImage:
+    """Source: EXIF 2.3, tag 274: the side of the scene at which row 0 and column 0 stand."""
+    if orientation not in range(2, 9):
+        return image
+    values = image.values
+    if orientation >= 5:
+        values = values.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    return replace(image, values=np.ascontiguousarray(values), is_turned=True)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Raises: BadImageError where ``path`` cannot be opened, is no plain file, or is too large."""
+    try:
+        file = os.open(path, os.O_RDONLY | _NOT_WAITING)
+        try:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                raise BadImageError("not a plain file")
+            if status.st_size > MAX_BYTES:
+                raise BadImageError(f"larger than {MAX_BYTES // 2**20} MiB")
+            return io.FileIO(file, closefd=False).readall()
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise BadImageError(f"cannot be opened: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, the libraries' warnings and log lines about single files reach nobody: what matters
+    in them is an error. Enter it around the threads that decode, as warnings are the process's."""
+    opencv = cv2.utils.logging
+    opencv_level = opencv.setLogLevel(opencv.LOG_LEVEL_SILENT)
+    loggers = [logging.getLogger(name) for name in ("PIL", "tifffile", "pydicom", "pylibjpeg")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+            opencv.setLogLevel(opencv_level)
+
+
+def check_size(width: int, height: int) -> None:
+    """Raises: BadImageError for no pixels, or more than ``MAX_PIXELS``."""
+    if width < 1 or height < 1:
+        raise BadImageError(f"damaged: its header says {width} x {height} pixels")
+    if width * height > MAX_PIXELS:
+        raise BadImageError(
+            f"{width} x {height} pixels, more than the limit of {MAX_PIXELS // 10**6} million"
+        )
+
+
+def choose_frame(num_frames: int, frame: int | None, noun: str = "frames") -> int:
+    """Raises: BadImageError where nobody chose among several, or ``frame`` is not there."""
+    if frame is None and num_frames > 1:
+        raise BadImageError(
+            f"holds {num_frames} {noun}, one image a file is read; data.frame=0 takes the first"
+        )
+    if frame is not None and frame >= num_frames:
+        raise BadImageError(
+            f"holds {num_frames} {noun}, data.frame={frame} is not among them (they count from 0)"
+        )
+    return frame or 0
+
+
+def measure_inflated(data: bytes, wbits: int) -> int:
+    """How many bytes zlib unpacks ``data`` to.
+
+    Raises: BadImageError where they are more than ``MAX_BYTES``.
+    """
+    unpacker = zlib.decompressobj(wbits)
+    num_bytes = 0
+    while data:
+        num_bytes += len(unpacker.decompress(data, 2**24))
+        if num_bytes > MAX_BYTES:
+            raise BadImageError(f"unpacks to more than {MAX_BYTES // 2**20} MiB")
+        data = unpacker.unconsumed_tail
+    return num_bytes
+
+
+def darken(values: Values, where: NDArray[np.bool_], *, is_negative: bool) -> Values:
+    """``values`` with padding, at ``where``, as dark as the darkest of the others."""
+    if not where.any():
+        return values
+    if where.all():
+        raise BadImageError("holds nothing but padding")
+    others = values[~where]
+    return np.where(where, others.max() if is_negative else others.min(), values)
