@@ -95,14 +95,12 @@ def _about_tests(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> 
     if comparisons:
         lines.append(
             "Differences are tested with Student's t, paired by seed where both groups have the "
-            "same seeds and after Welch otherwise. p is corrected after Holm for all pairs of one "
-            "score; intervals are for one pair, uncorrected, and the verdict follows p. With few "
-            "seeds a real difference is easily missed: no significant difference does not mean "
-            "none."
-        )
-        lines.append(
-            "Each score is corrected by itself. Where nothing differs, about one score in twenty "
-            "still shows a difference."
+            "same seeds and after Welch otherwise; distances and Inception Scores by their "
+            "ratios. p is corrected after Holm for all pairs and all scores of this report "
+            "together: if no groups differed, one report in twenty would name a difference. "
+            "Intervals are for one pair, uncorrected, and the verdict follows p. With few seeds "
+            "a real difference is easily missed: beside each pair stands the smallest difference "
+            "that so many seeds find in four of five studies."
         )
     if len(groups) > MAX_PAIRED_GROUPS:
         lines.append(
@@ -117,7 +115,10 @@ def _about_scores(summaries: Sequence[Summary]) -> list[str]:
     if any(summary.floor is not None for summary in summaries):
         lines.append(
             "The floor is the same score between two disjoint sets of real images of the same "
-            "size: no generator can be expected to do better."
+            "size: no generator can be expected to do better. Whether a group stands at it, short "
+            "of it or past it accounts for the floor's own scatter and for the one half of the "
+            "real images that all seeds are compared with; p is corrected after Holm for all "
+            "groups and scores."
         )
     inception = [summary for summary in summaries if catalogue.is_inception_score(summary.score)]
     if inception:

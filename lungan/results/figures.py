@@ -185,7 +185,7 @@ def _draw_intervals(axes: Axes, placed: Sequence[tuple[Summary, int]]) -> None:
     ]
     if bars:
         axes.hlines(*zip(*bars, strict=True), color=_POINT, lw=1.8)
-    means = [(cell.interval.mean, row) for cell, row in placed]
+    means = [(cell.interval.center, row) for cell, row in placed]
     axes.plot(*zip(*means, strict=True), "o", color=_POINT, ms=5)
 
 

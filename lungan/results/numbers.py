@@ -6,6 +6,7 @@ import math
 
 from lungan.results.comparisons import Summary
 from lungan.results.records import Scalar
+from lungan.results.statistics import Interval
 
 NOTHING = "-"
 
@@ -19,14 +20,18 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:.{_decimals(value, digits)}f}"
 
 
-def interval(mean: float, half_width: float | None) -> str:
-    """``12.34 ± 0.56``: as many decimals as the half-width has in two digits."""
-    if half_width is None or half_width == 0:
-        return number(mean)
-    if not 1e-4 <= half_width < 1e6 or abs(mean) >= 1e6:
-        return f"{number(mean)} ± {number(half_width, 2)}"
+def interval(value: Interval) -> str:
+    """``12.34 ± 0.56``, as many decimals as the half-width has in two digits; ``3.1 (1.2 to 8.0)``
+    where the interval is not even, as of a geometric mean or at the end of what is possible."""
+    if value.low is None or value.high is None or value.low == value.high:
+        return number(value.center)
+    half_width = (value.high - value.low) / 2
+    if not math.isclose(value.low + half_width, value.center, rel_tol=1e-9, abs_tol=1e-12):
+        return f"{number(value.center, 3)} ({span(value.low, value.high)})"
+    if not 1e-4 <= half_width < 1e6 or abs(value.center) >= 1e6:
+        return f"{number(value.center)} ± {number(half_width, 2)}"
     decimals = _decimals(half_width, 2)
-    return f"{mean:.{decimals}f} ± {half_width:.{decimals}f}"
+    return f"{value.center:.{decimals}f} ± {half_width:.{decimals}f}"
 
 
 def span(low: float, high: float, digits: int = 3) -> str:
@@ -50,7 +55,7 @@ def p_relation(value: float | None) -> str:
 
 def summary(cell: Summary, expected: int) -> str:
     """A group's mean and interval; n where it is not ``expected``, the group's finished runs."""
-    words = interval(cell.interval.mean, cell.interval.half_width)
+    words = interval(cell.interval)
     return words if cell.interval.n == expected else f"{words} (n = {cell.interval.n})"
 
 

@@ -20,7 +20,8 @@ SIGNIFICANCE = 0.05
 class Interval:
     """A mean with its confidence interval; variance, low and high are None for a single value.
 
-    variance: with n - 1 in the denominator.
+    variance: with n - 1 in the denominator. center: what the interval is about, the mean or, of
+    positive and skewed values, the geometric mean.
     """
 
     n: int
@@ -28,20 +29,21 @@ class Interval:
     variance: float | None
     low: float | None
     high: float | None
+    center: float
 
     @property
     def std(self) -> float | None:
         return None if self.variance is None else math.sqrt(self.variance)
 
-    @property
-    def half_width(self) -> float | None:
-        return None if self.low is None else self.mean - self.low
-
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """First minus second. test: ``paired t``, ``Welch t``, or empty with ``obstacle`` saying why
-    there is none; then what could not be computed is None."""
+    """First minus second, or first divided by second where ``is_ratio``.
+
+    difference: of the means. low, high: 95 % interval of the difference, or of the ratio.
+    test: ``paired t``, ``Welch t``, or empty with ``obstacle`` saying why there is none; then what
+    could not be computed is None. error: standard error, of the logarithm where ``is_ratio``.
+    """
 
     difference: float
     low: float | None = None
@@ -51,23 +53,32 @@ class Difference:
     dof: float | None = None
     p: float | None = None
     obstacle: str = ""
+    error: float | None = None
+    is_ratio: bool = False
+
+    @property
+    def effect(self) -> float:
+        """The difference, or the ratio of the geometric means: what the interval is about."""
+        if not self.is_ratio or self.t is None or self.error is None:
+            return self.difference
+        return math.exp(self.t * self.error)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One group's side of its comparisons. by_seed: values by seed, None where a seed is unknown
-    or there twice. largest: of the absolute values."""
+    """One group's side of its comparisons. interval: of the values. largest: of the absolute
+    values. by_seed: values by seed, None where a seed is unknown or there twice."""
 
     interval: Interval
     largest: float
     by_seed: dict[int, float] | None
 
     @classmethod
-    def of(cls, values: Sequence[float], seeds: Sequence[object], interval: Interval) -> Sample:
-        """seeds: one for each value; interval: that of ``values``."""
+    def of(cls, values: Sequence[float], seeds: Sequence[object]) -> Sample:
+        """seeds: one for each value."""
         by_seed = {s: v for s, v in zip(seeds, values, strict=True) if isinstance(s, int)}
         complete = by_seed if len(by_seed) == len(values) else None
-        return cls(interval, max(map(abs, values)), complete)
+        return cls(mean_interval(values), max(map(abs, values)), complete)
 
 
 class _Statistic(NamedTuple):
@@ -80,8 +91,17 @@ class _Statistic(NamedTuple):
     obstacle: str = ""
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
+def mean_interval(
+    values: Sequence[float],
+    *,
+    logarithmic: bool = False,
+    least: float | None = None,
+    greatest: float | None = None,
+) -> Interval:
     """Mean, standard deviation and two-sided 95 % confidence interval by Student's t.
+
+    logarithmic: the interval is the geometric mean's, of positive values. least, greatest: the
+    possible values, which the interval does not leave.
 
     Raises: ValueError for no values.
     """
@@ -89,27 +109,60 @@ def mean_interval(values: Sequence[float]) -> Interval:
     if n == 0:
         raise ValueError("an interval needs at least one value")
     mean = math.fsum(values) / n
-    if n == 1:
-        return Interval(1, mean, None, None, None)
-    variance = _variance(values, mean)
-    half = _critical(n - 1) * math.sqrt(variance / n)
-    return Interval(n, mean, variance, mean - half, mean + half)
+    if logarithmic:
+        logs = mean_interval([math.log(value) for value in values])
+        center = math.exp(logs.center)
+        if logs.low is None or logs.high is None:
+            return Interval(1, mean, None, None, None, center)
+        low, high = _exp(logs.low), _exp(logs.high)
+    elif n == 1:
+        return Interval(1, mean, None, None, None, mean)
+    else:
+        center = mean
+        half = _critical(n - 1) * math.sqrt(_variance(values, mean) / n)
+        low, high = mean - half, mean + half
+    if least is not None:
+        low = max(low, least)
+    if greatest is not None:
+        high = min(high, greatest)
+    return Interval(n, mean, _variance(values, mean), low, high, center)
 
 
-def compare(pairs: Iterable[tuple[Sample, Sample]]) -> list[Difference]:
+def compare(
+    pairs: Iterable[tuple[Sample, Sample]], *, logarithmic: bool = False
+) -> list[Difference]:
     """Test the means of two groups, for each pair of them.
 
     Where both have the same seeds the test is paired: runs of one seed share initial weights,
     latents and the order of images, and a run that continues another shares all of that one.
     Otherwise Welch's test, which asks for no equal variances. What is fixed before any score is
     seen decides which, never the result.
+
+    logarithmic: the samples hold logarithms of positive scores, so that the test is about ratios.
     """
-    return _by_t([_statistic(first, second) for first, second in pairs])
+    return _by_t([_statistic(first, second) for first, second in pairs], logarithmic)
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
     """Student's t-test of the differences, which stand in the same order in both."""
     return _by_t([_paired(first, second)])[0]
+
+
+def detectable(difference: Difference, significance: float, power: float = 0.8) -> float | None:
+    """The smallest difference, or ratio above 1, that a test with this spread finds.
+
+    significance: of the test, after correction for the others of its family. power: how often it
+    finds it. None where there was no test.
+
+    Source: the noncentral t distribution, whose far tail is left out.
+    """
+    from scipy.special import nctdtrinc, stdtrit
+
+    if difference.error is None or difference.dof is None:
+        return None
+    critical = float(stdtrit(difference.dof, 1 - significance / 2))
+    shift = float(nctdtrinc(difference.dof, 1 - power, critical)) * difference.error
+    return _exp(shift) if difference.is_ratio else shift
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -172,7 +225,7 @@ def _scaled(
     return _Statistic(difference, error, dof, test)
 
 
-def _by_t(statistics: Sequence[_Statistic]) -> list[Difference]:
+def _by_t(statistics: Sequence[_Statistic], logarithmic: bool = False) -> list[Difference]:
     """Intervals and p-values for all at once: a call of SciPy costs more than a value."""
     import numpy as np
     from scipy.special import stdtr, stdtrit
@@ -182,18 +235,35 @@ def _by_t(statistics: Sequence[_Statistic]) -> list[Difference]:
     t = difference / error
     half = stdtrit(dof, (1 + CONFIDENCE) / 2) * error
     p = 2 * stdtr(dof, -abs(t))
-    columns = (difference - half, difference + half, t, p)
-    solved = zip(*(column.tolist() for column in columns), strict=True)
+    low, high = difference - half, difference + half
+    if logarithmic:
+        with np.errstate(over="ignore"):
+            low, high = np.exp(low), np.exp(high)
+    solved = zip(*(column.tolist() for column in (low, high, t, p)), strict=True)
     results = []
     for each in statistics:
         if each.obstacle:
             results.append(Difference(each.difference, obstacle=each.obstacle))
         else:
-            low, high, t_value, p_value = next(solved)
+            low_end, high_end, t_value, p_value = next(solved)
             results.append(
-                Difference(each.difference, low, high, each.test, t_value, each.dof, p_value)
+                Difference(
+                    each.difference,
+                    low_end,
+                    high_end,
+                    each.test,
+                    t_value,
+                    each.dof,
+                    p_value,
+                    error=each.error,
+                    is_ratio=logarithmic,
+                )
             )
     return results
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf
 
 
 def _too_few(first: int, second: int) -> str:

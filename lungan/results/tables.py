@@ -14,6 +14,7 @@ from lungan.results.collect import Problem
 from lungan.results.comparisons import Comparison, Summary, main_settings
 from lungan.results.groups import Group, Grouping
 from lungan.results.records import Run, Scalar
+from lungan.results.standing import stand
 from lungan.scores import catalogue
 
 MAX_GROUP_COLUMNS = 6
@@ -69,8 +70,10 @@ def summary_csv(summaries: Sequence[Summary], grouping: Grouping) -> bytes:
     """A row a group and score, over its finished runs."""
     header = ["group", *grouping.factors, "score", "better", "n", "mean", "std"]
     header += ["ci95_low", "ci95_high", "min", "max", "floor", "floor_std", "real", "num_images"]
+    header += ["center", "floor_low", "floor_high", "against_floor", "p_floor_holm"]
     header += ["runs", "done", "diverged", "failed", "unfinished", "missing"]
     statuses = ("done", "diverged", "failed", "unfinished", "missing")
+    standings = {id(each.summary): each for each in stand(summaries)}
     counts = {
         id(group): [len(group.runs), *map(group.count, statuses)] for group in grouping.groups
     }
@@ -91,6 +94,11 @@ def summary_csv(summaries: Sequence[Summary], grouping: Grouping) -> bytes:
             summary.floor_std,
             summary.real,
             summary.num_images,
+            summary.interval.center,
+            summary.floor_low,
+            summary.floor_high,
+            standing.side if (standing := standings.get(id(summary))) else None,
+            standing.p_holm if standing else None,
             *counts[id(summary.group)],
         ]
         for summary in summaries
@@ -99,10 +107,13 @@ def summary_csv(summaries: Sequence[Summary], grouping: Grouping) -> bytes:
 
 
 def comparisons_csv(comparisons: Sequence[Comparison]) -> bytes:
-    """A row a pair of groups and score; the difference is first minus second."""
+    """A row a pair of groups and score; the difference is first minus second.
+
+    Where there is a ratio, first divided by second, the interval and ``detectable`` are of ratios.
+    """
     header = ["score", "first", "second", "n_first", "n_second", "mean_first", "mean_second"]
     header += ["difference", "ci95_low", "ci95_high", "test", "t", "dof", "p", "p_holm"]
-    header += ["num_images", "verdict"]
+    header += ["num_images", "verdict", "ratio", "detectable"]
     rows = (
         [
             comparison.first.score,
@@ -122,6 +133,8 @@ def comparisons_csv(comparisons: Sequence[Comparison]) -> bytes:
             comparison.p_holm,
             comparison.first.num_images,
             comparison.verdict,
+            comparison.result.effect if comparison.result.is_ratio else None,
+            comparison.detectable,
         ]
         for comparison in comparisons
     )
@@ -144,8 +157,8 @@ def runs_table(runs: Sequence[Run], grouping: Grouping) -> Table:
 
 
 def summary_table(summaries: Sequence[Summary], groups: Sequence[Group]) -> Table:
-    """Mean ± half of the 95 % interval; the floor stands beside the groups. Scores go down and
-    groups across where these are few, else the other way round."""
+    """Mean with its 95 % interval; the floor stands beside the groups. Scores go down and groups
+    across where these are few, else the other way round."""
     more = _more(len(groups), MAX_GROUPS, "groups", "summary.csv")
     groups = groups[:MAX_GROUPS]
     main = main_settings(summaries)
@@ -165,7 +178,7 @@ def summary_table(summaries: Sequence[Summary], groups: Sequence[Group]) -> Tabl
         ]
         for group, cell in zip(groups, cells, strict=True):
             text = numbers.summary(cell, len(group.done)) if cell else numbers.NOTHING
-            row.append(Cell(text, cell.interval.mean if cell else None))
+            row.append(Cell(text, cell.interval.center if cell else None))
         grid.append(row)
     if main and len(groups) > MAX_GROUP_COLUMNS:
         grid = [list(row) for row in zip(*grid, strict=True)]
@@ -174,11 +187,13 @@ def summary_table(summaries: Sequence[Summary], groups: Sequence[Group]) -> Tabl
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
-    header = ["score", "first", "second", "first - second (95 % CI)", "test", "p (Holm)", "verdict"]
+    header = ["score", "first", "second", "first - second, or ratio (95 % CI)", "test", "p (Holm)"]
+    header += ["found in 4 of 5 studies", "verdict"]
     rows = []
     for comparison in comparisons[:MAX_ROWS]:
         result = comparison.result
-        difference = numbers.number(result.difference, 3)
+        sign = "ratio " if result.is_ratio else ""
+        difference = f"{sign}{numbers.number(result.effect, 3)}"
         if result.low is not None and result.high is not None:
             difference += f" ({numbers.span(result.low, result.high)})"
         p_holm = comparison.p_holm
@@ -187,14 +202,22 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
                 Cell(catalogue.title(comparison.first.score)),
                 Cell(comparison.first.group.label),
                 Cell(comparison.second.group.label),
-                Cell(difference, result.difference),
+                Cell(difference, result.effect),
                 Cell(result.test or numbers.NOTHING),
                 Cell(numbers.NOTHING if p_holm is None else numbers.p_value(p_holm), p_holm),
+                Cell(_found(comparison), comparison.detectable),
                 Cell(comparison.verdict),
             ]
         )
     more = _more(len(comparisons), MAX_ROWS, "comparisons", "comparisons.csv")
     return Table(header, rows, more)
+
+
+def _found(comparison: Comparison) -> str:
+    if comparison.detectable is None:
+        return numbers.NOTHING
+    size = numbers.number(comparison.detectable, 2)
+    return f"ratio {size}" if comparison.result.is_ratio else size
 
 
 def problems_table(problems: Sequence[Problem]) -> Table:

@@ -11,10 +11,10 @@ from pathlib import Path
 from lungan.errors import RunFolderError
 from lungan.results.arms import ARMS, PRIMARY_SCORE, QUESTIONS
 from lungan.results.collect import Problem
-from lungan.results.comparisons import Comparison, Summary, summarize
+from lungan.results.comparisons import Comparison, Summary, correct, summarize
 from lungan.results.groups import Group, Grouping, text
 from lungan.results.records import Run, Scalar, read_run
-from lungan.results.statistics import Difference, holm, paired
+from lungan.results.statistics import Difference, paired
 from lungan.runs import folder as names
 
 FRACTION, NUM_REAL = "data.fraction", "data.num_real_images"
@@ -174,12 +174,7 @@ def _answer(summaries: Sequence[Summary]) -> list[Comparison]:
                 for second in of_score
                 if value(second.group, "arm") == control and _comparable(first, second)
             ]
-            results = [_paired(first, second) for first, second in pairs]
-            adjusted = iter(holm([result.p for result in results if result.p is not None]))
-            answers += [
-                Comparison(*pair, result, None if result.p is None else next(adjusted))
-                for pair, result in zip(pairs, results, strict=True)
-            ]
+            answers += correct([(*pair, _paired(*pair)) for pair in pairs])
     return answers
 
 

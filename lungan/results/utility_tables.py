@@ -41,7 +41,7 @@ def arms_table(utility: Utility) -> Table:
             if cell is None:
                 row.append(Cell(numbers.NOTHING))
                 continue
-            words = numbers.interval(cell.interval.mean, cell.interval.half_width)
+            words = numbers.interval(cell.interval)
             row.append(Cell(words, cell.interval.mean))
         rows.append(row)
     return Table(header, rows)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lungan.results import numbers
-from lungan.results.comparisons import Comparison, Summary, better, main_settings
+from lungan.results.comparisons import Comparison, Summary, better
 from lungan.results.groups import Group, status_counts
 from lungan.results.records import Run
+from lungan.results.standing import Side, stand
 from lungan.scores import catalogue
 
 _MAX_NAMED = 6
@@ -61,7 +62,8 @@ def _differences(comparisons: Sequence[Comparison]) -> list[str]:
     others.sort(key=lambda comparison: place[_labels(comparison)])
     lines += _by_pair(others)
     if equal:
-        lines.append(f"No significant difference between any two groups in {_titles(equal)}.")
+        missed = [f"{catalogue.title(score)} ({_missed(by_score[score])})" for score in equal]
+        lines.append(f"No significant difference between any two groups in {_listed(missed)}.")
     if untested:
         lines.append(
             f"Cannot be tested, for want of runs or of any variation: {_titles(untested)}."
@@ -88,18 +90,38 @@ def _in_full(score: str, supported: Sequence[Comparison], num_pairs: int) -> str
     sentences = []
     for comparison in supported:
         first, second, word = better(comparison)
-        result, p = comparison.result, comparison.p_holm
-        low, high = sorted(abs(bound or 0.0) for bound in (result.low, result.high))
         sentences.append(
-            f"{first.group.label} is {word} than {second.group.label} by "
-            f"{numbers.number(abs(result.difference), 3)} (95 % CI {numbers.span(low, high)}, "
-            f"corrected p {numbers.p_relation(p)})"
+            f"{first.group.label} is {word} than {second.group.label} {_by_how_much(comparison)}"
         )
     others = num_pairs - len(supported)
     pairs = "the other pair" if others == 1 else f"the other {others} pairs"
     rest = f"; no difference is supported in {pairs}" if others else ""
     hint = catalogue.describe(score).hint
     return f"{catalogue.title(score)}, {hint}: {_listed(sentences)}{rest}."
+
+
+def _by_how_much(comparison: Comparison) -> str:
+    result = comparison.result
+    ends = (result.low or 0.0, result.high or 0.0)
+    if result.is_ratio:
+        turned = result.effect < 1
+        effect = 1 / result.effect if turned else result.effect
+        low, high = sorted(1 / end if turned and end else end for end in ends)
+        size = f"by a factor of {numbers.number(effect, 3)}"
+    else:
+        low, high = sorted(abs(end) for end in ends)
+        size = f"by {numbers.number(abs(result.difference), 3)}"
+    p = numbers.p_relation(comparison.p_holm)
+    return f"{size} (95 % CI {numbers.span(low, high)}, corrected p {p})"
+
+
+def _missed(family: Sequence[Comparison]) -> str:
+    """What could have been there unseen: the largest of what its pairs would have found."""
+    tested = [each for each in family if each.detectable is not None]
+    largest = max(tested, key=lambda each: each.detectable or 0.0)
+    size = numbers.number(largest.detectable or 0.0, 2)
+    what = f"a ratio of {size}" if largest.result.is_ratio else f"a difference of {size}"
+    return f"{what} would be found in four of five studies, a smaller one less often"
 
 
 def _by_pair(supported: Sequence[Comparison]) -> list[str]:
@@ -130,43 +152,36 @@ def _labels(comparison: Comparison) -> tuple[str, str]:
     return comparison.first.group.label, comparison.second.group.label
 
 
+_STANDINGS: dict[Side, str] = {
+    "at": "Not told from real images, and near their floor:",
+    "short": "Worse than real images:",
+    "past": "Nearer to real images than real ones are to each other, so look for memorization:",
+    "copies": "Nearer to training images than unseen real images are, a sign of copying:",
+    "open": "Too uncertain to say whether the floor is reached:",
+}
+
+
 def _floors(summaries: Sequence[Summary]) -> list[str]:
     """Where groups stand to what real images score against real images."""
-    main = main_settings(summaries)
-    sides: dict[str, dict[str, list[str]]] = {"short": {}, "open": {}, "past": {}}
-    for summary in summaries:
-        side = _side_of_floor(summary)
-        if side and summary.settings == main[summary.score]:
-            by_label = sides[side].setdefault(_with_n(summary), [])
-            by_label.append(summary.score)
-    far = [score for scores in sides["short"].values() for score in scores]
-    near = {
-        score for side in ("open", "past") for scores in sides[side].values() for score in scores
-    }
-    none = [score for score in dict.fromkeys(far) if score not in near]
+    standings = stand(summaries)
+    by_score: dict[str, set[Side]] = {}
+    for each in standings:
+        by_score.setdefault(each.summary.score, set()).add(each.side)
+    none = [score for score, found in by_score.items() if found == {"short"}]
     lines = []
     if none:
         lines.append(f"No group comes up to the floor of real images in {_titles(none)}.")
-    for side, words in (
-        ("open", "The floor of real images lies within the interval of"),
-        ("past", "Nearer to real images than real ones are, so look for memorization:"),
-    ):
-        named = [f"{label} in {_titles(scores)}" for label, scores in sides[side].items()]
+    for side, words in _STANDINGS.items():
+        by_label: dict[str, list[str]] = {}
+        for each in standings:
+            told = side == each.side and each.summary.score not in none
+            # Without a sign of copying there may still be some: that is no finding to name.
+            if told and not (side == "open" and not catalogue.describe(each.summary.score).limit):
+                by_label.setdefault(_with_n(each.summary), []).append(each.summary.score)
+        named = [f"{label} in {_titles(scores)}" for label, scores in by_label.items()]
         if named:
             lines.append(f"{words} {_listed(named)}.")
     return lines
-
-
-def _side_of_floor(summary: Summary) -> str:
-    """``short`` of what real images reach, ``past`` it, ``open`` where the interval holds both;
-    empty where there is no interval or no floor to arrive at."""
-    described = catalogue.describe(summary.score)
-    low, high, floor = summary.interval.low, summary.interval.high, summary.floor
-    if low is None or high is None or floor is None or not described.limit:
-        return ""
-    if low <= floor <= high:
-        return "open"
-    return "short" if (low > floor) == (described.direction == "lower") else "past"
 
 
 def _with_n(summary: Summary) -> str:

@@ -1,22 +1,32 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import random
 
+import numpy as np
 import pytest
 from scipy import stats
 
-from lungan.results.statistics import Difference, Sample, compare, holm, mean_interval, paired
+from lungan.results.statistics import (
+    Difference,
+    Sample,
+    compare,
+    detectable,
+    holm,
+    mean_interval,
+    paired,
+)
 
 
 def sample(by_seed: dict[int, float]) -> Sample:
     values = list(by_seed.values())
-    return Sample.of(values, list(by_seed), mean_interval(values))
+    return Sample.of(values, list(by_seed))
 
 
 def unseeded(values: list[float]) -> Sample:
-    return Sample.of(values, [None] * len(values), mean_interval(values))
+    return Sample.of(values, [None] * len(values))
 
 
 def welch(first: list[float], second: list[float]) -> Difference:
@@ -29,7 +39,48 @@ def test_interval_by_hand() -> None:
     assert interval.mean == 2.0
     assert interval.std == pytest.approx(1.0)
     # t(0.975, 2) = 4.302653 from any table
-    assert interval.half_width == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+    assert interval.high == pytest.approx(2 + 4.302653 / math.sqrt(3), rel=1e-6)
+    assert interval.center == interval.mean
+
+
+def test_interval_of_ratios_is_that_of_the_logarithms() -> None:
+    values = [1.0, 2.0, 8.0]
+    interval = mean_interval(values, logarithmic=True)
+    logs = mean_interval([math.log(value) for value in values])
+    assert interval.center == pytest.approx(16 ** (1 / 3))
+    assert interval.mean == pytest.approx(11 / 3)
+    assert (interval.low, interval.high) == pytest.approx(
+        (math.exp(logs.low or 0), math.exp(logs.high or 0))
+    )
+
+
+def test_an_interval_stays_among_the_possible_values() -> None:
+    wide = mean_interval([0.9, 0.99, 0.2], least=0.0, greatest=1.0)
+    assert (wide.low, wide.high) == (0.0, 1.0)
+
+
+def test_ratios_are_tested_by_logarithms() -> None:
+    first, second = [1.0, 2.0, 4.0], [10.0, 22.0, 39.0]
+    logs = [unseeded([math.log(value) for value in values]) for values in (first, second)]
+    (got,) = compare([(logs[0], logs[1])], logarithmic=True)
+    expected = stats.ttest_ind(np.log(first), np.log(second), equal_var=False)
+    interval = expected.confidence_interval(0.95)
+    assert got.p == pytest.approx(expected.pvalue, rel=1e-9)
+    assert (got.low, got.high) == pytest.approx(np.exp([interval.low, interval.high]), rel=1e-9)
+    assert got.effect == pytest.approx(2 / (10 * 22 * 39) ** (1 / 3))
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_what_a_test_can_find_it_finds_in_four_of_five_studies(n: int) -> None:
+    rng = np.random.default_rng(3)
+    (known,) = compare([(unseeded([0.0, 1.0, 2.0]), unseeded([0.1, 1.0, 2.0]))])
+    # The noncentral t distribution holds for a spread that is known only by its estimate.
+    exact = dataclasses.replace(known, error=math.sqrt(2 / n), dof=2 * n - 2.0)
+    shift = detectable(exact, 0.05)
+    assert shift is not None
+    draws = rng.normal(size=(4000, 2, n))
+    p = stats.ttest_ind(draws[:, 0] + shift, draws[:, 1], axis=1).pvalue
+    assert np.mean(p < 0.05) == pytest.approx(0.8, abs=0.02)
 
 
 def test_interval_against_scipy() -> None:
@@ -94,7 +145,7 @@ def test_equal_seeds_are_paired_whatever_their_order() -> None:
 def test_a_seed_that_is_there_twice_or_unknown_pairs_nothing() -> None:
     values = [1.0, 2.0, 4.0]
     for seeds in ([0, 1, 1], [0, 1, None]):
-        assert Sample.of(values, seeds, mean_interval(values)).by_seed is None
+        assert Sample.of(values, seeds).by_seed is None
 
 
 def test_comparisons_at_once_are_those_one_by_one_in_their_order() -> None:
