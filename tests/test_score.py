@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -171,7 +172,15 @@ def test_runs_are_scored_and_earlier_results_kept(
         (["--real", "REAL", "--fake", "FAKE", "--size", "9"], "--size must be from 16 to 512"),
         (["--real", "REAL", "--fake", "FAKE", "--score", "x"], "score must be one of fast, full"),
         (["--real", "REAL", "--fake", "FAKE", "--classes", "x"], "data.classes must be among 0, 1"),
-        (["--real", "REAL", "--fake", "SMALL"], "real are 28x28 with 1 channel, generated 20x20"),
+        (
+            ["--real", "REAL", "--fake", "SMALL"],
+            "real are 28x28 grey (1 channel), generated 20x20 grey (1 channel); --size 20 resizes",
+        ),
+        (
+            ["--real", "REAL", "--fake", "COLOR"],
+            "generated 28x28 in color (3 channels); --channels 1 makes both grey",
+        ),
+        (["x", "--on-bad-image", "skip"], "--on-bad-image needs --real and --fake"),
         (["--real", "REAL", "--fake", "FLOAT"], "must be uint8 from 0 to 255, got float32"),
         (["--real", "REAL", "--fake", "PICKLE"], "is not a generator saved by lungan"),
         (["--real", "REAL", "--fake", "FAKE", "--num-images", "3"], "score.num_images must be 0"),
@@ -186,12 +195,14 @@ def test_user_errors_are_one_line_and_exit_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     np.savez(tmp_path / "small.npz", images=np.zeros((30, 20, 20), np.uint8))
+    np.savez(tmp_path / "color.npz", images=np.zeros((30, 28, 28, 3), np.uint8))
     np.savez(tmp_path / "float.npz", images=np.zeros((30, 28, 28), np.float32))
     (tmp_path / "x.safetensors").write_bytes(b"\x80\x04\x95 not a generator")
     places = {
         "REAL": real,
         "FAKE": fake,
         "SMALL": tmp_path / "small.npz",
+        "COLOR": tmp_path / "color.npz",
         "FLOAT": tmp_path / "float.npz",
         "PICKLE": tmp_path / "x.safetensors",
     }
@@ -199,3 +210,18 @@ def test_user_errors_are_one_line_and_exit_2(
     printed = capsys.readouterr().err.strip()
     assert message in printed.splitlines()[-1]
     assert "Traceback" not in printed
+
+
+def test_files_that_cannot_be_read_are_skipped_on_request(
+    real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "generated"
+    folder.mkdir()
+    for index, pixels in enumerate(np.load(real)["train_images"][:40]):
+        assert cv2.imwrite(str(folder / f"{index}.png"), pixels)
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    arguments = ("--real", real, "--fake", folder, "--num-images", "30")
+    assert run(*arguments) == 2
+    assert "1 of 41 files in" in capsys.readouterr().err
+    assert run(*arguments, "--on-bad-image", "skip") == 0
+    assert f"skipped 1 files of {folder}: broken.png (" in capsys.readouterr().err

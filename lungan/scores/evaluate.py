@@ -334,16 +334,25 @@ def check_generated(generated: NDArray[Any] | Tensor, reference: ImageSet) -> No
         )
     expected = reference.images.shape[1:]
     if generated.ndim != 4 or generated.shape[1:] != expected:
+        ways_out = []
+        if generated.ndim == 4 and generated.shape[1] != expected[0]:
+            ways_out.append("--channels 1 makes both grey")
+        if generated.ndim == 4 and generated.shape[2:] != expected[1:]:
+            ways_out.append(
+                f"--size {max(16, min(*expected[1:], *generated.shape[2:]))} resizes both"
+            )
         raise DataError(
             f"generated and real images must have the same channels and size: real are "
             f"{_shape(expected)}, generated {_shape(generated.shape[1:])}"
+            + (f"; {', '.join(ways_out)}" if ways_out else "")
         )
 
 
 def _shape(shape: tuple[int, ...]) -> str:
     if len(shape) != 3:
         return f"of shape {shape}"
-    return f"{shape[1]}x{shape[2]} with {shape[0]} channel{'s' if shape[0] != 1 else ''}"
+    kinds = {1: "grey (1 channel)", 3: "in color (3 channels)"}
+    return f"{shape[1]}x{shape[2]} {kinds.get(shape[0], f'with {shape[0]} channels')}"
 
 
 def describe(

@@ -43,6 +43,7 @@ SUMMARY = {
     "epochs_done": 3,
     "versions": {"python": "3.11"},
     "config": RUN_CONFIG,
+    "data": {"counts": {"a": {"train": 7}}},
     "scores": {
         "epoch": 3,
         "num_images": 1900,
@@ -119,6 +120,8 @@ def read(recording: Path) -> dict[str, Any]:
                 found["run"] = content
             case "history":
                 found["history"][content["step"]["num"]] = content["item"]
+            case "config":
+                found["config"] = content["update"]
             case "summary":
                 found["summary"] |= content["update"]
             case "metric":
@@ -165,6 +168,7 @@ def test_an_offline_run_holds_every_epoch_config_summary_and_images(
     assert (run["project"], run["run_group"], run["job_type"]) == ("lungan-test", "study", "train")
     assert run["tags"] == ["a", "b"]
     assert {key: run["config"]["update"][key] for key in RUN_CONFIG} == RUN_CONFIG
+    assert found["config"] == {"data_found": SUMMARY["data"]}
     assert "resume" not in run
 
     assert sorted(found["history"]) == [1, 2, 3, 4]

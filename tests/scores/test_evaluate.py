@@ -341,8 +341,14 @@ def test_progress_and_pairs_are_reported(config: ScoreConfig) -> None:
 @pytest.mark.parametrize(
     ("generated", "message"),
     [
-        (draw(5, 1)[:, :, :7, :7], "real are 8x8 with 1 channel, generated 7x7 with 1 channel"),
-        (np.repeat(draw(5, 1), 3, axis=1), "real are 8x8 with 1 channel, generated 8x8 with 3 ch"),
+        (
+            draw(5, 1)[:, :, :7, :7],
+            r"real are 8x8 grey \(1 channel\), generated 7x7 grey .*; --size 16 resizes both",
+        ),
+        (
+            np.repeat(draw(5, 1), 3, axis=1),
+            r"generated 8x8 in color \(3 channels\); --channels 1 makes both grey",
+        ),
         (draw(5, 1)[:, 0], "generated of shape"),
         (draw(5, 1) / 255, "must be uint8 from 0 to 255, got float64 from 0"),
         (np.full((5, 1, 8, 8), np.nan), "got float64 with NaN or infinite values"),
