@@ -134,7 +134,7 @@ def scale_images(images: Sequence[FittedImage], scale: Scale = "auto") -> Scaled
     """All images at uint8: those that cannot say alone what is black and white share one scale,
     each kind of values its own."""
     scaled = np.empty((len(images), *images[0].pixels.shape), dtype=np.uint8)
-    notes, warnings = [], []
+    notes, warnings = [], _say_some_windowed(images)
     for kind in sorted({image.kind for image in images}):
         indices = [index for index, image in enumerate(images) if image.kind == kind]
         waiting = [images[index].pixels for index in indices if _waits(images[index])]
@@ -143,9 +143,12 @@ def scale_images(images: Sequence[FittedImage], scale: Scale = "auto") -> Scaled
             low, high = _range(waiting, scale)
             of = "0.5th to 99.5th percentile" if scale == "percentile" else "range"
             notes.append(
-                f"{len(waiting)} images ({kind}): values from {low:g} (black) to {high:g} (white), "
-                f"the {of} of them all"
+                f"{_count(len(waiting))} ({kind}): values from {low:.7g} (black) to {high:.7g} "
+                f"(white), the {of} of them all"
             )
+        elif scale != "auto":
+            how = "the ends of their type" if scale == "dtype" else "{:g} and {:g}".format(*scale)
+            notes.append(f"{_count(len(indices))} ({kind}): black and white are {how}")
         for index in indices:
             image = images[index]
             pixels = image.pixels
@@ -157,10 +160,28 @@ def scale_images(images: Sequence[FittedImage], scale: Scale = "auto") -> Scaled
         darkest, brightest = int(of_kind.min()), int(of_kind.max())
         if brightest - darkest < SHALLOW:
             warnings.append(
-                f"the {len(indices)} images of {kind} span only {darkest} to {brightest} of 0 to "
-                "255, so they are nearly one grey; data.scale=range stretches them"
+                f"{_count(len(indices))} ({kind}) span only {darkest} to {brightest} of 0 to 255, "
+                "so they are nearly one grey; data.scale=range stretches them"
             )
     return ScaledImages(scaled, tuple(notes), tuple(warnings))
+
+
+def _count(num_images: int) -> str:
+    return f"{num_images} image{'' if num_images == 1 else 's'}"
+
+
+def _say_some_windowed(images: Sequence[FittedImage]) -> list[str]:
+    """A warning where only some images of one mode are seen through a window."""
+    warnings = []
+    for mode in sorted({image.mode for image in images if image.is_windowed}):
+        windowed = [image.is_windowed for image in images if image.mode == mode]
+        if not all(windowed):
+            warnings.append(
+                f"{sum(windowed)} of {_count(len(windowed))} ({mode}) have a window of their own "
+                "and the others not, so their greys do not compare; data.scale=range or "
+                "data.scale=[black,white] treats all alike"
+            )
+    return warnings
 
 
 def _waits(image: FittedImage) -> bool:

@@ -153,6 +153,12 @@ def test_notes_say_the_range() -> None:
     )
     assert not result.warnings
     assert scale_images([fitted[2]]).notes == ()
+    chosen = [fit_image(images[0], None, None, [-1000, 400])]
+    assert scale_images(chosen, [-1000, 400]).notes == (
+        "1 image (DICOM CT, HU): black and white are -1000 and 400",
+    )
+    by_type = [fit_image(images[0], None, None, "dtype")]
+    assert "are the ends of their type" in scale_images(by_type, "dtype").notes[0]
 
 
 @pytest.mark.parametrize(("top", "is_said"), [(24, True), (63, True), (64, False), (255, False)])
@@ -165,8 +171,24 @@ def test_a_set_that_spans_little_is_warned_of_whatever_its_format(top: int, is_s
         warnings = scale_images([image]).warnings
         assert bool(warnings) == is_said
         if is_said:
-            assert f"images of {image.kind} span only 0 to {top} of 0 to 255" in warnings[0]
+            assert f"1 image ({image.kind}) span only 0 to {top} of 0 to 255" in warnings[0]
             assert "data.scale=range" in warnings[0]
+
+
+def test_windows_that_only_some_have_are_said() -> None:
+    ramp = np.linspace(0, 1, 64).reshape(8, 8)
+    windowed = stored(ramp, white=1, mode="DICOM CT, HU", is_windowed=True)
+    fitted = [
+        fit_image(image, None, None)
+        for image in (windowed, units(ramp * 900, mode="DICOM CT, HU"), stored(GREY[:8, :8]))
+    ]
+    assert (
+        scale_images(fitted)
+        .warnings[0]
+        .startswith("1 of 2 images (DICOM CT, HU) have a window of their own and the others not")
+    )
+    for alike in (fitted[:1], fitted[1:]):
+        assert not scale_images(alike).warnings
 
 
 def test_the_warning_s_way_out_works(tmp_path: Path) -> None:
