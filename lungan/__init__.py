@@ -1,10 +1,35 @@
 """lungan: find out, honestly, whether a GAN can augment a small medical image set."""
 
+import importlib
+import logging
 import os
 import sys
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lungan.api import Run, Sweep, generate, load, open, score, sweep, train
+    from lungan.errors import LunganError
 
 __version__ = "0.1.0"
+__all__ = ["LunganError", "Run", "Sweep", "generate", "load", "open", "score", "sweep", "train"]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    """What ``lungan`` offers to Python, loaded when it is asked for."""
+    if name in ("train", "score", "generate"):  # the commands' modules, which can be called
+        return importlib.import_module(f"lungan.{name}")
+    if name in ("Run", "Sweep", "load", "open", "sweep"):
+        return getattr(importlib.import_module("lungan.api"), name)
+    if name == "LunganError":
+        return importlib.import_module("lungan.errors").LunganError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
 
 
 def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

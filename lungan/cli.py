@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import logging
 import os
 import signal
 import sys
 import threading
 import traceback
+import types
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn, TextIO
@@ -25,6 +27,15 @@ FAILED = 1
 INTERRUPTED = 130
 
 log = logging.getLogger("lungan")
+
+
+class CallableModule(types.ModuleType):
+    """A command's module that can be called, so that ``lungan.train`` is both the module of
+    ``python -m lungan.train`` and the function of ``lungan.api``."""
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        name = self.__name__.rpartition(".")[2]
+        return getattr(importlib.import_module("lungan.api"), name)(*arguments, **keywords)
 
 
 class _LoadPlugin(argparse.Action):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lungan.cli import INTERRUPTED, CommandParser, run_as_program, run_command
+from lungan.cli import INTERRUPTED, CallableModule, CommandParser, run_as_program, run_command
 from lungan.errors import ConfigError
 
 EXAMPLES = """examples:
@@ -103,6 +103,8 @@ def _generate(options: argparse.Namespace) -> int:
         )
     return 0
 
+
+sys.modules[__name__].__class__ = CallableModule
 
 if __name__ == "__main__":
     run_as_program(main)

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lungan.cli import CommandParser, run_as_program, run_command
-from lungan.config import ScoreConfig, presets
-from lungan.config.checks import check_fields
+from lungan.cli import CallableModule, CommandParser, run_as_program, run_command
+from lungan.config import presets
 from lungan.errors import ConfigError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-    from lungan.data.images import ImageSet
 
 EXAMPLES = """examples:
   python -m lungan.score runs/*
@@ -89,14 +79,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _choose_splits(real: ImageSet) -> list[str]:
-    """What was trained on where nobody says: all splits but one named test."""
-    present = [
-        name for number, name in enumerate(real.split_names) if (real.splits == number).any()
-    ]
-    return [name for name in present if name != "test" or len(present) == 1]
-
-
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -118,162 +100,58 @@ def _score(options: argparse.Namespace) -> int:
         raise ConfigError(f"--size must be from 16 to 512, got {options.size}")
     results = _score_images(options) if options.real else _score_runs(options)
     if options.json:
-        from lungan.runs.folder import (
-            write_json,
-        )
+        from lungan.runs.folder import write_json
 
         write_json(Path(options.json), results)
     return 0
 
 
-def _config(options: argparse.Namespace, own: ScoreConfig | None) -> ScoreConfig:
-    if options.score is not None:
-        config: ScoreConfig = presets.load("score", options.score)
-    elif own is not None and own.encoders:
-        config = own
-    else:
-        config = presets.load("score", "standard")
+def _changes(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings of scores that the options change."""
     changes = {
         "encoders": options.encoders,
         "num_images": options.num_images,
         "inception_weights": options.inception_weights,
         "require_inception": options.require_inception or None,
     }
-    config = dataclasses.replace(
-        config, **{key: value for key, value in changes.items() if value is not None}
-    )
-    check_fields(config, "score.")
-    if not config.encoders:
-        raise ConfigError(f"score={config.name} has no encoders, so there is nothing to score")
-    return config
+    return {key: value for key, value in changes.items() if value is not None}
 
 
 def _score_runs(options: argparse.Namespace) -> dict[str, Any]:
-    from lungan.data import build as data
-    from lungan.device import resolve_device
-    from lungan.errors import RunFolderError
-    from lungan.models.saving import load_generator
-    from lungan.runs.folder import (
-        GENERATOR,
-        SUMMARY,
-        read_config,
-        read_summary,
-        write_json,
-    )
-    from lungan.runs.run import claimed_finished
-    from lungan.runs.scoring import Scorer
+    from lungan.runs.scoring import score_runs
     from lungan.scores.table import format_result
 
-    device = resolve_device(options.device)
-    loaded: dict[str, ImageSet] = {}
     results = {}
-    skipped: list[str] = []
-    for folder in map(Path, options.runs):
-        summary = read_summary(folder) if folder.is_dir() else None
-        if summary is None or summary["status"] != "done":
-            ending = (
-                "has no finished run" if summary is None else f"holds a {summary['status']} run"
-            )
-            skipped.append(f"{folder} {ending}")
-            continue
-        config = read_config(folder)
-        key = repr(config.data)
-        if key not in loaded:
-            loaded.clear()  # one data set at a time; runs of a sweep come together
-            loaded[key] = data.load(config.data)
-        scorer = Scorer(_config(options, config.score), config.data, loaded[key], device, folder)
-        scorer.announce()
-        generator = load_generator(folder / GENERATOR)
-        with claimed_finished(folder):
-            result = scorer.score(generator, summary["epochs_done"])
-            summary["scores"] = result
-            write_json(folder / SUMMARY, summary)
+    scored = score_runs(options.runs, options.score, _changes(options), options.device)
+    for folder, result in scored:
         results[str(folder)] = result
         print(f"{folder}\n{format_result(result)}\n")
-    if not results:
-        raise RunFolderError(f"nothing to score: {'; '.join(skipped)}")
-    for line in skipped:
-        print(f"skipped: {line}", file=sys.stderr)
     return results
 
 
 def _score_images(options: argparse.Namespace) -> dict[str, Any]:
-    from lungan.device import resolve_device
-    from lungan.runs import pictures
-    from lungan.runs.folder import (
-        pairs_path,
-    )
-    from lungan.scores import encoders, evaluate
-    from lungan.scores.evaluate import ProgressLine, check_generated
+    config = presets.load_score(options.score, None, _changes(options))
+    # Here, so that --help and a wrong option need not wait for torch.
+    from lungan.runs.scoring import score_pair
     from lungan.scores.table import format_result
 
-    config, device = _config(options, None), resolve_device(options.device)
-    real = _read_images(options, Path(options.real).expanduser())
-    splits = options.splits or _choose_splits(real)
-    reference = real.select(splits, options.classes or [])
-    num_images = evaluate.num_images_a_side(len(reference), config)
-    generated = _generated(options, num_images, config, device)
-    check_generated(generated, reference)
-    chosen, reasons = encoders.resolve(config)
-    built, unfit = encoders.build_all(chosen, config, real, device)
-    reasons |= unfit
-    for name, reason in reasons.items():
-        print(f"no {name} scores: {reason}", file=sys.stderr)
-    if not built:
-        raise ConfigError(
-            f"no encoder of score.encoders={config.encoders} can be had: see the lines above"
-        )
-
-    def write_pairs(encoder: str, picture: Any) -> None:
-        if options.pairs:
-            pictures.write_png(pairs_path(Path(options.pairs), encoder), picture)
-
-    with ProgressLine() as progress:
-        result = evaluate.score_images(
-            generated,
-            real,
-            splits=splits,
-            classes=options.classes or [],
-            config=config,
-            encoders=built,
-            reasons=reasons,
-            progress=progress,
-            on_pairs=write_pairs,
-        )
+    result = score_pair(
+        Path(options.real).expanduser(),
+        Path(options.fake).expanduser(),
+        config,
+        options.device,
+        splits=options.splits,
+        classes=options.classes,
+        size=options.size,
+        channels=options.channels,
+        on_bad_image=options.on_bad_image or "error",
+        pairs=Path(options.pairs) if options.pairs else None,
+    )
     print(format_result(result))
     return result
 
 
-def _read_images(options: argparse.Namespace, path: Path) -> ImageSet:
-    from lungan.data.build import read_images
-    from lungan.data.images import first
-
-    images = read_images(path, options.size, options.channels, options.on_bad_image or "error")
-    skipped = [f"{name} ({reason})" for name, reason in images.facts.skipped.items()]
-    if skipped:
-        print(f"skipped {len(skipped)} files of {path}: {first(skipped)}", file=sys.stderr)
-    for warning in images.facts.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    return images
-
-
-def _generated(
-    options: argparse.Namespace, num_images: int, config: ScoreConfig, device: torch.device
-) -> NDArray[np.uint8] | Tensor:
-    from lungan.models.sampling import sample_images
-    from lungan.models.saving import load_generator
-    from lungan.runs.folder import (
-        GENERATOR,
-    )
-
-    path = Path(options.fake).expanduser()
-    if (path / GENERATOR).is_file():
-        path = path / GENERATOR
-    if path.suffix != ".safetensors":
-        return _read_images(options, path).images
-    generator = load_generator(path)
-    return sample_images(generator, num_images, config.seed, device)
-
+sys.modules[__name__].__class__ = CallableModule
 
 if __name__ == "__main__":
     run_as_program(main)

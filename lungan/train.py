@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from lungan import completion
-from lungan.cli import FAILED, INTERRUPTED, CommandParser, run_as_program, run_command
+from lungan.cli import (
+    FAILED,
+    INTERRUPTED,
+    CallableModule,
+    CommandParser,
+    run_as_program,
+    run_command,
+)
 from lungan.config import GROUPS, presets
 from lungan.errors import ConfigError, DivergedError
 
@@ -30,6 +37,8 @@ EXAMPLES = """examples:
       the report's networks on the embedded phantom radiographs
   python -m lungan.train data=pneumoniamnist data.path=<file> optimizer=rmsprop epochs=100 lr=0.0005
       on PneumoniaMNIST, with other settings
+  python -m lungan.train --from runs/<run> lr=0.0005
+      a finished run's settings, with another learning rate
   python -m lungan.train --multirun optimizer=adam,rmsprop epochs=50,100
       four runs; what is finished is not run again, and 100 epochs go on from 50
   python -m lungan.train --multirun +sweeps=report
@@ -67,6 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="a folder of YAML of your own: optimizer/NAME.yaml, experiment/..., sweeps/...",
     )
     parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="RUN",
+        type=Path,
+        help="start from a run's config, or a config.yaml, instead of the defaults",
+    )
+    parser.add_argument(
         "-c", "--cfg", choices=["job"], help="print the composed config and do nothing else"
     )
     parser.add_argument(
@@ -101,6 +117,11 @@ def _train(options: argparse.Namespace) -> int:
         raise ConfigError("--cfg shows one run: leave out --multirun, or see a sweep by --dry-run")
     if (options.resolve or options.package) and not options.cfg:
         raise ConfigError("--resolve and --package belong to --cfg job")
+    start = None
+    if options.start is not None:
+        from lungan.runs.folder import read_config
+
+        start = read_config(options.start.expanduser())
     with presets.searching(options.config_dir), compose.composer():
         named, overrides = _named_sweep(options.overrides)
         if named and not options.multirun:
@@ -111,14 +132,14 @@ def _train(options: argparse.Namespace) -> int:
         if launching and not options.multirun:
             raise ConfigError(f"{launching[0]} belongs to a sweep: add --multirun")
         if not options.multirun:
-            config = compose.compose(overrides)
+            config = compose.compose(overrides, start)
             if options.cfg:
                 sys.stdout.write(compose.show(config, options.package))
                 return 0
             return _run_one(config)
         variants = named.variants if named else [[]]
         jobs = [job for variant in variants for job in compose.expand(variant + overrides)]
-        configs = [(compose.compose(job), _swept(job)) for job in jobs]
+        configs = [(compose.compose(job, start), _swept(job)) for job in jobs]
 
     from lungan import launchers  # and torch, which a wrong setting need not wait for
 
@@ -291,6 +312,8 @@ def _groups() -> str:
     )
     return "\n".join(lines)
 
+
+sys.modules[__name__].__class__ = CallableModule
 
 if __name__ == "__main__":
     run_as_program(main)

@@ -27,6 +27,7 @@ LAYERS = (
     ("generation", "launchers", "results"),
     ("tracking.wandb_report", "utility"),
     ("generate", "report", "score", "search", "train"),
+    ("__main__", "api"),
 )
 """A part imports from its own layer and from those before it; a module may have a place of
 its own."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import lungan
 from lungan import registry
 from lungan.config import checks
 from lungan.config.run import GROUPS
+from lungan.config.scoring import ScoreConfig
 from lungan.errors import ConfigError
 
 EXPERIMENT = "experiment"
@@ -100,6 +102,24 @@ def read_sweep(path: Path) -> dict[str, Any]:
 def typed(value: Any) -> str:
     """A value of a YAML file as it would be typed on a command line; a list in brackets."""
     return "" if value == "" else checks.shown(value)
+
+
+def load_score(
+    name: str | None, own: ScoreConfig | None = None, changes: Mapping[str, Any] | None = None
+) -> ScoreConfig:
+    """How to score: the choice of this name, else a run's ``own``, else standard; with changes.
+
+    Raises: ConfigError for an unknown choice, a wrong value, or one without encoders.
+    """
+    if name is None and own is not None and own.encoders:
+        config = own
+    else:
+        config = load("score", name or "standard")
+    config = dataclasses.replace(config, **(changes or {}))
+    checks.check_fields(config, "score.")
+    if not config.encoders:
+        raise ConfigError(f"score={config.name} has no encoders, so there is nothing to score")
+    return config
 
 
 def _packaged(name: str) -> Path:

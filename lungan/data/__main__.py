@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lungan.cli import CommandParser, run_command
+from lungan.cli import CommandParser, run_as_program, run_command
 from lungan.errors import DataError
 
 EXAMPLES = r"""examples:
@@ -55,4 +54,4 @@ def _inspect(text: str, overrides: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_program(main)

@@ -27,9 +27,8 @@ from filelock import FileLock, Timeout
 from lungan import registry
 from lungan.config import RunConfig, checks
 from lungan.errors import ConfigError
-from lungan.runs.folder import read_json, write_json
+from lungan.runs.folder import SWEEPS, read_json, write_json
 from lungan.runs.plan import (
-    SWEEPS,
     Plan,
     PlannedRun,
     Trajectory,

@@ -15,9 +15,10 @@ from lungan.config.rules import at_least
 from lungan.errors import ConfigError
 from lungan.runs.folder import Run
 from lungan.runs.plan import Plan, PlannedRun, Trajectory
-from lungan.runs.run import ActiveRun, BusyError, claim_run
+from lungan.runs.run import ActiveRun, claim_run
 from lungan.runs.sinks import ProgressSink, log_of
 from lungan.runs.stopping import StopSignal
+from lungan.runs.store import BusyError
 from lungan.runs.sweep import record_failure, record_result, run_trajectories
 from lungan.training.events import Event
 from lungan.training.loop import Interrupted

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+SWEEPS = "sweeps"
+"""The store's folder of manifests, ledgers and tables of sweeps."""
+
 CONFIG = "config.yaml"
 PLUGIN = "# plug-in: "
 METRICS = "metrics.jsonl"
@@ -186,12 +189,15 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     return summary
 
 
-def read_config(folder: Path) -> RunConfig:
-    """Raises: RunFolderError where it is absent or damaged, ConfigError where it does not fit, or
+def read_config(path: Path) -> RunConfig:
+    """The config of a run's folder, or of a file such as config.yaml.
+
+    Raises: RunFolderError where it is absent or damaged, ConfigError where it does not fit, or
     needs a plug-in that is not here."""
-    text = _read(folder / CONFIG, lambda text: text)
+    path = path / CONFIG if path.is_dir() else path
+    text = _read(path, lambda text: text)
     try:
-        return checks.parse(_read(folder / CONFIG, yaml.safe_load))
+        return checks.parse(_read(path, yaml.safe_load))
     except ConfigError as error:
         plugins = [
             line.removeprefix(PLUGIN) for line in text.splitlines() if line.startswith(PLUGIN)

@@ -25,6 +25,7 @@ from lungan.errors import ConfigError, RunFolderError
 from lungan.runs.folder import (
     CHECKPOINT,
     SUMMARY,
+    SWEEPS,
     append_line,
     read_json,
     read_metrics,
@@ -34,7 +35,6 @@ from lungan.runs.folder import (
 from lungan.runs.prepare import Prepared, load_sets, prepare
 from lungan.runs.store import Shorter, Store, exclusive, store_path
 
-SWEEPS = "sweeps"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MAX_RUNS_TIMED = 50
 

@@ -35,7 +35,16 @@ from lungan.runs.prepare import Prepared, git_commit, machine, versions
 from lungan.runs.scoring import Scorer, build_scorer
 from lungan.runs.sinks import FolderSink, LogFile, ProgressSink, rewind_metrics
 from lungan.runs.stopping import StopSignal
-from lungan.runs.store import Busy, Claimed, Finished, Store, adopt, store_path
+from lungan.runs.store import (
+    Busy,
+    BusyError,
+    Claimed,
+    Finished,
+    Store,
+    adopt,
+    claimed_finished,
+    store_path,
+)
 from lungan.tracking import NoTracker, Tracker, build_tracker
 from lungan.training.events import Event, RunEnd, Sink, Snapshot
 from lungan.training.loop import Interrupted, train
@@ -46,16 +55,6 @@ from lungan.training.step import build_step
 log = logging.getLogger(__name__)
 
 Made = TypeVar("Made")
-
-
-class BusyError(RunFolderError):
-    """Another live process has the run, or the shorter one that this one goes on from."""
-
-    def __init__(self, busy: Busy) -> None:
-        super().__init__(
-            f"{busy.folder} is under way in process {busy.owner.pid} on {busy.owner.host}; "
-            "wait for it, or stop it and repeat the command"
-        )
 
 
 def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None = None) -> Run:
@@ -113,18 +112,6 @@ def _score_again(prepared: Prepared, found: Finished) -> Run:
             write_json(found.folder / SUMMARY, summary)
         found = Finished(found.folder, summary)
     return Run(found.folder, found.summary, reused=True)
-
-
-@contextlib.contextmanager
-def claimed_finished(folder: Path) -> Iterator[None]:
-    """Hold the claim on the folder of a finished run, to add to it. Raises: RunFolderError."""
-    claim = Store(folder.parent).claim_finished(folder)
-    if isinstance(claim, Busy):
-        raise BusyError(claim)
-    try:
-        yield
-    finally:
-        claim.release()
 
 
 class ActiveRun:

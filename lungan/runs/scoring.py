@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from lungan.config import DataConfig, ScoreConfig
-from lungan.data.images import ImageSet
+from lungan.config import DataConfig, ScoreConfig, presets
+from lungan.data import build as data
+from lungan.data.images import ImageSet, first
+from lungan.device import resolve_device
+from lungan.errors import ConfigError, RunFolderError
 from lungan.models.sampling import sample_images
+from lungan.models.saving import load_generator
 from lungan.runs import pictures
-from lungan.runs.folder import SCORES, pairs_path, read_json, write_json
+from lungan.runs.folder import (
+    GENERATOR,
+    SCORES,
+    SUMMARY,
+    pairs_path,
+    read_config,
+    read_json,
+    read_summary,
+    write_json,
+)
 from lungan.runs.prepare import Prepared
+from lungan.runs.store import claimed_finished
 from lungan.scores import encoders, evaluate, feature_cache
 from lungan.scores.encoders import Encoder
 from lungan.scores.evaluate import ProgressLine
@@ -146,3 +163,131 @@ def build_scorer(prepared: Prepared, folder: Path) -> Scorer | None:
     if not config.score.encoders:
         return None
     return Scorer(config.score, config.data, prepared.image_set, prepared.device, folder)
+
+
+def score_runs(
+    folders: Iterable[str | Path],
+    score: str | None,
+    changes: Mapping[str, Any],
+    device: str,
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Score finished runs anew, one by one; results are added to scores.json, and the last stands
+    in summary.json.
+
+    score: a choice of scores, None for each run's own. changes: settings of scores, on top.
+
+    Raises: RunFolderError where no folder has a finished run or another process has one,
+    ConfigError, DataError, WeightsError.
+    """
+    chosen_device = resolve_device(device)
+    loaded: dict[str, ImageSet] = {}
+    skipped: list[str] = []
+    found = False
+    for folder in map(Path, folders):
+        summary = read_summary(folder) if folder.is_dir() else None
+        if summary is None or summary["status"] != "done":
+            ending = (
+                "has no finished run" if summary is None else f"holds a {summary['status']} run"
+            )
+            skipped.append(f"{folder} {ending}")
+            continue
+        config = read_config(folder)
+        key = repr(config.data)
+        if key not in loaded:
+            loaded.clear()  # one data set at a time; runs of a sweep come together
+            loaded[key] = data.load(config.data)
+        scores = presets.load_score(score, config.score, changes)
+        scorer = Scorer(scores, config.data, loaded[key], chosen_device, folder)
+        scorer.announce()
+        generator = load_generator(folder / GENERATOR)
+        with claimed_finished(folder):
+            result = scorer.score(generator, summary["epochs_done"])
+            summary["scores"] = result
+            write_json(folder / SUMMARY, summary)
+        found = True
+        yield folder, result
+    if not found:
+        raise RunFolderError(f"nothing to score: {'; '.join(skipped)}")
+    for line in skipped:
+        log.warning("skipped: %s", line)
+
+
+def score_pair(
+    real: Path,
+    fake: Path,
+    config: ScoreConfig,
+    device: str,
+    *,
+    splits: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+    on_bad_image: str = "error",
+    pairs: Path | None = None,
+) -> dict[str, Any]:
+    """Score any images against any real ones.
+
+    real: a folder of image files or an .npz. fake: one of these, a run or a generator's file.
+    splits, classes: of the real images, those that were trained on; all but a split named test.
+    size, channels: crop, resize and convert both sides. pairs: a folder for pictures of the
+    closest pairs.
+
+    Raises: DataError, ConfigError, WeightsError.
+    """
+    chosen_device = resolve_device(device)
+
+    def read(path: Path) -> ImageSet:
+        images = data.read_images(path, size, channels, on_bad_image)
+        skipped = [f"{name} ({reason})" for name, reason in images.facts.skipped.items()]
+        if skipped:
+            log.warning("skipped %d files of %s: %s", len(skipped), path, first(skipped))
+        for warning in images.facts.warnings:
+            log.warning("warning: %s", warning)
+        return images
+
+    real_images = read(real)
+    trained_on = list(splits or _splits_without_test(real_images))
+    reference = real_images.select(trained_on, list(classes or []))
+    if (fake / GENERATOR).is_file():
+        fake = fake / GENERATOR
+    generated: NDArray[np.uint8] | Tensor
+    if fake.suffix == ".safetensors":
+        count = evaluate.num_images_a_side(len(reference), config)
+        generated = sample_images(load_generator(fake), count, config.seed, chosen_device)
+    else:
+        generated = read(fake).images
+    evaluate.check_generated(generated, reference)
+    names, reasons = encoders.resolve(config)
+    built, unfit = encoders.build_all(names, config, real_images, chosen_device)
+    reasons |= unfit
+    for name, reason in reasons.items():
+        log.warning("no %s scores: %s", name, reason)
+    if not built:
+        raise ConfigError(
+            f"no encoder of score.encoders={config.encoders} can be had: see the lines above"
+        )
+
+    def write_pairs(encoder: str, picture: Any) -> None:
+        if pairs is not None:
+            pictures.write_png(pairs_path(pairs, encoder), picture)
+
+    with ProgressLine() as progress:
+        return evaluate.score_images(
+            generated,
+            real_images,
+            splits=trained_on,
+            classes=list(classes or []),
+            config=config,
+            encoders=built,
+            reasons=reasons,
+            progress=progress,
+            on_pairs=write_pairs,
+        )
+
+
+def _splits_without_test(real: ImageSet) -> list[str]:
+    """What was trained on where nobody says: all splits but one named test."""
+    present = [
+        name for number, name in enumerate(real.split_names) if (real.splits == number).any()
+    ]
+    return [name for name in present if name != "test" or len(present) == 1]

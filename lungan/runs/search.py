@@ -27,8 +27,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from lungan.config import RunConfig
 from lungan.config.search_space import Dimension
 from lungan.errors import ConfigError
-from lungan.runs.folder import read_summary
-from lungan.runs.plan import SWEEPS, PlannedRun, write_manifest
+from lungan.runs.folder import SWEEPS, read_summary
+from lungan.runs.plan import PlannedRun, write_manifest
 from lungan.runs.prepare import load_and_keep, prepare
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Owner, Store, exclusive, live_owner

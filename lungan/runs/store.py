@@ -99,6 +99,16 @@ class Busy:
     owner: Owner
 
 
+class BusyError(RunFolderError):
+    """Another live process has the run, or the shorter one that this one goes on from."""
+
+    def __init__(self, busy: Busy) -> None:
+        super().__init__(
+            f"{busy.folder} is under way in process {busy.owner.pid} on {busy.owner.host}; "
+            "wait for it, or stop it and repeat the command"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Shorter:
     """The longest finished run of fewer epochs on the same trajectory."""
@@ -215,6 +225,18 @@ class Store:
         (folder / SUMMARY).unlink()
         if not keep_checkpoint:
             (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def claimed_finished(folder: Path) -> Iterator[None]:
+    """Hold the claim on the folder of a finished run, to add to it. Raises: RunFolderError."""
+    claim = Store(folder.parent).claim_finished(folder)
+    if isinstance(claim, Busy):
+        raise BusyError(claim)
+    try:
+        yield
+    finally:
+        claim.release()
 
 
 def adopt(shorter: Path, folder: Path) -> None:

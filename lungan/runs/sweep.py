@@ -10,9 +10,8 @@ from typing import Any, Protocol
 
 from lungan.config import RunConfig
 from lungan.errors import ConfigError, LunganError
-from lungan.runs.folder import Run
+from lungan.runs.folder import SWEEPS, Run
 from lungan.runs.plan import (
-    SWEEPS,
     Plan,
     PlannedRun,
     Trajectory,
@@ -20,9 +19,9 @@ from lungan.runs.plan import (
     record_attempt,
     write_manifest,
 )
-from lungan.runs.run import BusyError, run
+from lungan.runs.run import run
 from lungan.runs.stopping import StopSignal
-from lungan.runs.store import Store
+from lungan.runs.store import BusyError, Store
 from lungan.training.loop import Interrupted
 
 POLL_SECONDS = 5.0

@@ -12,7 +12,7 @@ from lungan.cli import CommandParser, run_as_program, run_command
 from lungan.errors import ConfigError
 from lungan.results.arms import ARMS, STANDARD
 from lungan.runs import folder as names
-from lungan.runs.plan import SWEEPS
+from lungan.runs.folder import SWEEPS
 
 EXAMPLES = """examples:
   python -m lungan.utility runs/<run of normal> runs/<run of pneumonia>

@@ -18,9 +18,9 @@ from lungan.runs import run as runs
 from lungan.runs.folder import Run
 from lungan.runs.plan import make_plan
 from lungan.runs.prepare import prepare
-from lungan.runs.run import BusyError, claimed_finished, run
+from lungan.runs.run import run
 from lungan.runs.stopping import StopSignal
-from lungan.runs.store import Busy, Claimed, Finished, Store
+from lungan.runs.store import Busy, BusyError, Claimed, Finished, Store, claimed_finished
 from lungan.training.loop import Interrupted
 
 Tiny = Callable[..., RunConfig]

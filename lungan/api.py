@@ -1,0 +1,230 @@
+"""lungan from Python: the functions behind the commands, which print nothing.
+
+``import lungan`` loads none of it; ``lungan.train(...)`` and the others load what they need. What a
+user can mend is raised as a ``LunganError``. The log of the logger ``lungan`` has the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lungan import launchers
+from lungan.config import RunConfig, compose, presets
+from lungan.device import resolve_device
+from lungan.runs import sweep as sweeps
+from lungan.runs.folder import Run, open_run, read_config
+from lungan.runs.plan import Plan, check_name
+from lungan.runs.prepare import prepare
+from lungan.runs.run import run
+from lungan.runs.stopping import StopSignal
+from lungan.runs.store import Store
+from lungan.training.loop import Interrupted
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["Run", "Sweep", "generate", "load", "open", "score", "sweep", "train"]
+
+PathLike = str | Path
+
+
+def train(
+    config: RunConfig | Sequence[str] = (),
+    *,
+    start: PathLike | None = None,
+    config_dirs: Sequence[PathLike] = (),
+) -> Run:
+    """Do one run, or find that it was done; a shorter run of the same settings is continued.
+
+    config: overrides such as ``["optimizer=adam", "lr=0.0005"]``, or a whole RunConfig.
+    start: a run's folder or a config.yaml that the overrides change, instead of the defaults.
+    config_dirs: folders of YAML of your own, as the command's ``--config-dir``.
+
+    A run that diverges is returned, with ``status`` ``diverged``. Ctrl-C leaves a checkpoint before
+    KeyboardInterrupt is raised, and the same call goes on.
+
+    Raises: ConfigError, DataError, WeightsError, RunFolderError.
+    """
+    (composed,) = _compose([config], start, config_dirs)
+    stop = StopSignal()
+    with _interruptible(), stop.installed():
+        return run(prepare(composed), stop=stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A sweep that has ended. ``runs``: in the order of the plan, whatever became of them.
+    ``folder``: where its tables, figures and report.html are."""
+
+    name: str
+    store: Path
+    folder: Path
+    runs: tuple[Run, ...]
+
+    def table(self) -> pd.DataFrame:
+        """A row a run, as ``lungan.load`` gives it."""
+        return load(self.store, self.name)
+
+
+def sweep(
+    overrides: Sequence[str],
+    *,
+    name: str | None = None,
+    question: str = "",
+    launcher: str = "local",
+    start: PathLike | None = None,
+    config_dirs: Sequence[PathLike] = (),
+    **launcher_settings: Any,
+) -> Sweep:
+    """Do every combination of comma lists once, and leave tables, figures and a page.
+
+    overrides: as of ``lungan.train``, with several values, such as ``["lr=0.001,0.0005"]``.
+    launcher: how the runs are done: ``local``, ``joblib``, ``slurm``, ``ray``, ``stacked``, ... and
+    its settings, such as ``n_jobs=2``.
+
+    A run that fails is recorded in its folder, and the others go on.
+
+    Raises: as ``lungan.train``, before the first run.
+    """
+    settings = [(launchers.GROUP, launcher)]
+    settings += [(f"{launchers.PREFIX}{key}", value) for key, value in launcher_settings.items()]
+    chosen = launchers.build(settings)
+    with presets.searching(config_dirs), compose.composer():
+        jobs = compose.expand(list(overrides))
+    configs = _compose(jobs, start, config_dirs)
+    swept = [dict(text.lstrip("+").split("=", 1) for text in job) for job in jobs]
+    if name is not None:
+        check_name(name)
+    plan = sweeps.plan_sweep(list(zip(configs, swept, strict=True)), chosen)
+    name = name or plan.name()
+    with _interruptible():
+        sweeps.run_sweep(plan, chosen, name=name, question=question, command="lungan.sweep(...)")
+    folder = sweeps.write_results(plan.store, name)
+    return Sweep(name, plan.store, folder or plan.store, tuple(_runs(plan)))
+
+
+def load(store: PathLike = "runs", sweep: str | None = None) -> pd.DataFrame:
+    """A row a run of a store, or of one of its sweeps: settings, status, scores and times.
+
+    Columns have the names of config keys and scores: ``optimizer.generator_lr``,
+    ``domain.frechet_distance``, ``domain.frechet_distance.floor``.
+
+    Raises: RunFolderError where there is no such store or sweep.
+    """
+    import pandas as pd
+
+    from lungan.results.collect import collect
+
+    found = collect(Path(store).expanduser(), sweep).runs
+    rows = [
+        {"run": each.name, "status": each.status, **each.config, **each.scores, **each.facts}
+        for each in found
+    ]
+    return pd.DataFrame(rows).convert_dtypes()
+
+
+def open(run: PathLike) -> Run:
+    """A run's folder: config, metrics, scores and generator. Raises: RunFolderError."""
+    return open_run(Path(run).expanduser())
+
+
+def score(
+    real: PathLike,
+    fake: PathLike | Run,
+    *,
+    score: str | None = None,
+    splits: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+    on_bad_image: str = "error",
+    pairs: PathLike | None = None,
+    device: str = "auto",
+    **changes: Any,
+) -> dict[str, Any]:
+    """Score generated images against real ones, with the floors that the scores are read with.
+
+    real: a folder of image files or an .npz. fake: one of these, a run, or a generator's file.
+    score: ``fast``, ``standard`` (the default) or ``full``; changes: its settings, such as
+    ``encoders=["domain"]`` and ``num_images=500``.
+    splits, classes: of the real images, those that were trained on; all but a split named test.
+    size, channels: crop, resize and convert both sides. pairs: a folder for pictures of the closest
+    pairs.
+
+    The result's ``values`` are the scores by name, its ``reasons`` say which are missing and why.
+
+    Raises: ConfigError, DataError, WeightsError.
+    """
+    from lungan.runs.scoring import score_pair
+
+    return score_pair(
+        Path(real).expanduser(),
+        fake.folder if isinstance(fake, Run) else Path(fake).expanduser(),
+        presets.load_score(score, None, changes),
+        device,
+        splits=splits,
+        classes=classes,
+        size=size,
+        channels=channels,
+        on_bad_image=on_bad_image,
+        pairs=None if pairs is None else Path(pairs).expanduser(),
+    )
+
+
+def generate(
+    run: PathLike | Run, num_images: int, *, seed: int = 0, device: str = "auto"
+) -> NDArray[np.uint8]:
+    """Images (num_images, C, H, W) uint8 of a run's generator, or of a generator's file.
+
+    They are those that ``lungan generate`` writes with the same seed; that command makes data sets
+    that do not fit into memory, too. A conditional generator's classes follow one another.
+
+    Raises: RunFolderError, WeightsError, ConfigError, DataError.
+    """
+    from lungan.errors import ConfigError
+    from lungan.generation.source import read_source
+    from lungan.models.sampling import sample_images
+
+    if num_images < 1:
+        raise ConfigError(f"num_images must be at least 1, got {num_images}")
+    source = read_source(run.folder if isinstance(run, Run) else Path(run).expanduser())
+    images: NDArray[np.uint8] = (
+        sample_images(source.generator, num_images, seed, resolve_device(device)).cpu().numpy()
+    )
+    return images
+
+
+def _compose(
+    configs: Sequence[RunConfig | Sequence[str]],
+    start: PathLike | None,
+    config_dirs: Sequence[PathLike],
+) -> list[RunConfig]:
+    begin = None if start is None else read_config(Path(start).expanduser())
+    with presets.searching(config_dirs), compose.composer():
+        return [
+            config if isinstance(config, RunConfig) else compose.compose(list(config), begin)
+            for config in configs
+        ]
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except Interrupted:
+        raise KeyboardInterrupt("stopped with a checkpoint; the same call goes on") from None
+
+
+def _runs(plan: Plan) -> Iterator[Run]:
+    store = Store(plan.store)
+    folders = store.folders()
+    for planned in plan.runs:
+        identity = planned.prepared.identity
+        folder = plan.store / folders.get(identity.digits, identity.name)
+        yield Run(folder, {}) if not folder.is_dir() else open_run(folder)

@@ -1,0 +1,170 @@
+"""lungan from Python: what the commands do, as functions that print nothing."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import lungan
+from lungan.train import main
+
+TINY = [
+    "generator.width=8",
+    "discriminator.width=8",
+    "data.num_images=64",
+    "data.num_test=8",
+    "batch_size=32",
+    "score=none",
+    "threads=1",
+    "precision=fp32",
+    "epochs=1",
+]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> lungan.Run:
+    folder = tmp_path_factory.mktemp("api")
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LUNGAN_CACHE", str(folder / "cache"))
+        run = lungan.train([*TINY, f"store={folder / 'store'}"])
+    torch.set_num_threads(threads)
+    return run
+
+
+def test_a_run_is_what_the_command_makes(
+    made: lungan.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
+    assert (made.status, made.reused) == ("done", False)
+    assert main([*TINY, f"store={tmp_path}"]) == 0
+    (other,) = tmp_path.glob("*ep*")
+    name = "generator.safetensors"
+    assert other.name == made.folder.name
+    assert (other / name).read_bytes() == (made.folder / name).read_bytes()
+    again = lungan.train([*TINY, f"store={made.folder.parent}"])
+    assert again.reused and again.folder == made.folder
+
+
+def test_a_run_starts_from_a_saved_config_or_is_given_as_one(
+    made: lungan.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path))
+    assert lungan.train(made.config).folder == made.folder
+    longer = lungan.train(["epochs=2"], start=made.folder)
+    assert longer.summary["continued_from"] == made.folder.name
+    assert main(["--from", str(made.folder / "config.yaml"), "epochs=2"]) == 0
+    assert lungan.train(["epochs=2"], start=made.folder).reused
+
+
+def test_a_saved_config_that_is_none_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--from", str(tmp_path / "config.yaml")]) == 2
+    said = capsys.readouterr().err
+    assert "config.yaml cannot be read" in said and len(said.splitlines()) == 1
+
+
+def test_an_opened_run_has_its_parts(made: lungan.Run) -> None:
+    run = lungan.open(made.folder)
+    assert run.config.epochs == 1 and run.config.generator.width == 8
+    assert list(run.metrics.index) == [1] and run.metrics["loss_generator"].dtype == float
+    assert run.scores == {}
+    images = lungan.generate(run, 5, seed=3)
+    assert images.shape == (5, 1, 28, 28) and images.dtype == np.uint8
+    assert (lungan.generate(run.folder / "generator.safetensors", 3, seed=3) == images[:3]).all()
+    assert not run.generator("cpu").training
+
+
+def test_a_sweep_gives_its_runs_and_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
+    overrides = [*TINY, "lr=0.001,1e30", "optimizer=sgd", f"store={tmp_path}"]
+    done = lungan.sweep(overrides, name="t", question="Why?")
+    assert [run.status for run in done.runs] == ["done", "diverged"]
+    table = done.table()
+    assert isinstance(table, pd.DataFrame)
+    assert list(table["lr"]) == [0.001, 1e30] and list(table["status"]) == ["done", "diverged"]
+    assert len(lungan.load(tmp_path)) == 2
+    assert (done.folder / "report.html").is_file()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_sweep_takes_a_launcher_and_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
+    overrides = [*TINY, "seed=1,2", f"store={tmp_path}"]
+    done = lungan.sweep(overrides, launcher="stacked", max_runs=2)
+    assert [run.summary["trained_together"] for run in done.runs] == [2, 2]
+    with pytest.raises(lungan.LunganError, match="n_job is not a key; did you mean"):
+        lungan.sweep(overrides, launcher="joblib", n_job=2)
+
+
+def test_images_are_scored_against_real_ones(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, count in (("real", 40), ("fake", 20)):
+        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = np.arange(count)[:, None] % 2
+        np.savez(tmp_path / f"{name}.npz", train_images=images, train_labels=labels)
+    monkeypatch = pytest.MonkeyPatch()
+    with monkeypatch.context() as patch:
+        patch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
+        result = lungan.score(
+            tmp_path / "real.npz",
+            tmp_path / "fake.npz",
+            score="fast",
+            encoders=["domain"],
+            kernel_subset_size=10,
+        )
+    assert result["values"]["domain.frechet_distance"] >= 0
+    assert "domain.frechet_distance.floor" in result["values"]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("lungan.train(['lrr=1'])", "lrr is not a key"),
+        ("lungan.train(['lr=-1'])", "lr must be greater than 0, got -1"),
+        ("lungan.sweep(['lr=1,2'], launcher='jobli')", "hydra/launcher must be one of"),
+        ("lungan.open('/nowhere')", "/nowhere is not a run's folder"),
+        ("lungan.load('/nowhere')", "/nowhere"),
+        ("lungan.generate('/nowhere', 0)", "num_images must be at least 1, got 0"),
+        ("lungan.score('/nowhere', '/nowhere', score='fst')", "score must be one of"),
+    ],
+)
+def test_what_a_user_can_mend_is_a_lungan_error(call: str, message: str) -> None:
+    with pytest.raises(lungan.LunganError, match=message):
+        eval(call)
+
+
+def test_importing_lungan_loads_nothing_and_the_api_is_listed() -> None:
+    code = """
+import sys, lungan
+assert "torch" not in sys.modules and "hydra" not in sys.modules
+assert {"train", "sweep", "load", "open", "score", "generate"} <= set(dir(lungan))
+import logging
+assert isinstance(logging.getLogger("lungan").handlers[0], logging.NullHandler)
+import lungan.train, lungan.score, lungan.generate
+assert all(map(callable, (lungan.train, lungan.score, lungan.generate)))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+    with pytest.raises(AttributeError, match="has no attribute 'trian'"):
+        lungan.trian  # noqa: B018
+
+
+def test_what_is_offered_is_there() -> None:
+    for name in lungan.__all__:
+        assert getattr(lungan, name) is not None
+    source = ast.parse((Path(lungan.__file__).parent / "api.py").read_text())
+    functions = [node for node in source.body if isinstance(node, ast.FunctionDef)]
+    assert {each.name for each in functions if not each.name.startswith("_")} <= set(lungan.__all__)
+    assert all(ast.get_docstring(each) for each in functions if not each.name.startswith("_"))
