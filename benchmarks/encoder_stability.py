@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lungan.scores.sources import read_images
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lungan.data.build import read_images
 from lungan.scores.domain import load_encoder
 from lungan.scores.domain_training import RECIPE
 from lungan.scores.encoders import NetworkEncoder

@@ -69,7 +69,7 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--reject-memorized",
         action="store_true",
-        help="replace images nearer to a training image than 99 %% of held-out real ones are",
+        help="replace near copies of training images: nearer than 99 %% of held-out real ones",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<index>")
     return parser

@@ -25,6 +25,7 @@ class Made:
     drawn: int
     rejected: int | None
     threshold: float | None
+    similarity: float | None
     encoder: str | None
     num_held_out: int | None
     command: str
@@ -106,11 +107,13 @@ def _selection(made: Made) -> list[str]:
         text = "None: every image that was drawn is here. Nobody looked for memorized ones."
     else:
         text = (
-            f"{made.rejected} of {made.drawn} images drawn were left out and replaced, since in "
-            f"{made.encoder} features they lie nearer to a training image than {made.threshold:.4g}"
-            f", the distance that {SHARE_QUANTILE:.0%} of {made.num_held_out} held-out real images "
-            "fall below. So about one in a hundred goes although nothing was memorized; a much "
-            "larger share is a warning of its own."
+            f"{made.rejected} of {made.drawn} images drawn were left out and replaced. In "
+            f"{made.encoder} features they lie nearer to a training image than "
+            f"{made.threshold:.4g}, the distance that {SHARE_QUANTILE:.0%} of {made.num_held_out} "
+            "held-out real images fall below; or their pixels, mirrored, moved, turned or cropped, "
+            f"correlate with a training image's above {made.similarity:.4g}, which "
+            f"{SHARE_QUANTILE:.0%} of those real images exceed. So about two in a hundred go "
+            "although nothing was memorized; a much larger share is a warning of its own."
         )
     return ["## Selection", text]
 

@@ -80,7 +80,7 @@ def make_images(source: Source, request: Request, device: torch.device) -> Made:
         bar: tqdm[Any] = tqdm(total=request.num_images, unit="image", disable=None)
         path = folder / MANIFEST
         with writer, bar, path.open("w", encoding="utf-8", newline="") as stream:
-            manifest = Manifest(stream, with_distance=rejection is not None)
+            manifest = Manifest(stream, with_nearness=rejection is not None)
             filling = _Filling(source, request, device, rejection, writer, manifest, bar)
             drawn = sum(filling.fill(name, count) for name, count in counts.items())
             writer.finish()
@@ -96,6 +96,7 @@ def make_images(source: Source, request: Request, device: torch.device) -> Made:
             drawn=drawn,
             rejected=None if rejection is None else drawn - request.num_images,
             threshold=None if rejection is None else rejection.threshold,
+            similarity=None if rejection is None else rejection.similarity,
             encoder=None if rejection is None else rejection.encoder.name,
             num_held_out=None if rejection is None else rejection.num_held_out,
             command=request.command(),
@@ -134,14 +135,14 @@ class _Filling:
                 self.device,
                 request.truncation,
             )
-            distances = None if rejection is None else rejection.distances(images)
+            found = None if rejection is None else rejection.examine(images)
             for index, image in enumerate(images):
                 position += 1
-                distance = None if distances is None else float(distances[index])
-                if rejection and distance is not None and distance < rejection.threshold:
+                if found is not None and found[2][index]:
                     continue
+                nearness = None if found is None else (found[0][index], found[1][index])
                 name = self.writer.add(image, class_name)
-                self.manifest.add(name, class_name, position - 1, image, distance)
+                self.manifest.add(name, class_name, position - 1, image, nearness)
                 kept += 1
                 self.bar.update()
                 if kept == count:

@@ -12,30 +12,41 @@ from lungan.config import ScoreConfig, presets
 from lungan.data import build as data
 from lungan.errors import ConfigError, DataError
 from lungan.generation.source import Source
-from lungan.scores import encoders, feature_cache
+from lungan.scores import encoders, feature_cache, near_copies
 from lungan.scores.encoders import Encoder
 from lungan.scores.evaluate import choose_real
 from lungan.scores.features import Features, as_rows
 from lungan.scores.memorization import SHARE_QUANTILE
+from lungan.scores.near_copies import PixelAudit
 from lungan.scores.prdc import nearest
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """threshold: the distance to the nearest training image, in the encoder's features, that one
-    in a hundred unseen real images falls below."""
+    """What tells a near copy of a training image, in the encoder's features and in pixels.
+
+    threshold: the distance to the nearest training image that one in a hundred unseen real images
+    falls below. similarity: the pixels' that one in a hundred unseen real images exceeds.
+    """
 
     encoder: Encoder
     training: Features
     threshold: float
+    audit: PixelAudit
+    similarity: float
     num_held_out: int
     batch_size: int
 
-    def distances(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Of images (N, C, H, W) to their nearest training image: (N,)."""
+    def examine(
+        self, images: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Of images (N, C, H, W), all (N,): the distance to their nearest training image, the
+        similarity to their most similar one, and whether either makes them a near copy."""
         features = self.encoder.encode(images, self.batch_size).features
         distance, _ = nearest(as_rows("features", features), self.training)
-        return distance
+        similarity, _ = self.audit.compare(images)
+        near = (distance < self.threshold) | (similarity > self.similarity)
+        return distance, similarity, near
 
 
 def build_rejection(source: Source, device: torch.device) -> Rejection:
@@ -59,6 +70,8 @@ def build_rejection(source: Source, device: torch.device) -> Rejection:
             "trained on; put these back to use --reject-memorized"
         )
     real = choose_real(image_set, source.config.data.splits, source.config.data.classes)
+    if len(real.distinct) < 2:
+        raise DataError("--reject-memorized needs at least 2 different training images, got 1")
     if real.held_out is None:
         raise ConfigError(
             f"--reject-memorized needs real images that {source.name} was not trained on, of the "
@@ -75,4 +88,14 @@ def build_rejection(source: Source, device: torch.device) -> Rejection:
     held_out = feature_cache.encode_real(real.held_out, encoder, config.batch_size)
     distance, _ = nearest(as_rows("held-out features", held_out.features), training)
     threshold = float(np.quantile(distance, SHARE_QUANTILE))
-    return Rejection(encoder, training, threshold, len(real.held_out), config.batch_size)
+    audit = PixelAudit(real.reference.images[real.distinct])
+    similarity, _ = audit.compare(real.held_out.images)
+    return Rejection(
+        encoder=encoder,
+        training=training,
+        threshold=threshold,
+        audit=audit,
+        similarity=near_copies.threshold(similarity),
+        num_held_out=len(real.held_out),
+        batch_size=config.batch_size,
+    )

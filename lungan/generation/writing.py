@@ -157,14 +157,18 @@ class ArchiveWriter:
         return stream
 
 
+NEARNESS = ("nearest_training_distance", "pixel_similarity")
+
+
 class Manifest:
     """A row an image: where it is, its class, its place in the class's sequence, and the SHA-256
-    of its pixels; with its distance to the nearest training image where that was measured."""
+    of its pixels; with its distance to the nearest training image in the encoder's features and
+    its similarity to the most similar one in pixels, where these were measured."""
 
-    def __init__(self, stream: TextIO, with_distance: bool) -> None:
+    def __init__(self, stream: TextIO, with_nearness: bool) -> None:
         self._writer = csv.writer(stream, lineterminator="\n")
         columns = ["image", "class", "position", "pixels_sha256"]
-        self._writer.writerow([*columns, *(["nearest_training_distance"] if with_distance else [])])
+        self._writer.writerow([*columns, *(NEARNESS if with_nearness else ())])
 
     def add(
         self,
@@ -172,11 +176,11 @@ class Manifest:
         class_name: str,
         position: int,
         image: NDArray[np.uint8],
-        distance: float | None,
+        nearness: tuple[float, float] | None,
     ) -> None:
         digest = hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()
         row = [name, class_name, position, digest]
-        self._writer.writerow(row if distance is None else [*row, f"{distance:.6g}"])
+        self._writer.writerow([*row, *(f"{value:.6g}" for value in nearness or ())])
 
 
 def _unwritable(out: Path, error: OSError) -> DataError:

@@ -33,7 +33,7 @@ from lungan.runs.folder import (
 )
 from lungan.runs.prepare import Prepared
 from lungan.runs.store import claimed_finished
-from lungan.scores import encoders, evaluate, feature_cache
+from lungan.scores import encoders, evaluate, feature_cache, near_copies
 from lungan.scores.encoders import Encoder
 from lungan.scores.evaluate import ProgressLine
 
@@ -117,7 +117,7 @@ class Scorer:
                 result["epoch"] == epoch
                 and result.get("version") == feature_cache.VERSION
                 and set(self.names) <= {*result["encoders"], *result["reasons"]}
-                and set(result["encoders"]) <= set(self.names)
+                and set(result["encoders"]) <= {*self.names, near_copies.NAME}
                 and wanted.items() <= result["config"].items()
             ):
                 found: dict[str, Any] = result

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.errors import DataError
-from lungan.scores import feature_cache, floors
+from lungan.scores import feature_cache, floors, near_copies
 from lungan.scores.encoders import Encoded, Encoder
 from lungan.scores.floors import Measures, kernel_subset_size
 from lungan.scores.frechet import is_rank_deficient
@@ -32,6 +32,17 @@ NOT_SHAPING = (
     "require_inception",
 )
 """Keys of the config that change no number; encoders count by their weights instead."""
+
+PIXELS: dict[str, Any] = {
+    "weights_hash": feature_cache.hash_of([near_copies.NAME, near_copies.VERSION]),
+    "feature_dim": near_copies.MOST_COMPONENTS,
+    "num_classes": 0,
+    "notes": [
+        f"no network: correlation of pixels in {len(near_copies.VIEWS)} views (mirrored, shifted, "
+        "turned, cropped), at most as high for 99 % of held-out images"
+    ],
+}
+"""What stands for the pixel audit among the encoders of a result."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -124,12 +135,18 @@ def score_images(
         measures = _score_with(encoder, pixels, generated, real, config, progress, on_pairs)
         values.update({f"{encoder.name}.{key}": one for key, one in measures.values.items()})
         why.update({f"{encoder.name}.{key}": one for key, one in measures.reasons.items()})
+    shown = {encoder.name: _describe_encoder(encoder) for encoder in encoders}
+    if config.memorization:
+        audit = _audit_pixels(generated, real, config, progress, on_pairs)
+        values.update({f"{near_copies.NAME}.{key}": one for key, one in audit.values.items()})
+        why.update({f"{near_copies.NAME}.{key}": one for key, one in audit.reasons.items()})
+        shown[near_copies.NAME] = PIXELS
     for key, value in values.items():
         if value is not None and not math.isfinite(value):
             values[key], why[key] = None, "not a finite number"
 
     reference = real.reference
-    hashes = {encoder.name: encoder.weights_hash for encoder in encoders}
+    hashes = {name: str(one["weights_hash"]) for name, one in shown.items()}
     return {
         "scoring_id": scoring_id(config, hashes, reference.content_hash, num_images, epoch),
         "version": feature_cache.VERSION,
@@ -146,20 +163,65 @@ def score_images(
             "splits": list(real.held_out_splits),
             "num_images": len(real.held_out) if real.held_out else 0,
         },
-        "encoders": {
-            encoder.name: {
-                "weights_hash": encoder.weights_hash,
-                "feature_dim": encoder.feature_dim,
-                "num_classes": encoder.num_classes,
-                "notes": list(encoder.notes),
-            }
-            for encoder in encoders
-        },
+        "encoders": shown,
         "values": values,
         "reasons": why,
         "notes": notes,
         "seconds": time.perf_counter() - began,
     }
+
+
+def _describe_encoder(encoder: Encoder) -> dict[str, Any]:
+    return {
+        "weights_hash": encoder.weights_hash,
+        "feature_dim": encoder.feature_dim,
+        "num_classes": encoder.num_classes,
+        "notes": list(encoder.notes),
+    }
+
+
+def _audit_pixels(
+    generated: NDArray[np.uint8],
+    real: RealSide,
+    config: ScoreConfig,
+    progress: Progress | None,
+    on_pairs: OnPairs | None,
+) -> Measures:
+    """The share of near copies and its floor, from pixels alone."""
+    measures = Measures()
+    key, count = "near_copies", len(generated)
+    counter = _counter(progress, "pixels: near copies", 1)
+    held_out = real.held_out
+    if held_out is None or len(held_out) < floors.FEWEST_HELD_OUT_FOR_SHARE:
+        number = 0 if held_out is None else len(held_out)
+        measures.leave_out(
+            [key],
+            f"near copies are judged by at least {floors.FEWEST_HELD_OUT_FOR_SHARE} held-out "
+            f"images, got {number}",
+        )
+        return measures
+    if len(real.distinct) < 2:
+        measures.leave_out([key], "all training images are the same image")
+        return measures
+    training = real.reference.images[real.distinct]
+    audit = near_copies.PixelAudit(training)
+    made, index = audit.compare(generated)
+    unseen_images, _ = audit.compare(held_out.images)
+    if on_pairs is not None:
+        on_pairs(near_copies.NAME, closest_pairs(generated, training, -made, index))
+    measures.values[key] = near_copies.share_of_near_copies(made, unseen_images)
+
+    def draw(one: NDArray[np.int64], two: NDArray[np.int64]) -> Measures:
+        share = near_copies.share_of_near_copies(unseen_images[one], unseen_images[two])
+        return Measures({key: share})
+
+    rng = np.random.default_rng([config.seed, len(held_out), count])
+    measures.update(
+        floors.bootstrap_floors(draw, len(held_out), count, config, held_out.groups, rng)
+    )
+    if counter is not None:
+        counter(1)
+    return measures
 
 
 def _score_with(
@@ -256,7 +318,7 @@ def _memorization(
     )
     if on_pairs is not None:
         training = real.reference.images[real.distinct]
-        on_pairs(encoder.name, closest_pairs(generated, training, near[0]))
+        on_pairs(encoder.name, closest_pairs(generated, training, near[0].distance, near[0].index))
     groups = None if real.held_out is None else real.held_out.groups
     return floors.compare_nearness(near[0], near[1] if len(near) > 1 else None, config, groups)
 

@@ -201,14 +201,18 @@ ROW_GAP_PIXELS = 8
 
 
 def closest_pairs(
-    generated: NDArray[np.uint8], training: NDArray[np.uint8], nearness: Nearness
+    generated: NDArray[np.uint8],
+    training: NDArray[np.uint8],
+    distance: Features,
+    nearest_index: NDArray[np.int64],
 ) -> NDArray[np.uint8]:
     """Up to 16 pairs, closest first, 8 a row: the generated image above its training image.
 
-    generated, training: (N, C, H, W) uint8, ``nearness`` of the first to the second.
+    generated: (N, C, H, W) uint8, with the distance to and index of each image's nearest among
+    ``training``, both (N,).
     Gives (height, width, C) uint8.
     """
-    chosen = np.argsort(nearness.distance, kind="stable")[:PAIRS]
+    chosen = np.argsort(distance, kind="stable")[:PAIRS]
     _, channels, height, width = generated.shape
     pair_height = 2 * height + GAP_PIXELS
     num_rows = -(-len(chosen) // PAIRS_A_ROW)
@@ -228,6 +232,6 @@ def closest_pairs(
         below = top + height + GAP_PIXELS
         columns = slice(left, left + width)
         sheet[top : top + height, columns] = generated[index].transpose(1, 2, 0)
-        nearest = training[nearness.index[index]]
-        sheet[below : below + height, columns] = nearest.transpose(1, 2, 0)
+        below_it = training[nearest_index[index]]
+        sheet[below : below + height, columns] = below_it.transpose(1, 2, 0)
     return sheet

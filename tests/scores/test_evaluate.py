@@ -116,7 +116,9 @@ def test_an_entry_is_plain_and_whole(config: ScoreConfig) -> None:
     expected = {f"domain.{key}{end}" for key in scores for end in floors}
     ends = ("", ".std", *(f".real{spread}" for spread in spreads))
     expected |= {f"domain.inception_score{end}" for end in ends}
+    expected |= {f"pixels.near_copies{end}" for end in floors}
     assert set(result["values"]) == expected | {"domain.kernel_distance.std"}
+    assert result["encoders"]["pixels"]["num_classes"] == 0
 
 
 def test_images_on_a_device_go_to_the_encoder_as_they_are(config: ScoreConfig) -> None:

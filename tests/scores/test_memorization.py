@@ -145,8 +145,9 @@ def test_closest_pairs_show_generated_above_training() -> None:
     generated[13] = training[4] + 1
     flat = [array.reshape(len(array), -1) for array in (training, generated)]
     (found,) = nearness(flat[0], [flat[1]], num_cells=1, seed=0)
-    picture = closest_pairs(generated, training, found)
+    picture = closest_pairs(generated, training, found.distance, found.index)
     assert picture.shape == (2 * (8 + 2 + 8) + 8, 8 * (8 + 2) - 2, 1)
     assert (picture[:8, :8, 0] == generated[13, 0]).all()
     assert (picture[10:18, :8, 0] == training[4, 0]).all()
-    assert closest_pairs(generated[:3], training, found.take(np.arange(3))).shape == (18, 28, 1)
+    few = found.take(np.arange(3))
+    assert closest_pairs(generated[:3], training, few.distance, few.index).shape == (18, 28, 1)

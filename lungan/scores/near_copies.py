@@ -1,0 +1,147 @@
+"""The pixel audit: generated images that are a training image, moved, brightened or blurred.
+
+An encoder can be blind to what a copy changed: one that learned to see brightness takes a brighter
+copy for another image. Here images are compared by the correlation of their pixels, which no
+brightness or contrast changes, in a few principal components, which hold little noise and little of
+what blur takes away; over mirroring, small shifts, rotations and crops.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+NAME = "pixels"
+"""What stands in the place of an encoder's name in keys."""
+VERSION = 1
+"""Raised when the same images would give other similarities."""
+
+LARGEST_SIZE = 32
+"""Larger images are averaged down to at most so many pixels: a copy's gist is coarse."""
+MOST_COMPONENTS = 64
+QUANTILE = 0.99
+BATCH = 256
+
+SHIFTS = (-2 / 28, -1 / 28, 0.0, 1 / 28, 2 / 28)
+"""Along each axis, as shares of the image's side."""
+DEGREES = (-10.0, -5.0, 5.0, 10.0)
+SCALES = (0.86, 0.93, 1.07, 1.15)
+
+Similarity = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class View:
+    """scale: below 1 magnifies. across, down: shifts, as shares of the image's side."""
+
+    mirrored: bool = False
+    degrees: float = 0.0
+    scale: float = 1.0
+    across: float = 0.0
+    down: float = 0.0
+
+
+VIEWS = tuple(
+    View(mirrored, *movement)
+    for mirrored in (False, True)
+    for movement in (
+        *((0.0, 1.0, across, down) for across, down in itertools.product(SHIFTS, SHIFTS)),
+        *((degrees, 1.0, 0.0, 0.0) for degrees in DEGREES),
+        *((0.0, scale, 0.0, 0.0) for scale in SCALES),
+    )
+)
+"""The 66 ways in which an image is laid over the training images."""
+
+
+class PixelAudit:
+    """How much images resemble their most similar training image, in whatever view does most.
+
+    training: (T, C, H, W) uint8, T at least 2. Memory: T times 64 floats, and 256 times T.
+    """
+
+    def __init__(self, training: NDArray[np.uint8]) -> None:
+        normalized = torch.cat([_normalize(batch) for batch in _small(training)])
+        self._mean = normalized.mean(dim=0)
+        centered = (normalized - self._mean).double()
+        values, vectors = torch.linalg.eigh(centered.T @ centered / len(centered))
+        kept = min(MOST_COMPONENTS, len(training) - 1)
+        values, vectors = values[-kept:], vectors[:, -kept:]
+        weights = values.clamp(min=0).sqrt()
+        # Components with next to no variance hold rounding only.
+        inverse = torch.where(weights > 1e-5 * weights.max(), 1 / weights, 0.0)
+        self._components = torch.where(weights.max() > 0, vectors * inverse, 0.0).float()
+        self._training = self._features(normalized)
+
+    def compare(self, images: NDArray[np.uint8]) -> tuple[Similarity, NDArray[np.int64]]:
+        """Of images (N, C, H, W) uint8: the greatest cosine, from -1 to 1, and the index of the
+        training image that has it; both (N,)."""
+        found = [self._compare(batch) for batch in _small(images)]
+        similarity = torch.cat([one for one, _ in found]).double().numpy()
+        return similarity, torch.cat([index for _, index in found]).numpy()
+
+    def _compare(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        best = torch.full((len(images),), -1.0)
+        index = torch.zeros(len(images), dtype=torch.int64)
+        for view in VIEWS:
+            features = self._features(_normalize(_move(images, view)))
+            cosine, nearest = (features @ self._training.T).max(dim=1)
+            better = cosine > best
+            best = torch.where(better, cosine, best)
+            index = torch.where(better, nearest, index)
+        return best, index
+
+    def _features(self, normalized: Tensor) -> Tensor:
+        """Unit vectors (B, 64) of normalized pixels; 0 for an image without contrast."""
+        found = (normalized - self._mean) @ self._components
+        found = torch.where(normalized.any(dim=1, keepdim=True), found, 0.0)
+        return F.normalize(found, dim=1)
+
+
+def threshold(held_out: Similarity) -> float:
+    """The similarity that one in a hundred unseen real images exceeds."""
+    return float(np.quantile(held_out, QUANTILE))
+
+
+def share_of_near_copies(generated: Similarity, held_out: Similarity) -> float:
+    """Share of images that resemble a training image more than 99 % of unseen real images do.
+
+    0.01 is what unseen real images give.
+    """
+    return float((generated > threshold(held_out)).mean())
+
+
+def _small(images: NDArray[np.uint8]) -> Iterator[Tensor]:
+    """Batches (B, C, S, S) float32 of images averaged down to at most 32 pixels."""
+    size = images.shape[-1] // math.ceil(images.shape[-1] / LARGEST_SIZE)
+    for start in range(0, len(images), BATCH):
+        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH])).float()
+        yield batch if size == images.shape[-1] else F.adaptive_avg_pool2d(batch, size)
+
+
+def _normalize(images: Tensor) -> Tensor:
+    """(B, C * S * S) with mean 0 and norm 1, so that brightness and contrast do not count."""
+    flat = images.flatten(1)
+    centered = flat - flat.mean(dim=1, keepdim=True)
+    norm = centered.norm(dim=1, keepdim=True)
+    return torch.where(norm > 1e-3, centered / norm, 0.0)
+
+
+def _move(images: Tensor, view: View) -> Tensor:
+    moved = images
+    if (view.degrees, view.scale, view.across, view.down) != (0.0, 1.0, 0.0, 0.0):
+        angle = math.radians(view.degrees)
+        cosine, sine = math.cos(angle) * view.scale, math.sin(angle) * view.scale
+        # affine_grid's coordinates run from -1 to 1 over the image.
+        rows = [[cosine, -sine, 2 * view.across], [sine, cosine, 2 * view.down]]
+        matrix = torch.tensor(rows).expand(len(images), 2, 3)
+        grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+        moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return moved.flip(3) if view.mirrored else moved
