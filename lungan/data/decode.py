@@ -115,7 +115,10 @@ def _decode_with_pillow(data: bytes, frame: int | None) -> StoredImage:
     if image.format in ("JPEG", "MPO") and data.find(b"\xff\xd9", stream.tell()) < 0:
         raise BadImageError("truncated")
     image.load()
-    if chunks and not np.asarray(image.crop((0, image.height - 2, *image.size))).any():
+    # Rows that are not there stay 0: the last of all, or every second one of an interlaced image.
+    if chunks and (
+        data[28] or not np.asarray(image.crop((0, image.height - 1, *image.size))).any()
+    ):
         _check_rows(data, chunks)
     is_binary, is_deep_colour = image.mode == "1", chunks and data[24] == 16 and data[25] != 0
     values = _deep_png(data, chunks) if is_deep_colour else _values_of(image)
@@ -273,9 +276,10 @@ def _decode_tiff(data: bytes, frame: int | None) -> StoredImage:
         except (ValueError, NotImplementedError, ImportError) as error:
             if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
                 raise
-            if page.sampleformat == 1 and page.compression == 1 and page.bitspersample < 16:
-                return turn_upright(_interpret_tiff(_unpack(data, page), page), orientation)
-            return turn_upright(_tiff_with_opencv(data, page), orientation)
+            is_packed = page.compression == 1 and page.bitspersample < 16
+            if not is_packed or page.sampleformat != 1 or page.is_tiled:
+                return turn_upright(_tiff_with_opencv(data, page), orientation)
+            values = _unpack(data, page)[None, None]
     # (planes, depth, height, width, samples) to (height, width, samples)
     values = np.moveaxis(values[:, 0, ..., 0], 0, -1) if len(values) > 1 else values[0, 0]
     return turn_upright(_interpret_tiff(values, page), orientation)
@@ -352,19 +356,22 @@ def _tiff_with_opencv(data: bytes, page: Any) -> StoredImage:
         page.compression in _LIBTIFF_COMPRESSIONS
         and page.sampleformat == 1
         and num_colours == (1 if page.photometric in (0, 1, 3) else 3)
-        and (bits <= 8 or (bits == 16 and page.planarconfig == 1 and not page.extrasamples))
-    )
-    if not is_read or page.index > 0:
-        raise BadImageError(
-            f"TIFF of {bits} bits with {name} compression, which needs imagecodecs: "
-            "pip install 'lungan[tiff]'"
+        and (
+            bits in (1, 2, 4, 8)
+            or (bits == 16 and page.planarconfig == 1 and not page.extrasamples)
         )
+    )
+    way_out = "needs imagecodecs: pip install 'lungan[tiff]'"
+    if not is_read or page.index > 0:
+        raise BadImageError(f"TIFF of {bits} bits with {name} compression, which {way_out}")
     if orientation := page.tags.get(274):  # OpenCV would turn it.
         at = orientation.valueoffset
         data = data[:at] + struct.pack(f"{page.parent.byteorder}H", 1) + data[at + 2 :]
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.shape[:2] != (page.imagelength, page.imagewidth):
-        raise BadImageError(f"damaged: its {name} data cannot be unpacked")
+        raise BadImageError(
+            f"its pixels ({name} compression) are damaged, or reading them {way_out}"
+        )
     values = np.atleast_3d(values)[..., :3][..., ::-1]
     if bits == 16:
         return _interpret_tiff(values, page)
