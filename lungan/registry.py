@@ -237,15 +237,17 @@ def describe(plugins: dict[str, Plugin]) -> dict[str, dict[str, str]]:
     return {choice: asdict(plugin) for choice, plugin in plugins.items()}
 
 
-def check(name: str) -> None:
+def check(name: str, **settings: Any) -> None:
     """Test what every choice of this name must hold; ``optimizer=lion``, or ``lion`` of any group.
+
+    settings: of the choice, such as ``path="films.csv"``, where it has no values of its own.
 
     Shapes and ranges, gradients, the same bits from the same seed, and a state that can be saved
     and loaded, each where the group has it. For a plug-in's own tests: load its file first.
 
     Raises: ConfigError for an unknown name, AssertionError saying what does not hold.
     """
-    importlib.import_module("lungan.contracts").check(name)
+    importlib.import_module("lungan.contracts").check(name, settings)
 
 
 _imported: dict[Path, list[Path]] = {}

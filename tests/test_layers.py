@@ -25,7 +25,7 @@ LAYERS = (
     ("scores",),
     ("runs", "tracking"),
     ("generation", "launchers", "results"),
-    ("tracking.wandb_report", "utility"),
+    ("tracking.wandb_report", "contracts", "utility"),
     ("generate", "report", "score", "search", "train"),
     ("__main__", "api"),
 )
