@@ -85,6 +85,17 @@ def run_as_program(main: Callable[[], int]) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def add_config_dir(parser: argparse.ArgumentParser) -> None:
+    """``--config-dir DIR``, as often as wanted, of the commands that compose configs."""
+    parser.add_argument(
+        *("-cd", "--config-dir"),
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="a folder of YAML of your own: optimizer/NAME.yaml, experiment/..., sweeps/...",
+    )
+
+
 def run_command(command: Callable[[], int], *, verbose: bool = False) -> int:
     """Run a command with the log on stderr; gives the exit code.
 

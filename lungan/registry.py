@@ -201,6 +201,8 @@ def load_file(path: Path | str) -> Plugin:
         sha256=_hash(_sources(file)),
         file=str(file),
     )
+    if len(_choices) == len(choices):
+        raise ConfigError(f"--plugin {path} registers nothing; see docs/extend.md")
     _own(choices, plugin)
     _files[file] = plugin
     return plugin

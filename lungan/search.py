@@ -8,7 +8,15 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lungan.cli import FAILED, INTERRUPTED, CommandParser, run_as_program, run_command
+from lungan.cli import (
+    FAILED,
+    INTERRUPTED,
+    CommandParser,
+    add_config_dir,
+    run_as_program,
+    run_command,
+)
+from lungan.config import presets
 from lungan.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("overrides", nargs="+", metavar="key=value", help="settings and ranges")
+    add_config_dir(parser)
     parser.add_argument("--sweep", metavar="NAME", required=True, help="the search's name")
     parser.add_argument("--trials", type=int, metavar="N", default=20, help="in all (20)")
     parser.add_argument(
@@ -90,7 +99,7 @@ def _search(options: argparse.Namespace) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     check_name(options.sweep)
     stop = StopSignal()
-    with compose.composer(), stop.installed():
+    with presets.searching(options.config_dir), compose.composer(), stop.installed():
         space, fixed = compose.search_space(options.overrides)
         if options.rungs:
             if "epochs" in {each.key for each in space}:

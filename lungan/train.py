@@ -19,6 +19,7 @@ from lungan.cli import (
     INTERRUPTED,
     CallableModule,
     CommandParser,
+    add_config_dir,
     run_as_program,
     run_command,
 )
@@ -68,13 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--dry-run", action="store_true", help="print what a sweep would do, and do nothing"
     )
-    parser.add_argument(
-        *("-cd", "--config-dir"),
-        metavar="DIR",
-        action="append",
-        default=[],
-        help="a folder of YAML of your own: optimizer/NAME.yaml, experiment/..., sweeps/...",
-    )
+    add_config_dir(parser)
     parser.add_argument(
         "--from",
         dest="start",

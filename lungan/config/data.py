@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lungan.config.rules import Part, at_least, one_of, rule, subset_of, within
+from lungan.config.rules import Part, at_least, default, one_of, rule, subset_of, within
 from lungan.errors import ConfigError
 from lungan.registry import declare
 
@@ -62,8 +62,8 @@ class DataConfig(Part):
 
     size: int
     channels: int = one_of(1, 3)
-    splits: list[str]
-    classes: list[str]
+    splits: list[str] = default([])
+    classes: list[str] = default([])
     fraction: float = rule("greater than 0, at most 1", lambda value: 0 < value <= 1, neutral=1.0)
     fraction_seed: int = within(0, 2**63, neutral=0)
 

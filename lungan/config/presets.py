@@ -88,9 +88,7 @@ def read_sweep(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"+sweeps={path} cannot be read: {reason}") from error
-    form = (
-        "a sweep has overrides: {key: value,...}, and question and runs: [{key: value}] if need be"
-    )
+    form = "it has overrides: {key: value}, and, if need be, question: and runs: [{key: value}]"
     if not isinstance(values, dict) or not set(values) <= {"question", "overrides", "runs"}:
         raise ConfigError(f"{path} is not a sweep: {form}")
     read = {"question": "", "overrides": {}, "runs": [{}]} | values

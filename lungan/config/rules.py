@@ -48,6 +48,11 @@ def rule(text: str | Callable[[], str], holds: Callable[[Any], bool], **metadata
     return dataclasses.field(**given, metadata={"text": text, "holds": holds, **metadata})
 
 
+def default(value: Any) -> Any:
+    """A field with no rule but its type, and a value that stands where nothing gives one."""
+    return rule("anything", lambda _: True, default=value)
+
+
 def at_least(low: float, **metadata: Any) -> Any:
     return rule(f"at least {low}", lambda value: math.isfinite(value) and value >= low, **metadata)
 

@@ -1,0 +1,108 @@
+"""docs/extend.md: every file in it is complete, short, holds its contract and works in a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lungan import registry, train
+
+PAGE = (Path(__file__).parents[1] / "docs" / "extend.md").read_text(encoding="utf-8")
+FILES = {
+    match[2]: match[3]
+    for match in re.finditer(r"```(python|yaml)\n# (\S+)\n(.*?)```", PAGE, re.DOTALL)
+}
+COMMANDS = re.findall(r"```bash\npython -m lungan\.train (.*?)\n```", PAGE)
+TINY = [
+    "discriminator.width=8",
+    "batch_size=32",
+    "epochs=1",
+    "score=none",
+    "threads=1",
+    "precision=fp32",
+    "samples_every_epochs=0",
+]
+PHANTOM = ["data.num_images=64", "data.num_test=8", "data.classes=[]"]
+NAMES = {
+    "lion.py": "lion",
+    "flat.py": "flat",
+    "patches.py": "patches",
+    "softplus.py": "soft_hinge",
+    "more.py": "halving noise",
+    "circles.py": "circles",
+    "jsonl.py": "lines",
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the page's files; what they register is forgotten afterwards."""
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(registry, "_choices", dict(registry._choices))
+    monkeypatch.setattr(registry, "_files", {})
+    yield tmp_path
+
+
+def test_every_file_is_short_and_has_its_command() -> None:
+    plugins = {name for name in FILES if name.endswith(".py")} - {"test_lion.py"}
+    assert plugins == set(NAMES)
+    for name in plugins:
+        assert len(FILES[name].splitlines()) < 40, name
+        assert any(name in command for command in COMMANDS), name
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_trains(command: str, folder: Path) -> None:
+    arguments = shlex.split(command)
+    more = [] if "data=circles" in arguments else PHANTOM
+    assert train.main([*arguments, *TINY, *more]) == 0
+    (path,) = folder.glob("runs/*/summary.json")
+    summary: dict[str, Any] = json.loads(path.read_text())
+    assert summary["status"] == "done"
+    (plugin,) = {text for text in arguments if text.endswith(".py")}
+    used = {each["file"] for each in summary["plugins"].values()}
+    assert used == {str(folder / plugin)}
+    first = (path.parent / "config.yaml").read_text().splitlines()[0]
+    assert first.startswith("# plug-in: ") and first.endswith(f"--plugin {folder / plugin}")
+    if "tracker=lines" in arguments:
+        lines = (path.parent / "tracker.jsonl").read_text().splitlines()
+        assert json.loads(lines[0])["epoch"] == 1
+        assert json.loads(lines[-1]) == {"status": "done"}
+    if "optimizer=lion_slow" in arguments:
+        assert summary["config"]["optimizer"]["beta1"] == 0.95
+        assert summary["config"]["optimizer"]["generator_lr"] == 0.0001
+    if "data=circles" in arguments:
+        assert summary["class_names"] == ["small", "large"]
+
+
+@pytest.mark.parametrize("file", NAMES)
+def test_every_part_holds_its_contract(file: str, folder: Path) -> None:
+    registry.load_file(folder / file)
+    for name in NAMES[file].split():
+        registry.check(name)
+
+
+def test_the_pages_own_test_passes(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_lion.py"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(Path(registry.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
