@@ -241,6 +241,15 @@ def _check_encoder(name: str) -> None:
     _is(len(encoder.weights_hash) == 64, "weights_hash is a SHA-256 in hex")
 
 
+def _check_score(name: str) -> None:
+    score = registry.find("score", name).build
+    rng = np.random.default_rng(0)
+    real, generated = rng.normal(size=(2, 40, 8))
+    first, again = (score(real, generated) for _ in range(2))
+    _is(math.isfinite(first), "a score of two sets of features is a finite number")
+    _is(first == again, "the same features, the same score")
+
+
 _LOADED = "weights that were saved and loaded give the same bits"
 
 
@@ -275,4 +284,5 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "data": _check_data,
     "tracker": _check_tracker,
     "encoder": _check_encoder,
+    "score": _check_score,
 }

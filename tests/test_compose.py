@@ -63,7 +63,7 @@ def test_a_file_gives_every_key_that_has_no_other_value(group: str, name: str) -
     needed = {
         field.name
         for field in fields
-        if field.default is dataclasses.MISSING and "follows" not in field.metadata
+        if field.default is field.default_factory and "follows" not in field.metadata
     }
     assert needed <= set(values) <= {field.name for field in fields}
     follows = {field.name for field in fields if "follows" in field.metadata}

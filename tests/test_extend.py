@@ -40,6 +40,7 @@ NAMES = {
     "more.py": "halving noise",
     "circles.py": "circles",
     "jsonl.py": "lines",
+    "pixels.py": "mean_distance coarse",
 }
 
 
@@ -68,7 +69,7 @@ def test_every_file_is_short_and_has_its_command() -> None:
 def test_every_command_trains(command: str, folder: Path) -> None:
     arguments = shlex.split(command)
     more = [] if "data=circles" in arguments else PHANTOM
-    assert train.main([*arguments, *TINY, *more]) == 0
+    assert train.main([*TINY, *more, *arguments]) == 0
     (path,) = folder.glob("runs/*/summary.json")
     summary: dict[str, Any] = json.loads(path.read_text())
     assert summary["status"] == "done"
@@ -81,6 +82,9 @@ def test_every_command_trains(command: str, folder: Path) -> None:
         lines = (path.parent / "tracker.jsonl").read_text().splitlines()
         assert json.loads(lines[0])["epoch"] == 1
         assert json.loads(lines[-1]) == {"status": "done"}
+    if "score.extra" in command:
+        values = summary["scores"]["values"]
+        assert values["coarse.mean_distance"] > values["coarse.mean_distance.floor"] > 0
     if "optimizer=lion_slow" in arguments:
         assert summary["config"]["optimizer"]["beta1"] == 0.95
         assert summary["config"]["optimizer"]["generator_lr"] == 0.0001

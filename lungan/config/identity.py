@@ -58,7 +58,8 @@ def _named_keys(config: Any) -> dict[str, Any]:
 def plugins(config: RunConfig) -> dict[str, Plugin]:
     """The plug-ins that a run uses, those that do not shape its weights too, by ``group=name``."""
     chosen = [(group, getattr(config, group).name) for group in GROUPS]
-    return registry.used_by([*chosen, *(("encoder", name) for name in config.score.encoders)])
+    chosen += [("encoder", name) for name in config.score.encoders]
+    return registry.used_by([*chosen, *(("score", name) for name in config.score.extra)])
 
 
 def run_id(trajectory: str, epochs: int) -> str:

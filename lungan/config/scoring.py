@@ -13,7 +13,8 @@ class ScoreConfig(Part):
     """How a generator is scored. ``encoders``: networks whose features the scores are taken in;
     ``auto`` is Inception where its weights are at hand and the in-domain encoder. ``num_images=0``
     means as many as the reference split allows. ``inception_precision`` of ``auto`` is bf16 where
-    the hardware computes in it natively. ``floor_splits``: random halves of the real images."""
+    the hardware computes in it natively. ``floor_splits``: random halves of the real images.
+    ``extra``: scores of plug-ins, in every encoder's features."""
 
     encoders: list[str] = registered("encoder", "auto")
     num_images: int = rule("0, or at least 20", lambda value: value == 0 or value >= 20)
@@ -30,6 +31,7 @@ class ScoreConfig(Part):
     extrapolate: bool
     memorization: bool
     floor_splits: int = at_least(1)
+    extra: list[str] = registered("score", neutral=[])
 
 
 for _name in ("inception", "domain", "efficientnet_lite2"):

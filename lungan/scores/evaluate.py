@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from lungan import registry
 from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.errors import DataError
@@ -80,9 +81,14 @@ def scoring_id(
 
 def shaping(config: ScoreConfig) -> dict[str, Any]:
     """The keys of the config that change a number, and their values."""
-    return {
+    keys = {
         key: value for key, value in dataclasses.asdict(config).items() if key not in NOT_SHAPING
     }
+    extra = keys.pop("extra")
+    if extra:
+        used = registry.used_by(("score", name) for name in extra)
+        keys["extra"] = {choice: plugin.sha256 for choice, plugin in used.items()}
+    return keys
 
 
 def score_images(

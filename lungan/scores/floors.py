@@ -7,14 +7,16 @@ of a pool share its distances, so that hundreds cost little more than one.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lungan import registry
 from lungan.config import ScoreConfig
-from lungan.errors import DataError
+from lungan.errors import ConfigError, DataError
 from lungan.scores.encoders import Encoded
 from lungan.scores.features import Features, as_rows
 from lungan.scores.frechet import frechet_distance, frechet_distance_infinity
@@ -99,7 +101,16 @@ def compare(real: Encoded, generated: Encoded, config: ScoreConfig) -> Measures:
         return [scores.precision, scores.recall, scores.density, scores.coverage]
 
     measures.attempt(MANIFOLD, manifold)
+    for name in config.extra:
+        if name in measures.values:
+            raise ConfigError(f"score.extra={name} has the name of a score of lungan's own")
+        measures.attempt([name], lambda name=name: [_extra(name, one, two)])  # type: ignore[misc]
     return measures
+
+
+def _extra(name: str, real: NDArray[np.floating], generated: NDArray[np.floating]) -> float:
+    """A plug-in's score of two sets of features (N, D)."""
+    return float(registry.find("score", name).build(real, generated))
 
 
 def kernel_subset_size(num_images: int, config: ScoreConfig) -> int:
@@ -405,6 +416,9 @@ class _Pool:
         ]
         if self.config.extrapolate and own:
             measured.append((("frechet_distance_infinity",), lambda: [self._infinity(divisions)]))
+        measured += [
+            ((name,), functools.partial(self._extra, name, divisions)) for name in self.config.extra
+        ]
         if own:
             measured.append((("inception_score",), lambda: [self._inception(divisions)]))
         values: dict[str, NDArray[np.float64]] = {}
@@ -437,6 +451,11 @@ class _Pool:
                 for one, two in zip(divisions.one[:most], divisions.two[:most], strict=True)
             ]
         )
+
+    def _extra(self, name: str, divisions: _Divisions) -> list[NDArray[np.float64]]:
+        sides = zip(divisions.one, divisions.two, strict=True)
+        found = [_extra(name, self.features[one], self.features[two]) for one, two in sides]
+        return [np.array(found)]
 
     def _inception(self, divisions: _Divisions) -> NDArray[np.float64]:
         return np.array([_inception(self.logits[one], self.config).mean for one in divisions.one])
