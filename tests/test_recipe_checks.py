@@ -61,7 +61,10 @@ def composer() -> Iterator[None]:
         (["generator.ema_ramp_up=0"], "generator.ema_ramp_up must be greater than 0, got 0.0"),
         (["generator.ema_half_life_images=-5"], "generator.ema_half_life_images must be at least"),
         (["generator=resnet", "data=folder", "data.path=x", "data.size=40"], "data.size must be"),
-        (["generator=resnet", "generator.leaky_slope=0.1"], "generator.leaky_slope is not a key"),
+        (
+            ["generator=resnet", "generator.leaky_slope=0.1"],
+            "generator.leaky_slope is a key of generator=dcgan",
+        ),
     ],
 )
 def test_impossible_combinations(overrides: list[str], message: str) -> None:
