@@ -48,8 +48,9 @@ class Figure:
 @contextlib.contextmanager
 def style() -> Iterator[None]:
     """The style of the figures drawn inside; the user's comes back after."""
-    import matplotlib
+    from lungan.runs.pictures import import_matplotlib
 
+    matplotlib = import_matplotlib()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)

@@ -1,19 +1,26 @@
-"""The two pictures that a run leaves: sample grids and loss curves."""
+"""The two pictures that a run leaves: sample grids and loss curves. No run fails for one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lungan.errors import LunganError
 from lungan.runs.folder import write_bytes, write_whole
 
 GRID_COLUMNS = 8
 GAP_PIXELS = 2
+
+log = logging.getLogger(__name__)
 
 
 def grid(images: NDArray[np.uint8], columns: int = GRID_COLUMNS) -> NDArray[np.uint8]:
@@ -36,9 +43,39 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     write_bytes(path, encoded.tobytes())
 
 
+@contextlib.contextmanager
+def spared(what: str) -> Iterator[None]:
+    """Where a picture is made: an error there becomes a warning that names ``what``.
+
+    Raises: LunganError, which the user can mend, such as a full disk.
+    """
+    try:
+        yield
+    except LunganError:
+        raise
+    except Exception as error:
+        log.warning("no %s: %s: %s", what, type(error).__name__, error)
+
+
+def import_matplotlib() -> ModuleType:
+    """matplotlib, loaded without the backend that ``MPLBACKEND`` names.
+
+    A process that a notebook started inherits the notebook's backend, which may not exist where
+    lungan is installed, and then matplotlib cannot be imported. lungan's figures need no backend.
+    """
+    named = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib  # half a second, and only once a run
+    finally:
+        if named is not None:
+            os.environ["MPLBACKEND"] = named
+    return matplotlib
+
+
 def write_loss_curves(path: Path, metrics: Sequence[dict[str, Any]]) -> None:
     """Losses and mean logits by epoch. Raises: RunFolderError where it cannot be written."""
-    from matplotlib.figure import Figure  # half a second, and only once a run
+    import_matplotlib()
+    from matplotlib.figure import Figure
 
     epochs = [row["epoch"] for row in metrics]
     figure = Figure(figsize=(9, 3.6))

@@ -221,7 +221,8 @@ class ActiveRun:
             channels=prepared.training_set.channels,
         )
         write_bytes(folder / GENERATOR, weights)
-        pictures.write_loss_curves(losses_path(folder), read_metrics(folder))
+        with pictures.spared("loss curves"):
+            pictures.write_loss_curves(losses_path(folder), read_metrics(folder))
         return self._finish("done", None, state, self._score(state))
 
     def _score(self, state: TrainingState) -> dict[str, Any] | None:

@@ -96,15 +96,17 @@ class Scorer:
                 reasons=self.reasons,
                 epoch=epoch,
                 progress=progress,
-                on_pairs=lambda name, picture: pictures.write_png(
-                    pairs_path(self._folder, name), picture
-                ),
+                on_pairs=self._write_pairs,
             )
         path = self._folder / SCORES
         scores = read_json(path) if path.exists() else {}
         scores[result["scoring_id"]] = result
         write_json(path, scores)
         return result
+
+    def _write_pairs(self, encoder: str, picture: NDArray[np.uint8]) -> None:
+        with pictures.spared(f"closest pairs of {encoder}"):
+            pictures.write_png(pairs_path(self._folder, encoder), picture)
 
     def find(self, epoch: int) -> dict[str, Any] | None:
         """What scores.json has for this epoch under this config and these encoders."""

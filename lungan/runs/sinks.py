@@ -48,7 +48,8 @@ class FolderSink:
                 append_line(self._folder / METRICS, dict(event.metrics))
             case Samples():
                 path = sample_path(self._folder, event.epoch)
-                pictures.write_png(path, pictures.grid(event.images))
+                with pictures.spared(f"samples of epoch {event.epoch}"):
+                    pictures.write_png(path, pictures.grid(event.images))
             case Checkpoint():
                 self._claim.assert_held()
                 with write_whole(self._folder / CHECKPOINT) as stream:

@@ -173,4 +173,7 @@ def write_results(store: Path, sweep: str) -> Path | None:
     except LunganError as error:
         log.error("the results could not be written: %s", error)
         return None
+    except Exception:  # a fault of lungan's own, for which no sweep that is done fails
+        log.exception("the results could not be written; the runs are whole")
+        return None
     return out
