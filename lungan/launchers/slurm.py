@@ -11,7 +11,6 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import submitit
 from submitit.helpers import DelayedSubmission
@@ -23,6 +22,8 @@ from lungan.launchers.jobs import JobLauncher, Place, run_job
 COMMAND_SECONDS = 60.0
 TERMINATION_SECONDS = 60.0
 POLL_SECONDS = 0.2
+SUBMITTED = ".submitit/%j"
+"""Where in a launch's folder submitit keeps what it submits; %j is a job's number."""
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,6 @@ class SubmititLocal(JobLauncher):
 
     name = "submitit_local"
     elsewhere = False
-    cluster = "local"
 
     def __init__(self, config: SubmititConfig) -> None:
         self._config = config
@@ -92,19 +92,17 @@ class SubmititLocal(JobLauncher):
         for job in jobs:
             job.result()
 
-    def _executor(self, folder: Path) -> submitit.AutoExecutor:
-        values = dataclasses.asdict(self._config)
-        again = {f"{self.cluster}_max_num_timeout": values.pop("max_num_timeout")}
-        executor = submitit.AutoExecutor(folder / ".submitit" / "%j", cluster=self.cluster, **again)
-        general = ("timeout_min", "cpus_per_task", "mem_gb", "gpus_per_node")
+    def _executor(self, folder: Path) -> submitit.Executor:
+        config = self._config
+        executor = submitit.LocalExecutor(
+            folder / SUBMITTED, max_num_timeout=config.max_num_timeout
+        )
         executor.update_parameters(
-            name=_name(folder), **{key: values.pop(key) for key in general}, **self._special(values)
+            timeout_min=config.timeout_min,
+            signal_delay_s=config.signal_delay_s,
+            gpus_per_node=config.gpus_per_node or 0,
         )
         return executor
-
-    def _special(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Arguments that are this cluster's own, of the settings that are not every cluster's."""
-        return {"local_signal_delay_s": values["signal_delay_s"]}
 
 
 class SlurmLauncher(SubmititLocal):
@@ -112,7 +110,6 @@ class SlurmLauncher(SubmititLocal):
 
     name = "slurm"
     elsewhere = True
-    cluster = "slurm"
 
     def __init__(self, config: SlurmConfig) -> None:
         check_commands(f"hydra/launcher={self.name}")
@@ -141,8 +138,20 @@ class SlurmLauncher(SubmititLocal):
         except (OSError, subprocess.SubprocessError) as error:
             log.warning("jobs that wait stay queued, and end when begun: %s", error)
 
-    def _special(self, values: dict[str, Any]) -> dict[str, Any]:
-        return {f"slurm_{key}": value for key, value in values.items()}
+    def _executor(self, folder: Path) -> submitit.Executor:
+        values = dataclasses.asdict(self._config)
+        executor = submitit.AutoExecutor(
+            folder / SUBMITTED,
+            cluster="slurm",
+            slurm_max_num_timeout=values.pop("max_num_timeout"),
+        )
+        general = ("timeout_min", "cpus_per_task", "mem_gb", "gpus_per_node")
+        executor.update_parameters(
+            name=_name(folder),
+            **{key: values.pop(key) for key in general},
+            **{f"slurm_{key}": value for key, value in values.items()},
+        )
+        return executor
 
 
 def _name(folder: Path) -> str:

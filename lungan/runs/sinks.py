@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
+from tqdm.notebook import tqdm_notebook
 
 from lungan.runs import pictures
 from lungan.runs.folder import (
@@ -103,11 +104,12 @@ class LogFile(logging.FileHandler):
 
 
 class ProgressSink:
-    """A bar on a terminal; elsewhere a line at the first epoch and then every half minute."""
+    """A bar on a terminal and in a notebook; elsewhere a line in the log at the first epoch and
+    then every half minute."""
 
     def __init__(self, name: str, epochs: int) -> None:
         self._epochs = epochs
-        self._terminal = sys.stderr.isatty()
+        self._shows_bar = sys.stderr.isatty() or issubclass(tqdm, tqdm_notebook)
         self._bar: Any = None
         self._name = name
         self._began = time.monotonic()
@@ -118,7 +120,7 @@ class ProgressSink:
         match event:
             case EpochStart() if self._first_epoch == 0:
                 self._first_epoch = event.epoch
-                if self._terminal:
+                if self._shows_bar:
                     self._bar = tqdm(
                         total=self._epochs * event.num_steps,
                         initial=(event.epoch - 1) * event.num_steps,

@@ -1,4 +1,5 @@
-"""Sweeps on a SLURM cluster (tests/slurm/setup.sh makes one of a node) and on a local Ray."""
+"""Sweeps on a SLURM cluster (tests/slurm/setup.sh makes one of a node), on a local Ray, and by a
+cluster's jobs on this machine."""
 
 from __future__ import annotations
 
@@ -130,6 +131,25 @@ def test_ctrl_c_stops_running_jobs_and_takes_waiting_ones_back(tmp_path: Path) -
     assert code == 130, said
     assert len(list(tmp_path.glob("*/checkpoint.pt"))) == 2
     assert not list(tmp_path.glob("*/claim.json")) and not running()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_clusters_path_on_this_machine_goes_on_after_its_time_limit(
+    tmp_path: Path, same_bits: Compare, tiny_overrides: Sequence[str]
+) -> None:
+    """The jobs are told to stop 25 seconds after they begin, and begin again."""
+    sweep = (*tiny_overrides, "optimizer=adam,rmsprop", "epochs=1,4000", "--sweep", "t")
+    here = ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=1")
+    limit = ("hydra.launcher.signal_delay_s=35", "hydra.launcher.array_parallelism=2")
+    code, said = end(start(*sweep, *here, *limit, f"store={tmp_path / 'jobs'}"), 500)
+    assert code == 0, said
+    logs = [path.read_text() for path in tmp_path.glob("jobs/sweeps/t/launcher/*/job-*.log")]
+    assert len(logs) == 2
+    assert any("SIGUSR2: stopping after this step with a checkpoint" in log for log in logs)
+    code, said = end(start(*sweep, f"store={tmp_path / 'here'}"), 500)
+    assert code == 0, said
+    same_bits(tmp_path / "jobs", tmp_path / "here")
 
 
 @pytest.mark.slow
