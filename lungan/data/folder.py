@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lungan.config import FolderConfig
-from lungan.data.images import ONLY_CLASS, SPLITS, ImageSet, first
+from lungan.data.images import ONLY_CLASS, SPLITS, ImageSet, first, many
 from lungan.data.listing import SPLIT_WORDS, Listing, load_listing, match_groups
 from lungan.errors import DataError
 from lungan.files import cache_folder
@@ -66,6 +66,9 @@ def read_layout(
     """
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
+        reader = {".csv": "table", ".tsv": "table", ".npz": "npz"}.get(root.suffix.lower())
+        if root.exists() and reader:
+            what = f"is a file: use data={reader}"
         raise DataError(f"data.path must be a folder of images, {root} {what}")
     files, empty, outputs = _walk(root)
     notes = []
@@ -73,14 +76,14 @@ def read_layout(
         notes.append(f"lungan's own output was left out: {first(outputs)}")
     if exclude is not None:
         kept = [file for file in files if not re.search(exclude, file)]
-        notes.append(f"data.exclude={exclude} left out {len(files) - len(kept)} files")
+        notes.append(f"data.exclude={exclude} left out {many(len(files) - len(kept), 'file')}")
         files, empty = kept, []
     documents = [file for file in files if Path(file).suffix.lower() in _DOCUMENTS]
     if documents and len(documents) < len(files):
         files = sorted(set(files) - set(documents))
-        many = f"{len(documents)} files are no images by their names"
-        many = "1 file is no image by its name" if len(documents) == 1 else many
-        notes.append(f"{many}: {first(documents)}")
+        notes.append(
+            f"{many(len(documents), 'file')} left out, no image by name: {first(documents)}"
+        )
     if not files:
         raise DataError(f"data.path must hold images, {root} has none")
     parts = [tuple(file.split("/")) for file in files]
@@ -218,7 +221,7 @@ def _check_below(root: Path, parts: Sequence[Parts], level: int) -> None:
         found = _MASK_FILES.search(masks[0][-1])
         assert found is not None
         raise DataError(
-            f"{len(masks)} files of {root} look like masks of others, such as "
+            f"{many(len(masks), 'file')} of {root} named like masks of others, such as "
             f"{masks[0][-1]} beside {masks[0][-1][: found.start()]}, and would be trained "
             f"on; leave them out by data.exclude={found[0].strip().rstrip('0123456789 _-')}"
         )
@@ -249,9 +252,8 @@ def _groups(
             r"file names begin with the patient, give a pattern such as data.group='(\d+)_'"
         )
     if alone := [file for file, name in zip(files, subfolders, strict=True) if not name]:
-        notes.append(
-            f"{len(alone)} images in no sub-folder are each a group of their own: {first(alone)}"
-        )
+        number = many(len(alone), "image")
+        notes.append(f"{number} in no sub-folder, each taken for a patient: {first(alone)}")
     return [name or f"file {file}" for file, name in zip(files, subfolders, strict=True)]
 
 

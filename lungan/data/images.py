@@ -321,6 +321,11 @@ def _join_duplicates(groups: NDArray[np.int64], places: NDArray[np.float64]) -> 
     return np.asarray(component[group], dtype=np.int64)
 
 
+def many(number: int, noun: str) -> str:
+    """``1 image`` or ``3 images``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def first(named: Sequence[str]) -> str:
     """The first ten, and how many more there are."""
     more = f", and {len(named) - NUM_NAMED} more" if len(named) > NUM_NAMED else ""

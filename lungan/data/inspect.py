@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lungan.config import DataConfig
-from lungan.data.images import ImageSet, first
+from lungan.data.images import ImageSet, first, many
 
 
 def describe(image_set: ImageSet, config: DataConfig) -> list[str]:
@@ -21,7 +21,8 @@ def describe(image_set: ImageSet, config: DataConfig) -> list[str]:
     place = getattr(config, "path", None)
     kind = "grey" if image_set.channels == 1 else "color"
     lines = [
-        f"data={config.name}{f' data.path={place}' if place else ''}: {len(image_set)} images, "
+        f"data={config.name}{f' data.path={place}' if place else ''}: "
+        f"{many(len(image_set), 'image')}, "
         f"taken as {kind} at {image_set.size}x{image_set.size} pixels"
     ]
     lines += _table(image_set)
@@ -29,19 +30,20 @@ def describe(image_set: ImageSet, config: DataConfig) -> list[str]:
     chosen = [f"data.{key}=[{','.join(names)}]" for key, names in
               (("splits", config.splits), ("classes", config.classes)) if names]  # fmt: skip
     share = "" if config.fraction == 1 else f", of which data.fraction={config.fraction:g}"
-    num_images = f"{members.sum()} image{'' if members.sum() == 1 else 's'}"
-    lines.append(f"  to train on: {num_images} ({', '.join(chosen) or 'all'}{share})")
+    lines.append(
+        f"  to train on: {many(members.sum(), 'image')} ({', '.join(chosen) or 'all'}{share})"
+    )
     if facts.modes:
         lines.append(f"  files: {_counted(facts.modes)}")
     if facts.sizes:
-        cropped = f"{facts.num_cropped} were cropped to their centre square"
+        cropped = f"{facts.num_cropped} cropped to the centre square"
         if not facts.num_cropped:
-            cropped = "all are square, none was cropped"
+            cropped = "all are square, none cropped"
         lines.append(f"  sizes: {_counted(facts.sizes)}; {cropped}")
     lines += [f"  scaled: {line}" for line in facts.scaling]
     if facts.skipped:
         named = [f"{name} ({reason})" for name, reason in facts.skipped.items()]
-        lines.append(f"  skipped: {len(named)} files that cannot be used: {first(named)}")
+        lines.append(f"  skipped: {many(len(named), 'file')} that cannot be used: {first(named)}")
     notes = [*facts.notes, facts.about_val] if facts.about_val else facts.notes
     lines += [f"  note: {note}" for note in notes]
     return lines + [f"  warning: {warning}" for warning in facts.warnings]

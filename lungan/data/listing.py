@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from lungan.config import FilesConfig
 from lungan.data.cache import Arrays, load_or_make
-from lungan.data.images import NUM_NAMED, SPLITS, Facts, ImageSet, first, partition, say_empty
+from lungan.data.images import NUM_NAMED, SPLITS, Facts, ImageSet, first, many, partition, say_empty
 from lungan.data.scale import FittedImage, Scale, read_image, scale_images
 from lungan.data.stored import BadImageError, quiet, read_bytes
 from lungan.errors import ConfigError, DataError
@@ -104,6 +104,7 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
     notes, warnings = [*decoded.facts.notes, *listing.notes], [*decoded.facts.warnings]
     if listing.splits:
         splits = np.array(listing.splits, dtype=np.int64)[kept]
+        warnings += _say_copies(decoded, listing, splits)
     else:
         val, test = (USUAL_SHARE if share is None else share for share in shares)
         splits = partition(decoded.places.tolist(), val, test, labels, groups, config.split_seed)
@@ -119,8 +120,8 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
         if straddling := _straddling(groups, splits):
             named = [f"{group_names[group]} in {where}" for group, where in straddling.items()]
             said = (
-                f"{len(named)} patients have images in more than one split: {first(named)}; that "
-                "makes every score look better than it is"
+                f"{many(len(named), 'patient')} in more than one split: {first(named)}; that makes "
+                "every score look better than it is"
             )
             if config.straddle == "error":
                 raise DataError(f"{said}. Move their images, or go on by data.straddle=warn")
@@ -184,7 +185,7 @@ def decode_files(
             modes=dict(collections.Counter(one.mode for one in fitted).most_common()),
             num_cropped=sum(one.is_cropped for one in fitted),
             scaling=list(scaled.notes),
-            notes=_say_turned(fitted),
+            notes=_say_changed(fitted, channels),
             warnings=list(scaled.warnings),
         )
         return {
@@ -280,14 +281,19 @@ def _count_sizes(fitted: Sequence[FittedImage]) -> dict[str, int]:
     return named
 
 
-def _say_turned(fitted: Sequence[FittedImage]) -> list[str]:
+def _say_changed(fitted: Sequence[FittedImage], channels: int | None) -> list[str]:
+    num_colour = sum(one.mode.startswith("colour") for one in fitted)
     num_turned = sum(one.is_turned for one in fitted)
     num_windowed = sum(one.is_windowed for one in fitted)
     notes = []
+    if num_colour and channels == 1:
+        notes.append(
+            f"{many(num_colour, 'image')} in colour made grey; data.channels=3 keeps colour"
+        )
     if num_turned:
-        notes.append(f"{num_turned} images were turned upright, as their EXIF data say")
+        notes.append(f"{many(num_turned, 'image')} turned upright, as EXIF data say")
     if num_windowed:
-        notes.append(f"{num_windowed} DICOM images are seen through their own window")
+        notes.append(f"{many(num_windowed, 'DICOM image')} seen through the file's own window")
     return notes
 
 
@@ -305,6 +311,19 @@ def _straddling(groups: NDArray[np.int64], splits: NDArray[np.int64]) -> dict[in
     for group, split in pairs.tolist():
         found[group].append(SPLITS[split])
     return {group: " and ".join(where) for group, where in found.items() if len(where) > 1}
+
+
+def _say_copies(decoded: Decoded, listing: Listing, splits: NDArray[np.int64]) -> list[str]:
+    """A warning where given splits share an image; drawn ones keep copies together."""
+    _, image = np.unique(decoded.places, return_inverse=True)
+    copied = _straddling(image, splits)
+    if not copied:
+        return []
+    where = {number: listing.names[at] for number, at in zip(image, decoded.kept, strict=True)}
+    examples = [f"{where[number]} in {names}" for number, names in copied.items()]
+    return [
+        f"{many(len(copied), 'image')} in more than one split, pixel for pixel: {first(examples)}"
+    ]
 
 
 _PATIENT_IN_NAME = (r"^(\d+)_", r"^(\d+)-", r"^(.*?\d+)[_-]")
@@ -327,6 +346,9 @@ def _suspect_groups(
             beginnings = [one[1] if one else stem for one, stem in zip(found, stems, strict=True)]
             candidates.append(("beginnings of file names", f"'{pattern}'", beginnings))
             break
+    way_out = "keeps each in one split"
+    if listing.splits:
+        way_out = "says that they are, and such splits are then refused"
     for what, option, names in candidates:
         groups, unique = _number([names[index] for index in kept])
         assert groups is not None
@@ -338,7 +360,7 @@ def _suspect_groups(
             return [
                 f"{len(straddling)} of {len(unique)} {what} stand in more than one split "
                 f"({', '.join(examples[:3])}): if they are patients, every score looks better than "
-                f"it is; data.group={option} keeps each in one split"
+                f"it is; data.group={option} {way_out}"
             ]
     return []
 

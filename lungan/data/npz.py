@@ -38,6 +38,11 @@ def load_npz(config: NpzConfig, *, progress: bool = True) -> ImageSet:  # noqa: 
     path = Path(config.path).expanduser()
     if not path.is_file():
         what = "is a folder: use data=folder" if path.is_dir() else "does not exist"
+    elif path.suffix.lower() in (".csv", ".tsv"):
+        what = "is a table: use data=table"
+    else:
+        what = ""
+    if what:
         raise DataError(f"data.path must be an .npz file, {path} {what}")
     parts = read_parts(path, config.labels != "none", config.label_column)
     has_splits = NO_SPLIT not in parts

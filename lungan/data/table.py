@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lungan.config import TableConfig
-from lungan.data.images import ONLY_CLASS, SPLITS, ImageSet, first
+from lungan.data.images import ONLY_CLASS, SPLITS, ImageSet, first, many
 from lungan.data.listing import SPLIT_WORDS, Listing, load_listing, match_groups
 from lungan.errors import ConfigError, DataError
 
@@ -39,6 +39,12 @@ def read_listing(config: TableConfig) -> Listing:
     warnings: list[str] = []
     table = _read(path, config, notes)
     columns = [str(name) for name in table.columns]
+    if config.image_column is None:
+        guess = _guess_column(table)
+        hint = f"; {guess} looks like it" if guess else ""
+        raise ConfigError(
+            f"data.image_column must name the column of files, one of {first(columns)}{hint}"
+        )
     image_column = _column(config.image_column, "data.image_column", columns)
     if config.where.strip():
         num_rows = len(table)
@@ -163,9 +169,15 @@ def _label_columns(config: TableConfig) -> list[str]:
     return [str(name) for name in (given if isinstance(given, list) else [given])]
 
 
-def _column(name: str | None, key: str, columns: Sequence[str]) -> str:
-    if name is None:
-        raise ConfigError(f"{key} must name a column of the table: {first(columns)}")
+def _guess_column(table: pd.DataFrame) -> str | None:
+    for name in table.columns:
+        if table[name].head(20).str.contains(r"\.(?:png|jpe?g|bmp|tiff?|dcm)$", case=False).any():
+            return str(name)
+    likely = [name for name in table.columns if re.search("image|file|path", name, re.I)]
+    return str(likely[0]) if likely else None
+
+
+def _column(name: str, key: str, columns: Sequence[str]) -> str:
     if name not in columns:
         raise ConfigError(f"{key} must be a column of the table, {first(columns)}; got {name}")
     return name
@@ -224,7 +236,7 @@ def _find_files(root: Path, texts: Sequence[str], notes: list[str]) -> list[Path
             num_searched += path is not None
         found.append(path)
     if num_searched:
-        notes.append(f"{num_searched} files were found by their names, in sub-folders of {root}")
+        notes.append(f"{many(num_searched, 'file')} found by name alone, in sub-folders of {root}")
     return found
 
 
@@ -351,7 +363,7 @@ def _check_rows(
 ) -> None:
     if not bad:
         return
-    said = f"{len(bad)} of {num_rows} rows of {config.path} have {what}: {first(bad)}"
+    said = f"in {len(bad)} of {num_rows} rows of {config.path} there is {what}: {first(bad)}"
     if len(bad) == num_rows:
         raise DataError(f"{said}; {way_out}")
     if config.on_bad_image == "error":
@@ -385,12 +397,12 @@ def _without_duplicates(
         (repeated if one == other else differing).append(named)
     if differing:
         raise DataError(
-            f"{len(differing)} rows of {config.path} name a file again with another label, group "
-            f"or split: {first(differing)}; data.where chooses rows"
+            f"{many(len(differing), 'row')} of {config.path} with a file of another row, but "
+            f"another label, patient or split: {first(differing)}; data.where chooses rows"
         )
     if repeated:
         warnings.append(
-            f"{len(repeated)} rows name a file again and are left out: {first(repeated)}"
+            f"{many(len(repeated), 'row')} with a file of another row left out: {first(repeated)}"
         )
     return sorted(known.values())
 
@@ -442,6 +454,6 @@ def _read_groups(
     alone = [name for name, group in zip(names, groups, strict=True) if not group]
     if alone:
         notes.append(
-            f"{len(alone)} images without a group are each one of their own: {first(alone)}"
+            f"{many(len(alone), 'image')} without a patient, each taken for one: {first(alone)}"
         )
     return [group or f"file {name}" for name, group in zip(names, groups, strict=True)]

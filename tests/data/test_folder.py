@@ -227,6 +227,9 @@ def test_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"data.path must be a folder of images, .* is a file"):
         load_folder(config(tmp_path / "file"))
+    (tmp_path / "films.csv").touch()
+    with pytest.raises(DataError, match=r"films.csv is a file: use data=table"):
+        load_folder(config(tmp_path / "films.csv"))
 
 
 def test_unknown_class_is_found_by_select(tmp_path: Path) -> None:

@@ -47,8 +47,8 @@ def test_every_run_says_what_it_took_and_keeps_it(
         assert train.main([*options, f"seed={seed}"]) == 0
         said = capsys.readouterr().err
         assert "data=folder data.path=films: 24 images, taken as grey at 32x32 pixels" in said
-        assert "  sizes: 40x40 (23), 50x40 (1); 1 were cropped to their centre square" in said
-        assert "  skipped: 1 files that cannot be used: a/broken.png (empty)" in said
+        assert "  sizes: 40x40 (23), 50x40 (1); 1 cropped to the centre square" in said
+        assert "  skipped: 1 file that cannot be used: a/broken.png (empty)" in said
         assert "nearly one grey; data.scale=range" in said
         assert r"data.group='^(\d+)_' keeps each in one split" in said
     # Of a setting, not of the data, and the same in every run of a sweep: once.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def test_labels_can_be_ignored(tmp_path: Path) -> None:
         (["train/images/", "train/labels/"], r"in holds labels beside images, .*"),
         (["a/lung masks/", "a/images/"], r"in/a holds lung masks beside images"),
         (["b/b (1).png", "b/b (1)_mask.png", "b/b (1)_mask_1.png"],
-         r"2 files of .* look like masks of others, such as b \(1\)_mask beside b \(1\), .*"
+         r"2 files of .* named like masks of others, such as b \(1\)_mask beside b \(1\), .*"
          r"data.exclude=_mask$"),
         (["a/train/", "a/test/", "b/train/", "b/test/"],
          r"class folder a of .* holds folders named like splits \(test, train\): splits must stand "
@@ -119,7 +120,7 @@ def test_documents_among_images_are_left_out_and_said(tmp_path: Path) -> None:
     (tmp_path / "a/labels.csv").write_text("x")
     (tmp_path / "LICENSE").write_text("x")
     assert found(tmp_path)[0] == {"a": 4, "b": 4}
-    assert read_layout(tmp_path).notes == ["1 file is no image by its name: a/labels.csv"]
+    assert read_layout(tmp_path).notes == ["1 file left out, no image by name: a/labels.csv"]
 
 
 def test_lungans_own_output_is_never_data(tmp_path: Path, own_cache: Path) -> None:
@@ -179,10 +180,27 @@ def test_numbered_files_are_no_patients(tmp_path: Path, name: str) -> None:
 
 def test_given_splits_that_share_a_patient_are_refused(tmp_path: Path) -> None:
     fill(tmp_path, "train/a/1_1.png", "train/a/2_1.png", "test/a/1_2.png", "test/a/3_1.png")
-    with pytest.raises(DataError, match=r"1 patients have images in .*: 1 in train and test; that"):
+    with pytest.raises(
+        DataError, match=r"1 patient in more than one split: 1 in train and test; that"
+    ):
         load_folder(config(tmp_path, group=r"(\d)_"))
     (warning,) = load_folder(config(tmp_path, group=r"(\d)_", straddle="warn")).facts.warnings
     assert "1 in train and test" in warning
+
+
+def test_copies_in_two_given_splits_are_said(tmp_path: Path) -> None:
+    fill(tmp_path, "train/a/1.png", "train/a/2.png", "test/a/3.png")
+    shutil.copy(tmp_path / "train/a/1.png", tmp_path / "test/a/4.png")
+    (warning,) = load_folder(config(tmp_path)).facts.warnings
+    assert warning.startswith("1 image in more than one split, pixel for pixel: ")
+    assert warning.endswith(".png in train and test")
+
+
+def test_images_made_grey_are_said(tmp_path: Path) -> None:
+    assert cv2.imwrite(str(tmp_path / "a.png"), rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    said = "1 image in colour made grey; data.channels=3 keeps colour"
+    assert said in load_folder(config(tmp_path)).facts.notes
+    assert said not in load_folder(config(tmp_path, channels=3)).facts.notes
 
 
 def test_groups_that_cannot_be_read_are_said(tmp_path: Path) -> None:

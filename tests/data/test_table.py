@@ -117,9 +117,7 @@ def test_nih_chest_xray14(tmp_path: Path) -> None:
     assert classes(image_set) == ["Pneumonia", "not_Pneumonia", "not_Pneumonia"]
     assert image_set.groups is not None
     assert image_set.groups.tolist() == [0, 0, 1]
-    assert f"3 files were found by their names, in sub-folders of {tmp_path}" in (
-        image_set.facts.notes
-    )
+    assert f"3 files found by name alone, in sub-folders of {tmp_path}" in (image_set.facts.notes)
     with pytest.raises(ConfigError, match=r"lists of findings, so data.label must say which one"):
         load(table, **columns)
     with pytest.raises(ConfigError, match=r"data.label must be a value of .*; got Pnuemonia"):
@@ -140,7 +138,7 @@ def test_chexpert(tmp_path: Path) -> None:
     columns = {"image_column": "Path", "group": r"(patient\d+)/"}
     with pytest.raises(
         DataError,
-        match=r"2 of 4 rows .* no label that can be used: row 4 \(Pneumonia is -1\), row 5 "
+        match=r"in 2 of 4 rows .* no label that can be used: row 4 \(Pneumonia is -1\), row 5 "
         r"\(Pneumonia is empty\); data.where chooses rows, and data.on_bad_image=skip",
     ):
         load(table, **columns, label_column="Pneumonia")
@@ -201,14 +199,15 @@ def test_what_is_wrong_with_rows_is_one_line_or_skipped(films: Path) -> None:
     write(films, "file,finding", "a.png,ill", "b.png,", "gone.png,ill", ",ill", "c.png,well")
     columns = {"label_column": "finding", "val_fraction": 0.0, "test_fraction": 0.0}
     with pytest.raises(
-        DataError, match=r"2 of 5 rows .* have no file in .*: row 4 \(gone.png\), row 5 \(no file n"
+        DataError,
+        match=r"in 2 of 5 rows .* there is no file in .*: row 4 \(gone.png\), row 5 \(no file n",
     ):
         load(films, **columns)
     image_set = load(films, **columns, on_bad_image="skip")
     assert classes(image_set) == ["ill", "well"]
     assert [warning.split(":")[0].rpartition(" rows ")[0] for warning in image_set.facts.warnings][
         :2
-    ] == ["2 of 5", "1 of 5"]
+    ] == ["in 2 of 5", "in 1 of 5"]
     write(films, "file,finding", *(f"{n}.png,ill" for n in range(13)))
     with pytest.raises(DataError, match=r"none|13 of 13 rows .*row 11 \(9.png\), and 3 more;"):
         load(films, **columns)
@@ -218,18 +217,18 @@ def test_a_file_in_two_rows(films: Path) -> None:
     write(films, "file,finding", "a.png,ill", "b.png,well", "./a.png,ill")
     image_set = load(films, label_column="finding")
     assert len(image_set) == 2
-    assert "1 rows name a file again and are left out: row 4 is the file of row 2 (./a.png)" in (
+    assert "1 row with a file of another row left out: row 4 is the file of row 2 (./a.png)" in (
         image_set.facts.warnings
     )
     write(films, "file,finding", "a.png,ill", "b.png,well", "a.png,well")
-    with pytest.raises(DataError, match=r"1 rows of .* again with another label, group or split"):
+    with pytest.raises(DataError, match=r"1 row of .* with a file of another row, but another"):
         load(films, label_column="finding")
 
 
 def test_patients_in_two_given_splits_are_refused(films: Path) -> None:
     write(films, "file,split,id", "a.png,train,1", "b.png,Testing,1", "c.png,valid,2")
     columns = {"split_column": "split", "group_column": "id"}
-    with pytest.raises(DataError, match=r"1 patients have .*: 1 in train and test;"):
+    with pytest.raises(DataError, match=r"1 patient in more than one split: 1 in train and test;"):
         load(films, **columns)
     assert load(films, **columns, straddle="warn").splits.tolist() == [0, 2, 1]
     write(films, "file,split", "a.png,train", "b.png,fold2")
@@ -240,7 +239,7 @@ def test_patients_in_two_given_splits_are_refused(films: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"image_column": None}, ConfigError, r"data.image_column must name a column .*: file, vi"),
+        ({"image_column": None}, ConfigError, r"must name the column of files, .*; file looks l"),
         ({"image_column": "x"}, ConfigError, r"must be a column of the table, file, .*; got x"),
         ({"label_column": "x"}, ConfigError, r"data.label_column must be a column .*; got x"),
         ({"label": "ill"}, ConfigError, r"data.label needs data.label_column"),
