@@ -115,13 +115,11 @@ def _decode_with_pillow(data: bytes, frame: int | None) -> StoredImage:
     if image.format in ("JPEG", "MPO") and data.find(b"\xff\xd9", stream.tell()) < 0:
         raise BadImageError("truncated")
     image.load()
-    # Rows that are not there stay 0: the last of all, or every second one of an interlaced image.
-    if chunks and (
-        data[28] or not np.asarray(image.crop((0, image.height - 1, *image.size))).any()
-    ):
-        _check_rows(data, chunks)
     is_binary, is_deep_colour = image.mode == "1", chunks and data[24] == 16 and data[25] != 0
     values = _deep_png(data, chunks) if is_deep_colour else _values_of(image)
+    # Rows that are not there stay 0: the last of all, or every second one of an interlaced image.
+    if chunks and (data[28] or image.mode == "P" or not values[-1].any()):
+        _check_rows(data, chunks)
     stored = display(values, 8 * values.dtype.itemsize)
     if is_binary:
         stored = replace(stored, kind="1 bit", mode="grey 1 bit")
