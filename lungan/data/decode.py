@@ -32,6 +32,7 @@ from lungan.data.stored import (
     darken,
     display,
     measure_inflated,
+    read_jpeg_frame,
     turn_upright,
 )
 from lungan.errors import DataError
@@ -148,15 +149,10 @@ def _explain(data: bytes, error: Exception) -> str:
 
 def _unread_jpeg(data: bytes) -> str | None:
     """What kind of JPEG, if its start of frame names one that the decoders lack."""
-    position = 2
-    while data.startswith(b"\xff\xd8\xff") and position + 5 < len(data):
-        marker = data[position + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            if marker not in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA):
-                return "lossless or hierarchical JPEG"
-            return None if data[position + 4] == 8 else f"JPEG of {data[position + 4]} bits"
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return None
+    marker, bits, _, _ = read_jpeg_frame(data) or (0xC0, 8, 0, 0)
+    if marker not in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA):
+        return "lossless or hierarchical JPEG"
+    return None if bits == 8 else f"JPEG of {bits} bits"
 
 
 def _values_of(image: Image.Image) -> Values:

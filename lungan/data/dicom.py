@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from lungan.data.stored import (
     choose_frame,
     darken,
     measure_inflated,
+    read_jpeg_frame,
 )
 from lungan.errors import DataError
 
@@ -80,6 +82,7 @@ def _render(dataset: Any, frame: int | None, use_window: bool) -> StoredImage:
 
 def _stored_pixels(dataset: Any, index: int) -> NDArray[Any]:
     from pydicom import uid
+    from pydicom.encaps import get_frame
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
 
@@ -97,6 +100,13 @@ def _stored_pixels(dataset: Any, index: int) -> NDArray[Any]:
             raise BadImageError(f"DICOM in {syntax.name}, which is not read") from error
         if not decoder.is_available:
             raise DataError(f"DICOM files in {syntax.name} need more decoders: {WAY_OUT}")
+        num_frames = int(dataset.get("NumberOfFrames") or 1)
+        frame = get_frame(dataset.PixelData, index, number_of_frames=num_frames)
+        # The compressed image has a size of its own, which its decoder believes.
+        if jpeg := read_jpeg_frame(frame):
+            check_size(jpeg[3], jpeg[2])
+        elif frame.startswith(b"\xff\x4f\xff\x51"):  # JPEG 2000
+            check_size(*struct.unpack_from(">II", frame, 8))
     # pylibjpeg's decoder of run lengths ends the process over damaged files.
     plugin = "pydicom" if syntax == uid.RLELossless else ""
     return np.asarray(pixel_array(dataset, index=index, decoding_plugin=plugin))

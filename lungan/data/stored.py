@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import stat
+import struct
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -163,6 +164,18 @@ def measure_inflated(data: bytes, wbits: int) -> int:
             raise BadImageError(f"unpacks to more than {MAX_BYTES // 2**20} MiB")
         data = unpacker.unconsumed_tail
     return num_bytes
+
+
+def read_jpeg_frame(data: bytes) -> tuple[int, int, int, int] | None:
+    """The marker of a JPEG's or JPEG-LS's start of frame, and bits, height and width after it;
+    None where there is none."""
+    position = 2
+    while data.startswith(b"\xff\xd8\xff") and position + 9 <= len(data):
+        marker, length, bits, height, width = struct.unpack_from(">xBHBHH", data, position)
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            return marker, bits, height, width
+        position += 2 + length
+    return None
 
 
 def darken(values: Values, where: NDArray[np.bool_], *, is_negative: bool) -> Values:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pydicom.uid import (  # noqa: E402
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
 )
 
 from lungan.data import stored  # noqa: E402
@@ -477,6 +479,19 @@ def test_a_deflated_data_set_that_unpacks_to_too_much(monkeypatch: pytest.Monkey
         decode(data)
 
 
+@pytest.mark.parametrize("kind", ["jpeg", "jpeg 2000"])
+def test_a_compressed_image_that_is_larger_than_the_file_says(kind: str) -> None:
+    """The decoder would allocate what the compressed image says."""
+    size = struct.pack(">II", 60_000, 60_000)
+    syntax, image = JPEG2000Lossless, b"\xff\x4f\xff\x51\0\x29\0\0" + size + bytes(90)
+    if kind == "jpeg":
+        frame = struct.pack(">BHH", 8, 60_000, 60_000)
+        syntax, image = JPEGBaseline8Bit, b"\xff\xd8\xff\xc0\0\x0b" + frame + bytes(90)
+    data = dicom(RAMP, syntax=syntax, PixelData=encapsulate([image]))
+    with pytest.raises(BadImageError, match="60000 x 60000 pixels, more than the limit"):
+        decode(data)
+
+
 def test_a_missing_decoder_is_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from pydicom.pixels.decoders.base import Decoder
 
@@ -543,6 +558,8 @@ def test_pydicoms_test_files(
         values = (image.values.astype(float) - ends[0]) / (ends[1] - ends[0])
         expected = shown_by_pydicom(pydicom.dcmread(FOLDER / name))
         assert np.abs(values - expected).max() < 0.01, name
+    # Its compressed image starts with a damaged header, which pydicom does not read either.
+    assert "more than the limit" in refused.pop("JPEG2000-embedded-sequence-delimiter.dcm")
     for name, reason in refused.items():
         assert reason.startswith(("DICOM", "not a ", "gzip", "holds ")), (name, reason)
     assert refused["dicomdirtests/DICOMDIR"] == (
