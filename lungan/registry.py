@@ -220,6 +220,10 @@ def load_again(described: Iterable[dict[str, str]]) -> None:
     """
     for each in described:
         wanted = Plugin(**each)
+        if not Path(wanted.file).is_file():
+            raise ConfigError(
+                f"plug-in {wanted} is not on this machine, which has no {wanted.file}"
+            )
         found = load_file(wanted.file)
         if found.sha256 != wanted.sha256:
             raise ConfigError(f"plug-in {wanted} has changed on this machine: it is {found} here")

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -18,8 +19,10 @@ import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from lungan import registry
+import lungan
+from lungan import registry, train
 from lungan.config import GROUPS, RunConfig, checks, compose, presets
+from lungan.errors import ConfigError
 
 NEEDS = {name: ["data.path=x"] for name in ("folder", "npz", "table")}
 """What a choice has no default for."""
@@ -235,3 +238,155 @@ def test_help_comes_at_once_and_shows_groups_options_and_examples(tmp_path: Path
 
 def _keys(schema: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(schema)]
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("~/xr", "~/xr"),
+        ("data (1)", "data (1)"),
+        ("Daten für GAN", "Daten für GAN"),
+        ("Daten\\ für\\ GAN", "Daten für GAN"),
+        ("影像", "影像"),
+        ("a=b", "a=b"),
+        ("it's", "it's"),
+        ("0001", "0001"),
+        ("1e5", "1e5"),
+        ("true", "true"),
+        ("'a,b'", "a,b"),
+        ("${store}", "runs"),
+    ],
+)
+def test_text_is_taken_as_people_type_it(typed: str, value: str) -> None:
+    config: Any = compose.compose(["data=folder", f"data.path={typed}"])
+    assert config.data.path == value
+    (job,) = compose.expand(["data=folder", f"data.path={typed}"])
+    assert compose.compose(job) == config
+
+
+def test_a_list_that_needs_quotes_says_the_argument_to_type() -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose.compose(["data=folder", "data.path=x", "data.classes=[Lunge (links),b]"])
+    typed = shlex.split(str(caught.value).partition("; type ")[2])
+    config = compose.compose(["data=folder", "data.path=x", *typed])
+    assert config.data.classes == ["Lunge (links)", "b"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("+lr=0.5", "lr=0.5"), ("++lr=0.5", "lr=0.5"), ("+experiment=report", "experiment=report")],
+)
+def test_a_plus_changes_nothing(one: str, other: str) -> None:
+    assert compose.compose([one]) == compose.compose([other])
+
+
+def test_a_saved_config_is_a_start_that_overrides_change() -> None:
+    start = compose.compose(["experiment=small_data", "data=phantom", "optimizer=sgd"])
+    assert compose.compose([], start) == start
+    changed = compose.compose(["lr=0.5", "generator=resnet"], start)
+    assert changed.optimizer.generator_lr == changed.optimizer.discriminator_lr == 0.5
+    assert (changed.generator.name, changed.epochs) == ("resnet", start.epochs)
+    alone = compose.compose(["optimizer.generator_lr=0.25"], start)
+    assert compose.compose(["lr=0.5"], alone).optimizer.generator_lr == 0.25
+    with pytest.raises(ConfigError, match="a start of its own"):
+        compose.compose(["experiment=report"], start)
+
+
+def test_a_config_made_in_python_passes_the_same_validator() -> None:
+    config = compose.compose([])
+    config.lr = 1
+    checks.check(config)
+    assert type(config.lr) is float  # so that its id is that of lr=1 on the command line
+    for key, value, message in (
+        ("epochs", "5", "epochs must be a whole number, got 5"),
+        ("seed", True, "seed must be a whole number, got true"),
+        ("lr", 10**400, "lr must be a number, got 1000"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            checks.check(dataclasses.replace(config, **{key: value}))
+    with pytest.raises(ConfigError, match=r"optimizer\.name is set by optimizer=<choice>"):
+        adam: Any = config.optimizer
+        checks.check(dataclasses.replace(config, optimizer=dataclasses.replace(adam, name="sgd")))
+
+
+def complete(line: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    assert train.main(["--complete", line]) == 0
+    return capsys.readouterr().out.split()
+
+
+def test_a_shell_completes_groups_choices_and_keys(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def found(line: str) -> list[str]:
+        return complete(f"lungan train {line}", capsys)
+
+    assert found("optimizer=") == [f"optimizer={name}" for name in registry.known("optimizer")]
+    assert found("optimizer=adam,rm") == ["optimizer=adam,rmsprop"]
+    assert "optimizer.momentum=" in found("optimizer=sgd optimizer.")
+    assert "optimizer.momentum=" not in found("optimizer.")
+    assert found("generator.conditional=") == [
+        "generator.conditional=false",
+        "generator.conditional=true",
+    ]
+    assert found("precision=b") == ["precision=bf16"]
+    assert found("--config") == ["--config-dir"]
+    assert "+sweeps=report" in found("+sweeps=")
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/own.yaml").write_text("# @package _global_\n")
+    assert found(f"-cd {tmp_path} experiment=o") == ["experiment=own"]
+
+
+def test_bash_reads_what_completion_prints(tmp_path: Path) -> None:
+    script = tmp_path / "try.sh"
+    script.write_text(
+        f'python() {{ {shlex.quote(sys.executable)} "$@"; }}\n'
+        'eval "$(python -m lungan.train --shell-completion bash)"\n'
+        'COMP_LINE="lungan train optimizer=ad"; COMP_POINT=${#COMP_LINE}; _lungan_train\n'
+        'echo "${COMPREPLY[@]}"\n'
+    )
+    done = subprocess.run(
+        ["bash", str(script)],
+        env=os.environ | {"PYTHONPATH": str(Path(presets.__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == ["adam", "adamw"]
+
+
+def test_cfg_shows_a_part_and_version_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["-c", "job", "--resolve", "--package", "optimizer", "lr=0.5"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["generator_lr"] == 0.5
+    with pytest.raises(SystemExit) as caught:
+        train.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"lungan {lungan.__version__}\n"
+
+
+def test_verbose_says_where_an_error_arose(capsys: pytest.CaptureFixture[str]) -> None:
+    for word in ("--verbose", "hydra.verbose=true"):
+        assert train.main([word, "epochs=0"]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert lines[-1] == "ConfigError: epochs must be at least 1, got 0"
+        assert any("checks.py" in line for line in lines)
+
+
+@pytest.mark.parametrize("key", [*compose.INSTEAD, "hydra.help"])
+def test_each_refusal_of_hydras_own_says_what_serves(
+    key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if key == "hydra.verbose":
+        return  # it is taken
+    name = f"{key}.x" if "/" not in key else key
+    assert train.main([f"{name.replace('..', '.')}=1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is not a setting of lungan: " in line and line.endswith("see docs/hydra.md")
+
+
+def test_a_glob_is_over_choices_and_nothing_else() -> None:
+    jobs = compose.expand(["optimizer=glob(*)"])
+    assert jobs == [[f"optimizer={name}"] for name in registry.known("optimizer")]
+    with pytest.raises(ConfigError) as caught:
+        compose.expand(["lr=interval(1e-4,1e-2)"])
+    assert "lungan.search" in str(caught.value) and "Sweep" not in str(caught.value)

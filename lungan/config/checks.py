@@ -6,6 +6,7 @@ names choose among what is registered, and nothing else of them becomes code.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -110,8 +111,12 @@ def schema(group: str, name: str) -> type[Any]:
     if group == "score":  # Its YAML files are settings of one kind.
         return ScoreConfig
     config = registry.find(group, name).config
-    if config is None:
-        raise ConfigError(f"{group}={name} was registered without the dataclass of its settings")
+    base = _hints(RunConfig)[group]
+    if config is None or not issubclass(config, base) or "__dataclass_fields__" not in vars(config):
+        raise ConfigError(
+            f"{group}={name} must be registered with config=..., a dataclass of its settings that "
+            f"inherits from {base.__name__}, under @dataclass(kw_only=True) itself"
+        )
     return config
 
 
@@ -197,7 +202,8 @@ def _typed(key: str, hint: Any, value: Any) -> Any:
     if is_number and not isinstance(value, kinds):
         for kind in (float, str):
             if kind in kinds and (kind is str or isinstance(value, int)):
-                return kind(value)
+                with contextlib.suppress(OverflowError):
+                    return kind(value)
     if isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool)):
         return value
     names = [TYPE_NAMES.get(kind, kind.__name__) for kind in kinds if kind is not type(None)]

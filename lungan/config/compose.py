@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import functools
 import itertools
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ from lungan.errors import ConfigError
 
 COMPLAINTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, AttributeError, ValueError)
 """What Hydra and OmegaConf raise for wrong overrides and files."""
+
+ESCAPED = re.compile(r"\\([ ()\[\]{}:=,])")
+"""Signs that Hydra's grammar, and a shell, let people escape."""
 
 INSTEAD = {
     "hydra.run": "store=<folder> says where runs lie",
@@ -75,8 +79,14 @@ def composer() -> Iterator[None]:
         for name in set(presets.choices(group)) - set(presets.files(group)):
             store.store(group=group, name=name, node={"name": name})
     _compose_groups.cache_clear()  # files may have changed since the last time
-    with hydra.initialize_config_dir(str(presets.conf_folder()), version_base="1.3"):
-        yield
+    # A caller may be a Hydra application itself, which goes on as it was.
+    before, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        with hydra.initialize_config_dir(str(presets.conf_folder()), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
+        _compose_groups.cache_clear()
 
 
 def compose(overrides: Sequence[str], start: RunConfig | None = None) -> RunConfig:
@@ -180,7 +190,7 @@ def _read(text: str) -> _Given:
             raise ConfigError(f"{wrong} is not an override; write key=value") from None
         if list in checks.takes(key):
             raise ConfigError(f"{text} cannot be read; {_way_out(key, raw)}") from None
-        return _Given(text, key, raw)
+        return _Given(text, key, ESCAPED.sub(r"\1", raw))
     name = parsed.key_or_group
     if parsed.package is not None:
         raise ConfigError(f"{text}: a group has one place here; write {name}=<choice>")
