@@ -17,6 +17,7 @@ COMMANDS = {
     "generate": ("lungan.generate", "make a data set of images with a trained generator"),
     "utility": ("lungan.utility.__main__", "find out whether generated images help a classifier"),
     "results": ("lungan.results.__main__", "tables, figures and a page of a store or a sweep"),
+    "upload": ("lungan.upload", "runs of a store to W&B, trained with a tracker or without"),
     "report": ("lungan.report", "the W&B report of a sweep"),
     "data": ("lungan.data.__main__", "see what lungan takes of your images"),
 }

@@ -211,16 +211,19 @@ def _check_data(run: RunConfig) -> None:
 
 
 def _check_tracker(run: RunConfig) -> None:
-    from lungan.runs.store import identify
     from lungan.tracking import build_tracker
-    from lungan.training.events import EpochEnd, EpochStart, RunEnd
+    from lungan.tracking.records import Epoch, TrackedRun
 
     with tempfile.TemporaryDirectory() as folder:
-        tracker = build_tracker(run, identify(run, "0" * 64), Path(folder), None)
-        metrics = {"epoch": 1, "loss_generator": 0.5, "loss_discriminator": 1.0}
-        for event in (EpochStart(1, 1), EpochEnd(1, metrics), RunEnd({"status": "done"})):
-            tracker(event)
-        tracker.close()
+        config = dataclasses.asdict(run)
+        tracked = TrackedRun(folder=Path(folder), run_id="0" * 64, name="seed=1", config=config)
+        # A run that is stopped, and goes on to its end.
+        for summary in (None, {"status": "done", "epochs_done": 1, "scores": None}):
+            tracker = build_tracker(run.tracker, tracked)
+            tracker.open()
+            metrics = {"epoch": 1, "loss_generator": 0.5, "loss_discriminator": 1.0}
+            tracker.add(Epoch(epoch=1, metrics=metrics, scores={"domain.recall": 0.5}))
+            tracker.close(summary)
 
 
 def _check_encoder(name: str) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from lungan.cli import CommandParser, run_as_program, run_command
 from lungan.results.collect import Collection, collect
-from lungan.runs.folder import write_json
-from lungan.tracking.wandb import logged_in, sync_command
+from lungan.runs.folder import WANDB, write_json
+from lungan.tracking.upload import upload_line
+from lungan.tracking.wandb import SENT, logged_in
 from lungan.tracking.wandb_report import Place, build_report, place, save, spec
 
 SPEC = "wandb_report.json"
@@ -78,19 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _missing(collection: Collection) -> list[str]:
     """What W&B does not have of the sweep, as far as the run folders tell."""
-    folders = [run.folder for run in collection.runs if run.folder is not None]
-    waiting = [line for folder in folders if (line := sync_command(folder)) is not None]
-    untracked = sum(run.config.get("tracker.name") == "none" for run in collection.runs)
-    lines = []
-    if untracked:
-        lines.append(
-            f"{untracked} of {len(collection.runs)} runs were made with tracker=none: "
-            "W&B has nothing of them"
-        )
-    if waiting:
-        lines.append(f"{len(waiting)} runs are recorded offline and not uploaded yet:")
-        lines += [f"  {line}" for line in waiting]
-    return lines
+    sent = sum(
+        run.folder is not None and (run.folder / WANDB / SENT).is_file() for run in collection.runs
+    )
+    if sent == len(collection.runs):
+        return []
+    line = upload_line(collection.store, sweep=collection.sweep)
+    return [f"W&B lacks {len(collection.runs) - sent} of {len(collection.runs)} runs: {line}"]
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from lungan.cli import (
     run_command,
 )
 from lungan.config import GROUPS, presets
+from lungan.config.tracking import check_agent
 from lungan.errors import ConfigError, DivergedError
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def _train(options: argparse.Namespace) -> int:
         raise ConfigError("--sweep and --dry-run belong to a sweep: add --multirun")
     if options.multirun and options.cfg:
         raise ConfigError("--cfg shows one run: leave out --multirun, or see a sweep by --dry-run")
+    check_agent(options.multirun)
     if (options.resolve or options.package) and not options.cfg:
         raise ConfigError("--resolve and --package belong to --cfg job")
     start = None
@@ -172,7 +174,7 @@ def describe(run: Run) -> str:
     """Status, time, scores and the paths of what the run made, for a terminal."""
     from lungan.runs import folder as files
     from lungan.scores.table import format_result
-    from lungan.tracking.wandb import sync_command
+    from lungan.tracking.upload import upload_line
 
     summary, folder = run.summary, run.folder
     seconds = tqdm.format_interval(summary["seconds"]["total"])
@@ -190,9 +192,8 @@ def describe(run: Run) -> str:
     ]
     width = max(len(str(path)) for path, _ in made)
     lines += [f"  {path!s:{width}}  {what}" for path, what in made if path.exists()]
-    sync = sync_command(folder)
-    if sync is not None:
-        lines.append(f"to upload what was recorded for W&B: {sync}")
+    if summary["config"]["tracker"]["name"] == "wandb":
+        lines.append(f"to complete it in W&B: {upload_line(folder.parent, run=folder.name)}")
     return "\n".join(lines)
 
 
@@ -213,6 +214,7 @@ def sweep(
     """
     from lungan.runs import plan as plans
     from lungan.runs import sweep as sweeps
+    from lungan.tracking.upload import upload_line
     from lungan.training.loop import Interrupted
 
     def tell(text: str) -> None:
@@ -238,6 +240,7 @@ def sweep(
         return INTERRUPTED
     if out := sweeps.write_results(plan.store, name):
         tell(f"results: {out / 'report.html'}, {out / 'results.csv'}, {out / 'summary.csv'}")
+    tell(f"to show it in W&B: {upload_line(plan.store, sweep=name)}")
     if not lacking:
         return 0
     log.error("%d of %d runs have no result:", len(lacking), len(plan.runs))

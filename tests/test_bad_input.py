@@ -42,7 +42,7 @@ WITHOUT_DATA = [
     (
         "tracker.mode=online",
         "tracker.mode is a key of tracker=wandb, not of the tracker that is chosen: give "
-        "tracker=wandb too, or one of its keys name",
+        "tracker=wandb too, or one of its keys name, also",
     ),
     (
         "data.path=films",

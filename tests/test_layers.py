@@ -26,7 +26,7 @@ LAYERS = (
     ("runs", "tracking"),
     ("generation", "launchers", "results"),
     ("tracking.wandb_report", "contracts", "utility"),
-    ("generate", "report", "score", "search", "train"),
+    ("generate", "report", "score", "search", "train", "upload"),
     ("__main__", "api"),
 )
 """A part imports from its own layer and from those before it; a module may have a place of

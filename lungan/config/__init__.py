@@ -34,6 +34,8 @@ from lungan.config.run import (
 )
 from lungan.config.scoring import (
     ScoreConfig,
+)
+from lungan.config.tracking import (
     TrackerConfig,
     WandbConfig,
 )

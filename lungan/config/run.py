@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from lungan.config.data import DataConfig
 from lungan.config.networks import DiscriminatorConfig, GeneratorConfig
 from lungan.config.rules import above, at_least, one_of, rule
-from lungan.config.scoring import ScoreConfig, TrackerConfig
+from lungan.config.scoring import ScoreConfig
+from lungan.config.tracking import TrackerConfig
 from lungan.config.training import AugmentConfig, LossConfig, OptimizerConfig, ScheduleConfig
 
 

@@ -1,4 +1,4 @@
-"""Config of the scores and of the tracker."""
+"""Config of the scores."""
 
 from __future__ import annotations
 
@@ -36,23 +36,3 @@ class ScoreConfig(Part):
 
 for _name in ("inception", "domain", "efficientnet_lite2"):
     declare("encoder", _name, f"lungan.scores.encoders:{_name}")
-
-
-@dataclass(kw_only=True, slots=True)
-class TrackerConfig(Part):
-    """What all trackers have, and all that ``none`` has."""
-
-
-declare("tracker", "none", "lungan.tracking:NoTracker", TrackerConfig)
-
-
-@dataclass(kw_only=True, slots=True)
-class WandbConfig(TrackerConfig):
-    mode: str = one_of("offline", "online", "disabled")
-    project: str = rule("a name", lambda value: bool(value.strip()))
-    entity: str | None
-    group: str | None
-    tags: list[str]
-
-
-declare("tracker", "wandb", "lungan.tracking:build_wandb", WandbConfig)

@@ -45,7 +45,8 @@ from lungan.runs.store import (
     claimed_finished,
     store_path,
 )
-from lungan.tracking import NoTracker, Tracker, build_tracker
+from lungan.tracking import build_trackers, replay_for_agent
+from lungan.tracking.live import Followers
 from lungan.training.events import Event, RunEnd, Sink, Snapshot
 from lungan.training.loop import Interrupted, train
 from lungan.training.material import Material, gather
@@ -68,6 +69,7 @@ def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None
     """
     claimed = claim_run(prepared, sweep=sweep)
     if isinstance(claimed, Run):
+        replay_for_agent(prepared.config, prepared.identity, claimed)
         return claimed
     with contextlib.closing(claimed) as active:
         return active.run(stop or StopSignal())
@@ -125,7 +127,7 @@ class ActiveRun:
         self._sweep = sweep
         self._continued_from: str | None = None
         self._scorer: Scorer | None = None
-        self._tracker: Tracker = NoTracker()
+        self._tracker = Followers([])
         self._sinks: list[Sink] = []
         self._trained_together = 1
         self._seconds = {"data": prepared.data_seconds, "training": 0.0, "scoring": 0.0}
@@ -193,7 +195,7 @@ class ActiveRun:
         )
         if self._scorer is not None:
             self._scorer.announce()
-        self._tracker = build_tracker(config, prepared.identity, folder, self._sweep)
+        self._tracker = build_trackers(config, prepared.identity, folder, self._sweep)
         on_disk = FolderSink(folder, self._claimed.claim, self._continued_from)
         self._sinks = [on_disk, self._tracker, self._score_snapshot]
         return state

@@ -1,56 +1,55 @@
-"""Trackers by name: where a run's events go besides its folder."""
+"""Trackers by name: where a run's records go besides its folder."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
-from typing import Protocol
 
 from lungan import registry
-from lungan.config import RunConfig, WandbConfig
+from lungan.config import RunConfig, presets
+from lungan.config.tracking import AGENT_VARIABLE, TrackerConfig
+from lungan.runs.folder import Run
 from lungan.runs.store import RunIdentity
-from lungan.training.events import Event
+from lungan.tracking.live import Follower, Followers
+from lungan.tracking.records import TrackedRun, Tracker, describe_run
+from lungan.training.events import RunEnd
 
 
-class Tracker(Protocol):
-    """A sink that is closed at the run's end."""
-
-    def __call__(self, event: Event) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class NoTracker:
-    def __init__(self, *_: object) -> None: ...
-
-    def __call__(self, event: Event) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def build_tracker(
+def build_trackers(
     config: RunConfig, identity: RunIdentity, folder: Path, sweep: str | None
-) -> Tracker:
-    """The tracker that ``config.tracker`` names. Raises: ConfigError for an unknown name."""
-    choice = registry.find("tracker", config.tracker.name)
-    tracker: Tracker = choice.build(config, identity, folder, sweep)
+) -> Followers:
+    """The sink of the trackers that ``config.tracker`` names, closed at the run's end.
+
+    Raises: ConfigError for an unknown name.
+    """
+    chosen: list[TrackerConfig] = [
+        config.tracker,
+        *(presets.load("tracker", name) for name in config.tracker.also),
+    ]
+    chosen = [each for each in chosen if each.name != "none"]
+    if not chosen:
+        return Followers([])
+    run = describe_run(folder, identity.run, dataclasses.asdict(config), sweep)
+    return Followers([Follower(each.name, build_tracker(each, run), folder) for each in chosen])
+
+
+def replay_for_agent(config: RunConfig, identity: RunIdentity, run: Run) -> None:
+    """Send a run that had been finished before to the W&B run of the agent that asks for it.
+
+    Elsewhere ``lungan upload`` does so when it is asked to.
+    """
+    if os.environ.get(AGENT_VARIABLE) and "wandb" in (config.tracker.name, *config.tracker.also):
+        sink = build_trackers(config, identity, run.folder, None)
+        sink(RunEnd(run.summary))
+        sink.close()
+
+
+def build_tracker(config: TrackerConfig, run: TrackedRun) -> Tracker:
+    """Raises: ConfigError for an unknown name."""
+    tracker: Tracker = registry.find("tracker", config.name).build(config, run)
     return tracker
 
 
-def build_wandb(
-    config: RunConfig, identity: RunIdentity, folder: Path, sweep: str | None
-) -> Tracker:
-    """Weights & Biases."""
-    from lungan.tracking.wandb import WandbSink
-
-    assert isinstance(config.tracker, WandbConfig)
-    return WandbSink(
-        config.tracker,
-        folder=folder,
-        run_id=identity.run,
-        name=identity.name,
-        run_config=dataclasses.asdict(config),
-        group=config.tracker.group or sweep,
-        job_type="train",
-        tags=list(config.tracker.tags),
-    )
+def no_tracker(*_: object) -> None:
+    """``tracker=none``, which a run builds nothing for."""

@@ -1,285 +1,227 @@
-"""Weights & Biases as a sink that can neither stop nor slow a run.
+"""Weights & Biases: one W&B run for each run, live or afterwards.
 
-All of it, the import of wandb included, which takes a second, happens in one daemon thread behind
-a bounded queue; every wait is bounded, and what goes wrong there is one warning. The run folder
-stays the truth.
+No import of wandb, which takes a second, outside the functions.
 """
 
 from __future__ import annotations
 
-import itertools
-import logging
+import hashlib
+import json
 import netrc
 import os
-import queue
-import shlex
-import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from lungan.config import WandbConfig
 from lungan.errors import RunFolderError
-from lungan.runs import pictures
-from lungan.runs.folder import WANDB, read_metrics, sample_path
-from lungan.training.events import EpochEnd, Event, RunEnd, Samples
+from lungan.runs import folder as names
+from lungan.tracking.records import Epoch, TrackedRun, TrackerError
 
 if TYPE_CHECKING:
     import wandb
 
+PROJECT = "lungan"
 ID_DIGITS = 16
-MAX_PENDING = 1000
-CLOSE_SECONDS = 10.0
-"""Longest wait of ``close``: a failed online start, then an offline one, with time to spare."""
-START_SECONDS = 5.0
-FINISH_SECONDS = 5.0
+START_SECONDS = 2.0
+FINISH_SECONDS = 1.5
+ONLINE_SECONDS = 2.5
+"""What a run's end waits for a server. Python's own end waits ``FINISH_SECONDS`` once more, for
+what W&B has not sent by then; together they are under five seconds."""
+SENT = "sent.json"
+"""In a run folder's wandb/: what W&B has in full, by where it was sent."""
 
+SCORE_COLUMNS = ("value", "std", "floor", "floor_low", "floor_high", "floor_std", "real")
+"""Of the score table, behind encoder and score; other values of a score follow them."""
+
+_TRUE = ("1", "true", "yes", "on")
 _EXIT_CODES = {"done": 0, "diverged": 3}
 _UNFINISHED = 1
-_INTERNAL_SETTINGS = {
-    "x_disable_machine_info": True,
-    "x_disable_meta": True,
-    "x_disable_stats": True,
-    "x_save_requirements": False,
-}
-"""What W&B calls internal settings: left out where an installed version lacks them."""
-
-log = logging.getLogger(__name__)
+_LEFT_OUT = ("config", "data", "scores", "machine", "seconds", "best_epoch", "name")
+_INTERNAL_SETTINGS = ("x_disable_machine_info", "x_disable_meta", "x_disable_stats")
 
 
-@dataclass(frozen=True, slots=True)
-class SavedSamples:
-    """A grid that an earlier part of this run left in its folder."""
+class WandbTracker:
+    """One W&B run, under the first digits of the run id.
 
-    epoch: int
-    path: Path
+    A run that goes on, and one that is uploaded once more, is sent from its first epoch on: W&B
+    puts rows of the same number in place of those that it has, and a file that was lost comes.
 
-
-Record = EpochEnd | Samples | SavedSamples | RunEnd
-
-
-class WandbSink:
-    """One W&B run, named by the run id: a continued run is the same W&B run.
-
-    What the folder holds of earlier epochs is recorded again first, since an offline recording
-    replaces what was synced under its id before: each recording is whole.
+    directory: for an upload afterwards, where W&B keeps what it has not sent, in place of the run
+    folder. Nobody waits for a run's end then, so W&B may take its time, and of its variables those
+    that name one run are not read.
     """
 
     def __init__(
         self,
         config: WandbConfig,
+        run: TrackedRun,
         *,
-        folder: Path,
-        run_id: str,
-        name: str,
-        run_config: dict[str, Any],
-        group: str | None,
-        job_type: str,
-        tags: list[str],
+        directory: Path | None = None,
     ) -> None:
-        self._pending: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
-        self._num_dropped = 0
-        self._abandoned = threading.Event()
-        self._thread: threading.Thread | None = None
-        if config.mode == "disabled":
+        self._tracked = run
+        self._patient = directory is not None
+        self._real_images = config.real_images
+        environment = dict(os.environ)
+        if directory is not None:
+            environment |= {"WANDB_DIR": str(directory), "WANDB_RUN_ID": "", "WANDB_NAME": ""}
+        self._arguments = init_arguments(config, run, environment)
+        self._run: wandb.Run | None = None
+        self._defined = {"epoch"}
+
+    def open(self) -> None:
+        mode = self._arguments["mode"]
+        if self.is_disabled:
             return
-        start = {
-            "project": config.project,
-            "entity": config.entity,
-            "dir": str(folder.resolve()),
-            "id": run_id[:ID_DIGITS],
-            "name": name,
-            "config": run_config,
-            "group": group,
-            "job_type": job_type,
-            "tags": tags,
-        }
-        earlier = list(_earlier(folder))
-        recorder = Recorder(config.mode, start, earlier, self._pending, self._abandoned)
-        self._thread = threading.Thread(target=recorder.work, name="wandb sink", daemon=True)
-        self._thread.start()
-
-    def __call__(self, event: Event) -> None:
-        if self._thread is None or not isinstance(event, EpochEnd | Samples | RunEnd):
-            return
-        if self._pending.qsize() < MAX_PENDING:
-            self._pending.put(event)
-        elif self._thread.is_alive():
-            self._num_dropped += 1
-
-    def close(self) -> None:
-        """Wait for W&B to take what is pending, for ``CLOSE_SECONDS`` at most."""
-        if self._thread is None:
-            return
-        thread, self._thread = self._thread, None
-        self._pending.put(None)
-        thread.join(CLOSE_SECONDS)
-        if thread.is_alive():
-            self._abandoned.set()
-            self._num_dropped += max(0, self._pending.qsize() - 1)
-            log.warning("W&B did not finish within %.0f s and is left behind", CLOSE_SECONDS)
-        if self._num_dropped:
-            log.warning(
-                "W&B lacks %d of this run's records; the run folder has them all",
-                self._num_dropped,
-            )
-
-
-def sync_command(folder: Path) -> str | None:
-    """The line that uploads the newest offline recording of a run folder; None where there is
-    none or W&B has marked it as uploaded."""
-    recordings = sorted((folder / WANDB).glob("offline-run-*"))
-    if not recordings or any(recordings[-1].glob("*.synced")):
-        return None
-    return sync_line(recordings[-1])
-
-
-def _earlier(folder: Path) -> Iterator[Record]:
-    """The epochs that the folder holds, in order."""
-    try:
-        rows = read_metrics(folder)
-    except RunFolderError as error:
-        log.warning("W&B lacks this run's earlier epochs: %s", error)
-        return
-    for row in rows:
-        yield EpochEnd(row["epoch"], {key: row[key] for key in row if row[key] is not None})
-        path = sample_path(folder, row["epoch"])
-        if path.is_file():
-            yield SavedSamples(row["epoch"], path)
-
-
-class Recorder:
-    """start: what wandb.init is given besides settings. earlier: recorded before ``pending``, in
-    which None ends the work. abandoned: nobody waits for this thread any more."""
-
-    def __init__(
-        self,
-        mode: str,
-        start: dict[str, Any],
-        earlier: Sequence[Record],
-        pending: queue.SimpleQueue[Record | None],
-        abandoned: threading.Event,
-    ) -> None:
-        self._mode = mode
-        self._start_arguments = start
-        self._records: Iterator[Record] = itertools.chain(earlier, iter(pending.get, None))
-        self._abandoned = abandoned
-        self._exit_code = _UNFINISHED
-        self._refused = False
-
-    def work(self) -> None:
-        try:
-            run = self._start()
-        except ImportError as error:
-            log.warning("W&B gets nothing; pip install wandb, or tracker=none: %s", error)
-        # wandb leaves some paths by sys.exit, which would end the thread without a word.
-        except (Exception, SystemExit) as error:
-            if not self._abandoned.is_set():
-                log.warning("W&B cannot start, so it gets nothing: %s", _in_words(error))
-        else:
-            self._record_all(run)
-            self._finish(run)
-
-    def _start(self) -> wandb.Run:
         # Crash reports would leave the machine even in offline mode. Read by wandb when imported.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        if self._mode == "online" and not logged_in():
-            log.warning(
-                "W&B has no login here, so this run is recorded offline: "
-                "wandb login, then the wandb sync line at the end"
-            )
-            self._mode = "offline"
-        if self._mode == "offline":
-            return self._init("offline")
         try:
-            return self._init("online")
-        except (Exception, SystemExit) as error:
-            if self._abandoned.is_set():
-                raise
-            log.warning("W&B cannot be reached, recording offline: %s", _in_words(error))
-        import wandb
-
-        wandb.teardown()  # the failed start still holds the run's id
-        return self._init("offline")
-
-    def _init(self, mode: str) -> wandb.Run:
-        import wandb
-
-        wandb.setup(settings=wandb.Settings(silent=True))
+            import wandb
+        except ImportError as error:
+            raise TrackerError(f"W&B is not installed ({error}); pip install wandb") from error
+        if mode == "online" and not logged_in():
+            raise TrackerError("W&B has no login here: wandb login, then lungan upload")
         settings: dict[str, Any] = {
-            "mode": mode,
             "silent": True,
             "console": "off",
+            "host": "",
+            "program": "lungan",
             "disable_git": True,
             "disable_code": True,
             "save_code": False,
+            "x_save_requirements": False,
         }
         if mode == "online":
-            settings["init_timeout"] = START_SECONDS
-            settings["finish_timeout"] = FINISH_SECONDS
             settings["finish_timeout_raises"] = True
+            if not self._patient:
+                settings |= {"init_timeout": START_SECONDS, "finish_timeout": FINISH_SECONDS}
+        # W&B calls these internal: left out where an installed version lacks them.
         known = wandb.Settings.model_fields
-        settings |= {key: value for key, value in _INTERNAL_SETTINGS.items() if key in known}
-        run = wandb.init(
-            **self._start_arguments,
-            # Offline, "allow" would append the whole recording to what was synced before.
-            resume="allow" if mode == "online" else None,
+        settings |= {key: True for key in _INTERNAL_SETTINGS if key in known}
+        wandb.setup(settings=wandb.Settings(silent=True))
+        Path(self._arguments["dir"]).mkdir(parents=True, exist_ok=True)
+        superseded = self.recordings()
+        self._run = wandb.init(
+            **self._arguments,
             reinit="finish_previous",
             settings=wandb.Settings(**settings),
         )
-        run.define_metric("epoch")
-        run.define_metric("*", step_metric="epoch")
-        return run
+        for recording in superseded:
+            if recording != Path(self._run.dir).parent:
+                shutil.rmtree(recording, ignore_errors=True)
+        self._run.define_metric("epoch")
 
-    def _record_all(self, run: wandb.Run) -> None:
-        first_step = run.step  # what a resumed run has is there already, and bit-identical
-        for record in self._records:
-            try:
-                if isinstance(record, RunEnd) or record.epoch >= first_step:
-                    self._record(run, record)
-            except (Exception, SystemExit) as error:
-                if not self._refused:
-                    log.warning(
-                        "W&B refused a record, and may refuse more; the run folder has them all: "
-                        "%s",
-                        _in_words(error),
-                    )
-                self._refused = True
+    def add(self, epoch: Epoch) -> None:
+        run = self._run
+        if run is None:
+            return
+        metrics = dict(epoch.metrics)
+        if "seconds" in metrics:  # the summary's are of the whole run
+            metrics["seconds_epoch"] = metrics.pop("seconds")
+        for key in metrics.keys() - self._defined:
+            run.define_metric(key, step_metric="epoch", summary="min,max,last")
+        scores = {wandb_name(key): value for key, value in epoch.scores.items()}
+        for key in scores.keys() - self._defined:
+            run.define_metric(key, step_metric="epoch")
+        self._defined |= metrics.keys() | scores.keys()
+        row: dict[str, Any] = {**metrics, **scores}
+        if epoch.samples is not None:
+            row["samples"] = self._image(epoch.samples)
+        run.log(row, step=epoch.epoch)
 
-    def _record(self, run: wandb.Run, record: Record) -> None:
+    def close(self, summary: dict[str, Any] | None) -> None:
+        run, self._run = self._run, None
+        if run is None:
+            return
+        if summary is None:
+            run.finish(exit_code=_UNFINISHED)
+            return
+        try:
+            self._log_score_table(run, summary)
+            run.summary.update(flat_summary(summary))
+            if "data" in summary:
+                run.config.update({"data_found": summary["data"]})  # type: ignore[no-untyped-call]
+        finally:
+            run.finish(exit_code=_EXIT_CODES.get(summary["status"], _UNFINISHED))
+        if self._arguments["mode"] == "online":
+            content = fingerprint(summary, self._tracked)
+            remember_sent(self._tracked.folder, self.destination, content)
+
+    @property
+    def close_seconds(self) -> float | None:
+        return ONLINE_SECONDS if self._arguments["mode"] == "online" else None
+
+    @property
+    def is_disabled(self) -> bool:
+        return bool(self._arguments["mode"] == "disabled")
+
+    @property
+    def destination(self) -> str:
+        """Where the run is sent, as ``sent.json`` names it."""
+        keys = ("entity", "project", "id")
+        base = os.environ.get("WANDB_BASE_URL", "")
+        return " ".join([base, *(str(self._arguments[key] or "") for key in keys)]).strip()
+
+    def _log_score_table(self, run: wandb.Run, summary: Mapping[str, Any]) -> None:
         import wandb
 
-        match record:
-            case EpochEnd():
-                metrics = {wandb_name(key): value for key, value in record.metrics.items()}
-                run.log(metrics | {"epoch": record.epoch}, step=record.epoch)
-            case Samples():
-                sheet = pictures.grid(record.images)
-                image = wandb.Image(sheet[..., 0] if sheet.shape[-1] == 1 else sheet)
-                run.log({"samples": image, "epoch": record.epoch}, step=record.epoch)
-            case SavedSamples():
-                image = wandb.Image(str(record.path))
-                run.log({"samples": image, "epoch": record.epoch}, step=record.epoch)
-            case RunEnd():
-                run.summary.update(flat_summary(record.summary))
-                found = {"data_found": record.summary.get("data")}
-                run.config.update(found)  # type: ignore[no-untyped-call]
-                self._exit_code = _EXIT_CODES.get(record.summary["status"], _UNFINISHED)
+        if scores := summary.get("scores"):
+            columns, rows = score_table(scores["values"])
+            table = wandb.Table(columns=[*columns], data=[*rows])
+            run.log({"score_table": table}, step=summary["epochs_done"] + 1)
 
-    def _finish(self, run: wandb.Run) -> None:
-        recording = Path(run.dir).parent
-        try:
-            run.finish(exit_code=self._exit_code)
-        except TimeoutError:
-            log.warning(
-                "W&B has not taken all within %.0f s; upload the rest with: %s",
-                FINISH_SECONDS,
-                sync_line(recording),
-            )
-        except (Exception, SystemExit) as error:
-            log.warning("W&B did not finish this run: %s", _in_words(error))
+    def _image(self, path: Path) -> wandb.Image:
+        import wandb
+
+        return wandb.Image(str(path))
+
+    def recordings(self) -> list[Path]:
+        """The offline recordings of this run; a new one replaces the others as a whole."""
+        if self._arguments["mode"] != "offline":
+            return []
+        pattern = f"offline-run-*-{self._arguments['id']}"
+        return sorted((Path(self._arguments["dir"]) / "wandb").glob(pattern))
+
+
+def init_arguments(
+    config: WandbConfig, run: TrackedRun, environment: Mapping[str, str]
+) -> dict[str, Any]:
+    """What wandb.init is given: the config, and where it leaves something open W&B's own variables.
+
+    Under a W&B agent (``WANDB_SWEEP_ID``) the run, project and entity are the agent's.
+    """
+
+    def variable(name: str) -> str | None:
+        return environment.get(f"WANDB_{name}") or None
+
+    agent = variable("SWEEP_ID") is not None
+    mode = variable("MODE")
+    mode = {"dryrun": "offline", "run": "online", "shared": "online"}.get(mode or "", mode)
+    if mode == "disabled" or (variable("DISABLED") or "").lower() in _TRUE:
+        mode = "disabled"
+    else:
+        mode = config.mode or mode or ("online" if agent else "offline")
+    name, own_id = run.name, None
+    if agent or run.sweep is None:
+        own_id = variable("RUN_ID")
+        name = variable("NAME") or name
+    elif variable("NAME"):
+        name = f"{variable('NAME')} {name}"  # several runs are told apart still
+    return {
+        "mode": mode,
+        "project": config.project or variable("PROJECT") or PROJECT,
+        "entity": config.entity or variable("ENTITY"),
+        "dir": variable("DIR") or str(run.folder.resolve()),
+        "id": own_id or run.run_id[:ID_DIGITS],
+        "name": name,
+        "group": config.group or variable("RUN_GROUP") or run.sweep,
+        "job_type": variable("JOB_TYPE") or "train",
+        "tags": list(config.tags) or [tag for tag in (variable("TAGS") or "").split(",") if tag],
+        "notes": variable("NOTES") or run.question or None,
+        "config": run.config,
+    }
 
 
 def wandb_name(key: str) -> str:
@@ -287,17 +229,54 @@ def wandb_name(key: str) -> str:
     return key.replace(".", "_")
 
 
-_NOT_FLAT = ("config", "data", "scores")
-
-
-def flat_summary(summary: dict[str, Any]) -> dict[str, Any]:
-    """summary.json's content as W&B's summary: scores by name, without config and nulls."""
-    flat = {key: value for key, value in summary.items() if key not in _NOT_FLAT}
+def flat_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """summary.json's content as W&B's summary: flat names, without config, machine and nulls."""
+    flat = {key: value for key, value in summary.items() if key not in _LEFT_OUT}
+    flat["folder"] = summary.get("name")
+    flat |= {f"seconds_{phase}": value for phase, value in (summary.get("seconds") or {}).items()}
+    if best := summary.get("best_epoch"):
+        flat |= {"best_epoch": best["epoch"], "best_score": best["score"]}
+        flat["best_value"] = best["value"]
     if scores := summary.get("scores"):
         flat |= {wandb_name(key): value for key, value in scores["values"].items()}
         for key in ("epoch", "num_images", "scoring_id", "encoders", "reasons"):
             flat[f"scores_{key}"] = scores.get(key)
     return {key: value for key, value in flat.items() if value is not None}
+
+
+def score_table(values: Mapping[str, float | None]) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of a table with a row for each score of each encoder: its value, floor and
+    what else is known, None where a score has none. values: by flat key, as scores.json has them.
+    """
+    rows: dict[tuple[str, str], dict[str, float | None]] = {}
+    for key, value in values.items():
+        encoder, score, *of_it = key.split(".") if "." in key else ("", key)
+        rows.setdefault((encoder, score), {})["_".join(of_it) or "value"] = value
+    found = dict.fromkeys(column for row in rows.values() for column in row)
+    columns = [*SCORE_COLUMNS, *(column for column in found if column not in SCORE_COLUMNS)]
+    filled = [[*names, *(row.get(column) for column in columns)] for names, row in rows.items()]
+    return ["encoder", "score", *columns], filled
+
+
+def fingerprint(summary: Mapping[str, Any], run: TrackedRun) -> str:
+    """Of all that W&B is sent of a finished run."""
+    keys = ("status", "epochs_done", "scores", "seconds")
+    content = [{key: summary.get(key) for key in keys}, run.name, run.sweep, run.question]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def is_sent(folder: Path, destination: str, content: str) -> bool:
+    """Whether the W&B of this destination has taken this content of a run folder in full."""
+    try:
+        return bool(names.read_json(folder / names.WANDB / SENT).get(destination) == content)
+    except (RunFolderError, AttributeError):
+        return False
+
+
+def remember_sent(folder: Path, destination: str, content: str) -> None:
+    path = folder / names.WANDB / SENT
+    sent = names.read_json(path) if path.is_file() else {}
+    names.write_json(path, {**sent, destination: content})
 
 
 def logged_in() -> bool:
@@ -315,12 +294,3 @@ def logged_in() -> bool:
         return netrc.netrc(path).authenticators(urlsplit(settings.base_url).netloc) is not None
     except (OSError, netrc.NetrcParseError):
         return False
-
-
-def sync_line(recording: Path) -> str:
-    return f"wandb sync {shlex.quote(str(recording))}"
-
-
-def _in_words(error: BaseException) -> str:
-    text = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

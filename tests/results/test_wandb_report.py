@@ -132,13 +132,15 @@ def test_the_command_without_a_login_writes_the_spec_and_says_what_to_do(
     study: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    recording = next(study.path.glob("adam-50ep-s0-*")) / "wandb" / "offline-run-1-a"
-    recording.mkdir(parents=True)
+    sent = next(study.path.glob("adam-50ep-s0-*")) / "wandb" / "sent.json"
+    sent.parent.mkdir(parents=True)
+    sent.write_text("{}")
     arguments = ["--sweep", "study", "--store", str(study.path), "--out", str(out)]
     assert command.main(arguments) == 0
     printed, complaints = capsys.readouterr()
     assert complaints == ""
-    assert f"  wandb sync {recording}" in printed.splitlines()
+    line = f"W&B lacks 19 of 20 runs: lungan upload {study.path} --sweep study"
+    assert line in printed.splitlines()
     (line,) = [line for line in printed.splitlines() if line.startswith("no W&B login")]
     assert "wandb login" in line and str(out / "wandb_report.json") in line
     assert f"python -m lungan.results {study.path} --sweep study --out {out}" in printed

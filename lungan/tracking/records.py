@@ -1,0 +1,152 @@
+"""A run's records as trackers take them, read from its folder: live, and afterwards alike."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from lungan.errors import LunganError, RunFolderError
+from lungan.runs import folder as names
+from lungan.runs.naming import name_by_differences, name_runs
+
+log = logging.getLogger(__name__)
+
+
+class TrackerError(LunganError):
+    """A tracker, or the service behind it, did not take a run's records."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedRun:
+    """What a tracker is given of a run before its epochs.
+
+    run_id: 64 hex digits. sweep: its name, where the run belongs to one, and question: what that
+    sweep asks. config: as config.yaml holds it, without paths.
+    """
+
+    folder: Path
+    run_id: str
+    name: str
+    config: dict[str, Any]
+    sweep: str | None = None
+    question: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """``metrics``: one line of metrics.jsonl. ``samples``: the grid of this epoch, where there is
+    one. ``scores``: values by flat key, such as ``domain.recall.floor``, where it was scored."""
+
+    epoch: int
+    metrics: dict[str, float]
+    samples: Path | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+class Tracker(Protocol):
+    """Where a run's records go besides its folder. A tracker is called by one thread, in the order
+    of its methods; what it raises ends the tracking of this run, never the run. Where it has a
+    ``close_seconds``, a run's end waits so long for it at most."""
+
+    def open(self) -> None:
+        """Begin the run, in place of what an earlier part of it left here."""
+
+    def add(self, epoch: Epoch) -> None:
+        """Take an epoch; they come in order from the first, each once."""
+
+    def close(self, summary: dict[str, Any] | None) -> None:
+        """End. ``summary``: what summary.json holds, without paths; None for a stopped run."""
+
+
+class Records:
+    """The epochs of a run folder, each given once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._last_epoch = 0
+        self._offset = 0
+        self._scores: tuple[float, dict[int, dict[str, float]]] = (0.0, {})
+
+    def new(self, until: int | None = None) -> Iterator[Epoch]:
+        """The epochs that came since the last call, up to epoch ``until``, where it is given.
+
+        Raises: RunFolderError where a file is damaged.
+        """
+        path = self._folder / names.METRICS
+        if not path.exists():
+            return
+        with path.open("rb") as stream:
+            stream.seek(self._offset)
+            lines = stream.read().split(b"\n")[:-1]
+        for line in lines:
+            try:
+                metrics = json.loads(line)
+                epoch = int(metrics["epoch"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise RunFolderError(f"{path} is damaged after epoch {self._last_epoch}") from error
+            if until is not None and epoch > until:
+                return
+            self._offset += len(line) + 1
+            self._last_epoch = epoch
+            samples = names.sample_path(self._folder, epoch)
+            yield Epoch(
+                epoch=epoch,
+                metrics={key: value for key, value in metrics.items() if value is not None},
+                samples=samples if samples.is_file() else None,
+                scores=self._scores_at(epoch),
+            )
+
+    def _scores_at(self, epoch: int) -> dict[str, float]:
+        path = self._folder / names.SCORES
+        if not path.exists():
+            return {}
+        changed = path.stat().st_mtime
+        if changed != self._scores[0]:
+            by_epoch: dict[int, dict[str, float]] = {}
+            for result in names.read_json(path).values():
+                values = {key: v for key, v in result["values"].items() if v is not None}
+                by_epoch.setdefault(result["epoch"], {}).update(values)
+            self._scores = changed, by_epoch
+        return self._scores[1].get(epoch, {})
+
+
+def describe_run(
+    folder: Path, run_id: str, config: Mapping[str, Any], sweep: str | None
+) -> TrackedRun:
+    """A run of a store, named by its sweep where it has one. config: as config.yaml has it."""
+    name, question = None, ""
+    if sweep is not None:
+        try:
+            name = name_runs(folder.parent, sweep).get(run_id)
+            question = names.read_json(folder.parent / "sweeps" / f"{sweep}.json")["question"]
+        except (RunFolderError, KeyError) as error:
+            log.warning("the manifest of sweep %s cannot be read: %s", sweep, error)
+    return TrackedRun(
+        folder=folder,
+        run_id=run_id,
+        name=name or name_by_differences(config),
+        config=without_paths(config),
+        sweep=sweep,
+        question=question,
+    )
+
+
+def without_paths(value: Any, key: str = "") -> Any:
+    """The value with file names in place of paths, and ``~`` in place of the home folder.
+
+    Where things lie on a machine says who works there, and is no part of a result.
+    """
+    match value:
+        case dict():
+            return {key: without_paths(item, key) for key, item in value.items()}
+        case list() | tuple():
+            return [without_paths(item, key) for item in value]
+        case str() if value.startswith(("/", "~")) or (value and key in ("path", "store")):
+            return Path(value).name
+        case str():
+            return value.replace(str(Path.home()), "~")
+    return value

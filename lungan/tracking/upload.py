@@ -1,0 +1,144 @@
+"""W&B runs of what lies in a store, made afterwards from the run folders alone."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lungan.config import WandbConfig
+from lungan.errors import ConfigError, LunganError, RunFolderError
+from lungan.runs import folder as names
+from lungan.tracking.live import in_words
+from lungan.tracking.records import Records, TrackedRun, TrackerError, describe_run, without_paths
+from lungan.tracking.wandb import WandbTracker, fingerprint, is_sent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A run that can be uploaded. ``summary``: as summary.json has it, without paths."""
+
+    tracked: TrackedRun
+    summary: dict[str, Any]
+
+
+def upload_line(store: Path, *, sweep: str | None = None, run: str | None = None) -> str:
+    """The command that uploads a sweep, or a run, of a store."""
+    chosen = ["--sweep", sweep] if sweep is not None else [run] if run is not None else []
+    return shlex.join(["lungan", "upload", str(store), *chosen])
+
+
+def choose_runs(
+    store: Path, sweep: str | None, runs: Sequence[str]
+) -> tuple[list[Finished], list[str]]:
+    """The finished runs of a store, of a sweep, or of these folder names or their last digits; and
+    a line for each that is passed over.
+
+    Raises: RunFolderError where there is no such store, sweep or run.
+    """
+    if not store.is_dir():
+        raise RunFolderError(f"the store must be a folder of runs, got {store}")
+    folders = {path.parent.name: path.parent for path in sorted(store.glob(f"*/{names.CONFIG}"))}
+    chosen = list(folders)
+    if sweep is not None:
+        manifest = names.read_json(store / "sweeps" / f"{sweep}.json")
+        digits = {str(run["run_id"])[:8] for run in manifest["runs"]}
+        chosen = [name for name in folders if name.rpartition("-")[2] in digits]
+    if runs:
+        chosen = []
+        for run in runs:
+            found = [name for name in folders if run.rstrip("/") in (name, name.rpartition("-")[2])]
+            if not found:
+                raise RunFolderError(f"{store} has no run named {run}")
+            chosen += found
+    finished, passed_over = [], []
+    for name in chosen:
+        try:
+            summary = names.read_summary(folders[name])
+        except RunFolderError as error:
+            passed_over.append(str(error))
+            continue
+        if summary is None:
+            passed_over.append(f"{name} has not finished: train it to its end first")
+            continue
+        sweeps = summary.get("sweeps") or [None]
+        tracked = describe_run(
+            folders[name], summary["run_id"], summary["config"], sweep or sweeps[0]
+        )
+        finished.append(Finished(tracked=tracked, summary=without_paths(summary)))
+    if not chosen:
+        raise RunFolderError(f"the store {store} holds no run to upload")
+    return finished, passed_over
+
+
+def upload(runs: Sequence[Finished], config: WandbConfig) -> Iterator[tuple[Finished, bool]]:
+    """Send what W&B lacks of each run; gives each run, and whether there was something to send.
+
+    A run that was broken off is sent whole once more, in place of what W&B has of it; runs that
+    W&B has in full are not asked for.
+
+    Raises: TrackerError where W&B does not take a run.
+    """
+    for run in runs:
+        folder, content = run.tracked.folder, fingerprint(run.summary, run.tracked)
+        with tempfile.TemporaryDirectory(prefix="lungan-upload-") as directory:
+            tracker = WandbTracker(config, run.tracked, directory=Path(directory))
+            if is_sent(folder, tracker.destination, content):
+                yield run, False
+                continue
+            _replay(tracker, run)
+        yield run, True
+
+
+def record(
+    runs: Sequence[Finished], config: WandbConfig, directory: Path
+) -> Iterator[tuple[Finished, bool]]:
+    """Record each run in ``directory``/wandb, where ``wandb sync`` finds it; gives each run, and
+    whether it was recorded now. A recording that was broken off, or that the run's folder has
+    overtaken, is replaced.
+
+    Raises: TrackerError where W&B cannot record a run.
+    """
+    for run in runs:
+        tracker = WandbTracker(config, run.tracked, directory=directory)
+        content = fingerprint(run.summary, run.tracked)
+        if any(is_whole(recording, content) for recording in tracker.recordings()):
+            yield run, False
+            continue
+        _replay(tracker, run)
+        for recording in tracker.recordings():
+            (recording / WHOLE).write_text(content)
+        yield run, True
+
+
+WHOLE = "lungan.txt"
+"""In an offline recording that has all of a run: the fingerprint of what it has."""
+
+
+def is_whole(recording: Path, content: str) -> bool:
+    path = recording / WHOLE
+    return path.is_file() and path.read_text() == content
+
+
+def _replay(tracker: WandbTracker, run: Finished) -> None:
+    """Raises: TrackerError, ConfigError."""
+    if tracker.is_disabled:
+        raise ConfigError(
+            "WANDB_MODE=disabled or WANDB_DISABLED says to record nothing; unset it to upload"
+        )
+    try:
+        tracker.open()
+        for epoch in Records(run.tracked.folder).new():
+            tracker.add(epoch)
+        tracker.close(run.summary)
+    except LunganError:
+        raise
+    # wandb raises errors of its own, OSError, and leaves some paths by sys.exit.
+    except (Exception, SystemExit) as error:
+        raise TrackerError(
+            f"W&B did not take {run.tracked.folder.name} ({in_words(error)}); the same command "
+            "goes on with it"
+        ) from error

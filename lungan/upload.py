@@ -1,0 +1,87 @@
+"""The command ``lungan upload``: runs of a store to W&B, trained with a tracker or without."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lungan.cli import CommandParser, run_as_program, run_command
+from lungan.config import WandbConfig
+from lungan.errors import ConfigError
+
+DESCRIPTION = """\
+Make the W&B runs of what lies in a store, trained with or without a tracker, from the run folders
+alone. What W&B has is not sent again, and an upload that was broken off goes on.
+"""
+
+EXAMPLES = """\
+examples:
+  lungan upload runs --sweep report --project my-project
+  lungan upload runs 1f2e3d4c --offline && wandb sync
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Gives the exit code: 0, or 2 where W&B or the store will not do."""
+    parser = CommandParser(
+        prog="lungan upload",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "store", type=Path, nargs="?", default=Path("runs"), help="folder of runs (default: runs)"
+    )
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="folder names, or the 8 digits that they end in"
+    )
+    parser.add_argument("--sweep", metavar="NAME", help="the runs of this sweep only")
+    parser.add_argument("--project", help="W&B project (default: WANDB_PROJECT, else lungan)")
+    parser.add_argument("--entity", help="W&B user or team (default: WANDB_ENTITY, else your own)")
+    parser.add_argument(
+        "--real-images", action="store_true", help="send a grid of training images too"
+    )
+    parser.add_argument(
+        "--offline", action="store_true", help="send nothing: record for a later wandb sync"
+    )
+    options = parser.parse_args(arguments)
+    return run_command(lambda: _upload(options))
+
+
+def _upload(options: argparse.Namespace) -> int:
+    # Here, so that --help need not wait for torch.
+    from lungan.tracking.upload import choose_runs, record, upload
+
+    if options.sweep and options.runs:
+        raise ConfigError("give --sweep or names of runs, not both")
+    if os.environ.get("WANDB_SWEEP_ID"):
+        raise ConfigError("a W&B agent's process has one run of its own; upload outside of it")
+    config = WandbConfig(
+        name="wandb",
+        mode="offline" if options.offline else "online",
+        project=options.project,
+        entity=options.entity,
+        real_images=options.real_images,
+    )
+    runs, passed_over = choose_runs(options.store, options.sweep, options.runs)
+    for line in passed_over:
+        print(line, file=sys.stderr)
+    directory = Path(os.environ.get("WANDB_DIR") or ".")
+    steps = record(runs, config, directory) if options.offline else upload(runs, config)
+    num_new = 0
+    done = "recorded" if options.offline else "uploaded"
+    for number, (run, is_new) in enumerate(steps, start=1):
+        num_new += is_new
+        what = done if is_new else "there already"
+        print(f"[{number}/{len(runs)}] {run.tracked.name} ({run.tracked.folder.name}): {what}")
+    print(f"{num_new} of {len(runs)} runs {done}")
+    if options.offline:
+        print(f"to send them: cd {directory.resolve()} && wandb sync")
+    return 0
+
+
+if __name__ == "__main__":
+    run_as_program(main)

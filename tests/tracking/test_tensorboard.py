@@ -1,0 +1,70 @@
+"""TensorBoard's files, read back with TensorBoard's own reader."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lungan.config import TrackerConfig
+from lungan.runs import folder as names
+from lungan.tracking.live import Follower, Followers
+from lungan.tracking.records import TrackedRun, without_paths
+from lungan.tracking.tensorboard import FOLDER, TensorBoardTracker
+from lungan.training.events import EpochEnd, RunEnd
+
+pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
+
+SCORES = {"domain.recall": 0.25, "domain.recall.floor": 0.97, "domain.density": None}
+
+
+def write_run(folder: Path) -> dict[str, Any]:
+    for epoch in (1, 2):
+        row = {"epoch": epoch, "loss_generator": 1.0 / epoch, "seconds": 2.0, "penalty": None}
+        names.append_line(folder / names.METRICS, row)
+    (folder / "samples").mkdir()
+    Image.fromarray(np.full((4, 6), 7, np.uint8)).save(names.sample_path(folder, 2))
+    scores = {"epoch": 2, "values": SCORES}
+    (folder / names.SCORES).write_text(json.dumps({"a": scores}))
+    return {"status": "done", "epochs_done": 2, "scores": scores}
+
+
+def read(folder: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(folder / FOLDER)).Reload()
+
+
+def follow(folder: Path, summary: dict[str, Any]) -> None:
+    config = {"lr": 0.1, "data": {"name": "folder", "path": "/home/me/films"}, "tags": ["a"]}
+    run = TrackedRun(folder=folder, run_id="0" * 64, name="lr=0.1", config=without_paths(config))
+    tracker = TensorBoardTracker(TrackerConfig(name="tensorboard"), run)
+    followers = Followers([Follower("tensorboard", tracker, folder)])
+    followers(EpochEnd(2, {}))
+    followers(RunEnd(summary))
+    followers.close()
+
+
+def test_scalars_grids_and_hyperparameters_are_there(tmp_path: Path) -> None:
+    follow(tmp_path, write_run(tmp_path))
+    found = read(tmp_path)
+    losses = [(event.step, event.value) for event in found.Scalars("loss_generator")]
+    assert losses == [(1, 1.0), (2, 0.5)]
+    recall = found.Scalars("scores/domain.recall")
+    assert {(event.step, event.value) for event in recall} == {(2, 0.25)}
+    assert "penalty" not in found.Tags()["scalars"]
+    (image,) = found.Images("samples")
+    assert (image.step, image.width, image.height) == (2, 6, 4)
+    hparams = found.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert b"data.path" in hparams and b"films" in hparams and b"/home/me" not in hparams
+
+
+def test_a_run_that_goes_on_is_there_once(tmp_path: Path) -> None:
+    summary = write_run(tmp_path)
+    follow(tmp_path, summary)
+    follow(tmp_path, summary)
+    assert [event.step for event in read(tmp_path).Scalars("loss_generator")] == [1, 2]

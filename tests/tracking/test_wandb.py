@@ -1,0 +1,561 @@
+"""W&B beside a run: what is recorded, W&B's own variables, and W&B in every kind of trouble."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lungan.config import WandbConfig
+from lungan.runs import folder as names
+from lungan.runs import pictures
+from lungan.tracking import live, records
+from lungan.tracking.live import Follower, Followers
+from lungan.tracking.records import TrackedRun, TrackerError
+from lungan.tracking.wandb import (
+    ONLINE_SECONDS,
+    SENT,
+    WandbTracker,
+    flat_summary,
+    init_arguments,
+    is_sent,
+    score_table,
+    wandb_name,
+)
+from lungan.training.events import Checkpoint, EpochEnd, EpochStart, RunEnd, Samples, StepEnd
+
+RUN_ID = "0123456789abcdef" * 4
+RUN_CONFIG = {"epochs": 3, "optimizer": {"name": "adam", "lr": 1e-3}, "data": {"classes": ["a"]}}
+SUMMARY = {
+    "status": "done",
+    "reason": None,
+    "epochs_done": 4,
+    "seconds": {"training": 2.5, "total": 3.0},
+    "best_epoch": {"epoch": 2, "score": "domain.frechet_distance", "value": 1.5},
+    "machine": "Xeon (2 cores), Linux",
+    "config": RUN_CONFIG,
+    "data": {"counts": {"a": {"train": 7}}},
+    "scores": {
+        "epoch": 4,
+        "num_images": 1900,
+        "scoring_id": "f" * 64,
+        "encoders": {"domain": {"feature_dim": 128}},
+        "values": {
+            "domain.recall": 0.25,
+            "domain.recall.floor": 0.97,
+            "inception.inception_score": None,
+        },
+        "reasons": {"inception": "no weights"},
+    },
+}
+
+Read = Callable[[Path], dict[str, Any]]
+
+
+def config(mode: str | None = "offline", **changed: Any) -> WandbConfig:
+    return dataclasses.replace(WandbConfig(name="wandb", mode=mode, project="tests"), **changed)
+
+
+def tracked(folder: Path, **changed: Any) -> TrackedRun:
+    run = TrackedRun(
+        folder=folder, run_id=RUN_ID, name="lr=0.001 seed=2", config=RUN_CONFIG, sweep="study"
+    )
+    return dataclasses.replace(run, **changed)
+
+
+def follow(folder: Path, mode: str = "offline", **changed: Any) -> Followers:
+    tracker = WandbTracker(config(mode), tracked(folder, **changed))
+    return Followers([Follower("wandb", tracker, folder)])
+
+
+def metrics(epoch: int) -> dict[str, float]:
+    return {"epoch": epoch, "loss_generator": 1.0 / epoch, "seconds": 2.0, "penalty": 0.0}
+
+
+def images(epoch: int, channels: int = 1) -> np.ndarray:
+    rng = np.random.default_rng(epoch)
+    return rng.integers(0, 256, (32, channels, 28, 28), dtype=np.uint8)
+
+
+def write_epoch(folder: Path, epoch: int, channels: int = 1) -> None:
+    names.append_line(folder / names.METRICS, metrics(epoch))
+    if epoch % 2 == 0:
+        path = names.sample_path(folder, epoch)
+        pictures.write_png(path, pictures.grid(images(epoch, channels)))
+
+
+def train(
+    folder: Path, sink: Followers, epochs: range, summary: dict[str, Any] | None = None
+) -> None:
+    """Write and say what a run of these epochs writes and says."""
+    for epoch in epochs:
+        sink(EpochStart(epoch, 1))
+        sink(StepEnd(epoch, 1, 100))
+        write_epoch(folder, epoch)
+        sink(EpochEnd(epoch, metrics(epoch)))
+        sink(Samples(epoch, images(epoch)))
+        sink(Checkpoint(epoch, {}))
+    if summary is not None:
+        result = {summary["scores"]["scoring_id"]: summary["scores"]}
+        (folder / names.SCORES).write_text(json.dumps(result))
+        sink(RunEnd(summary))
+
+
+def recordings(folder: Path) -> list[Path]:
+    return sorted((folder / "wandb").glob("offline-run-*"))
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Ours; what W&B tells its own loggers goes to its debug log."""
+    ours = [record for record in caplog.records if record.name.startswith("lungan")]
+    return [record.getMessage() for record in ours if record.levelno >= logging.WARNING]
+
+
+def test_an_offline_run_holds_every_epoch_grid_score_and_setting(
+    tmp_path: Path, read: Read, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sink = follow(tmp_path, question="Which?")
+    train(tmp_path, sink, range(1, 5), SUMMARY)
+    sink.close()
+
+    (recording,) = recordings(tmp_path)
+    found = read(recording)
+    run = found["run"]
+    assert (run["run_id"], run["display_name"]) == (RUN_ID[:16], "lr=0.001 seed=2")
+    assert (run["project"], run["run_group"], run["job_type"]) == ("tests", "study", "train")
+    assert run["notes"] == "Which?"
+    assert found["config"] == {"data_found": SUMMARY["data"]}
+    assert {key: run["config"]["update"][key] for key in RUN_CONFIG} == RUN_CONFIG
+
+    *rows, table = found["history"]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    for row in rows:
+        expected = metrics(row["step"])
+        expected["seconds_epoch"] = expected.pop("seconds")
+        assert {key: row[key] for key in expected} == expected
+        assert ("samples._type" in row) == (row["step"] % 2 == 0)
+        if row["step"] % 2 == 0:
+            with Image.open(recording / "files" / row["samples.path"]) as saved:
+                np.testing.assert_array_equal(
+                    np.asarray(saved), pictures.grid(images(row["step"]))[..., 0]
+                )
+    assert (rows[-1]["domain_recall"], rows[-1]["domain_recall_floor"]) == (0.25, 0.97)
+    assert not [row for row in rows[:-1] if "domain_recall" in row]
+    content = json.loads((recording / "files" / table["score_table.path"]).read_text())
+    assert content["data"][0][:3] == ["domain", "recall", 0.25]
+
+    assert found["metrics"]["loss_generator"]["step_metric"] == "epoch"
+    assert found["metrics"]["domain_recall"]["step_metric"] == "epoch"
+    summary = found["summary"]
+    assert summary["loss_generator"] == {"min": 0.25, "max": 1.0, "last": 0.25}
+    assert (summary["domain_recall"], summary["domain_recall_floor"]) == (0.25, 0.97)
+    assert (summary["seconds_training"], summary["seconds_total"]) == (2.5, 3.0)
+    assert (summary["best_epoch"], summary["best_value"]) == (2, 1.5)
+    assert "seconds" not in summary and "machine" not in summary and "config" not in summary
+    assert found["exit_code"] == 0
+    assert warnings(caplog) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_of_the_machine_is_captured(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("SECRET_OF_MINE", "xyzzy-secret")
+    monkeypatch.setenv("WANDB_API_KEY", "b" * 40)
+    sink = follow(tmp_path)
+    train(tmp_path, sink, range(1, 3), SUMMARY)
+    sink.close()
+    (recording,) = recordings(tmp_path)
+    files = [path for path in recording.rglob("*") if path.is_file() and "logs" not in path.parts]
+    assert {path.suffix for path in files} == {".wandb", ".png", ".json"}
+    content = b"".join(path.read_bytes() for path in files)
+    for private in ("xyzzy-secret", "b" * 40, socket.gethostname() + '"'):
+        assert private.encode() not in content
+
+
+def test_paths_become_names() -> None:
+    home = str(Path.home())
+    values = {
+        "data": {"path": "films/mine", "classes": ["a"]},
+        "store": "/scratch/me/runs",
+        "reason": f"OSError: {home}/x is full",
+        "lr": 0.1,
+        "score": {"inception_weights": "~/weights.pt"},
+    }
+    assert records.without_paths(values) == {
+        "data": {"path": "mine", "classes": ["a"]},
+        "store": "runs",
+        "reason": "OSError: ~/x is full",
+        "lr": 0.1,
+        "score": {"inception_weights": "weights.pt"},
+    }
+
+
+def test_an_epoch_is_taken_when_its_grid_and_scores_are_there(tmp_path: Path) -> None:
+    taken = []
+
+    class Tracker:
+        def open(self) -> None: ...
+
+        def add(self, epoch: records.Epoch) -> None:
+            taken.append((epoch.epoch, epoch.samples is not None))
+
+        def close(self, summary: dict[str, Any] | None) -> None:
+            taken.append((0, summary is not None))
+
+    sink = Followers([Follower("wandb", Tracker(), tmp_path)])
+    write_epoch(tmp_path, 1)
+    sink(EpochEnd(1, metrics(1)))
+    time.sleep(0.2)
+    assert taken == []
+    write_epoch(tmp_path, 2)
+    sink(EpochEnd(2, metrics(2)))
+    sink.close()  # stopped: the last epoch may lack its grid, and is taken when the run goes on
+    assert taken == [(1, False), (0, False)]
+
+
+def test_a_continued_run_is_recorded_whole_and_replaces_its_recording(
+    tmp_path: Path, read: Read
+) -> None:
+    sink = follow(tmp_path)
+    train(tmp_path, sink, range(1, 3))
+    sink.close()
+    (before,) = recordings(tmp_path)
+    assert read(before)["exit_code"] == 1, "W&B must not call a stopped run finished"
+    time.sleep(1.1)  # W&B names recordings by the second
+    sink = follow(tmp_path)
+    train(tmp_path, sink, range(3, 5), SUMMARY)
+    sink.close()
+    (recording,) = recordings(tmp_path)
+    assert recording != before
+    assert [row["step"] for row in read(recording)["history"]] == [1, 2, 3, 4, 5]
+
+
+def test_colour_grids_keep_their_colours(tmp_path: Path) -> None:
+    sink = follow(tmp_path)
+    write_epoch(tmp_path, 2, channels=3)
+    sink(RunEnd(SUMMARY))
+    sink.close()
+    (path,) = recordings(tmp_path)[0].rglob("*.png")
+    with Image.open(path) as saved:
+        np.testing.assert_array_equal(np.asarray(saved), pictures.grid(images(2, channels=3)))
+
+
+def test_four_runs_of_a_sweep_in_one_process_are_four_runs(tmp_path: Path, read: Read) -> None:
+    found = {}
+    for number in range(4):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        sink = follow(folder, run_id=f"{number:064x}"[::-1], name=f"seed={number}")
+        train(folder, sink, range(1, number + 1), SUMMARY)
+        sink.close()
+        content = read(recordings(folder)[0])
+        found[content["run"]["run_id"]] = content
+    assert len(found) == 4
+    assert [each["run"]["display_name"] for each in found.values()] == [
+        f"seed={number}" for number in range(4)
+    ]
+
+
+def arguments(environment: dict[str, str], **changed: Any) -> dict[str, Any]:
+    open_config = WandbConfig(name="wandb", **changed)
+    return init_arguments(open_config, tracked(Path("/runs/x")), environment)
+
+
+@pytest.mark.parametrize(
+    ("variable", "key", "value"),
+    [
+        ("WANDB_PROJECT=mine", "project", "mine"),
+        ("WANDB_ENTITY=team", "entity", "team"),
+        ("WANDB_TAGS=a,b", "tags", ["a", "b"]),
+        ("WANDB_DIR=/scratch", "dir", "/scratch"),
+        ("WANDB_RUN_GROUP=ours", "group", "ours"),
+        ("WANDB_JOB_TYPE=ablation", "job_type", "ablation"),
+        ("WANDB_NOTES=why", "notes", "why"),
+        ("WANDB_NAME=try", "name", "try lr=0.001 seed=2"),
+        ("WANDB_MODE=online", "mode", "online"),
+        ("WANDB_MODE=dryrun", "mode", "offline"),
+        ("WANDB_MODE=disabled", "mode", "disabled"),
+        ("WANDB_DISABLED=true", "mode", "disabled"),
+        ("WANDB_DISABLED=false", "mode", "offline"),
+        ("WANDB_RUN_ID=mine", "id", RUN_ID[:16]),
+    ],
+)
+def test_wandbs_variables_fill_what_the_config_leaves_open(
+    variable: str, key: str, value: Any
+) -> None:
+    name, _, text = variable.partition("=")
+    assert arguments({name: text})[key] == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "setting"),
+    [
+        ("WANDB_PROJECT=mine", {"project": "ours"}),
+        ("WANDB_ENTITY=me", {"entity": "team"}),
+        ("WANDB_TAGS=a", {"tags": ["b"]}),
+        ("WANDB_RUN_GROUP=mine", {"group": "ours"}),
+        ("WANDB_MODE=online", {"mode": "offline"}),
+    ],
+)
+def test_what_the_config_sets_comes_before_variables(
+    variable: str, setting: dict[str, Any]
+) -> None:
+    name, _, text = variable.partition("=")
+    assert arguments({name: text}, **setting).items() >= setting.items()
+
+
+def test_without_variables_a_run_is_offline_in_project_lungan() -> None:
+    found = arguments({})
+    assert (found["mode"], found["project"], found["entity"]) == ("offline", "lungan", None)
+    assert (found["group"], found["tags"], found["job_type"]) == ("study", [], "train")
+
+
+@pytest.mark.parametrize("variable", ["WANDB_MODE=disabled", "WANDB_DISABLED=true"])
+def test_a_site_that_forbids_wandb_is_obeyed_whatever_the_config(variable: str) -> None:
+    name, _, text = variable.partition("=")
+    assert arguments({name: text}, mode="online")["mode"] == "disabled"
+
+
+def test_disabled_writes_nothing(tmp_path: Path) -> None:
+    sink = follow(tmp_path, mode="disabled")
+    train(tmp_path, sink, range(1, 3), SUMMARY)
+    sink.close()
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_a_run_outside_of_sweeps_takes_the_name_and_id_of_the_environment() -> None:
+    run = tracked(Path("/runs/x"), sweep=None)
+    found = init_arguments(
+        WandbConfig(name="wandb"), run, {"WANDB_NAME": "try", "WANDB_RUN_ID": "abc"}
+    )
+    assert (found["name"], found["id"], found["group"]) == ("try", "abc", None)
+
+
+def test_the_sink_alone_does_not_import_wandb() -> None:
+    code = "import sys, lungan.tracking.wandb; print('wandb' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_wandb_missing_is_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    sink = follow(tmp_path)
+    train(tmp_path, sink, range(1, 4), SUMMARY)
+    sink.close()
+    (message,) = warnings(caplog)
+    assert "W&B is not installed" in message and "pip install wandb" in message
+
+
+@pytest.mark.parametrize("method", ["init", "log", "finish"])
+def test_a_wandb_that_fails_is_one_warning(
+    method: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise SystemExit("broken\nwith a long story")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wandb if method == "init" else wandb.Run, method, refuse)
+        sink = follow(tmp_path)
+        train(tmp_path, sink, range(1, 4), SUMMARY)
+        sink.close()
+    (message,) = warnings(caplog)
+    assert message.endswith("SystemExit: broken")
+    assert "whose folder has it all" in message
+
+
+def test_damaged_metrics_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / names.METRICS).write_text("not JSON\n")
+    sink = follow(tmp_path)
+    sink(RunEnd(SUMMARY))
+    sink.close()
+    (message,) = warnings(caplog)
+    assert "metrics.jsonl is damaged after epoch 0" in message
+
+
+def test_a_stuck_tracker_holds_neither_events_nor_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+
+    class Stuck:
+        def open(self) -> None:
+            release.wait(30)
+            raise TrackerError("too late to be of interest")
+
+    monkeypatch.setattr(live, "CLOSE_SECONDS", 0.3)
+    sink = Followers([Follower("wandb", Stuck(), tmp_path)] * 2)  # type: ignore[arg-type]
+    began = time.monotonic()
+    for epoch in range(1, 2000):
+        sink(EpochEnd(epoch, metrics(epoch)))
+    sink.close()
+    assert time.monotonic() - began < 2.0
+    release.set()
+    time.sleep(0.1)
+    (message,) = warnings(caplog)
+    assert "did not finish within 0.3 s and is left behind" in message
+
+
+def test_online_without_a_login_says_what_to_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = follow(tmp_path, mode="online")
+    train(tmp_path, sink, range(1, 3), SUMMARY)
+    sink.close()
+    (message,) = warnings(caplog)
+    assert "wandb login, then lungan upload" in message
+
+
+WHOLE_PROCESS = """
+import logging, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_wandb import SUMMARY, follow, train
+from lungan.tracking import live, wandb
+live.CLOSE_SECONDS = wandb.ONLINE_SECONDS = float(sys.argv[3])
+if live.CLOSE_SECONDS > 10:
+    wandb.START_SECONDS = wandb.FINISH_SECONDS = live.CLOSE_SECONDS
+logging.basicConfig(format="%(message)s")
+folder = Path(sys.argv[1])
+began = time.monotonic()
+sink = follow(folder, mode=sys.argv[4])
+train(folder, sink, range(1, 5), SUMMARY)
+emitted = time.monotonic()
+sink.close()
+print(emitted - began, time.time() - (time.monotonic() - emitted))
+"""
+
+
+def whole_process(
+    folder: Path, environment: dict[str, str], seconds: float, mode: str = "online"
+) -> tuple[list[str], float]:
+    """A run of a moment in a process of its own; gives its warnings, and the seconds that it took
+    from its last event to the end of the process."""
+    here = str(Path(__file__).parent)
+    command = [sys.executable, "-c", WHOLE_PROCESS, str(folder), here, str(seconds), mode]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=True, timeout=120
+    )
+    ended = time.time()
+    emitting, emitted = map(float, done.stdout.split())
+    assert emitting < 1.0, "events wait for nobody"
+    return done.stderr.strip().splitlines(), ended - emitted
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+def hanging_port() -> Iterator[int]:
+    """A port that accepts connections and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield listener.getsockname()[1]
+
+
+def test_online_sends_every_epoch_and_grid(
+    server: Any, account: dict[str, str], tmp_path: Path
+) -> None:
+    said, _ = whole_process(tmp_path, account, 60.0)
+    assert said == []
+    (run,) = server.runs.values()
+    assert run.properties["displayName"] == "lr=0.001 seed=2"
+    assert run.values("loss_generator") == [1.0, 0.5, 1 / 3, 0.25]
+    assert len(run.values("samples")) == 2 and run.summary["domain_recall"] == 0.25
+    assert run.exit_code == 0
+    sent = json.loads((tmp_path / "wandb" / SENT).read_text())
+    (destination,) = sent
+    assert is_sent(tmp_path, destination, sent[destination])
+    assert not is_sent(tmp_path, destination, "other content")
+
+
+@pytest.mark.parametrize(
+    "trouble", ["refuses", "hangs", "hangs after the start", "dies midway", "answers 500"]
+)
+def test_a_server_in_trouble_delays_a_whole_process_by_seconds(
+    trouble: str,
+    server: Any,
+    account: dict[str, str],
+    closed_port: int,
+    hanging_port: int,
+    tmp_path: Path,
+) -> None:
+    streaming = lambda path: path.endswith("file_stream")  # noqa: E731
+    match trouble:
+        case "refuses":
+            account["WANDB_BASE_URL"] = f"http://127.0.0.1:{closed_port}"
+        case "hangs":
+            account["WANDB_BASE_URL"] = f"http://127.0.0.1:{hanging_port}"
+        case "hangs after the start":
+            server.trouble = lambda path: time.sleep(60) if streaming(path) else None
+        case "dies midway":
+            server.trouble = lambda path: server.die() if streaming(path) else None
+        case "answers 500":
+            server.trouble = lambda path: 500 if streaming(path) else None
+    (tmp_path / "alone").mkdir()
+    began = time.monotonic()
+    whole_process(tmp_path / "alone", account, ONLINE_SECONDS, "disabled")
+    alone = time.monotonic() - began  # grows with what else the machine has to do
+    _, seconds = whole_process(tmp_path, account, ONLINE_SECONDS)
+    assert seconds < 5.0 + 2 * alone
+    assert len(names.read_metrics(tmp_path)) == 4, "the run folder has it all"
+    assert not (tmp_path / "wandb" / SENT).exists(), "so that an upload sends it"
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_only_online_asks_anything_of_the_network(mode: str, server: Any, tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "NO_PROXY"}
+    environment.pop("WANDB_ERROR_REPORTING")
+    environment.pop("WANDB_BASE_URL")
+    environment |= {"HTTP_PROXY": server.address, "HTTPS_PROXY": server.address}
+    environment |= {"WANDB_API_KEY": "a" * 40}
+    whole_process(tmp_path, environment, 8.0, mode)
+    assert bool(server.requests) == (mode == "online")
+
+
+def test_names_and_summaries_for_wandb() -> None:
+    assert wandb_name("domain.frechet_distance.floor") == "domain_frechet_distance_floor"
+    assert flat_summary({"status": "done", "reason": None, "scores": None}) == {"status": "done"}
+
+
+def test_the_score_table_has_a_row_a_score_with_its_floor_and_what_else_is_known() -> None:
+    values = {
+        "domain.recall": 0.25,
+        "domain.recall.floor": 0.97,
+        "domain.recall.floor_low": 0.9,
+        "domain.recall.floor.std": 0.01,
+        "inception.inception_score.real": 2.0,
+        "inception.inception_score.splits": 10.0,
+    }
+    columns, rows = score_table(values)
+    found = [dict(zip(columns, row, strict=True)) for row in rows]
+    assert found[0] | {} == dict.fromkeys(columns) | {
+        "encoder": "domain",
+        "score": "recall",
+        "value": 0.25,
+        "floor": 0.97,
+        "floor_low": 0.9,
+        "floor_std": 0.01,
+    }
+    assert (found[1]["real"], found[1]["splits"], found[1]["value"]) == (2.0, 10.0, None)
