@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import io
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lungan.config import TableConfig
+from lungan.data.cells import choose_rows, find_column, guess_column, normalize, read_cells
 from lungan.data.images import ONLY_CLASS, SPLITS, ImageSet, first, many
 from lungan.data.listing import SPLIT_WORDS, Listing, load_listing, match_groups
 from lungan.errors import ConfigError, DataError
@@ -18,9 +18,7 @@ from lungan.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-_SEPARATORS = ",;\t"
 _LIST = re.compile(r"\s*[|;,]\s*")
-_CONDITION = re.compile(r"\s*(.+?)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*")
 
 
 def load_table(config: TableConfig, *, progress: bool = True) -> ImageSet:
@@ -37,18 +35,18 @@ def read_listing(config: TableConfig) -> Listing:
     path = Path(config.path).expanduser()
     notes: list[str] = []
     warnings: list[str] = []
-    table = _read(path, config, notes)
+    table = read_cells(path, _given_columns(config), notes)
     columns = [str(name) for name in table.columns]
     if config.image_column is None:
-        guess = _guess_column(table)
+        guess = guess_column(table)
         hint = f"; {guess} looks like it" if guess else ""
         raise ConfigError(
             f"data.image_column must name the column of files, one of {first(columns)}{hint}"
         )
-    image_column = _column(config.image_column, "data.image_column", columns)
+    image_column = find_column(config.image_column, "data.image_column", columns)
     if config.where.strip():
         num_rows = len(table)
-        table = _choose_rows(table, config.where, columns)
+        table = choose_rows(table, config.where, columns)
         notes.append(f"data.where='{config.where}' took {len(table)} of {num_rows} rows")
     if table.empty:
         raise DataError(f"data.path must list images, {path} has no rows")
@@ -56,9 +54,7 @@ def read_listing(config: TableConfig) -> Listing:
     if not root.is_dir():
         raise DataError(f"data.root must be a folder, {root} does not exist")
 
-    rows = [
-        f"row {index + 2}" if _has_header(table) else f"row {index + 1}" for index in table.index
-    ]
+    rows = [str(name) for name in table.index]
     texts = table[image_column].tolist()
     paths = _find_files(root, texts, notes)
     labels, wrong = _read_labels(table, config, columns)
@@ -99,64 +95,6 @@ def read_listing(config: TableConfig) -> Listing:
     )
 
 
-def _read(path: Path, config: TableConfig, notes: list[str]) -> pd.DataFrame:
-    """All cells as text, stripped; columns without a header are named by their numbers."""
-    import pandas as pd
-
-    if path.is_dir():
-        raise DataError(f"data.path must be a table, {path} is a folder: use data=folder")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"data.path must be a table, {path}: {error.strerror}") from error
-    text = _decode(path, data, notes)
-    head = text.partition("\n")[0]
-    separator = max(_SEPARATORS, key=head.count)
-    given = _given_columns(config)
-    cells = [cell.strip(' "\r') for cell in head.split(separator)]
-    is_numbered = bool(given) and all(name.isdigit() for name in given)
-    has_header = not is_numbered or set(given) <= set(cells)
-    try:
-        table = pd.read_csv(
-            io.StringIO(text),
-            sep=separator,
-            header=0 if has_header else None,
-            dtype=str,
-            keep_default_na=False,
-            index_col=False,
-            skip_blank_lines=True,
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path} cannot be read as a table: {reason}") from error
-    table.columns = pd.Index([str(name).strip() for name in table.columns])
-    table.attrs["has_header"] = has_header
-    stripped: pd.DataFrame = table.apply(lambda column: column.str.strip())
-    return stripped
-
-
-def _has_header(table: pd.DataFrame) -> bool:
-    return bool(table.attrs["has_header"])
-
-
-def _decode(path: Path, data: bytes, notes: list[str]) -> str:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding = "utf-16"
-    elif b"\0" in data[:1000]:
-        raise DataError(
-            f"{path} is no table of text; a spreadsheet must be saved as CSV (UTF-8) first"
-        )
-    else:
-        encoding = "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError:
-        if encoding == "utf-16":
-            raise DataError(f"{path} is damaged: its UTF-16 text is not whole") from None
-        notes.append(f"{path.name} is no UTF-8 and was read as Latin-1 (Windows-1252)")
-        return data.decode("cp1252", errors="replace")
-
-
 def _given_columns(config: TableConfig) -> list[str]:
     names = [config.image_column, config.group_column, config.split_column]
     return [name for name in (*names, *_label_columns(config)) if name is not None]
@@ -167,58 +105,6 @@ def _label_columns(config: TableConfig) -> list[str]:
     if given is None or config.labels == "none":
         return []
     return [str(name) for name in (given if isinstance(given, list) else [given])]
-
-
-def _guess_column(table: pd.DataFrame) -> str | None:
-    for name in table.columns:
-        if table[name].head(20).str.contains(r"\.(?:png|jpe?g|bmp|tiff?|dcm)$", case=False).any():
-            return str(name)
-    likely = [name for name in table.columns if re.search("image|file|path", name, re.I)]
-    return str(likely[0]) if likely else None
-
-
-def _column(name: str, key: str, columns: Sequence[str]) -> str:
-    if name not in columns:
-        raise ConfigError(f"{key} must be a column of the table, {first(columns)}; got {name}")
-    return name
-
-
-def _choose_rows(table: pd.DataFrame, where: str, columns: Sequence[str]) -> pd.DataFrame:
-    for condition in where.split(";"):
-        match = _CONDITION.fullmatch(condition)
-        if match is None:
-            raise ConfigError(
-                f"data.where must be conditions such as 'view=PA,AP; age>=18', got {condition}"
-            )
-        name, sign, value = match.groups()
-        cells = table[_column(name, "data.where", columns)]
-        if sign in ("=", "!="):
-            wanted = {_plain(one) for one in value.split(",")}
-            table = table[cells.map(_plain).isin(wanted) == (sign == "=")]
-            continue
-        import pandas as pd
-
-        try:
-            limit = float(value)
-        except ValueError:
-            raise ConfigError(f"data.where: {name}{sign} needs a number, got {value}") from None
-        numbers = pd.to_numeric(cells.str.extract(r"^(-?[\d.]+)", expand=False), errors="coerce")
-        fits = {
-            "<": numbers < limit,
-            "<=": numbers <= limit,
-            ">": numbers > limit,
-            ">=": numbers >= limit,
-        }
-        table = table[fits[sign]]
-    return table
-
-
-def _plain(cell: str) -> str:
-    """A cell as it is compared: 1, 1.0 and 01 are one number, upper and lower case one text."""
-    try:
-        return f"{float(cell):g}"
-    except ValueError:
-        return cell.strip().casefold()
 
 
 def _find_files(root: Path, texts: Sequence[str], notes: list[str]) -> list[Path | None]:
@@ -268,7 +154,7 @@ def _read_labels(
     table: pd.DataFrame, config: TableConfig, columns: Sequence[str]
 ) -> tuple[list[str], dict[int, str]]:
     """The class of each row, and by row what is wrong with its label."""
-    names = [_column(name, "data.label_column", columns) for name in _label_columns(config)]
+    names = [find_column(name, "data.label_column", columns) for name in _label_columns(config)]
     label = config.label
     if not names:
         if label is not None:
@@ -302,13 +188,13 @@ def _read_labels(
             labels = [_as_name(cell) for cell in cells]
         return labels, wrong
     for name in names:
-        others = [cell for cell in table[name] if _plain(cell) not in ("0", "1", "-1", "")]
+        others = [cell for cell in table[name] if normalize(cell) not in ("0", "1", "-1", "")]
         if others:
             raise ConfigError(
                 f"data.label_column: of several columns each must hold 1 for yes and 0 for no, "
                 f"{name} holds {first(list(dict.fromkeys(others)))}"
             )
-    numbers = table[names].map(_plain)
+    numbers = table[names].map(normalize)
     for at, row in enumerate(numbers.itertuples(index=False, name=None)):
         present = [name for name, cell in zip(names, row, strict=True) if cell == "1"]
         # One column must say yes or no; of several, an empty one is not mentioned and no.
@@ -344,7 +230,7 @@ def _name_binary(column: str, value: bool) -> str:
 
 def _is_binary(cells: Iterable[str]) -> bool:
     """Whether a column says yes or no, by 1 and 0, whatever else (empty, -1) stands among them."""
-    values = {_plain(cell) for cell in cells}
+    values = {normalize(cell) for cell in cells}
     return values <= {"0", "1", "-1", ""} and "1" in values
 
 
@@ -408,7 +294,7 @@ def _without_duplicates(
 
 
 def _key(path: Path | None) -> str:
-    return os.path.realpath(path).replace(os.sep, "/") if path is not None else ""
+    return path.absolute().as_posix() if path is not None else ""
 
 
 def _read_splits(
@@ -420,10 +306,10 @@ def _read_splits(
 ) -> list[int]:
     if config.split_column is None:
         return []
-    cells = table[_column(config.split_column, "data.split_column", columns)]
-    found = [SPLIT_WORDS.get(cells.iloc[at].casefold()) for at in good]
+    cells = table[find_column(config.split_column, "data.split_column", columns)].tolist()
+    found = [SPLIT_WORDS.get(cells[at].casefold()) for at in good]
     unknown = [
-        f"{rows[at]} ({cells.iloc[at] or 'empty'})"
+        f"{rows[at]} ({cells[at] or 'empty'})"
         for at, one in zip(good, found, strict=True)
         if one is None
     ]
@@ -449,8 +335,8 @@ def _read_groups(
         return [] if config.group is None else match_groups(config.group, names)
     if config.group is not None:
         raise ConfigError("data.group and data.group_column both say the patients; give one")
-    cells = table[_column(config.group_column, "data.group_column", columns)]
-    groups = [cells.iloc[at] for at in good]
+    cells = table[find_column(config.group_column, "data.group_column", columns)].tolist()
+    groups = [cells[at] for at in good]
     alone = [name for name, group in zip(names, groups, strict=True) if not group]
     if alone:
         notes.append(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lungan.config import FolderConfig, TableConfig
+from lungan.data.cells import normalize
 from lungan.data.folder import load_folder
 from lungan.data.images import ImageSet
 from lungan.data.table import load_table
@@ -93,6 +94,14 @@ def test_rows_are_chosen(films: Path) -> None:
         load(films, where="PA")
     with pytest.raises(DataError, match=r"has no rows"):
         load(films, where="view=lateral")
+
+
+def test_cells_are_compared_as_what_they_are() -> None:
+    assert normalize("1.0") == normalize("01") == normalize(" 1") == "1"
+    assert normalize("-0.50") == normalize("-.5")
+    assert normalize("PA ") == normalize("pa")
+    assert normalize("12345678") != normalize("12345679")
+    assert normalize("1_3") != normalize("13")
 
 
 NIH = (
@@ -223,6 +232,17 @@ def test_a_file_in_two_rows(films: Path) -> None:
     write(films, "file,finding", "a.png,ill", "b.png,well", "a.png,well")
     with pytest.raises(DataError, match=r"1 row of .* with a file of another row, but another"):
         load(films, label_column="finding")
+
+
+def test_links_stand_where_they_are_not_where_they_lead(tmp_path: Path) -> None:
+    draw(tmp_path / "store", "z.png", "y.png")
+    (tmp_path / "films").mkdir()
+    for name, target in (("a.png", "z.png"), ("b.png", "y.png")):
+        (tmp_path / "films" / name).symlink_to(tmp_path / "store" / target)
+    table = write(tmp_path / "t.csv", "file", "b.png", "a.png")
+    by_folder = load_folder(FolderConfig(**SHARED, name="folder", path=str(tmp_path / "films")))
+    by_table = load(table, root=str(tmp_path / "films"))
+    assert by_table.content_hash == by_folder.content_hash
 
 
 def test_patients_in_two_given_splits_are_refused(films: Path) -> None:

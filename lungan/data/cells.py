@@ -1,0 +1,135 @@
+"""The cells of a CSV file in any usual encoding, and the choice of rows by their values."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lungan.data.images import first
+from lungan.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SEPARATORS = ",;\t"
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
+_CONDITION = re.compile(r"\s*(.+?)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*")
+
+
+def read_cells(path: Path, given: Sequence[str], notes: list[str]) -> pd.DataFrame:
+    """All cells of a CSV file as text, stripped. Rows are named as a spreadsheet numbers them.
+
+    given: the columns that will be asked for. Where these are numbers that the first line does not
+    have, the table has no header, and its columns are named by their numbers, from 0.
+
+    Raises: DataError where it is no table of text.
+    """
+    import pandas as pd
+
+    if path.is_dir():
+        raise DataError(f"data.path must be a table, {path} is a folder: use data=folder")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"data.path must be a table, {path}: {error.strerror}") from error
+    text = _decode(path, data, notes)
+    head = text.partition("\n")[0]
+    separator = max(_SEPARATORS, key=head.count)
+    cells = [cell.strip(' "\r') for cell in head.split(separator)]
+    is_numbered = bool(given) and all(name.isdigit() for name in given)
+    has_header = not is_numbered or set(given) <= set(cells)
+    try:
+        table = pd.read_csv(
+            io.StringIO(text),
+            sep=separator,
+            header=0 if has_header else None,
+            dtype=str,
+            keep_default_na=False,
+            index_col=False,
+            skip_blank_lines=True,
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} cannot be read as a table: {reason}") from error
+    table.columns = pd.Index([str(name).strip() for name in table.columns])
+    table.index = pd.Index([f"row {number + 1 + has_header}" for number in range(len(table))])
+    stripped: pd.DataFrame = table.apply(lambda column: column.str.strip())
+    return stripped
+
+
+def _decode(path: Path, data: bytes, notes: list[str]) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif b"\0" in data[:1000]:
+        raise DataError(
+            f"{path} is no table of text; a spreadsheet must be saved as CSV (UTF-8) first"
+        )
+    else:
+        encoding = "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        if encoding == "utf-16":
+            raise DataError(f"{path} is damaged: its UTF-16 text is not whole") from None
+        notes.append(f"{path.name} is no UTF-8 and was read as Latin-1 (Windows-1252)")
+        return data.decode("cp1252", errors="replace")
+
+
+def guess_column(table: pd.DataFrame) -> str | None:
+    """The column that may hold the files, by its first cells, else by its name."""
+    for name in table.columns:
+        if table[name].head(20).str.contains(r"\.(?:png|jpe?g|bmp|tiff?|dcm)$", case=False).any():
+            return str(name)
+    likely = [name for name in table.columns if re.search("image|file|path", name, re.I)]
+    return str(likely[0]) if likely else None
+
+
+def find_column(name: str, key: str, columns: Sequence[str]) -> str:
+    """``name``, which ``key`` gives. Raises: ConfigError where it is none of the columns."""
+    if name not in columns:
+        raise ConfigError(f"{key} must be a column of the table, {first(columns)}; got {name}")
+    return name
+
+
+def choose_rows(table: pd.DataFrame, where: str, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows in which all conditions hold, such as ``view=PA,AP; age>=18``. A number may be
+    followed by a unit, as in 058Y. Raises: ConfigError for what is no condition.
+    """
+    for condition in where.split(";"):
+        match = _CONDITION.fullmatch(condition)
+        if match is None:
+            raise ConfigError(
+                f"data.where must be conditions such as 'view=PA,AP; age>=18', got {condition}"
+            )
+        name, sign, value = match.groups()
+        cells = table[find_column(name, "data.where", columns)]
+        if sign in ("=", "!="):
+            wanted = {normalize(one) for one in value.split(",")}
+            table = table[cells.map(normalize).isin(wanted) == (sign == "=")]
+            continue
+        import pandas as pd
+
+        try:
+            limit = float(value)
+        except ValueError:
+            raise ConfigError(f"data.where: {name}{sign} needs a number, got {value}") from None
+        numbers = pd.to_numeric(cells.str.extract(r"^(-?[\d.]+)", expand=False), errors="coerce")
+        fits = {
+            "<": numbers < limit,
+            "<=": numbers <= limit,
+            ">": numbers > limit,
+            ">=": numbers >= limit,
+        }
+        table = table[fits[sign]]
+    return table
+
+
+def normalize(cell: str) -> str:
+    """A cell as it is compared: 1, 1.0 and 01 are one number, upper and lower case one text."""
+    if _NUMBER.fullmatch(cell.strip()):
+        return format(Decimal(cell.strip()).normalize(), "f")
+    return cell.strip().casefold()
