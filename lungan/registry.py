@@ -209,8 +209,9 @@ def load_file(path: Path | str) -> Plugin:
 
 
 def loaded_files() -> list[Plugin]:
-    """The plug-ins that were given as files, for jobs that have to load them too."""
-    return list(_files.values())
+    """The plug-ins that lie in files, for jobs that have to load them too."""
+    plugins = (choice.plugin for choice in _choices.values())
+    return list(dict.fromkeys(plugin for plugin in plugins if plugin and plugin.file))
 
 
 def load_again(described: Iterable[dict[str, str]]) -> None:
@@ -279,7 +280,8 @@ def _origin(module: str) -> Plugin | None:
             "into a .py file and import it, or give it as --plugin FILE"
         )
     version = str(getattr(found, "__version__", ""))
-    return Plugin(name=module, version=version, sha256=_hash([Path(file)]), file=file)
+    path = Path(file).resolve()
+    return Plugin(name=path.stem, version=version, sha256=_hash([path]), file=str(path))
 
 
 def _own(before: dict[tuple[str, str], Choice], plugin: Plugin) -> None:

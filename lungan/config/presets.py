@@ -136,6 +136,8 @@ def _checked(folder: Path) -> Path:
             f"--config-dir must hold folders such as optimizer, experiment or sweeps, with YAML "
             f"files in them; {folder} holds none"
         )
+    for path in folder.glob("*/*.yml"):
+        raise ConfigError(f"{path} must end with .yaml to be found; rename it")
     for group in groups:
         own = sweeps_folder() if group == SWEEPS else conf_folder() / group
         for path in (folder / group).glob("*.yaml"):

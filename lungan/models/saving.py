@@ -91,17 +91,18 @@ def load_generator(path: Path) -> nn.Module:
 
 def _plugins(description: Any) -> list[str]:
     """What the file says of a plug-in that its generator comes from, where that is not at hand."""
+    found = []
     try:
-        made_by = {key: registry.Plugin(**each) for key, each in description["plugins"].items()}
-    except (KeyError, TypeError, AttributeError):
-        return []
-    here = registry.used_by(tuple(key.split("=", 1)) for key in made_by)
-    return [
-        f"it was made by plug-in {plugin}, "
-        + (f"which is {here[key]} here" if key in here else plugin.way_to_get())
-        for key, plugin in made_by.items()
-        if here.get(key) is None or here[key].sha256 != plugin.sha256
-    ]
+        for key, values in description["plugins"].items():
+            plugin = registry.Plugin(**{name: str(value) for name, value in values.items()})
+            here = registry.used_by([tuple(key.split("=", 1))]).get(key)
+            if here is None:
+                found.append(f"it was made by plug-in {plugin}; {plugin.way_to_get()}")
+            elif here.sha256 != plugin.sha256:
+                found.append(f"it was made by plug-in {plugin}, which is {here} here")
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return []  # no plug-in, or nothing that could be believed
+    return found
 
 
 def _check_tensors(given: dict[str, Tensor], described: dict[str, Tensor]) -> None:

@@ -12,8 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from lungan import registry
 from lungan.config import GROUPS, NEUTRAL, checks
-from lungan.errors import ConfigError, RunFolderError
+from lungan.errors import RunFolderError
 from lungan.runs import folder as names
 
 Scalar: TypeAlias = str | int | float | bool | None
@@ -131,15 +132,14 @@ def _completed(config: dict[str, Scalar]) -> dict[str, Scalar]:
 
 @lru_cache
 def _neutral_values(group: str, name: Scalar) -> list[tuple[str, Scalar]]:
-    try:
-        schema = checks.schema(group, str(name))
-    except ConfigError:  # of a plug-in that is not here
-        return []
-    return [
-        (f"{group}.{field.name}", field.metadata[NEUTRAL])
-        for field in dataclasses.fields(schema)
+    if group != "score" and name not in registry.known(group):
+        return []  # of a plug-in that is not here, or would have to be imported
+    values = {
+        field.name: field.metadata[NEUTRAL]
+        for field in dataclasses.fields(checks.schema(group, str(name)))
         if NEUTRAL in field.metadata
-    ]
+    }
+    return list(flatten(values, f"{group}.").items())
 
 
 def _finished(folder: Path, summary: dict[str, Any]) -> Run:
