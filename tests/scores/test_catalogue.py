@@ -25,3 +25,32 @@ def test_what_stands_beside_a_score_is_none(ending: str) -> None:
 )
 def test_each_direction_has_its_words(name: str, hint: str) -> None:
     assert catalogue.describe(f"domain.{name}").hint == hint
+
+
+def test_a_plug_in_says_what_its_score_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CATALOGUE", "_ORDER"):
+        monkeypatch.setattr(catalogue, name, dict(getattr(catalogue, name)))
+    assert catalogue.describe("domain.sharpness").direction == "unknown"
+    catalogue.add("sharpness", catalogue.Score("Sharpness", "higher", low=0.0))
+    assert catalogue.title("domain.sharpness") == "Sharpness (domain)"
+    assert catalogue.describe("domain.sharpness").hint == "higher is better"
+    names = ("coverage", "sharpness", "inception_score")
+    places = [catalogue.order(f"domain.{name}") for name in names]
+    assert places == sorted(places)
+    catalogue.describe.cache_clear()
+
+
+def test_every_score_says_what_it_asks_and_what_is_good() -> None:
+    for name, score in catalogue.CATALOGUE.items():
+        assert score.asks.endswith("?"), name
+        assert score.good, name
+        assert score.scale in ("linear", "log"), name
+        if score.scale == "log":
+            assert score.low is not None and score.low >= 0, name
+
+
+def test_what_stands_beside_a_score_ends_as_the_catalogue_says() -> None:
+    for ending in (".floor_low", ".floor_high", ".floor_shared", ".real_low", ".real_high"):
+        assert not catalogue.is_score(f"domain.coverage{ending}")
+    assert catalogue.floor_key("domain.coverage") == "domain.coverage.floor"
+    assert catalogue.floor_key("domain.inception_score") == "domain.inception_score.real"
