@@ -1,9 +1,9 @@
 """Which near copies of training images do the memorization scores find?
 
-    python benchmarks/near_copies.py DATA OUT.csv [--size 28] [--class 1]
+    python benchmarks/near_copies.py DATA OUT.csv [--size 64] [--class 1]
 
-DATA: an .npz or a folder, as ``lungan.score --real`` takes it. All images of the class that are
-not in a test split, without exact duplicates, are divided at random: half are trained on, a sixth
+DATA: an .npz or a folder, as ``lungan.score --real`` takes it. All images that are not in a
+test split, or those of one class, without exact duplicates, are divided at random: half are trained on, a sixth
 held out, a third unseen. Copies of training images are disguised in one way each. A row a way, for
 images that are all disguised copies and for unseen images with 5 % of them: each score and the end
 of its floor's 95 % range that copying would cross; ``found`` where it does. DATA without patients
@@ -39,11 +39,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path, metavar="OUT.csv")
     parser.add_argument("--size", type=int)
-    parser.add_argument("--class", dest="class_name", default="1")
+    parser.add_argument("--class", dest="class_name", metavar="NAME", help="of this class only")
     options = parser.parse_args()
     whole = read_images(options.data, options.size, 1)
     splits = [name for name in whole.split_names if name != "test"]
-    chosen = whole.select(splits, [options.class_name])
+    chosen = whole.select(splits, [options.class_name] if options.class_name else [])
     images = chosen.images[distinct(chosen.images)]
     images = images[np.random.default_rng(0).permutation(len(images))]
     trained, held_out = len(images) // 2, len(images) // 6
@@ -52,7 +52,7 @@ def main() -> None:
         images=np.concatenate([training, rest[:held_out]]),
         labels=np.zeros(trained + held_out, dtype=np.int64),
         splits=np.repeat([0, 1], [trained, held_out]),
-        class_names=(options.class_name,),
+        class_names=("all",),
         split_names=("train", "val"),
         source=str(options.data.name),
     )
