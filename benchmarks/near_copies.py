@@ -2,12 +2,12 @@
 
     python benchmarks/near_copies.py DATA OUT.csv [--size 64] [--class 1]
 
-DATA: an .npz or a folder, as ``lungan.score --real`` takes it. All images that are not in a
-test split, or those of one class, without exact duplicates, are divided at random: half are trained on, a sixth
-held out, a third unseen. Copies of training images are disguised in one way each. A row a way, for
-images that are all disguised copies and for unseen images with 5 % of them: each score and the end
-of its floor's 95 % range that copying would cross; ``found`` where it does. DATA without patients
-cannot be divided by patient, and held-out images may then be of patients that are trained on.
+DATA: an .npz or a folder, as ``lungan.score --real`` takes it. All images that are not in a test
+split, or those of one class, without exact duplicates, are divided at random: half are trained on,
+a sixth held out, a third unseen. Copies of training images are disguised in one way each. A row a
+way, for images that are all disguised copies and for unseen images with 5 % of them: each score and
+the end of its floor's 95 % range that copying would cross; ``found`` where it does. Images of one
+patient may fall on two sides, since the files do not name patients.
 """
 
 from __future__ import annotations
