@@ -107,8 +107,8 @@ def read_layout(
     if with_classes:
         classes = [part[level] if len(part) > level + 1 else ONLY_CLASS for part in parts]
         level += 1
-    top = "/".join((str(root), *parts[0][:depth]))
-    _check_classes(top, set(classes), [folder for folder in empty if len(folder) == level])
+        top = "/".join((str(root), *parts[0][:depth]))
+        _check_classes(top, set(classes), [folder for folder in empty if len(folder) == level])
     _check_below(root, parts, level)
     class_names = tuple(sorted(set(classes)))
     number = {name: index for index, name in enumerate(class_names)}

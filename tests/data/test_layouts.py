@@ -75,6 +75,8 @@ def test_numbered_folders_in_the_only_class_are_parts_of_it(tmp_path: Path) -> N
 def test_labels_can_be_ignored(tmp_path: Path) -> None:
     fill(tmp_path, "train/a/", "train/b/", "test/a/")
     assert found(tmp_path, with_classes=False) == ({"all": 12}, {"train": 8, "test": 4})
+    (tmp_path / "val").mkdir()
+    (tmp_path / "test/b").mkdir()
     assert load_folder(config(tmp_path, labels="none")).class_names == ("all",)
     assert found(fill(tmp_path / "mixed", "a/", "b.png"), with_classes=False)[0] == {"all": 5}
 
