@@ -118,7 +118,11 @@ class FilesConfig(DataConfig):
 
     size: int = _SIZE
     path: str = rule("a path", is_text)
-    scale: Any = rule("auto, dtype, range, percentile or [black, white]", is_scale, neutral="auto")
+    scale: Any = rule(
+        "auto, dtype, range, percentile or [black, white] with black below white",
+        is_scale,
+        neutral="auto",
+    )
     frame: int | None = rule("at least 0", lambda value: value is None or value >= 0, neutral=None)
     on_bad_image: str = one_of("error", "skip")
     val_fraction: float | None = rule(*_SHARE)

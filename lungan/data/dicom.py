@@ -26,7 +26,8 @@ from lungan.data.stored import (
 from lungan.errors import DataError
 
 WAY_OUT = "pip install 'lungan[dicom]' (pydicom, pylibjpeg[all], pyjpegls)"
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_DEFLATED = b"\x02\0\x10\0UI\x16\x001.2.840.10008.1.2.1.99"
+"""The element of the file's own header that says that the data set is deflated."""
 
 
 def decode_dicom(data: bytes, frame: int | None, *, use_window: bool) -> StoredImage:

@@ -65,7 +65,7 @@ def read_image(
     scale: Scale = "auto",
     frame: int | None = None,
 ) -> FittedImage | str:
-    """The image at ``path``, or in words why it cannot be used. Call it inside ``decode.quiet``.
+    """The image at ``path``, or in words why it cannot be used. Call it inside ``stored.quiet``.
 
     size, channels: None keeps the image's own (the shorter side).
 
