@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lungan import launchers
 from lungan.config import RunConfig, compose, presets
 from lungan.device import resolve_device
+from lungan.files import at_home
 from lungan.runs import sweep as sweeps
 from lungan.runs.folder import Run, open_run, read_config
 from lungan.runs.plan import Plan, check_name
@@ -121,7 +122,7 @@ def load(store: PathLike = "runs", sweep: str | None = None) -> pd.DataFrame:
 
     from lungan.results.collect import collect
 
-    found = collect(Path(store).expanduser(), sweep).runs
+    found = collect(at_home(store), sweep).runs
     rows = [
         {"run": each.name, "status": each.status, **each.config, **each.scores, **each.facts}
         for each in found
@@ -131,7 +132,7 @@ def load(store: PathLike = "runs", sweep: str | None = None) -> pd.DataFrame:
 
 def open(run: PathLike) -> Run:
     """A run's folder: config, metrics, scores and generator. Raises: RunFolderError."""
-    return open_run(Path(run).expanduser())
+    return open_run(at_home(run))
 
 
 def score(
@@ -164,8 +165,8 @@ def score(
     from lungan.runs.scoring import score_pair
 
     return score_pair(
-        Path(real).expanduser(),
-        fake.folder if isinstance(fake, Run) else Path(fake).expanduser(),
+        at_home(real),
+        fake.folder if isinstance(fake, Run) else at_home(fake),
         presets.load_score(score, None, changes),
         device,
         splits=splits,
@@ -173,7 +174,7 @@ def score(
         size=size,
         channels=channels,
         on_bad_image=on_bad_image,
-        pairs=None if pairs is None else Path(pairs).expanduser(),
+        pairs=None if pairs is None else at_home(pairs),
     )
 
 
@@ -193,7 +194,7 @@ def generate(
 
     if num_images < 1:
         raise ConfigError(f"num_images must be at least 1, got {num_images}")
-    source = read_source(run.folder if isinstance(run, Run) else Path(run).expanduser())
+    source = read_source(run.folder if isinstance(run, Run) else at_home(run))
     images: NDArray[np.uint8] = (
         sample_images(source.generator, num_images, seed, resolve_device(device)).cpu().numpy()
     )
@@ -205,7 +206,7 @@ def _compose(
     start: PathLike | None,
     config_dirs: Sequence[PathLike],
 ) -> list[RunConfig]:
-    begin = None if start is None else read_config(Path(start).expanduser())
+    begin = None if start is None else read_config(at_home(start))
     with presets.searching(config_dirs), compose.composer():
         return [
             config if isinstance(config, RunConfig) else compose.compose(list(config), begin)

@@ -111,12 +111,24 @@ def run_command(command: Callable[[], int], *, verbose: bool = False) -> int:
             log.debug("where it arose:\n%s", traceback.format_exc())
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             return error.exit_code
+        except (OSError, MemoryError) as error:
+            if interrupts:
+                return _interrupted()
+            # What a disk, a path or a machine cannot do is no fault of lungan's.
+            log.debug("where it arose:\n%s", traceback.format_exc())
+            what = " ".join(str(error).split()) or "there is not enough memory"
+            print(f"{type(error).__name__}: {what[:500]}", file=sys.stderr)
+            return ConfigError.exit_code
         except (KeyboardInterrupt, Exception) as error:
             # Some packages turn an interrupt into an error of their own.
             if not (interrupts or isinstance(error, KeyboardInterrupt)):
                 raise
-            print("interrupted; the same command goes on", file=sys.stderr)
-            return INTERRUPTED
+            return _interrupted()
+
+
+def _interrupted() -> int:
+    print("interrupted; the same command goes on", file=sys.stderr)
+    return INTERRUPTED
 
 
 @contextlib.contextmanager

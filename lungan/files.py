@@ -11,16 +11,26 @@ from typing import BinaryIO
 
 from filelock import FileLock
 
+from lungan.errors import ConfigError
+
 
 def cache_folder() -> Path:
     """``$LUNGAN_CACHE``, else ``$XDG_CACHE_HOME/lungan``, else ``~/.cache/lungan``; not made."""
     if own := os.environ.get("LUNGAN_CACHE"):
-        return Path(own).expanduser()
+        return at_home(own)
     shared = os.environ.get("XDG_CACHE_HOME")
     # The XDG specification has relative paths ignored.
     if shared and Path(shared).is_absolute():
         return Path(shared) / "lungan"
     return Path.home() / ".cache" / "lungan"
+
+
+def at_home(path: str | Path) -> Path:
+    """The path with its ``~`` or ``~user`` replaced. Raises: ConfigError for no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{path} names a home folder that does not exist") from error
 
 
 @contextlib.contextmanager

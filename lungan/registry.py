@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lungan.errors import ConfigError
+from lungan.files import at_home
 
 ENTRY_POINTS = "lungan.plugins"
 
@@ -164,7 +165,7 @@ def load_file(path: Path | str) -> Plugin:
 
     Raises: ConfigError where it cannot be read or run, or registers nothing.
     """
-    file = Path(path).expanduser().resolve()
+    file = at_home(path).resolve()
     if not file.is_file():
         raise ConfigError(f"--plugin must be a Python file, {path} does not exist")
     loaded = _files.get(file)

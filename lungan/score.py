@@ -11,6 +11,7 @@ from typing import Any
 from lungan.cli import CallableModule, CommandParser, run_as_program, run_command
 from lungan.config import presets
 from lungan.errors import ConfigError
+from lungan.files import at_home
 
 EXAMPLES = """examples:
   python -m lungan.score runs/*
@@ -136,8 +137,8 @@ def _score_images(options: argparse.Namespace) -> dict[str, Any]:
     from lungan.scores.table import format_result
 
     result = score_pair(
-        Path(options.real).expanduser(),
-        Path(options.fake).expanduser(),
+        at_home(options.real),
+        at_home(options.fake),
         config,
         options.device,
         splits=options.splits,

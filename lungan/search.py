@@ -18,9 +18,12 @@ from lungan.cli import (
 )
 from lungan.config import presets
 from lungan.errors import ConfigError
+from lungan.scores import catalogue
 
 if TYPE_CHECKING:
     from lungan.config import RunConfig
+
+MOST_TRIALS = 10**6
 
 EXAMPLES = """ranges, quoted because of the shell:
   'lr=interval(1e-5,1e-2)'            any number between
@@ -83,6 +86,14 @@ def _search(options: argparse.Namespace) -> int:
         if getattr(options, key) < least:
             name = key.replace("_", "-")
             raise ConfigError(f"--{name} must be at least {least}, got {getattr(options, key)}")
+    if options.trials > MOST_TRIALS:
+        raise ConfigError(f"--trials must be at most {MOST_TRIALS}, got {options.trials}")
+    if catalogue.describe(options.objective).direction == "unknown":
+        known = ", ".join(f"domain.{name}" for name in list(catalogue.CATALOGUE)[:3])
+        raise ConfigError(
+            f"--objective must be a score of the runs ({known}, ...), got {options.objective}; "
+            "docs/scores.md has them all"
+        )
     # Here, so that --help need not wait for Hydra, torch and Optuna.
     try:
         import optuna

@@ -26,6 +26,7 @@ from lungan.cli import (
 from lungan.config import GROUPS, presets
 from lungan.config.tracking import check_agent
 from lungan.errors import ConfigError, DivergedError
+from lungan.files import at_home
 
 if TYPE_CHECKING:
     from lungan.config import RunConfig
@@ -118,7 +119,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.start is not None:
         from lungan.runs.folder import read_config
 
-        start = read_config(options.start.expanduser())
+        start = read_config(at_home(options.start))
     with presets.searching(options.config_dir), compose.composer():
         named, overrides = _named_sweep(options.overrides)
         if named and not options.multirun:
@@ -141,7 +142,7 @@ def _train(options: argparse.Namespace) -> int:
     from lungan import launchers  # and torch, which a wrong setting need not wait for
 
     launcher = launchers.build(settings)
-    name = options.sweep or (named.name if named else None)
+    name = options.sweep if options.sweep is not None else (named.name if named else None)
     question = named.question if named else ""
     return sweep(configs, launcher, name=name, question=question, dry_run=options.dry_run)
 
@@ -270,7 +271,7 @@ def _named_sweep(overrides: Sequence[str]) -> tuple[_Named | None, list[str]]:
     if not named:
         return None, rest
     files, name = presets.files(presets.SWEEPS), named[-1]
-    path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else files.get(name)
+    path = at_home(name) if name.endswith((".yaml", ".yml")) else files.get(name)
     if path is None:
         raise ConfigError(f"+sweeps must be one of {', '.join(files)}, or a .yaml file, got {name}")
     values = presets.read_sweep(path)

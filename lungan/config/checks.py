@@ -22,6 +22,11 @@ from lungan.errors import ConfigError
 MISSING = "???"
 """A value in YAML that a user has to give."""
 
+_LARGEST = 2**64
+"""No key takes a larger whole number; Python's own have no end, but floats and torch's seeds do."""
+
+_MOST_SHOWN = 80
+
 TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -147,7 +152,10 @@ def shown(value: Any) -> str:
         case list():
             return f"[{','.join(map(shown, value))}]"
         case _:
-            return str(value)
+            text = str(value)
+            if len(text) <= _MOST_SHOWN:
+                return text
+            return f"{text[: _MOST_SHOWN // 2]}... ({len(text)} characters)"
 
 
 def _parse(kind: Any, values: Any, prefix: str) -> Any:
@@ -199,6 +207,8 @@ def _typed(key: str, hint: Any, value: Any) -> Any:
         raise ConfigError(f"{key} must be {wanted}, got {shown(value)}")
     kinds = get_args(hint) or (hint,)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and isinstance(value, int) and abs(value) > _LARGEST:
+        raise ConfigError(f"{key} must be a number of at most 64 bits, got {shown(value)}")
     if is_number and not isinstance(value, kinds):
         for kind in (float, str):
             if kind in kinds and (kind is str or isinstance(value, int)):

@@ -134,6 +134,8 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     for text in overrides:
         given = _read(text)
         alternatives[given.key] = _alternatives(given)
+        if not alternatives[given.key]:
+            raise ConfigError(f"{text} is an empty sweep; give at least one value")
     return [list(job) for job in itertools.product(*alternatives.values())]
 
 
@@ -144,6 +146,9 @@ def search_space(overrides: Sequence[str]) -> tuple[list[Dimension], list[str]]:
     """
     given = [_read(text) for text in overrides]
     space = [_dimension(each.sweep) for each in given if each.sweep is not None]
+    for each in space:
+        if len(each.choices) == 1 or (not each.choices and each.low == each.high):
+            raise ConfigError(f"{each.key} has one value to search; give a range or choices")
     if not space:
         raise ConfigError(
             "nothing to search: give a range or choices, such as 'lr=interval(1e-4,1e-2)' or "
@@ -186,7 +191,7 @@ def _read(text: str) -> _Given:
         parsed = _parse(text)
     except COMPLAINTS:
         if not sign or not key:
-            wrong = text or "an empty word"
+            wrong = checks.shown(text) if text else "an empty word"
             raise ConfigError(f"{wrong} is not an override; write key=value") from None
         if list in checks.takes(key):
             raise ConfigError(f"{text} cannot be read; {_way_out(key, raw)}") from None

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lungan.config.rules import Part, at_least, default, one_of, rule, subset_of, within
+from lungan.config.rules import Part, at_least, default, one_of, rule, subset_of, whole, within
 from lungan.errors import ConfigError
 from lungan.registry import declare
 
@@ -76,7 +76,7 @@ class PhantomConfig(DataConfig):
     channels: int = one_of(1)
     splits: list[str] = subset_of("train", "val", "test")
     classes: list[str] = subset_of("normal", "pneumonia")
-    num_images: int = at_least(20)
+    num_images: int = whole(20, 10**7)
     num_test: int = at_least(4)
     seed: int = at_least(0)
 

@@ -5,14 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lungan.config.rules import Part, above, at_least, rule, switch, within
+from lungan.config.rules import Part, above, at_least, rule, switch, whole, within
 from lungan.errors import ConfigError
 from lungan.registry import declare
 
 if TYPE_CHECKING:
     from lungan.config.run import RunConfig
+
+
+def _width() -> Any:
+    return rule(
+        "a multiple of 8, from 8 to 65536",
+        lambda value: 8 <= value <= 65536 and value % 8 == 0,
+    )
+
+
+def _check_width(group: str, width: int, max_width: int) -> None:
+    """Raises: ConfigError for a width that ``max_width`` would silently cut."""
+    if width > max_width:
+        raise ConfigError(
+            f"{group}.width must be at most {group}.max_width ({max_width}), got {width}; "
+            f"set {group}.max_width too"
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -22,7 +38,7 @@ class GeneratorConfig(Part):
     the exponential moving average is half (0: no average); ``ema_ramp_up`` times the images seen
     is the longest half-life, so that the beginning is forgotten soon."""
 
-    latent_dim: int = at_least(1, default=100)
+    latent_dim: int = whole(1, 65536, default=100)
     conditional: bool = switch(neutral=False)
     ema_half_life_images: float = at_least(0, neutral=0)
     ema_ramp_up: float = above(0, neutral=0.05)
@@ -44,8 +60,8 @@ class GeneratorConfig(Part):
 class DcganGeneratorConfig(GeneratorConfig):
     """``width`` channels before the last layer, doubled a stage up to ``max_width``."""
 
-    width: int = rule("a multiple of 8, at least 8", lambda value: value >= 8 and value % 8 == 0)
-    max_width: int = rule("a multiple of 8, at least 8", lambda v: v >= 8 and v % 8 == 0)
+    width: int = _width()
+    max_width: int = _width()
     leaky_slope: float = within(0, 1)
     batch_norm_momentum: float = rule("greater than 0, at most 1", lambda value: 0 < value <= 1)
     batch_norm_epsilon: float = above(0)
@@ -53,6 +69,7 @@ class DcganGeneratorConfig(GeneratorConfig):
     def check(self, run: RunConfig) -> None:
         GeneratorConfig.check(self, run)
         check_size("generator", self.name, run.data.size)
+        _check_width("generator", self.width, self.max_width)
 
 
 declare("generator", "dcgan", "lungan.models.dcgan:DcganGenerator", DcganGeneratorConfig)
@@ -62,14 +79,15 @@ declare("generator", "dcgan", "lungan.models.dcgan:DcganGenerator", DcganGenerat
 class ResnetGeneratorConfig(GeneratorConfig):
     """``width`` channels in the last block, doubled a stage up to ``max_width``."""
 
-    width: int = rule("a multiple of 8, at least 8", lambda value: value >= 8 and value % 8 == 0)
-    max_width: int = rule("a multiple of 8, at least 8", lambda v: v >= 8 and v % 8 == 0)
+    width: int = _width()
+    max_width: int = _width()
     batch_norm_momentum: float = rule("greater than 0, at most 1", lambda value: 0 < value <= 1)
     batch_norm_epsilon: float = above(0)
 
     def check(self, run: RunConfig) -> None:
         GeneratorConfig.check(self, run)
         check_size("generator", self.name, run.data.size)
+        _check_width("generator", self.width, self.max_width)
 
 
 declare("generator", "resnet", "lungan.models.resnet:ResnetGenerator", ResnetGeneratorConfig)
@@ -91,8 +109,8 @@ class DcganDiscriminatorConfig(DiscriminatorConfig):
     each other fit together goes unseen.
     """
 
-    width: int = rule("a multiple of 8, at least 8", lambda value: value >= 8 and value % 8 == 0)
-    max_width: int = rule("a multiple of 8, at least 8", lambda v: v >= 8 and v % 8 == 0)
+    width: int = _width()
+    max_width: int = _width()
     leaky_slope: float = within(0, 1)
     dropout: float = within(0, 1)
     hidden_width: int = at_least(0, neutral=0)
@@ -100,6 +118,7 @@ class DcganDiscriminatorConfig(DiscriminatorConfig):
     def check(self, run: RunConfig) -> None:
         DiscriminatorConfig.check(self, run)
         check_size("discriminator", self.name, run.data.size)
+        _check_width("discriminator", self.width, self.max_width)
 
 
 declare(
@@ -111,13 +130,14 @@ declare(
 class ResnetDiscriminatorConfig(DiscriminatorConfig):
     """``width`` channels in the first block, doubled a stage up to ``max_width``."""
 
-    width: int = rule("a multiple of 8, at least 8", lambda value: value >= 8 and value % 8 == 0)
-    max_width: int = rule("a multiple of 8, at least 8", lambda v: v >= 8 and v % 8 == 0)
+    width: int = _width()
+    max_width: int = _width()
     leaky_slope: float = within(0, 1)
 
     def check(self, run: RunConfig) -> None:
         DiscriminatorConfig.check(self, run)
         check_size("discriminator", self.name, run.data.size)
+        _check_width("discriminator", self.width, self.max_width)
 
 
 declare(

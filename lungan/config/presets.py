@@ -16,6 +16,7 @@ from lungan.config import checks
 from lungan.config.run import GROUPS
 from lungan.config.scoring import ScoreConfig
 from lungan.errors import ConfigError
+from lungan.files import at_home
 
 EXPERIMENT = "experiment"
 SWEEPS = "sweeps"
@@ -127,7 +128,7 @@ def _packaged(name: str) -> Path:
 
 
 def _checked(folder: Path) -> Path:
-    folder = folder.expanduser().resolve()
+    folder = at_home(folder).resolve()
     if not folder.is_dir():
         raise ConfigError(f"--config-dir must be a folder, {folder} is none")
     groups = [*GROUPS, EXPERIMENT, SWEEPS]

@@ -57,6 +57,11 @@ def at_least(low: float, **metadata: Any) -> Any:
     return rule(f"at least {low}", lambda value: math.isfinite(value) and value >= low, **metadata)
 
 
+def whole(low: int, high: int, **metadata: Any) -> Any:
+    """A whole number from ``low`` to ``high``, both included."""
+    return rule(f"from {low} to {high}", lambda value: low <= value <= high, **metadata)
+
+
 def above(low: float, **metadata: Any) -> Any:
     return rule(
         f"greater than {low}", lambda value: math.isfinite(value) and value > low, **metadata

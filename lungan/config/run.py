@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lungan.config.data import DataConfig
 from lungan.config.networks import DiscriminatorConfig, GeneratorConfig
-from lungan.config.rules import above, at_least, one_of, rule
+from lungan.config.rules import above, at_least, one_of, rule, whole
 from lungan.config.scoring import ScoreConfig
 from lungan.config.tracking import TrackerConfig
 from lungan.config.training import AugmentConfig, LossConfig, OptimizerConfig, ScheduleConfig
@@ -37,7 +37,7 @@ class RunConfig:
         "auto, cpu, cuda or cuda:<index>",
         lambda value: re.fullmatch("auto|cpu|cuda(:[0-9]+)?", value) is not None,
     )
-    threads: int = at_least(0)
+    threads: int = whole(0, 4096)
     store: str = rule("a folder", lambda value: bool(value.strip()))
     checkpoint_every_epochs: int = at_least(1)
     samples_every_epochs: int = at_least(0)

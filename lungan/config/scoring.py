@@ -19,7 +19,7 @@ class ScoreConfig(Part):
     encoders: list[str] = registered("encoder", "auto")
     num_images: int = rule("0, or at least 20", lambda value: value == 0 or value >= 20)
     batch_size: int = at_least(1)
-    seed: int = at_least(0)
+    seed: int = rule("from 0 to 2^63 - 1", lambda value: 0 <= value < 2**63)
     every_epochs: int = at_least(0)
     inception_weights: str | None
     inception_precision: str = one_of("auto", "fp32", "bf16", neutral="auto")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from lungan.cli import CommandParser, run_as_program, run_command
 from lungan.errors import DataError
+from lungan.files import at_home
 
 EXAMPLES = r"""examples:
   python -m lungan.data films
@@ -41,7 +41,7 @@ def _inspect(text: str, overrides: Sequence[str]) -> int:
     from lungan.config import compose
     from lungan.data.build import load
 
-    path = Path(text).expanduser()
+    path = at_home(text)
     reader = "folder" if path.is_dir() else READERS.get(path.suffix.lower())
     if reader is None:
         what = "is none of these" if path.exists() else "does not exist"

@@ -11,7 +11,7 @@ from lungan.config import FolderConfig
 from lungan.data.images import ONLY_CLASS, SPLITS, ImageSet, first, many
 from lungan.data.listing import SPLIT_WORDS, Listing, load_listing, match_groups
 from lungan.errors import DataError
-from lungan.files import cache_folder
+from lungan.files import at_home, cache_folder
 
 Parts = tuple[str, ...]
 """The folders of a path and the file's name."""
@@ -41,7 +41,7 @@ def load_folder(config: FolderConfig, *, progress: bool = True) -> ImageSet:
     ``on_bad_image`` is ``error``; ConfigError for shares of a split where split folders are.
     """
     listing = read_layout(
-        Path(config.path).expanduser(),
+        at_home(config.path),
         exclude=config.exclude,
         group=config.group,
         with_classes=config.labels != "none",

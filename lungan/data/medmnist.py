@@ -17,7 +17,7 @@ from lungan.config import PneumoniaMnistConfig
 from lungan.data.images import SPLITS, Facts, ImageSet
 from lungan.data.npz import read_parts
 from lungan.errors import DataError
-from lungan.files import cache_folder, lock
+from lungan.files import at_home, cache_folder, lock
 
 RECORD_URL = "https://zenodo.org/records/10519652"
 
@@ -96,7 +96,7 @@ def _find(config: PneumoniaMnistConfig) -> Path | None:
 
 
 def _at(key: str, place: str, name: str, *, must_hold: bool = True) -> Path:
-    path = Path(place).expanduser()
+    path = at_home(place)
     if not path.exists():
         raise DataError(f"{key} must be {name} or a folder that holds it, {path} does not exist")
     if path.is_dir():

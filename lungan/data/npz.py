@@ -17,6 +17,7 @@ from lungan.config import NpzConfig
 from lungan.data.images import ONLY_CLASS, SPLITS, Facts, ImageSet, partition, place_of, say_empty
 from lungan.data.scale import fit
 from lungan.errors import ConfigError, DataError
+from lungan.files import at_home
 
 Part = tuple[NDArray[np.uint8], NDArray[np.int64] | None]
 """Images (N, H, W) or (N, H, W, 3), H = W, and labels (N,) or None."""
@@ -35,7 +36,7 @@ def load_npz(config: NpzConfig, *, progress: bool = True) -> ImageSet:  # noqa: 
     Raises: DataError for a file that cannot be used, never unpickling; ConfigError for shares of
     a split where the file has splits.
     """
-    path = Path(config.path).expanduser()
+    path = at_home(config.path)
     if not path.is_file():
         what = "is a folder: use data=folder" if path.is_dir() else "does not exist"
     elif path.suffix.lower() in (".csv", ".tsv"):

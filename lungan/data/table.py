@@ -14,6 +14,7 @@ from lungan.data.cells import choose_rows, find_column, guess_column, normalize,
 from lungan.data.images import ONLY_CLASS, SPLITS, ImageSet, first, many
 from lungan.data.listing import SPLIT_WORDS, Listing, load_listing, match_groups
 from lungan.errors import ConfigError, DataError
+from lungan.files import at_home
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,7 @@ def load_table(config: TableConfig, *, progress: bool = True) -> ImageSet:
 
 def read_listing(config: TableConfig) -> Listing:
     """Raises: as ``load_table``."""
-    path = Path(config.path).expanduser()
+    path = at_home(config.path)
     notes: list[str] = []
     warnings: list[str] = []
     table = read_cells(path, _given_columns(config), notes)
@@ -50,7 +51,7 @@ def read_listing(config: TableConfig) -> Listing:
         notes.append(f"data.where='{config.where}' took {len(table)} of {num_rows} rows")
     if table.empty:
         raise DataError(f"data.path must list images, {path} has no rows")
-    root = path.parent if config.root is None else Path(config.root).expanduser()
+    root = path.parent if config.root is None else at_home(config.root)
     if not root.is_dir():
         raise DataError(f"data.root must be a folder, {root} does not exist")
 

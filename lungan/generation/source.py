@@ -16,6 +16,7 @@ from lungan.data.folder import read_layout
 from lungan.data.images import ONLY_CLASS
 from lungan.data.medmnist import CLASS_NAMES
 from lungan.errors import ConfigError, DataError, RunFolderError, WeightsError
+from lungan.files import at_home
 from lungan.models.saving import load_generator
 from lungan.runs import folder as names
 
@@ -86,7 +87,7 @@ def numeric_labels(source: Source) -> dict[str, int]:
         known = source.summary.get("class_names")
     if known is None:  # the run is older than that key
         if isinstance(data, FolderConfig):
-            known = read_layout(Path(data.path).expanduser()).class_names
+            known = read_layout(at_home(data.path)).class_names
         else:
             known = CLASS_NAMES
     for name in source.class_names:

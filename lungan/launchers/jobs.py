@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 from lungan import registry
 from lungan.config import RunConfig, checks
 from lungan.errors import ConfigError
+from lungan.files import at_home
 from lungan.runs.folder import SWEEPS, read_json, write_json
 from lungan.runs.plan import (
     Plan,
@@ -313,7 +314,7 @@ def _run(jobs: dict[str, Any], number: int, place: Place, slot: int, stop: StopS
         except Exception as error:
             log.exception("%s cannot be prepared on %s", item["name"], socket.gethostname())
             failed = failed_summary(item["run_id"], item["name"], error)
-            record_attempt(Path(item["config"]["store"]).expanduser(), sweep, failed)
+            record_attempt(at_home(item["config"]["store"]), sweep, failed)
     busy = run_trajectory(trajectory, sweep, stop)
     waited_from = time.monotonic()
     while busy and time.monotonic() - waited_from < place.wait_seconds:

@@ -29,6 +29,7 @@ from filelock import FileLock
 from lungan.config import RunConfig
 from lungan.config.identity import run_id
 from lungan.errors import RunFolderError
+from lungan.files import at_home
 from lungan.runs.folder import (
     CHECKPOINT,
     CLAIM,
@@ -80,7 +81,7 @@ def identify(config: RunConfig, trajectory: str) -> RunIdentity:
 
 def store_path(config: RunConfig) -> Path:
     """The store's folder; ``~`` is the user's own."""
-    return Path(config.store).expanduser()
+    return at_home(config.store)
 
 
 @dataclass(frozen=True, slots=True)

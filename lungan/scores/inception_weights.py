@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from lungan.errors import WeightsError
-from lungan.files import atomic_write
+from lungan.files import at_home, atomic_write
 from lungan.scores.weights import checked_hash
 
 FILE_NAME = "inception_v3_google-0cc3c7bd.pth"
@@ -40,7 +40,7 @@ def find_weights(path: str | None) -> InceptionWeights:
     Raises: WeightsError where there is none, or where it is damaged.
     """
     if path is not None:
-        given = Path(path).expanduser()
+        given = at_home(path)
         if not given.is_file():
             raise WeightsError(
                 f"score.inception_weights must be a file, got {path}, which does not exist"
