@@ -13,8 +13,9 @@ HEADER = ("score", "value", "floor", "ratio", "good is")
 def format_result(result: Mapping[str, Any]) -> str:
     """An aligned table an encoder, then the reasons for what is missing, then notes.
 
-    floor: the same score between two disjoint sets of N real images; for the Inception Score, that
-    of N real images. ratio: value over floor, where the floor does not scatter round 0.
+    floor: the same score between two disjoint sets of N real images, with its 95 % range; for the
+    Inception Score, that of N real images. ratio: value over floor, where the floor does not
+    scatter round 0.
     """
     values, reasons = result["values"], result["reasons"]
     reference = result["reference"]
@@ -54,12 +55,20 @@ def _rows(name: str, values: Mapping[str, float | None]) -> list[tuple[str, ...]
             (
                 catalogue.split_key(key)[1],
                 _number(values[key], values.get(f"{key}.std")),
-                _number(values.get(floor), values.get(f"{floor}_std")),
+                _floor(values, floor),
                 "-" if score.around_zero else _ratio(values[key], values.get(floor)),
                 score.good or "-",
             )
         )
     return rows
+
+
+def _floor(values: Mapping[str, float | None], key: str) -> str:
+    """The median with its 95 % range; results of before 0.2.0 have a standard deviation only."""
+    low, high = values.get(f"{key}_low"), values.get(f"{key}_high")
+    if low is None or high is None:
+        return _number(values.get(key), values.get(f"{key}_std"))
+    return f"{_number(values.get(key), None)} ({low:.3g} to {high:.3g})"
 
 
 def _number(value: float | None, std: float | None) -> str:

@@ -40,6 +40,14 @@ def test_every_value_stands_beside_its_floor() -> None:
     ]
 
 
+def test_a_floor_has_its_range() -> None:
+    one = result(frechet_distance=3.0)
+    key = "domain.frechet_distance.floor"
+    one["values"] |= {key: 0.5, f"{key}_low": 0.41, f"{key}_high": 0.678, f"{key}_std": 0.1}
+    row = next(line for line in format_result(one).splitlines() if "frechet" in line)
+    assert "0.5 (0.41 to 0.678)  6" in row
+
+
 def test_missing_values_have_their_reason_once() -> None:
     one = result(precision=None, recall=None)
     one["reasons"] = {"domain.precision": "too few", "domain.recall": "too few"}
