@@ -18,3 +18,14 @@ def real_data_path() -> Path:
     if not path.is_file():
         pytest.skip(f"no real data: {path} is absent (set LUNGAN_DATA)")
     return path
+
+
+@pytest.fixture(scope="session")
+def nih_chest_path() -> Path:
+    """830 films of 565 patients in two class folders, ``<patient>_<visit>.jpg``, where LUNGAN_DATA
+    or ../shared/data has them."""
+    place = Path(os.environ.get("LUNGAN_DATA", REPOSITORY.parent / "shared" / "data"))
+    path = (place.parent if place.is_file() else place) / "nih_chest"
+    if not path.is_dir():
+        pytest.skip(f"no real data: {path} is absent (set LUNGAN_DATA)")
+    return path

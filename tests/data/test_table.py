@@ -289,3 +289,27 @@ def test_files_that_are_no_table(films: Path, data: bytes, message: str) -> None
     films.write_bytes(data)
     with pytest.raises(DataError, match=message):
         load(films)
+
+
+def test_real_films_by_folder_and_by_table_are_one_set_without_shared_patients(
+    nih_chest_path: Path, tmp_path: Path
+) -> None:
+    files = sorted(path.relative_to(nih_chest_path) for path in nih_chest_path.glob("*/*.jpg"))
+    rows = [f"{file},{file.parent},{file.name.partition('_')[0]}" for file in files]
+    rng.shuffle(rows)
+    table = write(tmp_path / "films.csv", "file,finding,patient", *rows)
+    by_table = load(table, root=str(nih_chest_path), label_column="finding",
+                    group_column="patient")  # fmt: skip
+    by_folder = load_folder(
+        FolderConfig(**SHARED, name="folder", path=str(nih_chest_path), group=r"(\d+)_")
+    )
+    assert by_table.content_hash == by_folder.content_hash
+    assert by_table.group_names == by_folder.group_names
+    groups, splits = by_folder.groups, by_folder.splits
+    assert groups is not None and len(by_folder.group_names) == 565
+    assert len(set(zip(groups.tolist(), splits.tolist(), strict=True))) == 565
+    for label in (0, 1):
+        counts = np.bincount(splits[by_folder.labels == label]) / (by_folder.labels == label).sum()
+        assert np.abs(counts - [0.7, 0.15, 0.15]).max() < 0.02
+    by_image = load_folder(FolderConfig(**SHARED, name="folder", path=str(nih_chest_path)))
+    assert any("data.group='^(\\d+)_'" in warning for warning in by_image.facts.warnings)
