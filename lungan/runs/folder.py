@@ -101,6 +101,17 @@ def sample_path(folder: Path, epoch: int) -> Path:
     return folder / SAMPLES / f"epoch_{epoch:04d}.png"
 
 
+def classes_path(folder: Path) -> Path:
+    """The class of each image in the sample grids, a JSON list of names in the grid's order; there
+    is none where the generator is not conditional."""
+    return folder / SAMPLES / "classes.json"
+
+
+def real_images_path(folder: Path) -> Path:
+    """A grid of training images to look at beside the sample grids."""
+    return folder / FIGURES / "real_images.png"
+
+
 def losses_path(folder: Path) -> Path:
     return folder / FIGURES / LOSSES
 

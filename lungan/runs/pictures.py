@@ -14,8 +14,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lungan.data.images import ImageSet
 from lungan.errors import LunganError
-from lungan.runs.folder import write_bytes, write_whole
+from lungan.runs.folder import (
+    classes_path,
+    real_images_path,
+    write_bytes,
+    write_json,
+    write_whole,
+)
+from lungan.training.loop import NUM_SAMPLES
+from lungan.training.randomness import fixed_labels
 
 GRID_COLUMNS = 8
 GAP_PIXELS = 2
@@ -41,6 +50,23 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     ordered = image[..., ::-1] if image.shape[-1] == 3 else image  # OpenCV writes BGR
     _, encoded = cv2.imencode(".png", np.ascontiguousarray(ordered))
     write_bytes(path, encoded.tobytes())
+
+
+def write_real_images(folder: Path, training_set: ImageSet, seed: int, conditional: bool) -> None:
+    """A grid of training images, as many as a sample grid has, and of a conditional generator's
+    run in the same classes, whose names are written down beside the grids.
+
+    Raises: RunFolderError where it cannot be written.
+    """
+    rows = np.linspace(0, len(training_set) - 1, NUM_SAMPLES).astype(np.int64)
+    if conditional:
+        present, counts = np.unique(training_set.labels, return_counts=True)
+        labels = present[fixed_labels(seed, NUM_SAMPLES, (counts / counts.sum()).tolist()).numpy()]
+        for label in present:
+            (own,) = np.nonzero(training_set.labels == label)
+            rows[labels == label] = np.resize(own, int(np.sum(labels == label)))
+        write_json(classes_path(folder), [training_set.class_names[label] for label in labels])
+    write_png(real_images_path(folder), grid(training_set.images[rows]))
 
 
 @contextlib.contextmanager

@@ -182,6 +182,9 @@ class ActiveRun:
         prepared, config, folder = self._prepared, self._config, self._folder
         self._scorer = build_scorer(prepared, folder)
         write_config(folder, config)
+        with pictures.spared("grid of real images"):
+            conditional = config.generator.conditional
+            pictures.write_real_images(folder, prepared.training_set, config.seed, conditional)
         state = self._start(material.classes)
         log.info(
             "%s: %d images, %s on %s, from epoch %d to %d%s",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 from lungan.errors import LunganError, RunFolderError
 from lungan.runs import folder as names
 from lungan.runs.naming import name_by_differences, name_runs
+from lungan.runs.pictures import GRID_COLUMNS
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +135,17 @@ def describe_run(
         sweep=sweep,
         question=question,
     )
+
+
+def grid_caption(folder: Path) -> str | None:
+    """``rows of 8: 5 normal, 27 pneumonia``: the classes of a sample grid, from its upper left on;
+    None for a generator without classes."""
+    path = names.classes_path(folder)
+    if not path.is_file():
+        return None
+    counts = Counter(names.read_json(path))
+    classes = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return f"rows of {GRID_COLUMNS}: {classes}"
 
 
 def without_paths(value: Any, key: str = "") -> Any:

@@ -18,14 +18,14 @@ from urllib.parse import urlsplit
 from lungan.config import WandbConfig
 from lungan.errors import RunFolderError
 from lungan.runs import folder as names
-from lungan.tracking.records import Epoch, TrackedRun, TrackerError
+from lungan.tracking.records import Epoch, TrackedRun, TrackerError, grid_caption
 
 if TYPE_CHECKING:
     import wandb
 
 PROJECT = "lungan"
 ID_DIGITS = 16
-START_SECONDS = 2.0
+START_SECONDS = 4.0
 FINISH_SECONDS = 1.5
 ONLINE_SECONDS = 2.5
 """What a run's end waits for a server. Python's own end waits ``FINISH_SECONDS`` once more, for
@@ -129,6 +129,9 @@ class WandbTracker:
         row: dict[str, Any] = {**metrics, **scores}
         if epoch.samples is not None:
             row["samples"] = self._image(epoch.samples)
+        real = names.real_images_path(self._tracked.folder)
+        if self._real_images and epoch.epoch == 1 and real.is_file():
+            row["real_images"] = self._image(real)
         run.log(row, step=epoch.epoch)
 
     def close(self, summary: dict[str, Any] | None) -> None:
@@ -175,7 +178,7 @@ class WandbTracker:
     def _image(self, path: Path) -> wandb.Image:
         import wandb
 
-        return wandb.Image(str(path))
+        return wandb.Image(str(path), caption=grid_caption(self._tracked.folder))
 
     def recordings(self) -> list[Path]:
         """The offline recordings of this run; a new one replaces the others as a whole."""

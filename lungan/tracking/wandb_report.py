@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from lungan.results.comparisons import Summary, compare_groups, summarize
 from lungan.results.groups import Grouping, group
 from lungan.results.verdicts import headlines
 from lungan.scores import catalogue
-from lungan.tracking.wandb import wandb_name
+from lungan.tracking.wandb import PROJECT, wandb_name
 
 CURVES = (
     ("Generator loss", "loss_generator"),
@@ -41,7 +42,8 @@ class Place:
 
 
 def place(collection: Collection, entity: str | None, project: str | None) -> Place:
-    """Where the sweep's runs were sent, unless told otherwise.
+    """Where the sweep's runs were sent, unless told otherwise; W&B's own variables say where the
+    runs left it open.
 
     Raises: ConfigError where the runs disagree.
     """
@@ -60,8 +62,8 @@ def place(collection: Collection, entity: str | None, project: str | None) -> Pl
         return next(iter(found), otherwise)
 
     return Place(
-        entity=agreed("entity", entity, ""),
-        project=agreed("project", project, "lungan"),
+        entity=agreed("entity", entity, os.environ.get("WANDB_ENTITY") or ""),
+        project=agreed("project", project, os.environ.get("WANDB_PROJECT") or PROJECT),
         group=agreed("group", None, collection.sweep),
     )
 

@@ -120,6 +120,18 @@ def test_the_place_comes_from_the_runs(collection: Collection) -> None:
     assert place(collection, None, "here").project == "here"
 
 
+def test_wandbs_variables_say_where_runs_left_it_open(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run in collection.runs:
+        run.config.update({"tracker.project": None, "tracker.entity": None})
+    assert place(collection, None, None) == Place("", "lungan", "study")
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    monkeypatch.setenv("WANDB_ENTITY", "team")
+    assert place(collection, None, None) == Place("team", "mine", "study")
+    assert place(collection, "me", "here") == Place("me", "here", "study")
+
+
 def test_without_the_package_the_error_says_what_to_install(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 import lungan
 from lungan.config import RunConfig
+from lungan.data.images import ImageSet
 from lungan.errors import RunFolderError
-from lungan.runs import pictures
+from lungan.runs import folder, pictures
 from lungan.runs.prepare import prepare
 from lungan.runs.run import run
 
@@ -61,3 +64,34 @@ def test_a_picture_that_cannot_be_drawn_is_a_warning(
 def test_a_full_disk_is_still_said() -> None:
     with pytest.raises(RunFolderError, match="no space"), pictures.spared("loss curves"):
         raise RunFolderError("no space")
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_real_images_have_the_classes_and_places_of_the_sample_grids(
+    conditional: bool, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 2], [10, 90]).astype(np.int64)
+    shades = (labels.astype(np.uint8) * 100).astype(np.uint8)[:, None, None, None]
+    images = np.broadcast_to(shades, (100, 1, 4, 4)).copy()
+    images += rng.integers(0, 9, images.shape, dtype=np.uint8)
+    names = ("few", "none", "many")
+    image_set = ImageSet(
+        images=images,
+        labels=labels,
+        splits=np.zeros(100, np.int64),
+        class_names=names,
+        split_names=("train",),
+        source="made",
+    )
+    pictures.write_real_images(tmp_path, image_set, seed=3, conditional=conditional)
+    sheet = cv2.imread(str(folder.real_images_path(tmp_path)), cv2.IMREAD_GRAYSCALE)
+    tops = range(0, 4 * 6, 6)
+    shown = [sheet[top : top + 4, left : left + 4] for top in tops for left in range(0, 8 * 6, 6)]
+    assert folder.classes_path(tmp_path).exists() == conditional
+    if conditional:
+        classes = folder.read_json(folder.classes_path(tmp_path))
+        assert len(classes) == 32 and set(classes) == {"few", "many"}
+        for name, image in zip(classes, shown, strict=True):
+            assert (image.mean() > 100) == (name == "many")
+    assert all(any((image == own[0]).all() for own in images) for image in shown)

@@ -252,6 +252,32 @@ def test_colour_grids_keep_their_colours(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(saved), pictures.grid(images(2, channels=3)))
 
 
+def test_grids_of_classes_say_which_and_real_images_are_there_once_where_asked_for(
+    tmp_path: Path, read: Read
+) -> None:
+    pictures.write_png(names.real_images_path(tmp_path), pictures.grid(images(9)))
+    names.write_json(names.classes_path(tmp_path), ["normal"] * 5 + ["pneumonia"] * 27)
+    sink = Followers(
+        [Follower("wandb", WandbTracker(config(real_images=True), tracked(tmp_path)), tmp_path)]
+    )
+    train(tmp_path, sink, range(1, 5), SUMMARY)
+    sink.close()
+    rows = read(recordings(tmp_path)[0])["history"]
+    captions = {row["samples.caption"] for row in rows if "samples.caption" in row}
+    assert captions == {"rows of 8: 5 normal, 27 pneumonia"}
+    assert len([row for row in rows if "real_images.path" in row]) == 1
+
+
+def test_real_images_stay_here_unless_asked_for(tmp_path: Path, read: Read) -> None:
+    pictures.write_png(names.real_images_path(tmp_path), pictures.grid(images(9)))
+    sink = follow(tmp_path)
+    train(tmp_path, sink, range(1, 3), SUMMARY)
+    sink.close()
+    assert not [
+        row for row in read(recordings(tmp_path)[0])["history"] if "real_images.path" in row
+    ]
+
+
 def test_four_runs_of_a_sweep_in_one_process_are_four_runs(tmp_path: Path, read: Read) -> None:
     found = {}
     for number in range(4):

@@ -1,0 +1,81 @@
+"""Under a W&B agent: a trial is one W&B run, under the agent's id, and never a multirun."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lungan.runs import folder as names
+from lungan.train import main as train
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "wandb.md"
+TINY = ["generator.width=8", "discriminator.width=8", "data.num_images=64", "data.num_test=8"]
+TINY += ["batch_size=32", "score=none", "threads=1", "precision=fp32", "epochs=2"]
+PATIENT = """
+import sys
+from lungan.tracking import wandb
+from lungan.train import main
+wandb.ONLINE_SECONDS = wandb.START_SECONDS = wandb.FINISH_SECONDS = 60.0
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def documented_command(**given: Any) -> list[str]:
+    """What the agent of docs/wandb.md's sweep.yaml runs for a trial, with patience."""
+    (text,) = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    sweep = yaml.safe_load(text)
+    assert set(given) == set(sweep["parameters"])
+    command = []
+    for part in sweep["command"]:
+        settings = [f"{key}={value}" for key, value in given.items()]
+        command += settings if part == "${args_no_hyphens}" else [part]
+    assert command[:2] == ["lungan", "train"]
+    return [sys.executable, "-c", PATIENT, *command[2:]]
+
+
+def test_a_trial_is_the_agents_run_also_where_the_result_was_there(
+    server: Any, account: dict[str, str], tmp_path: Path
+) -> None:
+    account |= {"LUNGAN_CACHE": str(tmp_path / "cache"), "WANDB_SWEEP_ID": "sweep1"}
+    account |= {"WANDB_PROJECT": "mine", "WANDB_ENTITY": "me", "OMP_NUM_THREADS": "1"}
+    command = [*documented_command(lr=0.0003, seed=2), *TINY, f"store={tmp_path / 'runs'}"]
+    for trial in ("trial1", "trial2"):
+        done = subprocess.run(
+            command,
+            env=account | {"WANDB_RUN_ID": trial},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=True,
+        )
+    assert "was finished before" in done.stdout
+    (folder,) = (path.parent for path in tmp_path.glob("runs/*/summary.json"))
+    assert set(server.runs) == {"trial1", "trial2"}
+    losses = [row["loss_generator"] for row in names.read_metrics(folder)]
+    for run in server.runs.values():
+        assert run.values("loss_generator") == losses
+        assert "lr=0.0003" in run.properties["displayName"]
+        assert run.properties["sweep"] == "sweep1"
+        assert run.exit_code == 0
+
+
+@pytest.mark.parametrize("tracker", ["none", "wandb"])
+def test_a_multirun_under_an_agent_is_refused_in_a_line(
+    tracker: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
+    monkeypatch.setenv("WANDB_RUN_ID", "abc")
+    arguments = [*TINY, "seed=10,11", f"tracker={tracker}", f"store={tmp_path / 'runs'}"]
+    assert train(["--multirun", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ConfigError: a W&B agent (WANDB_SWEEP_ID is set) asks for one run")
+    assert not (tmp_path / "runs").exists()
