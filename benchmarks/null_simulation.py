@@ -49,7 +49,10 @@ SCORES = {
 }
 LOGARITHMIC = ("frechet_distance", "inception_score")
 WRONG = {
-    "difference": (" is better than ", " is higher than ", "better in", "higher in"),
+    "difference": (
+        *(" is better than ", " is higher than ", "better in", "higher in"),
+        *(" it is better by ", " it is higher by "),
+    ),
     "short of the floor": ("No group comes up to the floor", "Worse than real images:"),
     "past the floor": ("Nearer to real images than real ones are",),
     "copying": ("a sign of copying:",),
@@ -169,15 +172,15 @@ def score(name: str, unit: float, scatter: str, collapsed: bool) -> dict[str, fl
 
 
 def count_wrong(case: Case, num_studies: int, seed: int) -> dict[str, Any]:
-    """Shares of studies with a wrong sentence of each kind, and of any kind among the first two
-    sentences after the number of runs, which a reader sees first."""
+    """Shares of studies with a wrong sentence of each kind, and of any kind in the answer or the
+    first finding after the number of runs, which a reader sees first."""
     rng = np.random.default_rng([seed, CASES.index(case)])
     wrong: Counter[str] = Counter()
     for _ in range(num_studies):
         lines = (simulate_features if case.scatter == "features" else simulate)(case, rng)
         for kind, words in WRONG.items():
             wrong[kind] += any(word in line for line in lines for word in words)
-        first = " ".join(lines[1:3])
+        first = " ".join(lines[:3])
         wrong["first sentences"] += any(word in first for words in WRONG.values() for word in words)
     shares = {kind: wrong[kind] / num_studies for kind in (*WRONG, "first sentences")}
     return {

@@ -10,6 +10,7 @@ from lungan.results.collect import Problem
 from lungan.results.comparisons import MAX_PAIRED_GROUPS, Comparison, Summary, main_settings
 from lungan.results.groups import Group
 from lungan.results.records import Run
+from lungan.results.verdicts import inception_note
 from lungan.scores import catalogue
 
 
@@ -125,8 +126,8 @@ def _about_scores(summaries: Sequence[Summary]) -> list[str]:
         real = next((summary.real for summary in inception if summary.real is not None), None)
         beside = f", and the real images have {numbers.number(real)} here" if real else ""
         lines.append(
-            f"The least that an Inception Score can be is 1{beside}. On grey radiographs it says "
-            "little (Barratt and Sharma 2018): never read it alone."
+            f"The least that an Inception Score can be is 1{beside}{inception_note(inception)}. "
+            "On grey radiographs it says little (Barratt and Sharma 2018): never read it alone."
         )
     if any(catalogue.split_key(summary.score)[0] == "inception" for summary in summaries):
         lines.append(

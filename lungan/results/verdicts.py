@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 
 from lungan.results import numbers
-from lungan.results.comparisons import Comparison, Summary, better
+from lungan.results.comparisons import Comparison, Summary, better, main_settings
 from lungan.results.groups import Group, status_counts
 from lungan.results.records import Run
 from lungan.results.standing import Side, stand
 from lungan.scores import catalogue
 
 _MAX_NAMED = 6
+_MAIN_SCORE = "frechet_distance"
+_MORE_SEEDS = "add seed=0,1,2,3,4"
+_NOT_SHOWN = (
+    "This does not show that such images help a classifier, nor what other data would give."
+)
 
 
 def headlines(
@@ -20,23 +27,135 @@ def headlines(
     summaries: Sequence[Summary],
     comparisons: Sequence[Comparison],
 ) -> list[str]:
-    """The findings, those that a test supports first; nothing is ranked that is not."""
-    lines = [_completeness(runs, groups)]
-    if not summaries:
-        return [*lines, "No finished run has a score, so there is nothing to compare."]
+    """The answer, then the findings, those that a test supports first; nothing is ranked that is
+    not."""
+    lines = [answer(runs, summaries, comparisons), _completeness(runs, groups)]
     if all(catalogue.is_inception_score(summary.score) for summary in summaries):
-        return [
-            *lines,
-            "Inception Scores are the only ones here. They say nothing alone: score the runs "
-            "again with python -m lungan.score.",
-        ]
-    if len({id(summary.group) for summary in summaries}) < 2:
-        return [
-            *lines,
-            "Only one group has scores, so there is nothing to compare.",
-            *_floors(summaries),
-        ]
-    return [*lines, *_differences(comparisons), *_floors(summaries)]
+        return lines
+    if len({id(summary.group) for summary in summaries}) > 1:
+        lines += _differences(comparisons)
+    return [*lines, *_floors(summaries)]
+
+
+def answer(
+    runs: Sequence[Run], summaries: Sequence[Summary], comparisons: Sequence[Comparison]
+) -> str:
+    """One or two sentences for a reader who knows no statistics: what was better, by how much, how
+    sure that is, and what it does not show.
+
+    Of one score: the Fréchet distance of the first encoder, else the first that is no Inception
+    Score. ``comparisons`` are all of the report's, since p is corrected for all of them.
+    """
+    if not summaries:
+        done = any(run.status == "done" for run in runs)
+        way_out = "python -m lungan.score adds them" if done else "no run has finished yet"
+        return f"No finished run has a score, so there is nothing to compare: {way_out}."
+    scores = [s for s in main_settings(summaries) if not catalogue.is_inception_score(s)]
+    if not scores:
+        return (
+            f"Inception Scores are the only ones here{inception_note(summaries)}. They say nothing "
+            "alone: score the runs again with python -m lungan.score."
+        )
+    score = next((s for s in scores if catalogue.split_key(s)[1] == _MAIN_SCORE), scores[0])
+    settings = main_settings(summaries)[score]
+    members = [each for each in summaries if each.score == score and each.settings == settings]
+    names = set(map(id, members))
+    family = [each for each in comparisons if id(each.first) in names]
+    tested = [each for each in family if each.p_holm is not None]
+    supported = [each for each in family if each.significant]
+    if supported:
+        return f"{_clearest(supported, len(members) - 1)} {_NOT_SHOWN}"
+    if len(members) < 2:
+        return _alone(members[0], len({id(summary.group) for summary in summaries}))
+    if all(member.interval.n == 1 for member in members):
+        return _one_seed(members)
+    if not tested:
+        return (
+            f"The groups cannot be compared in {catalogue.title(score)}: too few runs, or values "
+            f"that do not vary between seeds; {_MORE_SEEDS}."
+        )
+    others = sum(each.significant for each in comparisons)
+    also = f" Differences in other scores: {others}, named below." if others else ""
+    return (
+        f"No group is shown to be better than another in {catalogue.title(score)} "
+        f"({_missed(tested)}), and none is shown to equal another.{also}"
+    )
+
+
+def inception_note(summaries: Sequence[Summary]) -> str:
+    """To follow the words "Inception Score" where none of them is Inception's own."""
+    encoders = {
+        catalogue.split_key(summary.score)[0]
+        for summary in summaries
+        if catalogue.is_inception_score(summary.score)
+    }
+    if not encoders or "inception" in encoders:
+        return ""
+    return (
+        f", taken with the encoder {' and '.join(sorted(encoders))}: Inception's own column is "
+        "missing, so they are not comparable with published ones"
+    )
+
+
+def _clearest(supported: Sequence[Comparison], num_others: int) -> str:
+    """The group that beats all others with the least of its leads, else the pair of least p."""
+    winners = Counter(id(better(each)[0].group) for each in supported)
+    chosen = min(supported, key=lambda each: each.p_holm or 0.0)
+    group, wins = winners.most_common(1)[0]
+    is_best = wins == num_others > 1
+    if is_best:
+        of_best = [each for each in supported if id(better(each)[0].group) == group]
+        chosen = min(of_best, key=lambda each: abs(_lead(each)))
+    first, second, word = better(chosen)
+    score = catalogue.describe(first.score)
+    verb = (
+        "made images more like the real ones than"
+        if catalogue.split_key(first.score)[1] == _MAIN_SCORE
+        else f"scored {word} than"
+    )
+    rivals = (
+        f"each of the other {num_others} groups: against the nearest, {_with_n(second)}, it is"
+        if is_best
+        else f"{_with_n(second)}: it is"
+    )
+    rest = len(supported) - 1
+    more = f" (the clearest of {rest + 1} differences)" if rest and not is_best else ""
+    return (
+        f"{_with_n(first)} {verb} {rivals} {word} {_by_how_much(chosen)} in "
+        f"{catalogue.title(first.score)}, {score.hint}{more}."
+    )
+
+
+def _lead(comparison: Comparison) -> float:
+    result = comparison.result
+    return math.log(result.effect) if result.is_ratio else result.effect
+
+
+def _alone(member: Summary, num_groups: int) -> str:
+    title, n = catalogue.title(member.score), member.interval.n
+    what = "so there is nothing to compare"
+    if num_groups == 1:
+        text = f"Only one group has scores, {member.group.label}, {what}"
+    else:
+        text = f"Only {member.group.label} has {title} taken as most runs', {what} in it"
+    floor = "" if member.floor is None else f", real images {numbers.number(member.floor, 3)}"
+    text += f": {title} {numbers.interval(member.interval)} (n = {n}){floor}."
+    return f"{text} One seed is no evidence; {_MORE_SEEDS}." if n == 1 else f"{text} {_NOT_SHOWN}"
+
+
+def _one_seed(members: Sequence[Summary]) -> str:
+    title, direction = catalogue.title(members[0].score), catalogue.describe(members[0].score)
+    ranked = sorted(members, key=lambda each: each.values[0])
+    if direction.direction == "higher":
+        ranked.reverse()
+    first, second = ranked[:2]
+    if direction.direction not in ("higher", "lower") or first.values == second.values:
+        return f"No group scored best in {title}; one seed is no evidence; {_MORE_SEEDS}."
+    one, two = (numbers.number(each.values[0], 3) for each in (first, second))
+    return (
+        f"{first.group.label} scored best; one seed is no evidence; {_MORE_SEEDS}. Its {title}, "
+        f"{direction.hint}, is {one}, where the next, {second.group.label}, has {two}."
+    )
 
 
 def _differences(comparisons: Sequence[Comparison]) -> list[str]:

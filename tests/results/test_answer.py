@@ -1,0 +1,149 @@
+"""The sentences that a report opens with, case by case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lungan.results.collect import collect
+from lungan.results.comparisons import compare_groups, summarize
+from lungan.results.groups import group
+from lungan.results.verdicts import answer, headlines
+
+DISTANCE, PRECISION = "domain.frechet_distance", "domain.precision"
+NOT_SHOWN = "This does not show that such images help a classifier, nor what other data would give."
+
+
+def fill(store: Any, by_lr: dict[float, list[float]], score: str = DISTANCE) -> None:
+    """One group a learning rate, one run a value."""
+    for lr, values in by_lr.items():
+        for seed, value in enumerate(values):
+            store.run({**store.config(seed=seed), "lr": lr}, values={score: value})
+
+
+def answered(store: Any) -> str:
+    collection = collect(store.path)
+    groups = group(collection).groups
+    summaries = summarize(groups)
+    comparisons = compare_groups(summaries)
+    told = answer(collection.runs, summaries, comparisons)
+    assert headlines(collection.runs, groups, summaries, comparisons)[0] == told
+    return told
+
+
+def test_a_supported_difference(store: Any) -> None:
+    fill(store, {0.001: [10, 11, 12, 10.5], 0.002: [20, 21, 23, 22]})
+    told = answered(store)
+    assert told.startswith(
+        "lr=0.001 (n = 4) made images more like the real ones than lr=0.002 (n = 4): it is better "
+        "by a factor of 1.98 (95 % CI "
+    )
+    assert ", corrected p < 0.001) in" in told
+    assert told.endswith(f"in Fréchet distance (domain), lower is better. {NOT_SHOWN}")
+
+
+def test_the_best_of_all_leads_the_nearest(store: Any) -> None:
+    fill(store, {0.1: [40, 42, 44], 0.2: [10, 10.6, 11], 0.3: [20, 21, 21.5]})
+    told = answered(store)
+    assert told.startswith(
+        "lr=0.2 (n = 3) made images more like the real ones than each of the other 2 groups: "
+        "against the nearest, lr=0.3 (n = 3), it is better by a factor of 1.98"
+    )
+    assert told.endswith(NOT_SHOWN)
+
+
+def test_the_clearest_where_none_is_best(store: Any) -> None:
+    fill(store, {0.1: [10, 11, 12], 0.2: [10.5, 11.8, 11.1], 0.3: [40, 41, 45]})
+    assert "than lr=0.3 (n = 3): it is better" in answered(store)
+    assert "(the clearest of 2 differences)" in answered(store)
+
+
+def test_without_a_distance_the_first_score_that_is_no_inception_score(store: Any) -> None:
+    for lr, base in {0.1: 0.9, 0.2: 0.5}.items():
+        for seed in range(4):
+            values = {PRECISION: base + lr * seed / 50, "domain.inception_score": 3 - base + seed}
+            store.run({**store.config(seed=seed), "lr": lr}, values=values)
+    told = answered(store)
+    assert "scored better than" in told
+    assert "it is better by 0.397 (95 % CI 0.393 to 0.401, corrected p < 0.001)" in told
+    assert "Precision (domain), higher is better" in told
+    assert "Inception" not in told
+
+
+@pytest.mark.parametrize("others_differ", [False, True])
+def test_no_supported_difference(store: Any, others_differ: bool) -> None:
+    for lr in (0.1, 0.2):
+        for seed, value in enumerate((10.0, 14.0, 11.0, 13.0)):
+            values = {DISTANCE: value + lr * (-1) ** seed}
+            values |= {PRECISION: 0.5 + lr + seed / 1000} if others_differ else {}
+            store.run({**store.config(seed=seed + round(lr * 100)), "lr": lr}, values=values)
+    told = answered(store)
+    assert told.startswith(
+        "No group is shown to be better than another in Fréchet distance (domain) (a ratio of 1."
+    )
+    assert "would be found in four of five studies" in told
+    assert "none is shown to equal another." in told
+    assert ("Differences in other scores: 1, named below." in told) == others_differ
+
+
+@pytest.mark.parametrize("values", [[10.0, 11.0, 12.0], [10.0]])
+def test_one_group(store: Any, values: list[float]) -> None:
+    for seed, value in enumerate(values):
+        scores = {DISTANCE: value, f"{DISTANCE}.floor": 2.0}
+        store.run(store.config(seed=seed), values=scores)
+    told = answered(store)
+    assert told.startswith("Only one group has scores, all runs, so there is nothing to compare: ")
+    assert f"(n = {len(values)}), real images 2.00." in told
+    assert told.endswith(
+        NOT_SHOWN if len(values) > 1 else "One seed is no evidence; add seed=0,1,2,3,4."
+    )
+
+
+def test_one_seed(store: Any) -> None:
+    fill(store, {0.0003: [10.0], 0.001: [14.0], 0.01: [40.0]})
+    assert answered(store) == (
+        "lr=0.0003 scored best; one seed is no evidence; add seed=0,1,2,3,4. Its Fréchet distance "
+        "(domain), lower is better, is 10.0, where the next, lr=0.001, has 14.0."
+    )
+
+
+def test_one_seed_where_higher_is_better(store: Any) -> None:
+    fill(store, {0.1: [0.2], 0.2: [0.7]}, PRECISION)
+    assert answered(store).startswith("lr=0.2 scored best; one seed is no evidence")
+
+
+@pytest.mark.parametrize("score", [DISTANCE, "domain.authenticity", "domain.a_plugin's"])
+def test_one_seed_without_a_best(store: Any, score: str) -> None:
+    fill(store, {0.1: [0.5], 0.2: [0.5 if score == DISTANCE else 0.6]}, score)
+    told = answered(store)
+    assert told.startswith("No group scored best in ")
+    assert told.endswith("one seed is no evidence; add seed=0,1,2,3,4.")
+
+
+@pytest.mark.parametrize("values", [[14.0, 15.0], [10.0, 10.0]])
+def test_what_cannot_be_tested(store: Any, values: list[float]) -> None:
+    fill(store, {0.1: [10.0, 10.0] if values[0] == values[1] else [10.0], 0.2: values})
+    told = answered(store)
+    assert told.startswith("The groups cannot be compared in Fréchet distance (domain): too few")
+    assert told.endswith("add seed=0,1,2,3,4.")
+
+
+def test_no_scores(store: Any) -> None:
+    store.run(status="failed", reason="no")
+    assert answered(store).endswith("nothing to compare: no run has finished yet.")
+    store.run(store.config(seed=1))
+    assert answered(store).endswith("nothing to compare: python -m lungan.score adds them.")
+
+
+@pytest.mark.parametrize("encoder", ["domain", "inception"])
+def test_inception_scores_alone_and_whose_they_are(store: Any, encoder: str) -> None:
+    fill(store, {0.1: [1.1, 1.2, 1.3], 0.2: [3.1, 3.2, 3.3]}, f"{encoder}.inception_score")
+    told = answered(store)
+    assert told.startswith("Inception Scores are the only ones here")
+    assert told.endswith(
+        "They say nothing alone: score the runs again with python -m lungan.score."
+    )
+    missing = "taken with the encoder domain: Inception's own column is missing" in told
+    assert missing == (encoder == "domain")
+    assert "better" not in told
