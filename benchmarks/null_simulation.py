@@ -26,7 +26,7 @@ from lungan.results.comparisons import compare_groups, summarize
 from lungan.results.groups import Group
 from lungan.results.records import Run
 from lungan.results.verdicts import headlines
-from lungan.scores import floors
+from lungan.scores import comparison, floors
 from lungan.scores.encoders import Encoded
 
 NUM_GROUPS = 3
@@ -131,7 +131,7 @@ def simulate_features(case: Case, rng: np.random.Generator) -> list[str]:
     for number in range(NUM_GROUPS):
         runs = []
         for seed in range(case.num_seeds):
-            values = floors.compare(reference, draw(500), config).values | floor
+            values = comparison.compare(reference, draw(500), config).values | floor
             scores = {f"domain.{key}": value for key, value in values.items()}
             settings = {"": (500,), "domain": (500,)}
             config_of_run = {"seed": number * case.num_seeds + seed}

@@ -14,11 +14,11 @@ from lungan.errors import ConfigError, DataError
 from lungan.generation.source import Source
 from lungan.scores import encoders, feature_cache, near_copies
 from lungan.scores.encoders import Encoder
-from lungan.scores.evaluate import choose_real
 from lungan.scores.features import Features, as_rows
 from lungan.scores.memorization import SHARE_QUANTILE
 from lungan.scores.near_copies import PixelAudit
 from lungan.scores.prdc import nearest
+from lungan.scores.real_images import choose_real
 
 
 @dataclass(frozen=True, slots=True)

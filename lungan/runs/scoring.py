@@ -36,6 +36,7 @@ from lungan.runs.store import claimed_finished
 from lungan.scores import encoders, evaluate, feature_cache, near_copies
 from lungan.scores.encoders import Encoder
 from lungan.scores.evaluate import ProgressLine
+from lungan.scores.real_images import check_generated
 
 SELECTION = "frechet_distance"
 """What the best epoch is chosen by, lowest first, in the first encoder that has it. It is taken
@@ -258,7 +259,7 @@ def score_pair(
         generated = sample_images(load_generator(fake), count, config.seed, chosen_device)
     else:
         generated = read(fake).images
-    evaluate.check_generated(generated, reference)
+    check_generated(generated, reference)
     names, reasons = encoders.resolve(config)
     built, unfit = encoders.build_all(names, config, real_images, chosen_device)
     reasons |= unfit

@@ -1,4 +1,4 @@
-"""Scores between two sets of encoded images, and their floors: the same between real images.
+"""The floors of scores: what they are between real images.
 
 A floor is a distribution. The real images are divided into two random halves again and again, and
 every score is taken between them, at the N of the comparison with generated images. All divisions
@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lungan import registry
 from lungan.config import ScoreConfig
-from lungan.errors import ConfigError, DataError
+from lungan.errors import DataError
+from lungan.scores.comparison import MANIFOLD, Measures, extra, inception
 from lungan.scores.encoders import Encoded
 from lungan.scores.features import Features, as_rows
 from lungan.scores.frechet import frechet_distance, frechet_distance_infinity
-from lungan.scores.inception_score import InceptionScore, inception_score
-from lungan.scores.kernel import kernel_distance, kernel_distances
+from lungan.scores.kernel import kernel_distances
 from lungan.scores.memorization import (
     Nearness,
     authenticity,
@@ -29,9 +28,8 @@ from lungan.scores.memorization import (
     distance_ratio,
     share_near,
 )
-from lungan.scores.prdc import Neighborhoods, manifold_scores
+from lungan.scores.prdc import Neighborhoods
 
-MANIFOLD = ("precision", "recall", "density", "coverage")
 RELATIVE = {
     "memorization_distance_ratio": distance_ratio,
     "memorization_share": share_near,
@@ -52,88 +50,6 @@ MOST_OPERATIONS = 4e11
 FEWEST_HELD_OUT = 20
 FEWEST_HELD_OUT_FOR_SHARE = 100
 """The nearest 1 % of fewer images is less than one image."""
-
-
-@dataclass
-class Measures:
-    """Values by key; None where there is a reason instead."""
-
-    values: dict[str, float | None] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
-
-    def attempt(self, keys: Sequence[str], compute: Callable[[], Sequence[float]]) -> None:
-        """Set ``keys`` to what ``compute`` gives, or to None with its DataError as the reason."""
-        try:
-            self.values.update(zip(keys, map(float, compute()), strict=True))
-        except DataError as error:
-            self.leave_out(keys, str(error))
-
-    def leave_out(self, keys: Sequence[str], reason: str) -> None:
-        for key in keys:
-            self.values[key] = None
-            self.reasons[key] = reason
-
-    def update(self, other: Measures) -> None:
-        self.values.update(other.values)
-        self.reasons.update(other.reasons)
-
-
-def compare(real: Encoded, generated: Encoded, config: ScoreConfig) -> Measures:
-    """Distances and manifold scores between two sets of the same number of images."""
-    measures = Measures()
-    one, two = real.features, generated.features
-    measures.attempt(["frechet_distance"], lambda: [frechet_distance(one, two)])
-    if config.extrapolate:
-        measures.attempt(
-            ["frechet_distance_infinity"],
-            lambda: [frechet_distance_infinity(one, two, config.seed)],
-        )
-
-    def kernel() -> list[float]:
-        size = kernel_subset_size(len(one), config)
-        spread = kernel_distance(one, two, config.kernel_subsets, size, config.seed).std
-        return [kernel_distance(one, two, 1, len(one), config.seed).mean, spread]
-
-    measures.attempt(["kernel_distance", "kernel_distance.std"], kernel)
-
-    def manifold() -> list[float]:
-        scores = manifold_scores(one, two, config.nearest_k)
-        return [scores.precision, scores.recall, scores.density, scores.coverage]
-
-    measures.attempt(MANIFOLD, manifold)
-    for name in config.extra:
-        if name in measures.values:
-            raise ConfigError(f"score.extra={name} has the name of a score of lungan's own")
-        measures.attempt([name], lambda name=name: [_extra(name, one, two)])  # type: ignore[misc]
-    return measures
-
-
-def _extra(name: str, real: NDArray[np.floating], generated: NDArray[np.floating]) -> float:
-    """A plug-in's score of two sets of features (N, D)."""
-    return float(registry.find("score", name).build(real, generated))
-
-
-def kernel_subset_size(num_images: int, config: ScoreConfig) -> int:
-    """At most half of the images, so that the subsets differ and their std says something."""
-    return min(config.kernel_subset_size, num_images // 2)
-
-
-def classify(encoded: Encoded, config: ScoreConfig) -> Measures:
-    """The Inception Score of one set of images."""
-    measures = Measures()
-
-    def score() -> list[float]:
-        result = _inception(encoded.logits, config)
-        return [result.mean, result.std]
-
-    measures.attempt(["inception_score", "inception_score.std"], score)
-    return measures
-
-
-def _inception(logits: NDArray[np.float32], config: ScoreConfig) -> InceptionScore:
-    if logits.shape[1] < 2:
-        raise DataError("the encoder has no classes: it was trained without labels of two or more")
-    return inception_score(logits, config.inception_splits)
 
 
 def reference_rows(
@@ -454,11 +370,11 @@ class _Pool:
 
     def _extra(self, name: str, divisions: _Divisions) -> list[NDArray[np.float64]]:
         sides = zip(divisions.one, divisions.two, strict=True)
-        found = [_extra(name, self.features[one], self.features[two]) for one, two in sides]
+        found = [extra(name, self.features[one], self.features[two]) for one, two in sides]
         return [np.array(found)]
 
     def _inception(self, divisions: _Divisions) -> NDArray[np.float64]:
-        return np.array([_inception(self.logits[one], self.config).mean for one in divisions.one])
+        return np.array([inception(self.logits[one], self.config).mean for one in divisions.one])
 
 
 def _sides(divisions: _Divisions) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lungan.config import ScoreConfig, presets
-from lungan.scores import floors
+from lungan.scores import comparison, floors
 from lungan.scores.encoders import Encoded
 from lungan.scores.frechet import frechet_distance
 from lungan.scores.kernel import kernel_distance, kernel_distances
@@ -71,7 +71,7 @@ def test_fewer_dimensions_keep_the_frechet_distance() -> None:
 def null_values(config: ScoreConfig, count: int, draws: int) -> dict[str, np.ndarray]:
     """What fresh images of the same distribution score, each against a fresh reference."""
     found = [
-        floors.compare(encode(count, 2 * k + 100), encode(count, 2 * k + 101), config).values
+        comparison.compare(encode(count, 2 * k + 100), encode(count, 2 * k + 101), config).values
         for k in range(draws)
     ]
     return {key: np.array([one[key] for one in found], dtype=float) for key in SCORES}
@@ -93,7 +93,9 @@ def test_what_a_shared_reference_carries_of_the_variance(config: ScoreConfig) ->
     table: dict[str, list[list[float]]] = {key: [] for key in SCORES}
     for k in range(40):
         reference = encode(100, 1000 + k)
-        found = [floors.compare(reference, encode(100, 9000 + 5 * k + j), config) for j in range(5)]
+        found = [
+            comparison.compare(reference, encode(100, 9000 + 5 * k + j), config) for j in range(5)
+        ]
         for key in SCORES:
             table[key].append([float(one.values[key]) for one in found])  # type: ignore[arg-type]
     more = dataclasses.replace(config, floor_splits=400)

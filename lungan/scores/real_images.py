@@ -1,0 +1,161 @@
+"""Which real images count for what in a scoring, and what to say of them and of the generated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lungan.config import ScoreConfig
+from lungan.data.images import ImageSet
+from lungan.errors import DataError
+from lungan.scores import floors
+from lungan.scores.comparison import kernel_subset_size
+from lungan.scores.memorization import distinct, unseen
+
+
+@dataclass(frozen=True)
+class RealSide:
+    """The real images of one scoring.
+
+    reference: what the GAN trained on; ``distinct`` indexes its distinct images. held_out: of the
+    same classes in ``held_out_splits``, None where there are none. Without copies of a reference
+    image, which ``num_leaked`` counts, and without images of groups (patients) that the reference
+    has, which ``num_related`` counts.
+    """
+
+    reference: ImageSet
+    distinct: NDArray[np.int64]
+    held_out: ImageSet | None
+    held_out_splits: tuple[str, ...]
+    num_leaked: int
+    num_related: int
+
+
+def choose_real(image_set: ImageSet, splits: Sequence[str], classes: Sequence[str]) -> RealSide:
+    """The images of ``splits`` and ``classes`` (empty: all), and those held out from them.
+
+    Raises: ConfigError for an unknown name, DataError where no reference image is left.
+    """
+    reference = image_set.select(splits, classes)
+    held_out, num_leaked = None, 0
+    others = tuple(name for name in image_set.split_names if splits and name not in splits)
+    is_other = np.isin(image_set.splits, [image_set.split_names.index(name) for name in others])
+    is_other &= image_set.members([], classes)
+    is_fresh = is_other & image_set.of_other_groups(image_set.members(splits, classes))
+    num_related = int(is_other.sum() - is_fresh.sum())
+    candidates = image_set.take(is_fresh)
+    if len(candidates):
+        fresh = unseen(candidates.images, reference.images)
+        num_leaked = len(candidates) - len(fresh)
+        held_out = candidates.take(fresh) if len(fresh) else None
+    present = _splits_of(held_out) if held_out else ()
+    return RealSide(
+        reference, distinct(reference.images), held_out, present, num_leaked, num_related
+    )
+
+
+def _splits_of(images: ImageSet) -> tuple[str, ...]:
+    return tuple(images.split_names[number] for number in np.unique(images.splits))
+
+
+def check_generated(generated: NDArray[Any] | Tensor, reference: ImageSet) -> None:
+    """Raises: DataError where these images cannot stand beside the reference's."""
+    if isinstance(generated, Tensor):
+        generated = generated[:1].cpu().numpy()  # one tells the shape and dtype of all
+    if generated.dtype != np.uint8:
+        finite = np.isfinite(generated).all() if generated.dtype.kind == "f" else True
+        found = f"{generated.dtype}" + ("" if finite else " with NaN or infinite values")
+        if finite and generated.size:
+            found += f" from {generated.min():g} to {generated.max():g}"
+        raise DataError(
+            f"generated images must be uint8 from 0 to 255, got {found}; a generator's output in "
+            "[-1, 1] is round((x + 1) * 127.5)"
+        )
+    expected = reference.images.shape[1:]
+    if generated.ndim != 4 or generated.shape[1:] != expected:
+        ways_out = []
+        if generated.ndim == 4 and generated.shape[1] != expected[0]:
+            ways_out.append("--channels 1 makes both grey")
+        if generated.ndim == 4 and generated.shape[2:] != expected[1:]:
+            ways_out.append(
+                f"--size {max(16, min(*expected[1:], *generated.shape[2:]))} resizes both"
+            )
+        raise DataError(
+            f"generated and real images must have the same channels and size: real are "
+            f"{_shape(expected)}, generated {_shape(generated.shape[1:])}"
+            + (f"; {', '.join(ways_out)}" if ways_out else "")
+        )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    if len(shape) != 3:
+        return f"of shape {shape}"
+    kinds = {1: "grey (1 channel)", 3: "in color (3 channels)"}
+    return f"{shape[1]}x{shape[2]} {kinds.get(shape[0], f'with {shape[0]} channels')}"
+
+
+def describe(
+    generated: NDArray[np.uint8], real: RealSide, config: ScoreConfig, num_images: int
+) -> list[str]:
+    """What a reader of the scores should know of the images, a line each."""
+    notes = [f"N = {num_images} images on each side of every score and floor"]
+    if config.num_images > num_images:
+        notes.append(
+            f"score.num_images={config.num_images} was reduced to {num_images}: the floor needs "
+            "two disjoint real sets, and the generated side as many images"
+        )
+    subset = kernel_subset_size(num_images, config)
+    if subset < config.kernel_subset_size:
+        notes.append(f"kernel_distance uses subsets of {subset} images, half of N")
+    if len(np.unique(real.reference.labels)) == 1 and len(real.reference.class_names) > 1:
+        only = real.reference.class_names[int(real.reference.labels[0])]
+        notes.append(
+            f"the reference holds one class ({only}): an Inception Score near 1 is what it gives"
+        )
+    num_distinct = len(distinct(generated))
+    if num_distinct == 1:
+        notes.append("all generated images are the same image")
+    elif num_distinct < num_images:
+        notes.append(f"{num_images - num_distinct} generated images repeat another one exactly")
+    if (generated == generated[:, :, :1, :1]).all():
+        notes.append("every generated image is of one constant level")
+    if config.floor_splits < floors.FEWEST_SPLITS:
+        notes.append(
+            f"score.floor_splits={config.floor_splits} was raised to {floors.FEWEST_SPLITS}, which "
+            "the quantiles of a floor need"
+        )
+    if config.memorization:
+        notes += _duplicates(real)
+    return notes
+
+
+def _duplicates(real: RealSide) -> list[str]:
+    notes = []
+    if repeated := len(real.reference) - len(real.distinct):
+        notes.append(
+            f"{repeated} of {len(real.reference)} training images repeat another one exactly; "
+            "memorization counts each once"
+        )
+    if real.num_leaked:
+        notes.append(
+            f"{real.num_leaked} held-out images repeat a training image or each other exactly and "
+            "are left out of memorization"
+        )
+    if real.num_related:
+        notes.append(
+            f"{real.num_related} images of other splits are of patients that were trained on and "
+            "are left out of memorization"
+        )
+    if real.held_out is not None and real.held_out.groups is None:
+        notes.append(
+            "memorization: patients are not known, so held-out images may be of patients that the "
+            "generator was trained on, which hides copying"
+        )
+    if real.held_out is None:
+        notes.append("memorization: no held-out images, so authenticity only, without its floor")
+    return notes
