@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import hypothesis.strategies as st
 import pytest
 import yaml
+from hypothesis import given, settings
 from omegaconf import DictConfig, OmegaConf
 
 import lungan
@@ -390,3 +392,59 @@ def test_a_glob_is_over_choices_and_nothing_else() -> None:
     with pytest.raises(ConfigError) as caught:
         compose.expand(["lr=interval(1e-4,1e-2)"])
     assert "lungan.search" in str(caught.value) and "Sweep" not in str(caught.value)
+
+
+KEYS = ["epochs", "lr", "data.path", "data.classes", "data.scale", "optimizer", "optimizer.beta1"]
+KEYS += ["score.encoders", "experiment", "generator.x.y", "epochs[0]", "a..b", "~lr", "+x", "$", ""]
+VALUES = [
+    "",
+    "1",
+    "[a,b",
+    "{a:1}",
+    "[1,2]",
+    "${lr}",
+    "${x",
+    "${oc.env:NOPE}",
+    "null",
+    "true",
+    "1e400",
+]
+VALUES += [
+    "a,b",
+    "range(1,3)",
+    "interval(1,2)",
+    "glob(*)",
+    "tag(log,interval(1,2))",
+    "'",
+    "\\",
+    "???",
+]
+
+SIGNS = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(KEYS), st.sampled_from(VALUES) | st.text(SIGNS, max_size=5)),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_whatever_is_typed_is_a_config_or_one_line(pairs: list[tuple[str, str]]) -> None:
+    overrides = [f"{key}={value}" for key, value in pairs]
+    for function in (compose.compose, compose.expand, compose.search_space):
+        try:
+            function(overrides)
+        except ConfigError as error:
+            assert len(str(error).splitlines()) == 1
+            assert "object at 0x" not in str(error) and "Sweep(" not in str(error)
+
+
+def test_a_saved_text_that_looks_like_a_reference_refers_to_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SECRET", "told")
+    start: Any = compose.compose(["data=folder", "data.path=x"])
+    start.data.path = "${oc.env:SECRET}"
+    assert compose.compose(["lr=0.5"], start).data.path == "${oc.env:SECRET}"  # type: ignore[attr-defined]

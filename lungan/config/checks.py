@@ -141,7 +141,7 @@ def takes(key: str) -> set[type[Any]]:
 
 
 def shown(value: Any) -> str:
-    """A value as it would be typed in an override; ``nothing`` for none at all."""
+    """A value as it would be typed in an override, in one line; ``nothing`` for none at all."""
     match value:
         case None:
             return "null"
@@ -150,12 +150,13 @@ def shown(value: Any) -> str:
         case str() if not value.strip():
             return "nothing"
         case list():
-            return f"[{','.join(map(shown, value))}]"
+            text = f"[{','.join(map(shown, value))}]"
         case _:
             text = str(value)
-            if len(text) <= _MOST_SHOWN:
-                return text
-            return f"{text[: _MOST_SHOWN // 2]}... ({len(text)} characters)"
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    if len(text) <= _MOST_SHOWN:
+        return text
+    return f"{text[: _MOST_SHOWN // 2]}... ({len(text)} characters)"
 
 
 def _parse(kind: Any, values: Any, prefix: str) -> Any:
@@ -224,9 +225,9 @@ def _unknown(prefix: str, name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {prefix}{close[0]}? The" if close else "the"
     where = prefix.rstrip(".") or "the config"
-    key = prefix + name or "an empty name"
+    key = shown(prefix + name) if prefix + name else "an empty name"
     others = []
-    for choice in registry.names(where) if where in GROUPS else []:
+    for choice in registry.known(where) if where in GROUPS else []:
         config: Any = registry.find(where, choice).config
         if config is not None and name in _hints(config):
             others.append(f"{where}={choice}")

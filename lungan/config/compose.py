@@ -276,7 +276,7 @@ def _no_steps(given: _Given) -> ConfigError:
 
 def _dimension(override: Override) -> Dimension:
     key, sweep = override.get_key_element(), cast(Any, override.value())
-    is_log = "log" in sweep.tags
+    is_log = "log" in getattr(sweep, "tags", ())
     if override.is_interval_sweep():
         whole = isinstance(sweep.start, int) and isinstance(sweep.end, int)
         low, high = float(sweep.start), float(sweep.end)
@@ -341,7 +341,7 @@ def _changed(start: RunConfig, composed: DictConfig, groups: set[str]) -> DictCo
     """A saved config with the groups that are chosen anew; what followed a key follows it still."""
     if EXPERIMENT in groups:
         raise ConfigError("experiment=... is a start of its own: leave it out, or the saved config")
-    config: DictConfig = OmegaConf.create(dataclasses.asdict(start))
+    config: DictConfig = OmegaConf.create(_as_it_stands(dataclasses.asdict(start)))
     for group in GROUPS:
         if group in groups:
             config[group] = composed[group]
@@ -353,13 +353,28 @@ def _changed(start: RunConfig, composed: DictConfig, groups: set[str]) -> DictCo
     return config
 
 
+def _as_it_stands(value: Any) -> Any:
+    """Saved values may be anybody's: a text that looks like a reference refers to nothing."""
+    if isinstance(value, dict):
+        return {key: _as_it_stands(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_it_stands(item) for item in value]
+    return value.replace("${", r"\${") if isinstance(value, str) else value
+
+
 def _set(config: DictConfig, given: _Given) -> None:
     above, _, _ = given.key.rpartition(".")
     for end in range(len(above.split(".")) if above else 0):
         key = ".".join(above.split(".")[: end + 1])
         if not isinstance(OmegaConf.select(config, key, default={}), DictConfig | dict):
             raise ConfigError(f"{given.key} is not a key: {key} has none below it")
-    OmegaConf.update(config, given.key, given.value, merge=True, force_add=True)
+    try:
+        OmegaConf.update(config, given.key, given.value, merge=False, force_add=True)
+    except COMPLAINTS as error:
+        shown = checks.shown(given.value)
+        raise ConfigError(
+            f"{checks.shown(given.key)} cannot be {shown}: {_one_line(error)}"
+        ) from error
 
 
 def _resolved(config: DictConfig) -> Any:
@@ -370,7 +385,8 @@ def _resolved(config: DictConfig) -> Any:
         raw: Any = OmegaConf.to_container(config, resolve=False)
         for part in str(key).split("."):
             raw = raw.get(part) if isinstance(raw, dict) else None
-        raise ConfigError(f"{key} refers to {raw or 'a key'}, which is not there") from error
+        text = f"{checks.shown(key)} refers to {checks.shown(raw) if raw else 'a key'}"
+        raise ConfigError(f"{text}, which is not there") from error
 
 
 def _one_line(error: Exception) -> str:

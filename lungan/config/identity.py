@@ -59,7 +59,9 @@ def plugins(config: RunConfig) -> dict[str, Plugin]:
     """The plug-ins that a run uses, those that do not shape its weights too, by ``group=name``."""
     chosen = [(group, getattr(config, group).name) for group in GROUPS]
     chosen += [("encoder", name) for name in config.score.encoders]
-    return registry.used_by([*chosen, *(("score", name) for name in config.score.extra)])
+    chosen += [("score", name) for name in config.score.extra]
+    chosen += [("tracker", name) for name in config.tracker.also]
+    return registry.used_by(chosen)
 
 
 def run_id(trajectory: str, epochs: int) -> str:
