@@ -84,9 +84,9 @@ WITHOUT_DATA = [
     ),
     ("seed=-1", "seed must be from 0 to 2^63 - 1, got -1"),
     ("seed=9223372036854775808", "seed must be from 0 to 2^63 - 1, got 9223372036854775808"),
-    ("threads=-1", "threads must be at least 0, got -1"),
+    ("threads=-1", "threads must be from 0 to 4096, got -1"),
     ("checkpoint_every_epochs=0", "checkpoint_every_epochs must be at least 1, got 0"),
-    ("generator.width=7", "generator.width must be a multiple of 8, at least 8, got 7"),
+    ("generator.width=7", "generator.width must be a multiple of 8, from 8 to 65536, got 7"),
     (
         "discriminator.dropout=1",
         "discriminator.dropout must be at least 0 and less than 1, got 1.0",
@@ -94,7 +94,7 @@ WITHOUT_DATA = [
     ("optimizer.beta2=1.5", "optimizer.beta2 must be at least 0 and less than 1, got 1.5"),
     ("data.size=512", "data.size must be from 28 to 256, got 512"),
     ("data.channels=3", "data.channels must be 1, got 3"),
-    ("data.num_images=3", "data.num_images must be at least 20, got 3"),
+    ("data.num_images=3", "data.num_images must be from 20 to 10000000, got 3"),
     ("score.num_images=5", "score.num_images must be 0, or at least 20, got 5"),
     ("store=", "store must be a folder, got nothing"),
     # Unknown choices.

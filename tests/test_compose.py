@@ -302,7 +302,7 @@ def test_a_config_made_in_python_passes_the_same_validator() -> None:
     for key, value, message in (
         ("epochs", "5", "epochs must be a whole number, got 5"),
         ("seed", True, "seed must be a whole number, got true"),
-        ("lr", 10**400, "lr must be a number, got 1000"),
+        ("lr", 10**400, "lr must be a number of at most 64 bits, got 1000"),
     ):
         with pytest.raises(ConfigError, match=message):
             checks.check(dataclasses.replace(config, **{key: value}))
