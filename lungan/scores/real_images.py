@@ -17,6 +17,9 @@ from lungan.scores import floors
 from lungan.scores.comparison import kernel_subset_size
 from lungan.scores.memorization import distinct, unseen
 
+SMALL_PART = 50
+"""Images in a part of an Inception Score below which its limit is said."""
+
 
 @dataclass(frozen=True)
 class RealSide:
@@ -108,6 +111,13 @@ def describe(
         notes.append(
             f"score.num_images={config.num_images} was reduced to {num_images}: the floor needs "
             "two disjoint real sets, and the generated side as many images"
+        )
+    part = num_images // config.inception_splits
+    if 0 < part < SMALL_PART:
+        notes.append(
+            f"inception_score is a mean over {config.inception_splits} parts of {part} images, and "
+            f"a part cannot score above {part}: so few say nothing of variety; fewer "
+            "score.inception_splits make larger parts"
         )
     subset = kernel_subset_size(num_images, config)
     if subset < config.kernel_subset_size:

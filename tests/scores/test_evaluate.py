@@ -389,3 +389,10 @@ def test_the_scoring_id_is_of_what_shapes_the_result(config: ScoreConfig) -> Non
         {"weights_hashes": {"domain": "cd"}},
     ):
         assert name(**change) != name()
+
+
+def test_the_limit_of_an_inception_score_of_few_images_is_said(config: ScoreConfig) -> None:
+    few = score(draw(40, 1), dataclasses.replace(config, inception_splits=10))
+    said = "inception_score is a mean over 10 parts of 4 images, and a part cannot score above 4"
+    assert any(said in note for note in few["notes"])
+    assert not any("parts of" in note for note in score(draw(120, 1), config)["notes"])
