@@ -128,6 +128,7 @@ def test_the_run_folder_holds_what_the_contract_says(finished: Path) -> None:
         "metrics.jsonl",
         "samples/epoch_0002.png",
         "figures/losses.png",
+        "figures/real_images.png",
         "generator.safetensors",
         "checkpoint.pt",
         "summary.json",

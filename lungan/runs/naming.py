@@ -16,7 +16,7 @@ import yaml
 from lungan.config import checks, presets
 from lungan.config.run import GROUPS
 from lungan.errors import ConfigError, RunFolderError
-from lungan.runs.folder import read_json
+from lungan.runs.folder import SWEEPS, read_json
 
 MAX_LENGTH = 128
 """Characters; W&B takes no longer names."""
@@ -39,7 +39,7 @@ def name_runs(store: Path, sweep: str) -> dict[str, str]:
 
     Raises: RunFolderError where the sweep's manifest is absent or damaged.
     """
-    path = store / "sweeps" / f"{sweep}.json"
+    path = store / SWEEPS / f"{sweep}.json"
     manifest = read_json(path)
     try:
         settings = {

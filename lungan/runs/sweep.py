@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lungan.config import RunConfig
-from lungan.errors import ConfigError, LunganError
+from lungan.errors import ConfigError, LunganError, RunFolderError
 from lungan.runs.folder import SWEEPS, Run
+from lungan.runs.naming import name_runs
 from lungan.runs.plan import (
     Plan,
     PlannedRun,
@@ -143,13 +144,24 @@ def record_result(planned: PlannedRun, sweep: str, result: Run, prefix: str = ""
     if not result.reused:
         record_attempt(planned.store, sweep, result.summary)
     status = "was finished before" if result.reused else result.status
-    log.info("%s%s: %s", prefix, planned.prepared.identity.name, status)
+    log.info("%s%s: %s", prefix, _called(planned, sweep), status)
 
 
 def record_failure(planned: PlannedRun, sweep: str, error: Exception, prefix: str = "") -> None:
     identity = planned.prepared.identity
-    log.error("%s%s failed: %s: %s", prefix, identity.name, type(error).__name__, error)
+    said = f"{type(error).__name__}: {error}"
+    log.error("%s%s failed: %s", prefix, _called(planned, sweep), said)
     record_attempt(planned.store, sweep, failed_summary(identity.run, identity.name, error))
+
+
+def _called(planned: PlannedRun, sweep: str) -> str:
+    """What sets the run apart in its sweep, and its folder's name."""
+    identity = planned.prepared.identity
+    try:
+        name = name_runs(planned.store, sweep).get(identity.run)
+    except RunFolderError:
+        name = None
+    return f"{name} ({identity.name})" if name else identity.name
 
 
 def failed_summary(run_id: str, name: str, error: Exception) -> dict[str, Any]:

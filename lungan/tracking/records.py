@@ -124,7 +124,7 @@ def describe_run(
     if sweep is not None:
         try:
             name = name_runs(folder.parent, sweep).get(run_id)
-            question = names.read_json(folder.parent / "sweeps" / f"{sweep}.json")["question"]
+            question = names.read_json(folder.parent / names.SWEEPS / f"{sweep}.json")["question"]
         except (RunFolderError, KeyError) as error:
             log.warning("the manifest of sweep %s cannot be read: %s", sweep, error)
     return TrackedRun(

@@ -44,7 +44,7 @@ def choose_runs(
     folders = {path.parent.name: path.parent for path in sorted(store.glob(f"*/{names.CONFIG}"))}
     chosen = list(folders)
     if sweep is not None:
-        manifest = names.read_json(store / "sweeps" / f"{sweep}.json")
+        manifest = names.read_json(store / names.SWEEPS / f"{sweep}.json")
         digits = {str(run["run_id"])[:8] for run in manifest["runs"]}
         chosen = [name for name in folders if name.rpartition("-")[2] in digits]
     if runs:
