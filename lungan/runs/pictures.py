@@ -8,13 +8,12 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lungan.data.images import ImageSet
 from lungan.errors import LunganError
 from lungan.runs.folder import (
     classes_path,
@@ -23,8 +22,9 @@ from lungan.runs.folder import (
     write_json,
     write_whole,
 )
-from lungan.training.loop import NUM_SAMPLES
-from lungan.training.randomness import fixed_labels
+
+if TYPE_CHECKING:
+    from lungan.data.images import ImageSet
 
 GRID_COLUMNS = 8
 GAP_PIXELS = 2
@@ -58,6 +58,10 @@ def write_real_images(folder: Path, training_set: ImageSet, seed: int, condition
 
     Raises: RunFolderError where it cannot be written.
     """
+    # Here, because reports use the rest of this module without torch.
+    from lungan.training.loop import NUM_SAMPLES
+    from lungan.training.randomness import fixed_labels
+
     rows = np.linspace(0, len(training_set) - 1, NUM_SAMPLES).astype(np.int64)
     if conditional:
         present, counts = np.unique(training_set.labels, return_counts=True)
