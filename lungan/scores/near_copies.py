@@ -64,21 +64,28 @@ VIEWS = tuple(
 class PixelAudit:
     """How much images resemble their most similar training image, in whatever view does most.
 
-    training: (T, C, H, W) uint8, T at least 2. Memory: T times 64 floats, and 256 times T.
+    training: (T, C, H, W) uint8, T at least 2, read in batches of 256; 64 floats are kept of each.
     """
 
     def __init__(self, training: NDArray[np.uint8]) -> None:
-        normalized = torch.cat([_normalize(batch) for batch in _small(training)])
-        self._mean = normalized.mean(dim=0)
-        centered = (normalized - self._mean).double()
-        values, vectors = torch.linalg.eigh(centered.T @ centered / len(centered))
+        width = _normalize(next(_small(training[:1]))).shape[1]
+        total, squares = torch.zeros(width).double(), torch.zeros(width, width).double()
+        for batch in _small(training):
+            normalized = _normalize(batch).double()
+            total += normalized.sum(dim=0)
+            squares += normalized.T @ normalized
+        mean = total / len(training)
+        self._mean = mean.float()
+        values, vectors = torch.linalg.eigh(squares / len(training) - torch.outer(mean, mean))
         kept = min(MOST_COMPONENTS, len(training) - 1)
         values, vectors = values[-kept:], vectors[:, -kept:]
         weights = values.clamp(min=0).sqrt()
         # Components with next to no variance hold rounding only.
         inverse = torch.where(weights > 1e-5 * weights.max(), 1 / weights, 0.0)
         self._components = torch.where(weights.max() > 0, vectors * inverse, 0.0).float()
-        self._training = self._features(normalized)
+        self._training = torch.cat(
+            [self._features(_normalize(batch)) for batch in _small(training)]
+        )
 
     def compare(self, images: NDArray[np.uint8]) -> tuple[Similarity, NDArray[np.int64]]:
         """Of images (N, C, H, W) uint8: the greatest cosine, from -1 to 1, and the index of the
