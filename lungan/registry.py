@@ -28,18 +28,8 @@ from lungan.files import at_home
 
 ENTRY_POINTS = "lungan.plugins"
 
-PARTS = {
-    "data": "a data set",
-    "generator": "a generator",
-    "discriminator": "a discriminator",
-    "loss": "an adversarial loss",
-    "optimizer": "an optimizer",
-    "schedule": "a learning-rate schedule",
-    "augment": "an augmentation",
-    "encoder": "an encoder, whose features scores are taken in",
-    "score": "a score",
-    "tracker": "a tracker",
-}
+PARTS = ("data", "generator", "discriminator", "loss", "optimizer", "schedule", "augment")
+PARTS += ("encoder", "score", "tracker")
 """What can be registered. docs/extend.md shows what the builder of each takes and gives."""
 
 Registered = TypeVar("Registered", bound=Callable[..., Any])
@@ -75,7 +65,7 @@ class Choice:
     group: str
     name: str
     config: type[Any] | None
-    builder: Callable[..., Any] | str | None
+    builder: Callable[..., Any] | str
     plugin: Plugin | None = None
 
     def build(self, *arguments: Any, **keywords: Any) -> Any:
@@ -83,7 +73,6 @@ class Choice:
         if isinstance(self.builder, str):
             module, _, name = self.builder.partition(":")
             self.builder = getattr(importlib.import_module(module), name)
-        assert callable(self.builder)
         return self.builder(*arguments, **keywords)
 
 
