@@ -28,8 +28,10 @@ from lungan.files import at_home
 
 ENTRY_POINTS = "lungan.plugins"
 
-PARTS = ("data", "generator", "discriminator", "loss", "optimizer", "schedule", "augment")
-PARTS += ("encoder", "score", "tracker")
+PARTS = (
+    *("data", "generator", "discriminator", "loss", "optimizer", "schedule", "augment"),
+    *("encoder", "score", "tracker"),
+)
 """What can be registered. docs/extend.md shows what the builder of each takes and gives."""
 
 Registered = TypeVar("Registered", bound=Callable[..., Any])
@@ -73,6 +75,7 @@ class Choice:
         if isinstance(self.builder, str):
             module, _, name = self.builder.partition(":")
             self.builder = getattr(importlib.import_module(module), name)
+        assert not isinstance(self.builder, str)
         return self.builder(*arguments, **keywords)
 
 
