@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungan.data import build as data
-from lungan.runs import folder as names
 from lungan.runs import pictures
+from lungan.runs.folder import read_config, read_summary, sample_path
 from lungan.training.loop import NUM_SAMPLES
 
 SCALE = 2
@@ -29,15 +29,15 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=2, metavar="N", help="sheets in a row (2)")
     options = parser.parse_args()
     runs = [_titled(text) for text in options.runs]
-    config = names.read_config(runs[0][1]).data
+    config = read_config(runs[0][1]).data
     real = data.load(config).select(config.splits, config.classes).images
     chosen = real[np.random.default_rng(0).choice(len(real), NUM_SAMPLES, replace=False)]
     parts = [_headed(pictures.grid(chosen), "real")]
     for title, run in runs:
-        summary = names.read_summary(run)
+        summary = read_summary(run)
         if summary is None:
             parser.error(f"{run} is not finished")
-        sheet = cv2.imread(str(names.sample_path(run, summary["epochs_done"])))
+        sheet = cv2.imread(str(sample_path(run, summary["epochs_done"])))
         channels = real.shape[1]
         title = title or summary["config"]["optimizer"]["name"]
         heading = f"{title}, {summary['epochs_done']} epochs"

@@ -26,7 +26,7 @@ from typing import Any
 import figures
 
 from lungan.config.compose import compose, composer
-from lungan.runs import folder as names
+from lungan.runs.folder import CHECKPOINT
 from lungan.runs.prepare import prepare
 from lungan.runs.sinks import FolderSink, ProgressSink
 from lungan.runs.store import Claimed, Store
@@ -149,7 +149,7 @@ def sinks(folder: Path, rounds: int, num_steps: int, tracker: str) -> dict[str, 
         "tracker": tracker,
         "ms": {kind: statistics.median(times) * 1e3 for kind, times in waited.items()},
         "ms_max": {kind: max(times) * 1e3 for kind, times in waited.items()},
-        "checkpoint_mebibytes": (claimed.folder / names.CHECKPOINT).stat().st_size / 2**20,
+        "checkpoint_mebibytes": (claimed.folder / CHECKPOINT).stat().st_size / 2**20,
         "seconds_in_sinks": sum(map(sum, waited.values())),
         "seconds": total,
     }

@@ -19,7 +19,7 @@ from lungan import generate, registry, score, train
 from lungan.config import compose
 from lungan.config.identity import trajectory_id
 from lungan.errors import ConfigError, RunFolderError
-from lungan.runs import folder as names
+from lungan.runs.folder import GENERATOR, read_config
 from lungan.training.stacked.obstacles import obstacle
 
 MINE = """
@@ -274,11 +274,11 @@ def test_a_missing_or_changed_one_is_named(
     )
     monkeypatch.setattr(registry, "_files", {})
     with pytest.raises(ConfigError) as caught:
-        names.read_config(run)
+        read_config(run)
     for part in ("flat", str(plugin), way):
         assert part in str(caught.value)
     capsys.readouterr()
-    weights = str(run / names.GENERATOR)
+    weights = str(run / GENERATOR)
     assert generate.main([weights, "--out", "made", "--num-images", "2"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert str(plugin) in line and way in line
@@ -386,7 +386,7 @@ def test_an_experiment_that_sets_hydras_own_is_refused(capsys: pytest.CaptureFix
 def test_an_old_reader_of_configs_is_not_in_the_way() -> None:
     assert train.main([*OWN, "experiment=mine", "epochs=1"]) == 0
     (run,) = runs()
-    config = names.read_config(run)
+    config = read_config(run)
     assert (config.optimizer.name, config.generator.name) == ("lion", "flat")
     with pytest.raises(RunFolderError):
-        names.read_config(run / "samples")
+        read_config(run / "samples")

@@ -12,7 +12,7 @@ from lungan import score
 from lungan.config import compose, presets
 from lungan.models.build import build_generator
 from lungan.models.saving import serialize_generator
-from lungan.runs import folder as names
+from lungan.runs.folder import GENERATOR, SCORES, SUMMARY, read_json, write_config, write_json
 from lungan.scores import domain, encoders
 from lungan.scores.encoders import Encoded
 
@@ -126,13 +126,13 @@ def make_run(folder: Path, data: Path, status: str = "done") -> Path:
     with compose.composer():
         config = compose.compose([*overrides, "score=none", "epochs=3", "batch_size=16"])
     folder.mkdir()
-    names.write_config(folder, config)
+    write_config(folder, config)
     weights = serialize_generator(
         build_generator(config.generator, 28, 1), config.generator, image_size=28, channels=1
     )
-    (folder / names.GENERATOR).write_bytes(weights)
+    (folder / GENERATOR).write_bytes(weights)
     summary = {"status": status, "run_id": "r", "epochs_done": 3, "scores": None}
-    names.write_json(folder / names.SUMMARY, summary)
+    write_json(folder / SUMMARY, summary)
     return folder
 
 
@@ -146,18 +146,18 @@ def test_runs_are_scored_and_earlier_results_kept(
     assert "N = 35 a side, of 70 real images (train; 1)" in printed.out
     assert f"skipped: {diverged} holds a diverged run" in printed.err
     assert f"skipped: {tmp_path / 'absent'} has no finished run" in printed.err
-    first = names.read_json(done / names.SCORES)
+    first = read_json(done / SCORES)
     assert len(first) == 1
     assert next(iter(first.values()))["epoch"] == 3
-    assert names.read_json(done / names.SUMMARY)["scores"] == next(iter(first.values()))
+    assert read_json(done / SUMMARY)["scores"] == next(iter(first.values()))
 
     assert run(done, "--score", "fast", "--num-images", "20") == 0
-    both = names.read_json(done / names.SCORES)
+    both = read_json(done / SCORES)
     assert len(both) == 2
     assert both.items() >= first.items()
-    newest = names.read_json(done / names.SUMMARY)["scores"]
+    newest = read_json(done / SUMMARY)["scores"]
     assert newest["num_images"] == 20
-    assert names.read_json(diverged / names.SUMMARY)["scores"] is None
+    assert read_json(diverged / SUMMARY)["scores"] is None
 
 
 @pytest.mark.parametrize(

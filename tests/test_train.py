@@ -17,7 +17,7 @@ import yaml
 from lungan.config import checks, compose
 from lungan.config.identity import run_id
 from lungan.models.saving import load_generator
-from lungan.runs import folder as names
+from lungan.runs.folder import read_config, read_metrics
 from lungan.scores.table import format_result
 from lungan.train import main
 
@@ -148,7 +148,7 @@ def test_the_saved_config_is_the_run(finished: Path) -> None:
     assert "${" not in text
     with compose.composer():
         composed = compose.compose([*TINY, f"store={finished.parent}"])
-    assert names.read_config(finished) == composed
+    assert read_config(finished) == composed
 
 
 def test_metrics_have_a_line_an_epoch_with_every_key(finished: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_diverged_run_is_recorded_and_not_repeated(
         "retry=diverged runs it again)"
     )
     assert "Traceback" not in output.err
-    assert len(names.read_metrics(folder)) == summary["epochs_done"]
+    assert len(read_metrics(folder)) == summary["epochs_done"]
 
     before = contents(folder)
     assert main(command) == 3

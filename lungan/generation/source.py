@@ -18,7 +18,7 @@ from lungan.data.medmnist import CLASS_NAMES
 from lungan.errors import ConfigError, DataError, RunFolderError, WeightsError
 from lungan.files import at_home
 from lungan.models.saving import load_generator
-from lungan.runs import folder as names
+from lungan.runs.folder import GENERATOR, read_config, read_summary
 
 MAX_NAME_LENGTH = 100
 
@@ -61,13 +61,11 @@ def read_source(path: Path) -> Source:
     used or names its classes in a way that is unfit for files.
     """
     if path.is_dir():
-        summary = names.read_summary(path)
+        summary = read_summary(path)
         if summary is None or summary["status"] != "done":
             ending = "no finished run" if summary is None else f"a {summary['status']} run"
             raise RunFolderError(f"{path} holds {ending}; give the folder of a finished one")
-        return _describe(
-            path.resolve().name, path / names.GENERATOR, names.read_config(path), summary
-        )
+        return _describe(path.resolve().name, path / GENERATOR, read_config(path), summary)
     return _describe(path.name, path, None, None)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from lungan.config import GROUPS
 from lungan.errors import RunFolderError
 from lungan.results.records import Run, Scalar, flatten, one_line, read_json, read_run
-from lungan.runs import folder as names
+from lungan.runs.folder import UTILITY
 
 SWEEPS_FOLDER = "sweeps"
 _HASH_DIGITS = 8
@@ -70,7 +70,7 @@ def sweep_names(store: Path) -> list[str]:
 def _folders(store: Path) -> list[Path]:
     with os.scandir(store) as entries:
         found = sorted(entry.name for entry in entries if entry.is_dir())
-    others = (SWEEPS_FOLDER, names.UTILITY)
+    others = (SWEEPS_FOLDER, UTILITY)
     return [store / name for name in found if name not in others and name[0] not in "._"]
 
 

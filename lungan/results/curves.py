@@ -14,7 +14,7 @@ from lungan.errors import RunFolderError
 from lungan.results.collect import Problem
 from lungan.results.groups import Group
 from lungan.results.records import Run
-from lungan.runs import folder as names
+from lungan.runs.folder import METRICS, read_metrics
 
 LOSSES = ("loss_generator", "loss_discriminator")
 MAX_RUNS = 20
@@ -61,15 +61,15 @@ def _read(runs: Sequence[Run], problems: list[Problem]) -> list[list[dict[str, A
         if run.folder is None:
             continue
         try:
-            rows = names.read_metrics(run.folder)
+            rows = read_metrics(run.folder)
         except (RunFolderError, OSError, RecursionError):
-            problems.append(Problem(run.name, f"{names.METRICS} is damaged: no loss curve"))
+            problems.append(Problem(run.name, f"{METRICS} is damaged: no loss curve"))
             continue
         rows = [row for row in rows if isinstance(row, dict)]
         if rows:
             read.append(rows)
         else:
-            problems.append(Problem(run.name, f"{names.METRICS} has no epoch: no loss curve"))
+            problems.append(Problem(run.name, f"{METRICS} has no epoch: no loss curve"))
     return read
 
 

@@ -29,7 +29,7 @@ from lungan.results.sheet import (
     MAX_SCORE_GROUPS,
     Sheet,
 )
-from lungan.runs import folder as names
+from lungan.runs.folder import SAMPLES
 from lungan.scores import catalogue
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def _last_grid(run: Run, problems: list[Problem]) -> tuple[int, Any] | None:
     import numpy as np
     from PIL import Image
 
-    folder = (run.folder or Path()) / names.SAMPLES
+    folder = (run.folder or Path()) / SAMPLES
     newest = max(
         folder.glob("epoch_*.png"), default=None, key=lambda path: (len(path.name), path.name)
     )
@@ -267,7 +267,7 @@ def _last_grid(run: Run, problems: list[Problem]) -> tuple[int, Any] | None:
             pixels = np.asarray(image.convert("RGB" if image.mode == "RGB" else "L"))
         return int(newest.stem.removeprefix("epoch_")), pixels
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        problems.append(Problem(run.name, f"{names.SAMPLES}/{newest.name} is not a usable PNG"))
+        problems.append(Problem(run.name, f"{SAMPLES}/{newest.name} is not a usable PNG"))
         return None
 
 

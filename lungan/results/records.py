@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from lungan import registry
 from lungan.config import GROUPS, NEUTRAL, checks
 from lungan.errors import RunFolderError
-from lungan.runs import folder as names
+from lungan.runs.folder import CONFIG, METRICS, SUMMARY
 
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -58,20 +58,20 @@ def read_run(folder: Path) -> Run:
 
     Raises: RunFolderError where the folder is not a run or a file of it is damaged.
     """
-    summary = folder / names.SUMMARY
+    summary = folder / SUMMARY
     try:
         if summary.is_file():
             return _finished(folder, read_json(summary))
-        if (folder / names.CONFIG).is_file():
-            config = _completed(flatten(_read_yaml(folder / names.CONFIG)))
-            epochs_done = last_epoch(folder / names.METRICS)
+        if (folder / CONFIG).is_file():
+            config = _completed(flatten(_read_yaml(folder / CONFIG)))
+            epochs_done = last_epoch(folder / METRICS)
             facts: dict[str, Scalar] = {"epochs_done": epochs_done}
             return Run(
                 name=folder.name, status="unfinished", folder=folder, config=config, facts=facts
             )
     except RecursionError as error:
         raise RunFolderError("a file is nested too deeply to be a run's") from error
-    raise RunFolderError(f"neither {names.SUMMARY} nor {names.CONFIG}: not a run folder")
+    raise RunFolderError(f"neither {SUMMARY} nor {CONFIG}: not a run folder")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -146,10 +146,10 @@ def _finished(folder: Path, summary: dict[str, Any]) -> Run:
     status = summary.get("status")
     if status not in STATUSES[:3]:
         raise RunFolderError(
-            f"{names.SUMMARY}: status must be {', '.join(STATUSES[:3])}, got {one_line(status)!r}"
+            f"{SUMMARY}: status must be {', '.join(STATUSES[:3])}, got {one_line(status)!r}"
         )
     nested = summary.get("config")
-    config = _read_yaml(folder / names.CONFIG) if nested is None else _mapping(nested, "config")
+    config = _read_yaml(folder / CONFIG) if nested is None else _mapping(nested, "config")
     facts: dict[str, Scalar] = {}
     for key in ("run_id", "trajectory_id", "continued_from", "git_commit", "machine"):
         facts[key] = _scalar(summary.get(key), key)
@@ -210,16 +210,16 @@ def _number(value: Any, key: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RunFolderError(f"{names.SUMMARY}: scores.values.{key} must be a number or null")
+        raise RunFolderError(f"{SUMMARY}: scores.values.{key} must be a number or null")
     if math.isfinite(value) and abs(value) > _MAX_NUMBER:
-        raise RunFolderError(f"{names.SUMMARY}: scores.values.{key} is too large to be a score")
+        raise RunFolderError(f"{SUMMARY}: scores.values.{key} is too large to be a score")
     return float(value) if math.isfinite(value) else None
 
 
 def _scalar(value: Any, key: str) -> Scalar:
     if type(value) in _SCALAR_TYPES:
         return value  # type: ignore[no-any-return]
-    raise RunFolderError(f"{names.SUMMARY}: {key} must be one value, not a list or mapping")
+    raise RunFolderError(f"{SUMMARY}: {key} must be one value, not a list or mapping")
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from lungan.results.comparisons import Comparison, Summary, correct, summarize
 from lungan.results.groups import Group, Grouping, text
 from lungan.results.records import Run, Scalar, read_run
 from lungan.results.statistics import Difference, paired
-from lungan.runs import folder as names
+from lungan.runs.folder import SUMMARY, UTILITY
 
 FRACTION, NUM_REAL = "data.fraction", "data.num_real_images"
 GAN, GAN_RUNS = "gan.name", "gan.runs"
@@ -56,19 +56,19 @@ def read_utility(
 ) -> Utility | None:
     """All finished trials of a store, or those of ``run_ids``, or those whose generators are among
     the folders ``runs`` with their controls; None where there are none."""
-    root = store / names.UTILITY
+    root = store / UTILITY
     if not root.is_dir():
         return None
     trials, problems = [], []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if not (folder / names.SUMMARY).is_file():
+        if not (folder / SUMMARY).is_file():
             continue  # under way, or stopped and to be gone on with
         try:
             trial = read_run(folder)
             if trial.config.get("arm") not in ARMS:
-                raise RunFolderError(f"{names.SUMMARY} is not a utility trial's")
+                raise RunFolderError(f"{SUMMARY} is not a utility trial's")
         except RunFolderError as error:
-            problems.append(Problem(f"{names.UTILITY}/{folder.name}", str(error)))
+            problems.append(Problem(f"{UTILITY}/{folder.name}", str(error)))
             continue
         trials.append(trial)
     if run_ids is not None:

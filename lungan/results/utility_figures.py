@@ -13,15 +13,15 @@ from lungan.results.comparisons import Summary
 from lungan.results.groups import text
 from lungan.results.records import Run, Scalar
 from lungan.results.utility import FRACTION, GAN, NUM_REAL, Utility, setting, value
-from lungan.runs import folder as names
+from lungan.runs.folder import CONVINCING
 from lungan.scores import catalogue
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CURVES = "utility.png"
-CONVINCING = "utility_convincing.png"
-FILES = (CURVES, CONVINCING)
+PICTURES = "utility_convincing.png"
+FILES = (CURVES, PICTURES)
 
 MAX_PANELS = 6
 MAX_PICTURES = 4
@@ -153,7 +153,7 @@ def _draw_convincing(utility: Utility, problems: list[Problem]) -> Figure | None
     """The pictures that trials left, one a fraction, of the largest ratio."""
     best: dict[Scalar, tuple[float, Run]] = {}
     for trial in utility.trials:
-        if trial.folder is not None and (trial.folder / names.CONVINCING).is_file():
+        if trial.folder is not None and (trial.folder / CONVINCING).is_file():
             ratio = trial.config.get("ratio")
             rank = float(ratio) if isinstance(ratio, int | float) else 0.0
             fraction = trial.config.get(FRACTION)
@@ -179,21 +179,21 @@ def _draw_convincing(utility: Utility, problems: list[Problem]) -> Figure | None
     if len(best) > MAX_PICTURES:
         caption += f" The first {MAX_PICTURES} of {len(best)} are shown."
     title = "Synthetic images that a classifier finds most and least convincing"
-    return Figure(CONVINCING, title, caption, png_bytes(canvas, exact=True))
+    return Figure(PICTURES, title, caption, png_bytes(canvas, exact=True))
 
 
 def _read(trial: Run, problems: list[Problem]) -> Any:
     import numpy as np
     from PIL import Image
 
-    path = (trial.folder or Path()) / names.CONVINCING
+    path = (trial.folder or Path()) / CONVINCING
     try:
         with Image.open(path, formats=["PNG"]) as image:
             if max(image.size) > _MAX_PIXELS:
                 raise ValueError("too large")
             return np.asarray(image.convert("RGB" if image.mode == "RGB" else "L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        problems.append(Problem(trial.name, f"{names.CONVINCING} is not a usable PNG"))
+        problems.append(Problem(trial.name, f"{CONVINCING} is not a usable PNG"))
         return None
 
 

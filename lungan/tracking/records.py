@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lungan.errors import LunganError, RunFolderError
-from lungan.runs import folder as names
+from lungan.runs.folder import METRICS, SCORES, SWEEPS, classes_path, read_json, sample_path
 from lungan.runs.naming import name_by_differences, name_runs
 from lungan.runs.pictures import GRID_COLUMNS
 
@@ -78,7 +78,7 @@ class Records:
 
         Raises: RunFolderError where a file is damaged.
         """
-        path = self._folder / names.METRICS
+        path = self._folder / METRICS
         if not path.exists():
             return
         with path.open("rb") as stream:
@@ -94,7 +94,7 @@ class Records:
                 return
             self._offset += len(line) + 1
             self._last_epoch = epoch
-            samples = names.sample_path(self._folder, epoch)
+            samples = sample_path(self._folder, epoch)
             yield Epoch(
                 epoch=epoch,
                 metrics={key: value for key, value in metrics.items() if value is not None},
@@ -103,13 +103,13 @@ class Records:
             )
 
     def _scores_at(self, epoch: int) -> dict[str, float]:
-        path = self._folder / names.SCORES
+        path = self._folder / SCORES
         if not path.exists():
             return {}
         changed = path.stat().st_mtime
         if changed != self._scores[0]:
             by_epoch: dict[int, dict[str, float]] = {}
-            for result in names.read_json(path).values():
+            for result in read_json(path).values():
                 values = {key: v for key, v in result["values"].items() if v is not None}
                 by_epoch.setdefault(result["epoch"], {}).update(values)
             self._scores = changed, by_epoch
@@ -124,7 +124,7 @@ def describe_run(
     if sweep is not None:
         try:
             name = name_runs(folder.parent, sweep).get(run_id)
-            question = names.read_json(folder.parent / names.SWEEPS / f"{sweep}.json")["question"]
+            question = read_json(folder.parent / SWEEPS / f"{sweep}.json")["question"]
         except (RunFolderError, KeyError) as error:
             log.warning("the manifest of sweep %s cannot be read: %s", sweep, error)
     return TrackedRun(
@@ -140,10 +140,10 @@ def describe_run(
 def grid_caption(folder: Path) -> str | None:
     """``rows of 8: 5 normal, 27 pneumonia``: the classes of a sample grid, from its upper left on;
     None for a generator without classes."""
-    path = names.classes_path(folder)
+    path = classes_path(folder)
     if not path.is_file():
         return None
-    counts = Counter(names.read_json(path))
+    counts = Counter(read_json(path))
     classes = ", ".join(f"{count} {name}" for name, count in counts.items())
     return f"rows of {GRID_COLUMNS}: {classes}"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from lungan.config import WandbConfig
 from lungan.errors import ConfigError, LunganError, RunFolderError
-from lungan.runs import folder as names
+from lungan.runs.folder import CONFIG, SWEEPS, read_json, read_summary
 from lungan.tracking.live import in_words
 from lungan.tracking.records import Records, TrackedRun, TrackerError, describe_run, without_paths
 from lungan.tracking.wandb import WandbTracker, fingerprint, is_sent
@@ -41,10 +41,10 @@ def choose_runs(
     """
     if not store.is_dir():
         raise RunFolderError(f"the store must be a folder of runs, got {store}")
-    folders = {path.parent.name: path.parent for path in sorted(store.glob(f"*/{names.CONFIG}"))}
+    folders = {path.parent.name: path.parent for path in sorted(store.glob(f"*/{CONFIG}"))}
     chosen = list(folders)
     if sweep is not None:
-        manifest = names.read_json(store / names.SWEEPS / f"{sweep}.json")
+        manifest = read_json(store / SWEEPS / f"{sweep}.json")
         digits = {str(run["run_id"])[:8] for run in manifest["runs"]}
         chosen = [name for name in folders if name.rpartition("-")[2] in digits]
     if runs:
@@ -57,7 +57,7 @@ def choose_runs(
     finished, passed_over = [], []
     for name in chosen:
         try:
-            summary = names.read_summary(folders[name])
+            summary = read_summary(folders[name])
         except RunFolderError as error:
             passed_over.append(str(error))
             continue

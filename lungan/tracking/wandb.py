@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from lungan.config import WandbConfig
 from lungan.errors import RunFolderError
-from lungan.runs import folder as names
+from lungan.runs.folder import WANDB, read_json, real_images_path, write_json
 from lungan.tracking.records import Epoch, TrackedRun, TrackerError, grid_caption
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class WandbTracker:
         row: dict[str, Any] = {**metrics, **scores}
         if epoch.samples is not None:
             row["samples"] = self._image(epoch.samples)
-        real = names.real_images_path(self._tracked.folder)
+        real = real_images_path(self._tracked.folder)
         if self._real_images and epoch.epoch == 1 and real.is_file():
             row["real_images"] = self._image(real)
         run.log(row, step=epoch.epoch)
@@ -271,15 +271,15 @@ def fingerprint(summary: Mapping[str, Any], run: TrackedRun) -> str:
 def is_sent(folder: Path, destination: str, content: str) -> bool:
     """Whether the W&B of this destination has taken this content of a run folder in full."""
     try:
-        return bool(names.read_json(folder / names.WANDB / SENT).get(destination) == content)
+        return bool(read_json(folder / WANDB / SENT).get(destination) == content)
     except (RunFolderError, AttributeError):
         return False
 
 
 def remember_sent(folder: Path, destination: str, content: str) -> None:
-    path = folder / names.WANDB / SENT
-    sent = names.read_json(path) if path.is_file() else {}
-    names.write_json(path, {**sent, destination: content})
+    path = folder / WANDB / SENT
+    sent = read_json(path) if path.is_file() else {}
+    write_json(path, {**sent, destination: content})
 
 
 def logged_in() -> bool:

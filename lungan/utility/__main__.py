@@ -11,8 +11,7 @@ from pathlib import Path
 from lungan.cli import CommandParser, run_as_program, run_command
 from lungan.errors import ConfigError
 from lungan.results.arms import ARMS, STANDARD
-from lungan.runs import folder as names
-from lungan.runs.folder import SWEEPS
+from lungan.runs.folder import SWEEPS, UTILITY, write_bytes
 
 EXAMPLES = """examples:
   python -m lungan.utility runs/<run of normal> runs/<run of pneumonia>
@@ -95,7 +94,7 @@ def _study(options: argparse.Namespace) -> int:
     device = resolve_device(options.device)
     recipe = make_recipe(options.classifier, options.updates, options.batch_size, options.peak_lr)
     # A store's own folders, which runs/* brings along, hold no runs.
-    runs = [path for path in options.runs if path.name not in (names.UTILITY, SWEEPS)]
+    runs = [path for path in options.runs if path.name not in (UTILITY, SWEEPS)]
     if not runs:
         raise ConfigError(f"RUN must be finished run folders, got {options.runs[0]}")
     generators = read_generators(runs, options.fractions, options.data_path)
@@ -107,7 +106,7 @@ def _study(options: argparse.Namespace) -> int:
         precision=resolve_precision("auto", device),
     )
     store: Path = options.store or options.runs[0].resolve().parent
-    root = store / names.UTILITY
+    root = store / UTILITY
     trials = plan_trials(generators, options.arms, options.ratios, options.seeds)
     print(describe_plan(trials, settings, root), flush=True)
     if options.dry_run:
@@ -145,7 +144,7 @@ def _write(store: Path, out: Path, run_ids: set[str]) -> None:
         return
     report = report_utility(utility)
     for name, content in report.files.items():
-        names.write_bytes(out / name, content)
+        write_bytes(out / name, content)
     for line in report.verdicts:
         print(line)
     print(

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from lungan.errors import ConfigError
 from lungan.results.arms import ARMS, BASELINE
-from lungan.runs import folder as names
+from lungan.runs.folder import read_summary
 from lungan.runs.store import Busy, Claimed, Finished, Store
 from lungan.utility.generators import Generators
 from lungan.utility.trial import Bench, Settings, Trial
@@ -103,4 +103,4 @@ def run_trials(trials: Sequence[Trial], settings: Settings, root: Path) -> Outco
 
 def _num_done(trials: Sequence[Trial], settings: Settings, root: Path) -> int:
     folders = (root / trial.identity(settings).name for trial in trials)
-    return sum(names.read_summary(folder) is not None for folder in folders)
+    return sum(read_summary(folder) is not None for folder in folders)

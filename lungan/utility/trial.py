@@ -26,7 +26,7 @@ from lungan.classifiers.train import (
 )
 from lungan.errors import DivergedError
 from lungan.results.arms import ARMS, BASELINE, Arm
-from lungan.runs import folder as names
+from lungan.runs.folder import CLASSIFIER, CONVINCING, SUMMARY, write_bytes, write_json
 from lungan.runs.prepare import git_commit, machine, versions
 from lungan.runs.store import RunIdentity
 from lungan.utility.convincing import write_convincing
@@ -116,18 +116,18 @@ class Bench:
             values = measure(probabilities, real.test.labels, settings.positive)
             selected = {"update": trained.update, "validation_auc": trained.validation_auc}
             if trial.arm.name == BASELINE:
-                _write_network(folder / names.CLASSIFIER, trained.network)
+                _write_network(folder / CLASSIFIER, trained.network)
             if trial.arm.name == "real_synthetic" and trial.seed == 0 and extra is not None:
                 believed = probabilities_of(
                     self._real_classifier(trial), extra.images, settings.device
                 )
-                write_convincing(folder / names.CONVINCING, extra, believed)
+                write_convincing(folder / CONVINCING, extra, believed)
         except DivergedError as error:
             log.warning("%s: %s", trial.describe(), error)
             status, reason = "diverged", str(error)
         summary = self._summary(trial, training, extra, values, time.perf_counter() - began)
         summary |= {"status": status, "reason": reason, "selected": selected}
-        names.write_json(folder / names.SUMMARY, summary)
+        write_json(folder / SUMMARY, summary)
         return summary
 
     def _train(self, trial: Trial, training: Labelled, extra: Labelled | None) -> Trained:
@@ -175,7 +175,7 @@ class Bench:
                 real.num_classes,
                 trial.seed,
             )
-            path = self._root / identity.name / names.CLASSIFIER
+            path = self._root / identity.name / CLASSIFIER
             try:
                 network.load_state_dict(safetensors.torch.load_file(path))
             except (OSError, SafetensorError, RuntimeError) as error:
@@ -239,4 +239,4 @@ class Bench:
 
 def _write_network(path: Path, network: Classifier) -> None:
     tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-    names.write_bytes(path, safetensors.torch.save(tensors))
+    write_bytes(path, safetensors.torch.save(tensors))

@@ -25,7 +25,7 @@ from lungan.data.folder import read_layout
 from lungan.data.npz import load_npz
 from lungan.generate import main
 from lungan.generation import making, writing
-from lungan.runs import folder as names
+from lungan.runs.folder import GENERATOR, read_config, read_summary
 from lungan.scores import encoders
 from lungan.scores.encoders import Encoded
 
@@ -157,7 +157,7 @@ def test_memorized_images_are_replaced_and_counted(
     monkeypatch.setenv("LUNGAN_CACHE", str(runs["pneumonia"].parents[1] / "cache"))
     from lungan.data import build as data
 
-    training = data.load(names.read_config(runs["pneumonia"]).data).select(["train"], ["pneumonia"])
+    training = data.load(read_config(runs["pneumonia"]).data).select(["train"], ["pneumonia"])
     real_block = making.sample_block
 
     def with_copies(*arguments: Any) -> Any:
@@ -190,7 +190,7 @@ def test_a_generator_that_only_memorizes_is_given_up(
     from lungan.data import build as data
 
     monkeypatch.setenv("LUNGAN_CACHE", str(runs["pneumonia"].parents[1] / "cache"))
-    config = names.read_config(runs["pneumonia"]).data
+    config = read_config(runs["pneumonia"]).data
     copies = data.load(config).select(["train"], ["pneumonia"]).images[:64]
     monkeypatch.setattr(making, "sample_block", lambda *_: copies)
     monkeypatch.setattr(making, "MOST_DRAWS", 2)
@@ -205,7 +205,7 @@ def test_a_generator_that_only_memorizes_is_given_up(
 def test_the_card_says_what_must_be_said(runs: dict[str, Path], tmp_path: Path) -> None:
     generate(runs["pneumonia"], tmp_path / "out", "--num-images", 2)
     card = (tmp_path / "out" / writing.CARD).read_text()
-    summary = names.read_summary(runs["pneumonia"])
+    summary = read_summary(runs["pneumonia"])
     assert summary is not None
     for words in (
         "not for diagnosis",
@@ -307,7 +307,7 @@ def test_a_real_ctrl_c(runs: dict[str, Path], tmp_path: Path) -> None:
 def test_a_bare_file_knows_no_data(
     runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights = runs["conditional"] / names.GENERATOR
+    weights = runs["conditional"] / GENERATOR
     assert generate(weights, tmp_path / "out", "--num-images", 4, "--npz") == 0
     assert "Trained on: unknown" in (tmp_path / "out" / writing.CARD).read_text()
     assert generate(weights, tmp_path / "b", "--num-images", 4, "--reject-memorized") == 2
@@ -319,7 +319,7 @@ def test_class_names_of_a_file_cannot_leave_the_folder(
     runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     weights = edited(
-        runs["conditional"] / names.GENERATOR,
+        runs["conditional"] / GENERATOR,
         tmp_path / "evil.safetensors",
         classes={"names": [name, "b"], "shares": [0.5, 0.5]},
     )
@@ -338,7 +338,7 @@ def test_class_names_of_a_file_cannot_leave_the_folder(
 def test_classes_that_cannot_be_divided(
     runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], classes: Any
 ) -> None:
-    weights = runs["conditional"] / names.GENERATOR
+    weights = runs["conditional"] / GENERATOR
     evil = edited(weights, tmp_path / "evil.safetensors", classes=classes)
     assert generate(evil, tmp_path / "out", "--num-images", 4) == 2
     assert "names classes twice, or gives them shares without bound" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lungan.runs import folder as names
+from lungan.runs.folder import read_metrics
 from lungan.train import main as train
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "wandb.md"
@@ -57,7 +57,7 @@ def test_a_trial_is_the_agents_run_also_where_the_result_was_there(
     assert "was finished before" in done.stdout
     (folder,) = (path.parent for path in tmp_path.glob("runs/*/summary.json"))
     assert set(server.runs) == {"trial1", "trial2"}
-    losses = [row["loss_generator"] for row in names.read_metrics(folder)]
+    losses = [row["loss_generator"] for row in read_metrics(folder)]
     for run in server.runs.values():
         assert run.values("loss_generator") == losses
         assert "lr=0.0003" in run.properties["displayName"]

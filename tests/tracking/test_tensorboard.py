@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lungan.config import TrackerConfig
-from lungan.runs import folder as names
+from lungan.runs.folder import METRICS, SCORES, append_line, sample_path
 from lungan.tracking.live import Follower, Followers
 from lungan.tracking.records import TrackedRun, without_paths
 from lungan.tracking.tensorboard import FOLDER, TensorBoardTracker
@@ -19,17 +19,17 @@ from lungan.training.events import EpochEnd, RunEnd
 
 pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
 
-SCORES = {"domain.recall": 0.25, "domain.recall.floor": 0.97, "domain.density": None}
+VALUES = {"domain.recall": 0.25, "domain.recall.floor": 0.97, "domain.density": None}
 
 
 def write_run(folder: Path) -> dict[str, Any]:
     for epoch in (1, 2):
         row = {"epoch": epoch, "loss_generator": 1.0 / epoch, "seconds": 2.0, "penalty": None}
-        names.append_line(folder / names.METRICS, row)
+        append_line(folder / METRICS, row)
     (folder / "samples").mkdir()
-    Image.fromarray(np.full((4, 6), 7, np.uint8)).save(names.sample_path(folder, 2))
-    scores = {"epoch": 2, "values": SCORES}
-    (folder / names.SCORES).write_text(json.dumps({"a": scores}))
+    Image.fromarray(np.full((4, 6), 7, np.uint8)).save(sample_path(folder, 2))
+    scores = {"epoch": 2, "values": VALUES}
+    (folder / SCORES).write_text(json.dumps({"a": scores}))
     return {"status": "done", "epochs_done": 2, "scores": scores}
 
 

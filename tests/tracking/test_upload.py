@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from lungan import upload as command
-from lungan.runs import folder as names
+from lungan.runs.folder import read_metrics, sample_path
 from lungan.tracking import upload
 from lungan.tracking.wandb import SENT, wandb_name
 from lungan.train import main as train
@@ -72,7 +72,7 @@ def assert_whole(server: Any, store: Path) -> None:
 
 def assert_whole_run(run: Any, folder: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text())
-    rows = names.read_metrics(folder)
+    rows = read_metrics(folder)
     assert run.values("epoch")[:EPOCHS] == [1, 2, 3]
     for key in rows[0]:
         sent = run.values("seconds_epoch" if key == "seconds" else key)
@@ -81,8 +81,8 @@ def assert_whole_run(run: Any, folder: Path) -> None:
     assert len(run.values("samples")) == len(list((folder / "samples").glob("epoch_*.png")))
     for grid in run.values("samples"):
         epoch = next(row["epoch"] for row in run.history if row.get("samples") == grid)
-        with Image.open(names.sample_path(folder, epoch)) as ours:
-            assert run.files[grid["path"]] == names.sample_path(folder, epoch).read_bytes()
+        with Image.open(sample_path(folder, epoch)) as ours:
+            assert run.files[grid["path"]] == sample_path(folder, epoch).read_bytes()
             assert (grid["width"], grid["height"]) == ours.size
     scores = {key: v for key, v in summary["scores"]["values"].items() if v is not None}
     assert any(key.endswith(".floor") for key in scores)

@@ -20,8 +20,17 @@ import pytest
 from PIL import Image
 
 from lungan.config import WandbConfig
-from lungan.runs import folder as names
 from lungan.runs import pictures
+from lungan.runs.folder import (
+    METRICS,
+    SCORES,
+    append_line,
+    classes_path,
+    read_metrics,
+    real_images_path,
+    sample_path,
+    write_json,
+)
 from lungan.tracking import live, records
 from lungan.tracking.live import Follower, Followers
 from lungan.tracking.records import TrackedRun, TrackerError
@@ -91,9 +100,9 @@ def images(epoch: int, channels: int = 1) -> np.ndarray:
 
 
 def write_epoch(folder: Path, epoch: int, channels: int = 1) -> None:
-    names.append_line(folder / names.METRICS, metrics(epoch))
+    append_line(folder / METRICS, metrics(epoch))
     if epoch % 2 == 0:
-        path = names.sample_path(folder, epoch)
+        path = sample_path(folder, epoch)
         pictures.write_png(path, pictures.grid(images(epoch, channels)))
 
 
@@ -110,7 +119,7 @@ def train(
         sink(Checkpoint(epoch, {}))
     if summary is not None:
         result = {summary["scores"]["scoring_id"]: summary["scores"]}
-        (folder / names.SCORES).write_text(json.dumps(result))
+        (folder / SCORES).write_text(json.dumps(result))
         sink(RunEnd(summary))
 
 
@@ -255,8 +264,8 @@ def test_colour_grids_keep_their_colours(tmp_path: Path) -> None:
 def test_grids_of_classes_say_which_and_real_images_are_there_once_where_asked_for(
     tmp_path: Path, read: Read
 ) -> None:
-    pictures.write_png(names.real_images_path(tmp_path), pictures.grid(images(9)))
-    names.write_json(names.classes_path(tmp_path), ["normal"] * 5 + ["pneumonia"] * 27)
+    pictures.write_png(real_images_path(tmp_path), pictures.grid(images(9)))
+    write_json(classes_path(tmp_path), ["normal"] * 5 + ["pneumonia"] * 27)
     sink = Followers(
         [Follower("wandb", WandbTracker(config(real_images=True), tracked(tmp_path)), tmp_path)]
     )
@@ -269,7 +278,7 @@ def test_grids_of_classes_say_which_and_real_images_are_there_once_where_asked_f
 
 
 def test_real_images_stay_here_unless_asked_for(tmp_path: Path, read: Read) -> None:
-    pictures.write_png(names.real_images_path(tmp_path), pictures.grid(images(9)))
+    pictures.write_png(real_images_path(tmp_path), pictures.grid(images(9)))
     sink = follow(tmp_path)
     train(tmp_path, sink, range(1, 3), SUMMARY)
     sink.close()
@@ -406,7 +415,7 @@ def test_a_wandb_that_fails_is_one_warning(
 
 
 def test_damaged_metrics_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / names.METRICS).write_text("not JSON\n")
+    (tmp_path / METRICS).write_text("not JSON\n")
     sink = follow(tmp_path)
     sink(RunEnd(SUMMARY))
     sink.close()
@@ -545,7 +554,7 @@ def test_a_server_in_trouble_delays_a_whole_process_by_seconds(
     alone = time.monotonic() - began  # grows with what else the machine has to do
     _, seconds = whole_process(tmp_path, account, ONLINE_SECONDS)
     assert seconds < 5.0 + 2 * alone
-    assert len(names.read_metrics(tmp_path)) == 4, "the run folder has it all"
+    assert len(read_metrics(tmp_path)) == 4, "the run folder has it all"
     assert not (tmp_path / "wandb" / SENT).exists(), "so that an upload sends it"
 
 

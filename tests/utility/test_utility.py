@@ -16,7 +16,7 @@ from lungan.data.images import ImageSet
 from lungan.errors import DataError
 from lungan.results import write_results
 from lungan.results.utility import read_utility
-from lungan.runs import folder as names
+from lungan.runs.folder import CLAIM, CLASSIFIER, CONVINCING, GENERATOR, SUMMARY, UTILITY
 from lungan.runs.store import Claim, exclusive
 from lungan.utility import trial as trials
 from lungan.utility.__main__ import main
@@ -47,7 +47,7 @@ def utility(store: Path, runs: list[Path], *more: object) -> int:
 
 
 def summaries(store: Path) -> list[dict[str, Any]]:
-    paths = sorted((store / names.UTILITY).glob(f"*/{names.SUMMARY}"))
+    paths = sorted((store / UTILITY).glob(f"*/{SUMMARY}"))
     return [json.loads(path.read_text()) for path in paths]
 
 
@@ -77,9 +77,9 @@ def test_a_study_of_two_fractions_and_two_generators(
     assert part == pytest.approx(whole / 2, abs=1)
     for name, factor in (("real_synthetic", 2), ("real_duplicates", 2), ("synthetic", 1)):
         assert by_arm[name, 1.0][0]["num_train_images"] == factor * whole
-    kept = {path.parent.name[:5] for path in tmp_path.rglob(names.CLASSIFIER)}
+    kept = {path.parent.name[:5] for path in tmp_path.rglob(CLASSIFIER)}
     assert kept == {"real-"}
-    assert len(list(tmp_path.rglob(names.CONVINCING))) == 2
+    assert len(list(tmp_path.rglob(CONVINCING))) == 2
 
     said = capsys.readouterr().out
     assert "24 trials, 0 of them done" in said
@@ -121,7 +121,7 @@ def test_what_is_done_is_not_done_again(
     assert "the same command goes on" in capsys.readouterr().err
     before = summaries(tmp_path)
     assert len(before) == 3
-    assert not list(tmp_path.rglob(names.CLAIM))
+    assert not list(tmp_path.rglob(CLAIM))
     assert utility(tmp_path, pair, *few) == 0
     assert "4 trials, 3 of them done" in capsys.readouterr().out
     assert len(calls) == 5
@@ -143,8 +143,8 @@ def test_what_another_process_does_is_left_to_it(
 ) -> None:
     only = ("--arms", "real", "--seeds", "1")
     assert utility(tmp_path / "other", pair, *only) == 0
-    (name,) = [path.name for path in (tmp_path / "other" / names.UTILITY).glob("real-*")]
-    root = tmp_path / names.UTILITY
+    (name,) = [path.name for path in (tmp_path / "other" / UTILITY).glob("real-*")]
+    root = tmp_path / UTILITY
     with exclusive(root):
         claim = Claim(root / name)
     try:
@@ -162,14 +162,14 @@ def test_what_another_process_ended_meanwhile_is_not_said_to_be_under_way(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert utility(tmp_path / "other", pair, "--arms", "real", "--seeds", "1") == 0
-    (theirs,) = (tmp_path / "other" / names.UTILITY).glob("real-*")
-    root = tmp_path / names.UTILITY
+    (theirs,) = (tmp_path / "other" / UTILITY).glob("real-*")
+    root = tmp_path / UTILITY
     with exclusive(root):
         claim = Claim(root / theirs.name)
     real_do = trials.Bench.do
 
     def do(self: Any, *given: Any) -> Any:
-        shutil.copy(theirs / names.SUMMARY, root / theirs.name / names.SUMMARY)
+        shutil.copy(theirs / SUMMARY, root / theirs.name / SUMMARY)
         claim.release()
         return real_do(self, *given)
 
@@ -209,7 +209,7 @@ def test_the_report_of_the_store_has_it(pair: list[Path], tmp_path: Path) -> Non
     few = ("--arms", "real_synthetic,real_duplicates")
     few = (*few, "--out", tmp_path / "tables")
     assert utility(store, [store / run.name for run in pair], *few) == 0
-    assert (store / names.UTILITY).is_dir()
+    assert (store / UTILITY).is_dir()
     assert utility(store, sorted(store.iterdir()), *few, "--dry-run") == 0
     results = write_results(store, None, tmp_path / "out")
     assert not results.problems
@@ -219,11 +219,11 @@ def test_the_report_of_the_store_has_it(pair: list[Path], tmp_path: Path) -> Non
     for words in ("Does it help a classifier?", "real + synthetic", "The generators and their"):
         assert words in page
     assert pair[0].name in page
-    for summary in (store / names.UTILITY).glob(f"real_s*/{names.SUMMARY}"):
+    for summary in (store / UTILITY).glob(f"real_s*/{SUMMARY}"):
         summary.write_text("{")
     damaged = write_results(store, None, tmp_path / "out")
     assert len(damaged.problems) == 2
-    shutil.rmtree(store / names.UTILITY)
+    shutil.rmtree(store / UTILITY)
     write_results(store, None, tmp_path / "out")
     assert not list((tmp_path / "out").glob("utility*"))
 
@@ -246,7 +246,7 @@ def refused(
     assert utility(store, runs, *more) == 2
     said = capsys.readouterr().err
     assert len(said.strip().splitlines()) == 1
-    assert not (store / names.UTILITY).exists()
+    assert not (store / UTILITY).exists()
     return said
 
 
@@ -273,7 +273,7 @@ def test_runs_that_do_not_fit_together(
     mixed = train(SPLITS, "data.classes=[]")
     both = train(SPLITS, "data.classes=[]", "generator.conditional=true")
     other = train(SPLITS, "data.classes=[normal]", "data.seed=1")
-    weights = pair[0] / names.GENERATOR
+    weights = pair[0] / GENERATOR
     for runs, words in (
         ([pair[0]], "no run makes pneumonia for data.fraction=1 and seed=0"),
         ([mixed], "makes images of several classes without labels"),
