@@ -66,6 +66,8 @@ def test_every_module_and_every_setting_travels(installed: Path) -> None:
     assert files(package, "*.py") == files(REPOSITORY / "lungan", "*.py")
     for name in TRAVELS:
         assert files(package / name, "*.yaml") == files(REPOSITORY / name, "*.yaml")
+    templates = files(REPOSITORY / "lungan" / "results" / "templates", "*")
+    assert files(package / "results" / "templates", "*") == templates > {"report.html.j2"}
     assert files(installed / "bin", "*") == {"lungan"}
     others = {path.name for path in installed.iterdir()} - {"lungan", "bin"}
     assert all(name.endswith(".dist-info") for name in others), "tests and docs stay at home"

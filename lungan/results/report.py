@@ -16,8 +16,8 @@ from lungan.results.collect import Collection, Problem, collect
 from lungan.results.comparisons import Comparison, Summary, compare_groups, summarize
 from lungan.results.figures import FILES
 from lungan.results.groups import Group, group
-from lungan.results.html import render
 from lungan.results.markup import latex, markdown
+from lungan.results.page import render
 from lungan.results.records import Run, one_line
 from lungan.results.sheet import choose
 from lungan.results.tables import (
@@ -110,6 +110,7 @@ def write_results(
         verdicts,
         caveats(collection.runs, grouping.groups, summaries, comparisons, problems),
         _commands(collection),
+        out,
         trials,
     )
     files[REPORT] = _encode(page)

@@ -35,6 +35,10 @@ class Cell(NamedTuple):
     text: str
     value: Scalar = None
 
+    @property
+    def is_number(self) -> bool:
+        return isinstance(self.value, int | float) and not isinstance(self.value, bool)
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -43,6 +47,11 @@ class Table:
     header: list[str]
     rows: list[list[Cell]]
     more: str = ""
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers."""
+        return [any(row[i].is_number for row in self.rows) for i in range(len(self.header))]
 
 
 def results_csv(runs: Sequence[Run], grouping: Grouping) -> bytes:

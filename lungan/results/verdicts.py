@@ -114,14 +114,14 @@ def _clearest(supported: Sequence[Comparison], num_others: int) -> str:
         else f"scored {word} than"
     )
     rivals = (
-        f"each of the other {num_others} groups: against the nearest, {_with_n(second)}, it is"
+        f"each of the other {num_others} groups: against the nearest, {_with_runs(second)}, it is"
         if is_best
-        else f"{_with_n(second)}: it is"
+        else f"{_with_runs(second)}: it is"
     )
     rest = len(supported) - 1
     more = f" (the clearest of {rest + 1} differences)" if rest and not is_best else ""
     return (
-        f"{_with_n(first)} {verb} {rivals} {word} {_by_how_much(chosen)} in "
+        f"{_with_runs(first)} {verb} {rivals} {word} {_by_how_much(chosen)} in "
         f"{catalogue.title(first.score)}, {score.hint}{more}."
     )
 
@@ -305,6 +305,10 @@ def _floors(summaries: Sequence[Summary]) -> list[str]:
 
 def _with_n(summary: Summary) -> str:
     return f"{summary.group.label} (n = {summary.interval.n})"
+
+
+def _with_runs(summary: Summary) -> str:
+    return f"{summary.group.label} ({summary.interval.n} runs)"
 
 
 def _listed(items: Sequence[str]) -> str:

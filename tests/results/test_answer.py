@@ -36,8 +36,8 @@ def test_a_supported_difference(store: Any) -> None:
     fill(store, {0.001: [10, 11, 12, 10.5], 0.002: [20, 21, 23, 22]})
     told = answered(store)
     assert told.startswith(
-        "lr=0.001 (n = 4) made images more like the real ones than lr=0.002 (n = 4): it is better "
-        "by a factor of 1.98 (95 % CI "
+        "lr=0.001 (4 runs) made images more like the real ones than lr=0.002 (4 runs): it is "
+        "better by a factor of 1.98 (95 % CI "
     )
     assert ", corrected p < 0.001) in" in told
     assert told.endswith(f"in Fréchet distance (domain), lower is better. {NOT_SHOWN}")
@@ -47,15 +47,15 @@ def test_the_best_of_all_leads_the_nearest(store: Any) -> None:
     fill(store, {0.1: [40, 42, 44], 0.2: [10, 10.6, 11], 0.3: [20, 21, 21.5]})
     told = answered(store)
     assert told.startswith(
-        "lr=0.2 (n = 3) made images more like the real ones than each of the other 2 groups: "
-        "against the nearest, lr=0.3 (n = 3), it is better by a factor of 1.98"
+        "lr=0.2 (3 runs) made images more like the real ones than each of the other 2 groups: "
+        "against the nearest, lr=0.3 (3 runs), it is better by a factor of 1.98"
     )
     assert told.endswith(NOT_SHOWN)
 
 
 def test_the_clearest_where_none_is_best(store: Any) -> None:
     fill(store, {0.1: [10, 11, 12], 0.2: [10.5, 11.8, 11.1], 0.3: [40, 41, 45]})
-    assert "than lr=0.3 (n = 3): it is better" in answered(store)
+    assert "than lr=0.3 (3 runs): it is better" in answered(store)
     assert "(the clearest of 2 differences)" in answered(store)
 
 

@@ -40,14 +40,17 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.links: list[str] = []
+        self.sources: list[str] = []
         self.handlers: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         for name, value in attributes:
-            if name in ("src", "href", "srcset", "action", "data"):
+            if (tag, name) == ("a", "href"):
                 self.links.append(value or "")
+            elif name in ("src", "href", "srcset", "action", "data"):
+                self.sources.append(value or "")
             if name.startswith("on"):
                 self.handlers.append(name)
 
@@ -107,14 +110,15 @@ def test_untrusted_text_stays_text(store: Any, tmp_path: Path) -> None:
     assert page.tags.count("script") == 1
     assert page.tags.count("img") == page.tags.count("b") == page.tags.count("figure") > 0
     assert page.handlers == []
-    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert "../runs/run-%3Cb%20onclick%3Dx%3E/" in page.links
 
 
 def test_page_needs_nothing_from_outside(written_study: Results) -> None:
     text = (written_study.out / "report.html").read_text()
     page = Page(text)
-    assert len(page.links) == 3
-    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert len(page.sources) == 3
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert "link" not in page.tags
     assert not re.search(r"https?://|url\(|@import|fetch\(", text)
     assert "default-src 'none'" in text
@@ -128,6 +132,42 @@ def test_page_needs_nothing_from_outside(written_study: Results) -> None:
     ):
         assert said in text
     assert str(written_study.out.parent) not in text
+
+
+def test_the_page_opens_with_the_answer_and_then_shows_images(written_study: Results) -> None:
+    text = (written_study.out / "report.html").read_text()
+    said = (
+        f'<p class="answer">{written_study.verdicts[0]}</p>',
+        'alt="Generated images side by side"',
+        "<h2>Scores by group</h2>",
+        'alt="Losses of generator and discriminator"',
+        "<h2>Verdicts</h2>",
+        written_study.verdicts[1],
+        "<h2>Caveats</h2>",
+        "<h2>To repeat it</h2>",
+    )
+    places = [text.index(each) for each in said]
+    assert places == sorted(places)
+    assert text.count(written_study.verdicts[0]) == 1
+
+
+def test_runs_are_linked_where_that_tells_nothing_of_this_machine(
+    study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def links(store: Path, out: Path) -> list[str]:
+        write_results(store, "study", out)
+        return Page((out / "report.html").read_text()).links
+
+    out = tmp_path / "out"
+    found = links(study.path, out)
+    assert len(found) == 18
+    assert all((out / link / "config.yaml").is_file() for link in found)
+    inside = study.path / "sweeps" / "study"
+    assert all((inside / link).is_dir() for link in links(study.path, inside))
+    monkeypatch.chdir(tmp_path.parent)
+    relative = Path(tmp_path.name) / "runs"
+    assert len(links(relative, Path(tmp_path.name) / "a" / "b")) == 18
+    assert links(study.path, tmp_path.parent / f"{tmp_path.name}-elsewhere" / "out") == []
 
 
 def test_script_has_the_hash_that_the_policy_allows(written_study: Results) -> None:
