@@ -296,10 +296,10 @@ def test_a_diverged_run_is_recorded_and_not_repeated(
 def test_a_fault_of_lungans_own_is_recorded_with_its_traceback_and_tried_again(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lungan.runs import pictures
+    from lungan.runs import run
 
     with monkeypatch.context() as patch:
-        patch.setattr(pictures, "write_loss_curves", lambda *_: 1 / 0)
+        patch.setattr(run, "serialize_generator", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             main(TINY)
     folder = only_run(here / "runs")
