@@ -238,8 +238,13 @@ def _missed(family: Sequence[Comparison]) -> str:
     """What could have been there unseen: the largest of what its pairs would have found."""
     tested = [each for each in family if each.detectable is not None]
     largest = max(tested, key=lambda each: each.detectable or 0.0)
-    size = numbers.number(largest.detectable or 0.0, 2)
-    what = f"a ratio of {size}" if largest.result.is_ratio else f"a difference of {size}"
+    found = largest.detectable or 0.0
+    values = [value for each in tested for value in (*each.first.values, *each.second.values)]
+    is_ratio = largest.result.is_ratio
+    if found > (max(values) / min(values) if is_ratio else max(values) - min(values)):
+        return "so few seeds would not find a difference as large as any between single runs here"
+    size = numbers.number(found, 2)
+    what = f"a ratio of {size}" if is_ratio else f"a difference of {size}"
     return f"{what} would be found in four of five studies, a smaller one less often"
 
 

@@ -84,8 +84,20 @@ def test_no_difference_is_a_finding(store: Any) -> None:
     assert comparison.verdict == NO_DIFFERENCE == "no significant difference"
     text = " ".join(said(store))
     assert "No significant difference between any two groups in Fréchet distance (domain) " in text
-    assert "(a ratio of 2.7 would be found in four of five studies" in text
+    assert "so few seeds would not find a difference as large as any" in text
     assert "is better" not in text
+
+
+def test_what_would_have_been_found_stands_beside_no_difference(store: Any) -> None:
+    adam = [10, 16, 12, 11, 13, 9, 14, 12.5]
+    fill(
+        store, {"adam": adam, "rmsprop": [value + 0.8 * (-1) ** i for i, value in enumerate(adam)]}
+    )
+    (comparison,) = compared(store)
+    assert comparison.detectable is not None
+    found = f"(a ratio of {comparison.detectable:.1f} would be found in four of five studies"
+    assert 1 < comparison.detectable < 1.5
+    assert found in " ".join(said(store))
 
 
 def test_one_run_a_group_cannot_be_tested(store: Any) -> None:

@@ -1,0 +1,126 @@
+"""Numbers in README and docs stand in committed files, which commands of this repository make."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def text_of(name: str) -> str:
+    return " ".join((ROOT / name).read_text(encoding="utf-8").split())
+
+
+def rows_of(name: str) -> list[dict[str, str]]:
+    with (ROOT / name).open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def summary(name: str, score: str, group: str) -> tuple[float, float]:
+    """Mean and half of the 95 % interval, as the committed summary.csv has them."""
+    (row,) = [r for r in rows_of(name) if r["score"] == score and r["group"] == group]
+    return float(row["mean"]), (float(row["ci95_high"]) - float(row["ci95_low"])) / 2
+
+
+GROUPS = ("50 epochs / adam", "50 epochs / rmsprop", "100 epochs / adam", "100 epochs / rmsprop")
+REPORT, SMALL = "results/report/summary.csv", "results/small_data/summary.csv"
+
+
+@pytest.mark.parametrize(
+    ("title", "score"),
+    [
+        ("Fréchet distance", "domain.frechet_distance"),
+        ("coverage", "domain.coverage"),
+        ("Inception Score (in-domain)", "domain.inception_score"),
+    ],
+)
+def test_the_readmes_table_is_that_of_the_studies(title: str, score: str) -> None:
+    line = next(
+        line
+        for line in (ROOT / "README.md").read_text().splitlines()
+        if line.startswith(f"| {title}")
+    )
+    cells = [cell.strip(" *") for cell in line.strip("|").split("|")][2:]
+    places = [*((REPORT, group) for group in GROUPS), (SMALL, "all runs")]
+    assert len(cells) == len(places)
+    for cell, (file, group) in zip(cells, places, strict=True):
+        said = [float(number) for number in cell.split(" ± ")]
+        decimals = [len(number.partition(".")[2]) for number in cell.split(" ± ")]
+        for value, digits, expected in zip(
+            said, decimals, summary(file, score, group), strict=True
+        ):
+            assert value == pytest.approx(expected, abs=0.51 * 10**-digits), (cell, group)
+
+
+@pytest.mark.parametrize(
+    ("document", "sentence", "first", "second"),
+    [
+        ("README.md", r"by (0\.51) \(95 % CI (0\.45) to (0\.57)\)", GROUPS[1], GROUPS[0]),
+        ("README.md", r"and (0\.41) \((0\.32) to (0\.50)\) at 100", GROUPS[3], GROUPS[2]),
+        ("docs/report.md", r"by (0\.51) \((0\.45) to (0\.57)", GROUPS[1], GROUPS[0]),
+        ("docs/report.md", r"by (0\.41) \((0\.32) to (0\.50)", GROUPS[3], GROUPS[2]),
+    ],
+)
+def test_differences_in_coverage(document: str, sentence: str, first: str, second: str) -> None:
+    found = re.search(sentence, text_of(document))
+    assert found is not None
+    verdicts = (ROOT / "results/report/verdicts.md").read_text(encoding="utf-8")
+    row = re.search(
+        rf"\| Coverage \(domain\) \| {first} \| {second} \| (\S+) \((\S+) to (\S+)\)", verdicts
+    )
+    assert row is not None
+    for said, committed in zip(found.groups(), row.groups(), strict=True):
+        assert float(said) == pytest.approx(float(committed), abs=0.0051)
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("study", ["report", "small_data", "small_data/ablation"])
+def test_committed_verdicts_are_what_the_present_statistics_say(
+    study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = Path("results") / study / "results.csv"
+    table.parent.mkdir(parents=True)
+    table.write_bytes((ROOT / table).read_bytes())
+    made = load("verdicts_of_table").write(table)
+    assert made.read_text() == (ROOT / "results" / study / "verdicts.md").read_text()
+
+
+def test_the_null_simulation_is_quoted_right() -> None:
+    rows = rows_of("results/null_simulation/null_simulation.csv")
+    kinds = ("difference", "short of the floor", "past the floor", "copying", "first sentences")
+    largest = max(float(row[kind]) for row in rows for kind in kinds)
+    assert "each kind of false sentence stood in at most 3 % of the reports" in text_of("README.md")
+    assert largest <= 0.03
+    document = text_of("docs/scores.md")
+    for row in rows:
+        paired = "yes" if row["paired"] == "True" else "no"
+        cells = " | ".join(f"{float(row[kind]) * 100:.1f} %" for kind in kinds)
+        expected = f"| {row['scores']} | {row['seeds']} | {paired} | {row['studies']} | {cells} |"
+        assert expected in document
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
