@@ -1,7 +1,7 @@
 #!/bin/sh
 # A SLURM cluster of one node for tests, on a Debian machine and as root:
 #
-#     sh tests/slurm/setup.sh && python -m pytest -m slurm tests/slurm
+#     sh tests/slurm/setup.sh && python -m pytest -m slurm tests/runs/test_cluster.py
 #
 # It installs munge and slurm-wlm where they are absent, writes slurm.conf and starts the three
 # daemons. Repeating it restarts them. There is no accounting, so submitit warns about sacct.
