@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lungan.errors import RunFolderError
 from lungan.results.canvas import (
     Figure,
     label_outer,
@@ -22,14 +24,14 @@ from lungan.results.canvas import (
 from lungan.results.collect import Problem
 from lungan.results.comparisons import Summary
 from lungan.results.groups import Group
-from lungan.results.records import Run
+from lungan.results.records import Run, one_line
 from lungan.results.sheet import (
     MAX_CURVE_GROUPS,
     MAX_SAMPLE_GROUPS,
     MAX_SCORE_GROUPS,
     Sheet,
 )
-from lungan.runs.folder import SAMPLES
+from lungan.runs.folder import SAMPLES, classes_path, read_json, real_images_path
 from lungan.scores import catalogue
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ FILES = ("losses.png", "samples.png", "scores.png")
 
 _MAX_SAMPLE_PIXELS = 4096
 _MAX_DOTS = 200
+_MAX_CLASSES = 12
 _HEADING_CHARACTERS = 28  # as many as fit above a panel
 _LABEL_CHARACTERS = 46  # more beside the panels leave them too little room
 _FAR_APART = 50
@@ -96,27 +99,47 @@ def draw_losses(sheet: Sheet, problems: list[Problem]) -> Figure | None:
 
 
 def draw_samples(sheet: Sheet, problems: list[Problem]) -> Figure | None:
-    """The last sample grid of one run of each group, of the same seed where all have one."""
+    """Training images in the first row, where a run has kept a grid of some; below, the last sample
+    grid of one run of each group, of the same seed where all have one."""
     seed = _common_seed(sheet.with_samples)
-    grids = []
+    shown: list[tuple[str, Any]] = []
+    real = None
+    classes = set()
     for group in sheet.with_samples:
         run = next((run for run in group.done if run.config.get("seed") == seed), group.done[0])
-        grid = _last_grid(run, problems)
-        if grid is not None:
-            grids.append((group, run, *grid))
-    if not grids:
+        newest = _newest_grid(run)
+        image = None if newest is None else _read_grid(run, newest, problems)
+        if newest is None or image is None:
+            continue
+        own = f", seed {run.config.get('seed')}" if seed is None else ""
+        epoch = newest.stem.removeprefix("epoch_").lstrip("0") or "0"
+        shown.append((f"{group.label}{own}, after epoch {epoch}", image))
+        classes.add(_classes(run, problems))
+        if real is None and run.folder is not None and real_images_path(run.folder).is_file():
+            real = _read_grid(run, real_images_path(run.folder), problems)
+    if not shown:
         return None
-    canvas, panels = panels_of(len(grids), columns=2, panel_height=2.45, share=False, layout=None)
-    for axes, (group, run, epoch, image) in zip(panels, grids, strict=True):
+    if real is not None:
+        shown.insert(0, ("real images, of the training set", real))
+    gap = real is not None and len(shown) > 2
+    canvas, panels = panels_of(
+        len(shown) + gap, columns=2, panel_height=2.45, share=False, layout=None
+    )
+    if gap:
+        panels.pop(1).remove()
+    for axes, (label, image) in zip(panels, shown, strict=True):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_axis_off()
-        own = f", seed {run.config.get('seed')}" if seed is None else ""
-        axes.set_title(f"{group.label}{own}, after epoch {epoch}", loc="left")
+        axes.set_title(label, loc="left")
     caption = (
         f"Seed {seed}: the same latents in the same places, nothing selected. "
         if seed is not None
         else "One run a group, nothing selected; the groups have no seed in common. "
     )
+    if len(classes) == 1 and (named := classes.pop()):
+        caption += f"Classes, row by row: {named}. "
+    if real is not None:
+        caption += "Real images may be patients': who gets this page gets them. "
     caption += left_out(sheet.num_done, MAX_SAMPLE_GROUPS, "groups")
     data = png_bytes(canvas, exact=True)
     return Figure("samples.png", "Generated images side by side", caption.strip(), data)
@@ -249,26 +272,42 @@ def _limit_losses(axes: Axes, bands: Sequence[Any]) -> bool:
     return True
 
 
-def _last_grid(run: Run, problems: list[Problem]) -> tuple[int, Any] | None:
-    """Epoch and pixels of the newest sample grid."""
+def _newest_grid(run: Run) -> Path | None:
+    folder = (run.folder or Path()) / SAMPLES
+    return max(
+        folder.glob("epoch_*.png"), default=None, key=lambda path: (len(path.name), path.name)
+    )
+
+
+def _read_grid(run: Run, path: Path, problems: list[Problem]) -> Any | None:
+    """Pixels of a grid of images; None, and a problem, where it cannot be used."""
     import numpy as np
     from PIL import Image
 
-    folder = (run.folder or Path()) / SAMPLES
-    newest = max(
-        folder.glob("epoch_*.png"), default=None, key=lambda path: (len(path.name), path.name)
-    )
-    if newest is None:
-        return None
     try:
-        with Image.open(newest, formats=["PNG"]) as image:
+        with Image.open(path, formats=["PNG"]) as image:
             if max(image.size) > _MAX_SAMPLE_PIXELS:
                 raise ValueError("too large")
-            pixels = np.asarray(image.convert("RGB" if image.mode == "RGB" else "L"))
-        return int(newest.stem.removeprefix("epoch_")), pixels
+            return np.asarray(image.convert("RGB" if image.mode == "RGB" else "L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        problems.append(Problem(run.name, f"{SAMPLES}/{newest.name} is not a usable PNG"))
+        name = f"{path.parent.name}/{path.name}"
+        problems.append(Problem(run.name, f"{name} is not a usable PNG"))
         return None
+
+
+def _classes(run: Run, problems: list[Problem]) -> str:
+    """``20 normal, 12 pneumonia``: the classes of a conditional generator's grid, in its order."""
+    path = classes_path(run.folder or Path())
+    if not path.is_file():
+        return ""
+    try:
+        names = read_json(path)
+        parts = [(name, len(list(same))) for name, same in groupby(map(one_line, names))]
+    except (RunFolderError, RecursionError, TypeError):
+        problems.append(Problem(run.name, f"{SAMPLES}/{path.name} is not a list of classes"))
+        return ""
+    more = [f"and {len(parts) - _MAX_CLASSES} more"] if len(parts) > _MAX_CLASSES else []
+    return ", ".join([*(f"{count} {name}" for name, count in parts[:_MAX_CLASSES]), *more])
 
 
 def _common_seed(groups: Sequence[Group]) -> Any:

@@ -151,6 +151,38 @@ def test_the_page_opens_with_the_answer_and_then_shows_images(written_study: Res
     assert text.count(written_study.verdicts[0]) == 1
 
 
+def test_real_images_stand_above_the_groups_with_their_classes(store: Any, tmp_path: Path) -> None:
+    grey = Image.new("L", (238, 118), 200)
+    for optimizer in ("adam", "rmsprop"):
+        folder = store.run(store.config(optimizer), pictures=True)
+        (folder / "samples" / "classes.json").write_text(json.dumps(["a <b>"] * 20 + ["c"] * 12))
+        (folder / "figures").mkdir()
+        grey.save(folder / "figures" / "real_images.png")
+    results = write_results(store.path, None, tmp_path / "out")
+    assert results.problems == []
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Classes, row by row: 20 a &lt;b&gt;, 12 c. " in page
+    assert "Real images may be patients&#39;" in page
+    with Image.open(tmp_path / "out" / "figures" / "samples.png") as image:
+        half, third = image.width // 2, image.height // 3
+        assert image.getpixel((half // 2, third // 2)) == (200, 200, 200)
+        right = image.crop((half + 5, 0, image.width, third - 20))
+        assert right.getextrema() == ((255, 255),) * 3
+
+
+def test_damaged_real_images_and_classes_are_problems(store: Any, tmp_path: Path) -> None:
+    folder = store.run(pictures=True)
+    (folder / "samples" / "classes.json").write_text("3")
+    (folder / "figures").mkdir()
+    (folder / "figures" / "real_images.png").write_bytes(b"\x89PNG broken")
+    results = write_results(store.path, None, tmp_path / "out")
+    assert [problem.text for problem in results.problems] == [
+        "samples/classes.json is not a list of classes",
+        "figures/real_images.png is not a usable PNG",
+    ]
+    assert (tmp_path / "out" / "figures" / "samples.png").is_file()
+
+
 def test_runs_are_linked_where_that_tells_nothing_of_this_machine(
     study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
