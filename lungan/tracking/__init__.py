@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from pathlib import Path
 
 from lungan import registry
-from lungan.config import RunConfig, presets
+from lungan.config import RunConfig, WandbConfig, presets
 from lungan.config.tracking import AGENT_VARIABLE, TrackerConfig
+from lungan.errors import LunganError
 from lungan.runs.folder import Run
 from lungan.runs.store import RunIdentity
 from lungan.tracking.live import Follower, Followers
-from lungan.tracking.records import TrackedRun, Tracker, describe_run
-from lungan.training.events import RunEnd
+from lungan.tracking.records import TrackedRun, Tracker, describe_run, without_paths
+
+log = logging.getLogger(__name__)
 
 
 def build_trackers(
@@ -39,10 +42,17 @@ def replay_for_agent(config: RunConfig, identity: RunIdentity, run: Run) -> None
 
     Elsewhere ``lungan upload`` does so when it is asked to.
     """
-    if os.environ.get(AGENT_VARIABLE) and "wandb" in (config.tracker.name, *config.tracker.also):
-        sink = build_trackers(config, identity, run.folder, None)
-        sink(RunEnd(run.summary))
-        sink.close()
+    from lungan.tracking.upload import Finished, upload
+
+    if not os.environ.get(AGENT_VARIABLE) or not isinstance(config.tracker, WandbConfig):
+        return
+    tracked = describe_run(run.folder, identity.run, dataclasses.asdict(config), None)
+    finished = Finished(tracked=tracked, summary=without_paths(run.summary))
+    try:
+        for _ in upload([finished], config.tracker):
+            pass
+    except LunganError as error:
+        log.warning("%s", error)
 
 
 def build_tracker(config: TrackerConfig, run: TrackedRun) -> Tracker:

@@ -14,7 +14,10 @@ from lungan.errors import ConfigError, LunganError, RunFolderError
 from lungan.runs.folder import CONFIG, SWEEPS, read_json, read_summary
 from lungan.tracking.live import in_words
 from lungan.tracking.records import Records, TrackedRun, TrackerError, describe_run, without_paths
-from lungan.tracking.wandb import WandbTracker, fingerprint, is_sent
+from lungan.tracking.wandb import WandbTracker, is_sent
+
+WHOLE = "lungan.txt"
+"""In an offline recording that has all of a run: what it has, and for where."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +47,11 @@ def choose_runs(
     folders = {path.parent.name: path.parent for path in sorted(store.glob(f"*/{CONFIG}"))}
     chosen = list(folders)
     if sweep is not None:
-        manifest = read_json(store / SWEEPS / f"{sweep}.json")
-        digits = {str(run["run_id"])[:8] for run in manifest["runs"]}
+        path = store / SWEEPS / f"{sweep}.json"
+        try:
+            digits = {run["run_id"][:8] for run in read_json(path)["runs"]}
+        except (KeyError, TypeError) as error:
+            raise RunFolderError(f"{path} is damaged: a run of it lacks {error}") from error
         chosen = [name for name in folders if name.rpartition("-")[2] in digits]
     if runs:
         chosen = []
@@ -83,14 +89,13 @@ def upload(runs: Sequence[Finished], config: WandbConfig) -> Iterator[tuple[Fini
     Raises: TrackerError where W&B does not take a run.
     """
     for run in runs:
-        folder, content = run.tracked.folder, fingerprint(run.summary, run.tracked)
         with tempfile.TemporaryDirectory(prefix="lungan-upload-") as directory:
             tracker = WandbTracker(config, run.tracked, directory=Path(directory))
-            if is_sent(folder, tracker.destination, content):
-                yield run, False
-                continue
-            _replay(tracker, run)
-        yield run, True
+            content = tracker.fingerprint(run.summary)
+            is_new = not is_sent(run.tracked.folder, tracker.destination, content)
+            if is_new:
+                _replay(tracker, run)
+        yield run, is_new
 
 
 def record(
@@ -104,21 +109,16 @@ def record(
     """
     for run in runs:
         tracker = WandbTracker(config, run.tracked, directory=directory)
-        content = fingerprint(run.summary, run.tracked)
-        if any(is_whole(recording, content) for recording in tracker.recordings()):
-            yield run, False
-            continue
-        _replay(tracker, run)
-        for recording in tracker.recordings():
-            (recording / WHOLE).write_text(content)
-        yield run, True
+        content = f"{tracker.destination} {tracker.fingerprint(run.summary)}"
+        is_new = not any(_holds(recording, content) for recording in tracker.recordings())
+        if is_new:
+            _replay(tracker, run)
+            for recording in tracker.recordings():
+                (recording / WHOLE).write_text(content)
+        yield run, is_new
 
 
-WHOLE = "lungan.txt"
-"""In an offline recording that has all of a run: the fingerprint of what it has."""
-
-
-def is_whole(recording: Path, content: str) -> bool:
+def _holds(recording: Path, content: str) -> bool:
     path = recording / WHOLE
     return path.is_file() and path.read_text() == content
 

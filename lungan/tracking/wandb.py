@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from lungan.config import WandbConfig
+from lungan.config.tracking import AGENT_VARIABLE
 from lungan.errors import RunFolderError
 from lungan.runs.folder import WANDB, read_json, real_images_path, write_json
 from lungan.tracking.records import Epoch, TrackedRun, TrackerError, grid_caption
@@ -51,7 +52,7 @@ class WandbTracker:
 
     directory: for an upload afterwards, where W&B keeps what it has not sent, in place of the run
     folder. Nobody waits for a run's end then, so W&B may take its time, and of its variables those
-    that name one run are not read.
+    that name one run are read under a W&B agent only.
     """
 
     def __init__(
@@ -66,7 +67,9 @@ class WandbTracker:
         self._real_images = config.real_images
         environment = dict(os.environ)
         if directory is not None:
-            environment |= {"WANDB_DIR": str(directory), "WANDB_RUN_ID": "", "WANDB_NAME": ""}
+            environment["WANDB_DIR"] = str(directory)
+            if not environment.get(AGENT_VARIABLE):
+                environment |= {"WANDB_RUN_ID": "", "WANDB_NAME": ""}
         self._arguments = init_arguments(config, run, environment)
         self._run: wandb.Run | None = None
         self._defined = {"epoch"}
@@ -149,8 +152,7 @@ class WandbTracker:
         finally:
             run.finish(exit_code=_EXIT_CODES.get(summary["status"], _UNFINISHED))
         if self._arguments["mode"] == "online":
-            content = fingerprint(summary, self._tracked)
-            remember_sent(self._tracked.folder, self.destination, content)
+            remember_sent(self._tracked.folder, self.destination, self.fingerprint(summary))
 
     @property
     def close_seconds(self) -> float | None:
@@ -166,6 +168,13 @@ class WandbTracker:
         keys = ("entity", "project", "id")
         base = os.environ.get("WANDB_BASE_URL", "")
         return " ".join([base, *(str(self._arguments[key] or "") for key in keys)]).strip()
+
+    def fingerprint(self, summary: Mapping[str, Any]) -> str:
+        """Of all that W&B is sent of a finished run."""
+        keys = ("status", "epochs_done", "scores", "seconds")
+        content: list[Any] = [{key: summary.get(key) for key in keys}, self._real_images]
+        content += [self._arguments[key] for key in ("name", "group", "tags", "notes")]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _log_score_table(self, run: wandb.Run, summary: Mapping[str, Any]) -> None:
         import wandb
@@ -259,13 +268,6 @@ def score_table(values: Mapping[str, float | None]) -> tuple[list[str], list[lis
     columns = [*SCORE_COLUMNS, *(column for column in found if column not in SCORE_COLUMNS)]
     filled = [[*names, *(row.get(column) for column in columns)] for names, row in rows.items()]
     return ["encoder", "score", *columns], filled
-
-
-def fingerprint(summary: Mapping[str, Any], run: TrackedRun) -> str:
-    """Of all that W&B is sent of a finished run."""
-    keys = ("status", "epochs_done", "scores", "seconds")
-    content = [{key: summary.get(key) for key in keys}, run.name, run.sweep, run.question]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def is_sent(folder: Path, destination: str, content: str) -> bool:

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from lungan import upload as command
-from lungan.runs.folder import read_metrics, sample_path
+from lungan.runs.folder import read_metrics, real_images_path, sample_path
 from lungan.tracking import upload
 from lungan.tracking.wandb import SENT, wandb_name
 from lungan.train import main as train
@@ -174,6 +174,20 @@ def test_new_scores_of_a_run_that_is_there_are_sent(
     assert json.loads(stored.files[table["path"]])["data"][-1][:3] == ["other", "recall", 0.5]
     assert stored.values("other_recall") == []
     assert len(stored.values("loss_generator")) == EPOCHS
+
+
+def test_real_images_are_sent_once_when_they_are_asked_for(
+    server: Any, account: Environment, store: Path
+) -> None:
+    run = folders(store)[0]
+    assert run_upload(store, account, run.name).returncode == 0
+    (stored,) = server.runs.values()
+    assert stored.values("real_images") == []
+    for _ in range(2):
+        assert run_upload(store, account, run.name, "--real-images").returncode == 0
+    (grid,) = stored.values("real_images")
+    assert stored.files[grid["path"]] == real_images_path(run).read_bytes()
+    assert_whole_run(stored, run)
 
 
 @pytest.mark.parametrize("status", [401, 500])
