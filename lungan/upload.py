@@ -27,7 +27,7 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Gives the exit code: 0, or 2 where W&B or the store will not do."""
     parser = CommandParser(
-        prog="lungan upload",
+        prog="python -m lungan.upload",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
