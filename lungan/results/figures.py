@@ -142,7 +142,8 @@ def draw_samples(sheet: Sheet, problems: list[Problem]) -> Figure | None:
         caption += "Real images may be patients': who gets this page gets them. "
     caption += left_out(sheet.num_done, MAX_SAMPLE_GROUPS, "groups")
     data = png_bytes(canvas, exact=True)
-    return Figure("samples.png", "Generated images side by side", caption.strip(), data)
+    title = "Generated images side by side" if real is None else "Real and generated images"
+    return Figure("samples.png", title, caption.strip(), data)
 
 
 def draw_scores(sheet: Sheet) -> Figure | None:

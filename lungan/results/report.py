@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lungan.errors import RunFolderError
-from lungan.results.apart import MIN_RUNS, drawing
 from lungan.results.caveats import caveats
 from lungan.results.collect import Collection, Problem, collect
 from lungan.results.comparisons import Comparison, Summary, compare_groups, summarize
-from lungan.results.figures import FILES
+from lungan.results.figures import FILES, draw
 from lungan.results.groups import Group, group
 from lungan.results.markup import latex, markdown
 from lungan.results.page import render
@@ -71,32 +70,29 @@ def write_results(
     grouping = group(collection, columns)
     summaries = summarize(grouping.groups)
     _check_writable(out)
-    apart = len(collection.runs) >= MIN_RUNS
-    with drawing(choose(grouping.groups, summaries), apart=apart) as drawn:
-        comparisons = compare_groups(summaries)
-        problems = list(collection.problems)
-        of_sweep = None if sweep is None else {run.name for run in collection.runs}
-        utility = read_utility(store, runs=of_sweep)
-        trials = None if utility is None else report_utility(utility)
-        if trials is not None:
-            problems += trials.problems
-        verdicts = headlines(collection.runs, grouping.groups, summaries, comparisons)
-        files = {
-            "results.csv": results_csv(collection.runs, grouping),
-            "summary.csv": summary_csv(summaries, grouping),
-            "comparisons.csv": comparisons_csv(comparisons),
-        }
-        tables = {
-            "results": runs_table(collection.runs, grouping),
-            "summary": summary_table(summaries, [each for each in grouping.groups if each.done]),
-            "comparisons": comparisons_table(comparisons),
-        }
-        for name, table in tables.items():
-            files[f"{name}.md"] = _encode(markdown(table))
-            files[f"{name}.tex"] = _encode(latex(table))
-        files |= {} if trials is None else trials.files
-        figures, undrawn = drawn()
-    problems += undrawn
+    comparisons = compare_groups(summaries)
+    problems = list(collection.problems)
+    of_sweep = None if sweep is None else {run.name for run in collection.runs}
+    utility = read_utility(store, runs=of_sweep)
+    trials = None if utility is None else report_utility(utility)
+    if trials is not None:
+        problems += trials.problems
+    verdicts = headlines(collection.runs, grouping.groups, summaries, comparisons)
+    files = {
+        "results.csv": results_csv(collection.runs, grouping),
+        "summary.csv": summary_csv(summaries, grouping),
+        "comparisons.csv": comparisons_csv(comparisons),
+    }
+    tables = {
+        "results": runs_table(collection.runs, grouping),
+        "summary": summary_table(summaries, [each for each in grouping.groups if each.done]),
+        "comparisons": comparisons_table(comparisons),
+    }
+    for name, table in tables.items():
+        files[f"{name}.md"] = _encode(markdown(table))
+        files[f"{name}.tex"] = _encode(latex(table))
+    files |= {} if trials is None else trials.files
+    figures = draw(choose(grouping.groups, summaries), problems)
     if problems:
         files[PROBLEMS] = problems_csv(problems)
     for figure in figures:
