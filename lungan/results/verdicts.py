@@ -242,7 +242,7 @@ def _missed(family: Sequence[Comparison]) -> str:
     values = [value for each in tested for value in (*each.first.values, *each.second.values)]
     is_ratio = largest.result.is_ratio
     if found > (max(values) / min(values) if is_ratio else max(values) - min(values)):
-        return "so few seeds would not find a difference as large as any between single runs here"
+        return "so few seeds would miss even one as large as between the best and the worst run"
     size = numbers.number(found, 2)
     what = f"a ratio of {size}" if is_ratio else f"a difference of {size}"
     return f"{what} would be found in four of five studies, a smaller one less often"
