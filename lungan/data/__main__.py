@@ -31,7 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("path", metavar="PATH", help="a folder, a .csv table or an .npz")
-    parser.add_argument("overrides", nargs="*", metavar="data.key=value", help="settings to change")
+    # default: argparse calls a list without one required.
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="data.key=value", help="settings to change"
+    )
     options = parser.parse_intermixed_args(arguments)
     return run_command(lambda: _inspect(options.path, options.overrides))
 

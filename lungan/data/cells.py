@@ -37,6 +37,8 @@ def read_cells(path: Path, given: Sequence[str], notes: list[str]) -> pd.DataFra
     except OSError as error:
         raise DataError(f"data.path must be a table, {path}: {error.strerror}") from error
     text = _decode(path, data, notes)
+    if not text.strip():
+        raise DataError(f"data.path must be a table, {path} is empty")
     head = text.partition("\n")[0]
     separator = max(_SEPARATORS, key=head.count)
     cells = [cell.strip(' "\r') for cell in head.split(separator)]
@@ -54,6 +56,11 @@ def read_cells(path: Path, given: Sequence[str], notes: list[str]) -> pd.DataFra
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         reason = " ".join(str(error).split())
+        if longer := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", reason):
+            reason = (
+                f"line {longer[2]} has {longer[3]} cells where those above have {longer[1]}; put "
+                'quotes (") round a cell that has the separator in it'
+            )
         raise DataError(f"{path} cannot be read as a table: {reason}") from error
     table.columns = pd.Index([str(name).strip() for name in table.columns])
     table.index = pd.Index([f"row {number + 1 + has_header}" for number in range(len(table))])

@@ -29,7 +29,7 @@ _DOCUMENTS = {
 _GENERATED = "images that lungan generated"
 
 _MASK_FOLDERS = re.compile(
-    r"masks?|labels?|gt|(.*[ _-])?masks|seg|segmentations?|annotations?", re.I
+    r"masks?|labels?|gt|ground[ _-]?truths?|(.*[ _-])?masks|seg|segmentations?|annotations?", re.I
 )
 _MASK_FILES = re.compile(r"[ _-](mask|seg|segmentation|label|gt)([ _-]?\d+)?$", re.I)
 
@@ -111,6 +111,13 @@ def read_layout(
         _check_classes(top, set(classes), [folder for folder in empty if len(folder) == level])
     _check_below(root, parts, level)
     class_names = tuple(sorted(set(classes)))
+    warnings = []
+    if len(class_names) >= 5 and all(re.search(r"\d", name) for name in class_names):
+        warnings.append(
+            f"the {len(class_names)} classes are folders with numbers in their names "
+            f"({', '.join(class_names[:3])}, ...): if they are patients, every score looks better "
+            "than it is; data.labels=none data.group=folder says that they are"
+        )
     number = {name: index for index, name in enumerate(class_names)}
     subfolders = [part[level] if len(part) > level + 1 else "" for part in parts]
     return Listing(
@@ -125,6 +132,7 @@ def read_layout(
         groups=_groups(root, group, files, subfolders, notes),
         folders=subfolders,
         notes=notes,
+        warnings=warnings,
     )
 
 
@@ -220,10 +228,11 @@ def _check_below(root: Path, parts: Sequence[Parts], level: int) -> None:
     if masks:
         found = _MASK_FILES.search(masks[0][-1])
         assert found is not None
+        ending = found[0].strip().rstrip("0123456789 _-")
         raise DataError(
-            f"{many(len(masks), 'file')} of {root} named like masks of others, such as "
-            f"{masks[0][-1]} beside {masks[0][-1][: found.start()]}, and would be trained "
-            f"on; leave them out by data.exclude={found[0].strip().rstrip('0123456789 _-')}"
+            f"{root} holds masks beside images, and both would be trained on: "
+            f"{many(len(masks), 'file')}, such as {masks[0][-1]} beside "
+            f"{masks[0][-1][: found.start()]}; leave them out by data.exclude={ending}"
         )
 
 

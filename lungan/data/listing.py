@@ -128,6 +128,7 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
             warnings.append(said)
     else:
         warnings += _suspect_groups(listing, kept, splits)
+    warnings += _say_spellings(listing.class_names)
     skipped = decoded.facts.skipped
     return ImageSet(
         images=decoded.images,
@@ -241,7 +242,7 @@ def _check_bad(listing: Listing, reasons: dict[int, str], on_bad_image: str) -> 
     if bad and on_bad_image == "error":
         raise DataError(
             f"{len(bad)} of {total} files in {where} cannot be used: {first(bad)}; repair or "
-            "remove them, or set data.on_bad_image=skip"
+            "remove them, or set data.on_bad_image=skip (--on-bad-image skip in lungan.score)"
         )
 
 
@@ -304,6 +305,20 @@ def _number(names: Sequence[str]) -> tuple[NDArray[np.int64] | None, tuple[str, 
     return index.astype(np.int64), tuple(unique.tolist())
 
 
+def _say_spellings(class_names: Sequence[str]) -> list[str]:
+    """A warning where classes are one word in several spellings."""
+    spellings: dict[str, list[str]] = collections.defaultdict(list)
+    for name in class_names:
+        spellings[" ".join(re.split(r"[\s_-]+", name.casefold()))].append(name)
+    alike = [" and ".join(names) for names in spellings.values() if len(names) > 1]
+    if not alike:
+        return []
+    return [
+        f"classes that differ only in their spelling are taken for different: {first(alike)}; if "
+        "they are one, spell them alike"
+    ]
+
+
 def _straddling(groups: NDArray[np.int64], splits: NDArray[np.int64]) -> dict[int, str]:
     """The groups that stand in more than one split, and in which."""
     pairs = np.unique(np.stack([groups, splits], axis=1), axis=0)
@@ -346,6 +361,13 @@ def _suspect_groups(
             beginnings = [one[1] if one else stem for one, stem in zip(found, stems, strict=True)]
             candidates.append(("beginnings of file names", f"'{pattern}'", beginnings))
             break
+    # Folders at any depth, such as CheXpert's patient/study/; those of classes are few or large.
+    paths = [name.split("/") for name in listing.names]
+    for depth in range(1, min(map(len, paths))):
+        pattern = f"'^((?:[^/]+/){{{depth}}})'"
+        folders = ["/".join(path[:depth]) for path in paths]
+        if len(set(folders)) > 3 * len(listing.class_names):
+            candidates.append(("folders", pattern, folders))
     way_out = "keeps each in one split"
     if listing.splits:
         way_out = "says that they are, and such splits are then refused"

@@ -49,6 +49,11 @@ def read_listing(config: TableConfig) -> Listing:
         num_rows = len(table)
         table = choose_rows(table, config.where, columns)
         notes.append(f"data.where='{config.where}' took {len(table)} of {num_rows} rows")
+        if table.empty and num_rows:
+            raise DataError(
+                f"data.where='{config.where}' must take at least one of the {num_rows} rows of "
+                f"{path}, it takes none"
+            )
     if table.empty:
         raise DataError(f"data.path must list images, {path} has no rows")
     root = path.parent if config.root is None else at_home(config.root)
@@ -237,7 +242,7 @@ def _is_binary(cells: Iterable[str]) -> bool:
 
 def _as_name(text: str) -> str:
     """A class's name becomes a folder's where images are generated."""
-    return re.sub(r"[/\\]+", "-", text).strip(". ")
+    return re.sub(r"[/\\]+", "-", " ".join(text.split())).strip(". ")
 
 
 def _check_rows(
@@ -280,16 +285,17 @@ def _without_duplicates(
             continue
         one = [labels[before], *table[said].iloc[before]]
         other = [labels[at], *table[said].iloc[at]]
-        named = f"{rows[at]} is the file of {rows[before]} ({texts[at]})"
+        named = f"{rows[at]} names the file of {rows[before]} ({texts[at]})"
         (repeated if one == other else differing).append(named)
     if differing:
         raise DataError(
-            f"{many(len(differing), 'row')} of {config.path} with a file of another row, but "
-            f"another label, patient or split: {first(differing)}; data.where chooses rows"
+            f"a file must have one label, patient and split, and has others in "
+            f"{many(len(differing), 'row')} of {config.path}: {first(differing)}; data.where "
+            "chooses rows"
         )
     if repeated:
         warnings.append(
-            f"{many(len(repeated), 'row')} with a file of another row left out: {first(repeated)}"
+            f"left out {many(len(repeated), 'row')} whose file another row names: {first(repeated)}"
         )
     return sorted(known.values())
 
@@ -337,10 +343,12 @@ def _read_groups(
     if config.group is not None:
         raise ConfigError("data.group and data.group_column both say the patients; give one")
     cells = table[find_column(config.group_column, "data.group_column", columns)].tolist()
-    groups = [cells[at] for at in good]
+    # Where a cell is empty, programs write the whole column as 7.0: the patient of other rows' 7.
+    groups = [re.sub(r"^(\d+)\.0+$", r"\1", cells[at]) for at in good]
     alone = [name for name, group in zip(names, groups, strict=True) if not group]
     if alone:
         notes.append(
-            f"{many(len(alone), 'image')} without a patient, each taken for one: {first(alone)}"
+            f"{many(len(alone), 'image')} without a patient, each taken for a patient of its own: "
+            f"{first(alone)}"
         )
     return [group or f"file {name}" for name, group in zip(names, groups, strict=True)]

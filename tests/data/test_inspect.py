@@ -81,6 +81,12 @@ def test_an_unconditional_generator_of_two_classes_is_said(
     assert "unconditional" not in capsys.readouterr().err
 
 
+def test_only_the_path_is_required(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        inspect_command.main([])
+    assert "arguments are required: PATH; see" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -87,9 +88,10 @@ def test_labels_can_be_ignored(tmp_path: Path) -> None:
         (["a/images/", "a/masks/"], r"in/a holds masks beside images, .* data.exclude=masks/$"),
         (["images/", "masks/"], r"in holds masks beside images, .* data.exclude=masks/$"),
         (["train/images/", "train/labels/"], r"in holds labels beside images, .*"),
+        (["images/", "ground_truth/"], r"in holds ground_truth beside images"),
         (["a/lung masks/", "a/images/"], r"in/a holds lung masks beside images"),
         (["b/b (1).png", "b/b (1)_mask.png", "b/b (1)_mask_1.png"],
-         r"2 files of .* named like masks of others, such as b \(1\)_mask beside b \(1\), .*"
+         r"in holds masks beside images, .*: 2 files, such as b \(1\)_mask beside b \(1\); .*"
          r"data.exclude=_mask$"),
         (["a/train/", "a/test/", "b/train/", "b/test/"],
          r"class folder a of .* holds folders named like splits \(test, train\): splits must stand "
@@ -172,6 +174,27 @@ def test_patients_that_nobody_names_are_suspected(tmp_path: Path) -> None:
     (warning,) = load_folder(config(flat)).facts.warnings
     assert warning.endswith(r"data.group='^(\d+)_' keeps each in one split")
     assert load_folder(config(flat, group=r"^(\d+)_")).facts.warnings == []
+
+
+def test_patients_are_suspected_where_labels_are_ignored(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"{'ab'[patient % 2]}/P{patient}/" for patient in range(30)))
+    (warning,) = load_folder(config(tmp_path, labels="none")).facts.warnings
+    assert " of 30 folders stand in more than one split (" in warning
+    option = re.search(r"data.group='(.*)' keeps", warning)
+    assert option is not None
+    image_set = load_folder(config(tmp_path, labels="none", group=option[1]))
+    assert len(image_set.group_names) == 30
+    assert image_set.facts.warnings == []
+
+
+def test_patients_taken_for_classes_are_suspected(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"P{number}/" for number in range(20)))
+    (warning,) = (one for one in load_folder(config(tmp_path)).facts.warnings if "classes" in one)
+    assert "20 classes are folders with numbers in their names (P0, P1, P10, ...)" in warning
+    assert warning.endswith("data.labels=none data.group=folder says that they are")
+    image_set = load_folder(config(tmp_path, labels="none", group="folder"))
+    assert len(image_set.group_names) == 20
+    assert image_set.facts.warnings == []
 
 
 @pytest.mark.parametrize("name", ["img_{}.png", "grade1_{}.png", "{}.png", "covid-{}.png"])

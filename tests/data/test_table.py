@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def test_rows_are_chosen(films: Path) -> None:
         load(films, where="vew=PA")
     with pytest.raises(ConfigError, match=r"data.where must be conditions such as .*, got PA"):
         load(films, where="PA")
-    with pytest.raises(DataError, match=r"has no rows"):
+    with pytest.raises(DataError, match=r"must take at least one of the 3 rows"):
         load(films, where="view=lateral")
 
 
@@ -226,12 +227,46 @@ def test_a_file_in_two_rows(films: Path) -> None:
     write(films, "file,finding", "a.png,ill", "b.png,well", "./a.png,ill")
     image_set = load(films, label_column="finding")
     assert len(image_set) == 2
-    assert "1 row with a file of another row left out: row 4 is the file of row 2 (./a.png)" in (
-        image_set.facts.warnings
+    assert (
+        "left out 1 row whose file another row names: row 4 names the file of row 2 (./a.png)"
+        in (image_set.facts.warnings)
     )
     write(films, "file,finding", "a.png,ill", "b.png,well", "a.png,well")
-    with pytest.raises(DataError, match=r"1 row of .* with a file of another row, but another"):
+    with pytest.raises(DataError, match=r"one label, .*, and has others in 1 row of "):
         load(films, label_column="finding")
+
+
+def test_a_patients_number_with_a_point_is_the_same_patient(films: Path) -> None:
+    write(films, "file,patient", "a.png,7", "b.png,7.0", "c.png,7.5")
+    assert load(films, group_column="patient").group_names == ("7", "7.5")
+
+
+def test_a_class_has_a_name_of_one_line(films: Path) -> None:
+    write(films, "file,finding", 'a.png,"not\n ill"', "b.png,ill", "c.png,ill")
+    assert load(films, label_column="finding").class_names == ("ill", "not ill")
+
+
+@pytest.mark.parametrize("other", ["VERY ILL", "very_ill", "Very-ill"])
+def test_spellings_of_one_class_are_said(films: Path, other: str) -> None:
+    write(films, "file,finding", "a.png,ill", f"b.png,{other}", "c.png,very ill")
+    (said,) = (one for one in load(films, label_column="finding").facts.warnings if "spell" in one)
+    assert all(name in said for name in (other, "very ill", " and "))
+    write(films, "file,finding", "a.png,ill", "b.png,well", "c.png,very ill")
+    assert not any("spell" in one for one in load(films, label_column="finding").facts.warnings)
+
+
+@pytest.mark.parametrize("top", ["", "CheXpert-v1.0-small/train/"])
+def test_folders_of_patients_in_a_table_are_suspected(tmp_path: Path, top: str) -> None:
+    names = [f"{top}patient{p:05}/study{s}/view1.png" for p in range(20) for s in range(3)]
+    draw(tmp_path, *names)
+    table = write(tmp_path / "films.csv", "file", *names)
+    (warning,) = load(table).facts.warnings
+    assert f"{top}patient" in warning
+    option = re.search(r"data.group='(.*)' keeps", warning)
+    assert option is not None
+    image_set = load(table, group=option[1])
+    assert len(image_set.group_names) == 20
+    assert image_set.facts.warnings == []
 
 
 def test_links_stand_where_they_are_not_where_they_lead(tmp_path: Path) -> None:
@@ -266,6 +301,7 @@ def test_patients_in_two_given_splits_are_refused(films: Path) -> None:
         ({"root": "nowhere"}, DataError, r"data.root must be a folder, nowhere does not exist"),
         ({"path": "gone.csv"}, DataError, r"data.path must be a table, gone.csv: No such file"),
         ({"path": "."}, DataError, r"is a folder: use data=folder"),
+        ({"where": "age>99"}, DataError, r"data.where='age>99' must take at least one of the 3 ro"),
         ({"group": "folder"}, ConfigError, r"data.group must be a pattern in a table"),
     ],
 )
@@ -279,9 +315,13 @@ def test_settings_that_do_not_fit(
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", r"cannot be read as a table: No columns"),
+        (b"", r"films.csv is empty"),
+        (b"\xef\xbb\xbf\n", r"films.csv is empty"),
         (b"PK\x03\x04\0\0\0", r"is no table of text; a spreadsheet must be saved as CSV"),
-        (b"file,x\na.png,1\nb.png,1,2,3\n", r"cannot be read as a table: .*line 3"),
+        (
+            b"file,x\na.png,1\nb.png,1,2,3\n",
+            r"line 3 has 4 cells where those above have 2; put quotes",
+        ),
         (b"\xff\xfef\0i\0l", r"its UTF-16 text is not whole"),
     ],
 )
