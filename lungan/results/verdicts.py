@@ -77,8 +77,8 @@ def answer(
     others = sum(each.significant for each in comparisons)
     also = f" Differences in other scores: {others}, named below." if others else ""
     return (
-        f"No group is shown to be better than another in {catalogue.title(score)} "
-        f"({_missed(tested)}), and none is shown to equal another.{also}"
+        f"No difference between groups is supported in {catalogue.title(score)} "
+        f"({_missed(tested)}), which does not show that they are equal.{also}"
     )
 
 
