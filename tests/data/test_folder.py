@@ -146,7 +146,7 @@ def test_bad_files_are_named_with_their_reasons(tmp_path: Path) -> None:
     listed = ", ".join(f"{name} ({reason})" for name, reason in reasons.items())
     assert str(caught.value) == (
         f"6 of 7 files in {tmp_path / 'in'} cannot be used: {listed}; repair or remove them, "
-        "or set data.on_bad_image=skip"
+        "or set data.on_bad_image=skip (--on-bad-image skip in lungan.score)"
     )
 
 
