@@ -266,6 +266,20 @@ def test_text_is_taken_as_people_type_it(typed: str, value: str) -> None:
     assert compose.compose(job) == config
 
 
+@pytest.mark.parametrize("typed", ["[br]", "{a}", "true", "1e5"])
+def test_text_that_looks_like_something_else_is_text(typed: str) -> None:
+    config: Any = compose.compose(["data=folder", f"data.path={typed}"])
+    assert config.data.path == typed
+
+
+def test_a_comma_in_text_says_the_argument_to_type() -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose.compose(["data=folder", "data.path=chest, old"])
+    (typed,) = shlex.split(str(caught.value).partition("for one value type ")[2])
+    config: Any = compose.compose(["data=folder", typed])
+    assert config.data.path == "chest, old"
+
+
 def test_a_list_that_needs_quotes_says_the_argument_to_type() -> None:
     with pytest.raises(ConfigError) as caught:
         compose.compose(["data=folder", "data.path=x", "data.classes=[Lunge (links),b]"])

@@ -204,12 +204,9 @@ def _read(text: str) -> _Given:
     if parsed.is_sweep_override():
         return _Given(text, name, parsed.value(), parsed)
     value = parsed.value()
-    if (
-        isinstance(value, int | float)
-        and str in (kinds := checks.takes(name))
-        and list not in kinds
-    ):
-        value = raw  # 0001 and 1e5 are names like others
+    is_other = value is not None and not isinstance(value, str)
+    if is_other and str in (kinds := checks.takes(name)) and list not in kinds:
+        value = raw  # 0001, 1e5 and [new] are names like others
     return _Given(text, name, value)
 
 
@@ -235,7 +232,11 @@ def _check_override(given: _Given) -> None:
     if given.sweep is not None:
         if given.sweep.is_interval_sweep():
             raise _no_steps(given)
-        raise ConfigError(f"{given.text} is a sweep: add --multirun, or quote a value with a comma")
+        whole = "quote a value with a comma"
+        if str in checks.takes(given.key):
+            raw = given.text.partition("=")[2]
+            whole = f"for one value type {shlex.quote(f'{given.key}={_quote(raw)}')}"
+        raise ConfigError(f"{given.text} is a sweep: add --multirun, or {whole}")
     group, _, name = given.key.rpartition(".")
     if name == "name" and group in GROUPS:
         raise ConfigError(

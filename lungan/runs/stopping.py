@@ -44,13 +44,15 @@ class StopSignal:
     ) -> Iterator[StopSignal]:
         """Handle the signals inside; they reach only a process's main thread.
 
-        A signal that the process was started to ignore, as nohup has SIGHUP, stays ignored.
+        SIGHUP stays ignored where the process was started so, as nohup does it. SIGINT does not: a
+        shell has it ignored by every command in the background, and may still be asked to stop one.
         """
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        handlers = {number: signal.getsignal(number) for number in signals}
-        before = {number: old for number, old in handlers.items() if old is not signal.SIG_IGN}
+        before = {number: signal.getsignal(number) for number in signals}
+        if before.get(signal.SIGHUP) is signal.SIG_IGN:
+            del before[signal.SIGHUP]
         for number in before:
             signal.signal(number, self._handle)
         try:

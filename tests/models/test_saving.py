@@ -141,7 +141,7 @@ def test_a_folder(tmp_path: Path) -> None:
         (lambda d: d["generator"].update(width=2**40), ".+"),
         (lambda d: d["generator"].update(latent_dim=2**90), ".+"),
         (
-            lambda d: d["generator"].update(width=2**20, max_width=2**20),
+            lambda d: d["generator"].update(width=2**16, max_width=2**16),
             r".+ must be \(\d+, .*\) float32, got \(.*\) float32",
         ),
         (

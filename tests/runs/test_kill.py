@@ -63,7 +63,7 @@ def test_a_signal_ends_with_a_checkpoint_and_the_same_command_goes_on(
     assert last == "interrupted, checkpoint written; the same command goes on"
     (folder,) = store.glob("phantom*")
     left = {path.name for path in folder.iterdir()}
-    assert left == {"config.yaml", "log.txt", "metrics.jsonl", "checkpoint.pt"}
+    assert left == {"config.yaml", "log.txt", "metrics.jsonl", "checkpoint.pt", "figures"}
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)["state"]
     assert saved["epoch"] == num_epochs(store) < EPOCHS
 
