@@ -48,7 +48,7 @@ INSTEAD = {
     "hydra.mode": "--multirun sweeps",
     "hydra.output_subdir": "every run keeps its config in config.yaml",
     "hydra.searchpath": "--config-dir <folder> adds YAML of your own",
-    "hydra.callbacks": "a tracker of your own is told every event (docs/extend.md)",
+    "hydra.callbacks": "a tracker of your own (docs/extend.md)",
     "hydra.hydra_logging": "every run has its log.txt; --verbose says more",
     "hydra.job_logging": "every run has its log.txt; --verbose says more",
     "hydra/hydra_logging": "every run has its log.txt; --verbose says more",
