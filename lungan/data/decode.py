@@ -327,7 +327,10 @@ def _interpret_tiff(values: Values, page: Any) -> StoredImage:
         name = f"{'signed ' if is_signed else ''}{bits} bit"
     with np.errstate(over="ignore"):
         colour = colour.astype(np.float32)
-    colour = darken(colour, ~np.isfinite(colour), is_negative=is_negative)
+    holes = ~np.isfinite(colour)
+    if holes.any():
+        note += ", black where there is no number"
+    colour = darken(colour, holes, is_negative=is_negative)
     if alpha is not None:
         darkest = colour.max() if is_negative else colour.min()
         colour = darkest + (colour - darkest) * (alpha / np.float32(white))

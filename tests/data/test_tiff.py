@@ -214,6 +214,13 @@ def test_values_that_are_no_numbers_are_dark() -> None:
         decode(tiff(np.full((4, 4), np.nan)))
 
 
+def test_values_that_are_no_numbers_are_black_and_said() -> None:
+    values = GREY.astype(np.float32)
+    assert decode(tiff(values)).mode == "grey float"
+    values[:, -3:] = np.nan
+    assert decode(tiff(values)).mode == "grey float, black where there is no number"
+
+
 @pytest.mark.parametrize(
     ("pixels", "parameters", "message"),
     [
