@@ -104,7 +104,8 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
     notes, warnings = [*decoded.facts.notes, *listing.notes], [*decoded.facts.warnings]
     if listing.splits:
         splits = np.array(listing.splits, dtype=np.int64)[kept]
-        warnings += _say_copies(decoded, listing, splits)
+        # Splits that are drawn keep copies together.
+        warnings += _say_copies(decoded, listing, "split", splits, SPLITS)
     else:
         val, test = (USUAL_SHARE if share is None else share for share in shares)
         splits = partition(decoded.places.tolist(), val, test, labels, groups, config.split_seed)
@@ -128,6 +129,7 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
             warnings.append(said)
     else:
         warnings += _suspect_groups(listing, kept, splits)
+    warnings += _say_copies(decoded, listing, "class", labels, listing.class_names)
     warnings += _say_spellings(listing.class_names)
     skipped = decoded.facts.skipped
     return ImageSet(
@@ -319,25 +321,29 @@ def _say_spellings(class_names: Sequence[str]) -> list[str]:
     ]
 
 
-def _straddling(groups: NDArray[np.int64], splits: NDArray[np.int64]) -> dict[int, str]:
-    """The groups that stand in more than one split, and in which."""
-    pairs = np.unique(np.stack([groups, splits], axis=1), axis=0)
+def _straddling(
+    groups: NDArray[np.int64], sides: NDArray[np.int64], names: Sequence[str] = SPLITS
+) -> dict[int, str]:
+    """The groups that stand on more than one side, in more than one split say, and in which."""
+    pairs = np.unique(np.stack([groups, sides], axis=1), axis=0)
     found: dict[int, list[str]] = collections.defaultdict(list)
-    for group, split in pairs.tolist():
-        found[group].append(SPLITS[split])
+    for group, side in pairs.tolist():
+        found[group].append(names[side])
     return {group: " and ".join(where) for group, where in found.items() if len(where) > 1}
 
 
-def _say_copies(decoded: Decoded, listing: Listing, splits: NDArray[np.int64]) -> list[str]:
-    """A warning where given splits share an image; drawn ones keep copies together."""
+def _say_copies(
+    decoded: Decoded, listing: Listing, what: str, sides: NDArray[np.int64], names: Sequence[str]
+) -> list[str]:
+    """A warning where one image stands in more than one split, or ``what`` else ``names`` are."""
     _, image = np.unique(decoded.places, return_inverse=True)
-    copied = _straddling(image, splits)
+    copied = _straddling(image, sides, names)
     if not copied:
         return []
     where = {number: listing.names[at] for number, at in zip(image, decoded.kept, strict=True)}
-    examples = [f"{where[number]} in {names}" for number, names in copied.items()]
+    examples = [f"{where[number]} in {found}" for number, found in copied.items()]
     return [
-        f"{many(len(copied), 'image')} in more than one split, pixel for pixel: {first(examples)}"
+        f"{many(len(copied), 'image')} in more than one {what}, pixel for pixel: {first(examples)}"
     ]
 
 

@@ -213,6 +213,13 @@ def test_given_splits_that_share_a_patient_are_refused(tmp_path: Path) -> None:
     assert "1 in train and test" in warning
 
 
+def test_copies_in_two_classes_are_said(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "a/2.png", "b/3.png")
+    shutil.copy(tmp_path / "a/1.png", tmp_path / "b/4.png")
+    (warning,) = load_folder(config(tmp_path, val_fraction=0, test_fraction=0)).facts.warnings
+    assert re.fullmatch(r"1 image in more than one class, pixel for pixel: \S+ in a and b", warning)
+
+
 def test_copies_in_two_given_splits_are_said(tmp_path: Path) -> None:
     fill(tmp_path, "train/a/1.png", "train/a/2.png", "test/a/3.png")
     shutil.copy(tmp_path / "train/a/1.png", tmp_path / "test/a/4.png")
