@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lungan import launchers
 from lungan.config import RunConfig, compose, presets
 from lungan.device import resolve_device
+from lungan.errors import ConfigError
 from lungan.files import at_home
 from lungan.runs import sweep as sweeps
 from lungan.runs.folder import Run, open_run, read_config
@@ -97,7 +98,7 @@ def sweep(
     settings += [(f"{launchers.PREFIX}{key}", value) for key, value in launcher_settings.items()]
     chosen = launchers.build(settings)
     with presets.searching(config_dirs), compose.composer():
-        jobs = compose.expand(list(overrides))
+        jobs = compose.expand(_texts(overrides))
     configs = _compose(jobs, start, config_dirs)
     swept = [dict(text.lstrip("+").split("=", 1) for text in job) for job in jobs]
     if name is not None:
@@ -209,9 +210,15 @@ def _compose(
     begin = None if start is None else read_config(at_home(start))
     with presets.searching(config_dirs), compose.composer():
         return [
-            config if isinstance(config, RunConfig) else compose.compose(list(config), begin)
+            config if isinstance(config, RunConfig) else compose.compose(_texts(config), begin)
             for config in configs
         ]
+
+
+def _texts(overrides: Sequence[str]) -> list[str]:
+    if isinstance(overrides, str) or not all(isinstance(each, str) for each in overrides):
+        raise ConfigError('overrides must be a list of text, such as ["lr=0.0005"]')
+    return list(overrides)
 
 
 @contextlib.contextmanager

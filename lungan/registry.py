@@ -159,7 +159,8 @@ def load_file(path: Path | str) -> Plugin:
     """
     file = at_home(path).resolve()
     if not file.is_file():
-        raise ConfigError(f"--plugin must be a Python file, {path} does not exist")
+        what = "is a folder" if file.is_dir() else "does not exist"
+        raise ConfigError(f"--plugin must be a Python file, {path} {what}")
     loaded = _files.get(file)
     if loaded is not None:
         if loaded.sha256 == _hash(_sources(file)):

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,6 +52,18 @@ def test_a_run_is_what_the_command_makes(
     assert (other / name).read_bytes() == (made.folder / name).read_bytes()
     again = lungan.train([*TINY, f"store={made.folder.parent}"])
     assert again.reused and again.folder == made.folder
+
+
+@pytest.mark.parametrize("wrong", ["lr=0.0005", [1]])
+def test_overrides_that_are_no_list_of_text_are_refused(wrong: Any) -> None:
+    with pytest.raises(lungan.LunganError, match="overrides must be a list of text"):
+        lungan.train(wrong)
+    with pytest.raises(lungan.LunganError, match="overrides must be a list of text"):
+        lungan.sweep(wrong)
+
+
+def test_a_run_is_shown_in_a_line(made: lungan.Run) -> None:
+    assert "config" not in repr(made) and made.folder.name in repr(made)
 
 
 def test_a_run_starts_from_a_saved_config_or_is_given_as_one(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 import lungan
 from lungan import generate, registry, score, train
-from lungan.config import compose
+from lungan.config import compose, presets
 from lungan.config.identity import trajectory_id
 from lungan.errors import ConfigError, RunFolderError
 from lungan.runs.folder import GENERATOR, read_config
@@ -286,6 +287,32 @@ def test_a_missing_or_changed_one_is_named(
     with pytest.raises(ConfigError, match="has changed on this machine"):
         change_code()
         registry.load_again([registry.describe({"a": plugin})["a"]])
+
+
+def test_a_wrong_value_says_nothing_of_plug_ins_that_are_here() -> None:
+    assert train.main([*OWN, "experiment=mine", "epochs=1"]) == 0
+    (run,) = runs()
+    saved = run / "config.yaml"
+    saved.write_text(re.sub(r"(?m)^lr: .*", "lr: fast", saved.read_text()))
+    with pytest.raises(ConfigError) as caught:
+        read_config(run)
+    assert str(caught.value) == "lr must be a number, got fast"
+
+
+def test_an_experiment_whose_plug_in_is_not_given_says_how_to_give_it() -> None:
+    mine = Path("conf/experiment/mine.yaml")
+    mine.write_text(mine.read_text().replace("/generator: flat", "/generator: never_loaded"))
+    with (
+        presets.searching(["conf"]),
+        compose.composer(),
+        pytest.raises(ConfigError, match="got never_loaded; --plugin FILE adds one of your own"),
+    ):
+        compose.compose(["experiment=mine"])
+
+
+def test_a_folder_is_no_plug_in() -> None:
+    with pytest.raises(ConfigError, match="--plugin must be a Python file, conf is a folder"):
+        registry.load_file("conf")
 
 
 def test_a_stack_names_it_as_an_obstacle() -> None:

@@ -35,6 +35,7 @@ COMPLAINTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, AttributeE
 """What Hydra and OmegaConf raise for wrong overrides and files."""
 
 ESCAPED = re.compile(r"\\([ ()\[\]{}:=,])")
+ABSENT = re.compile(r"Could not find '(\w+)/([^']*)' *Available options in '\w+': (.*)")
 """Signs that Hydra's grammar, and a shell, let people escape."""
 
 INSTEAD = {
@@ -304,7 +305,12 @@ def _compose_groups(overrides: tuple[str, ...]) -> DictConfig:
             config_name="config", overrides=[*overrides, *searching], return_hydra_config=True
         )
     except COMPLAINTS as error:
-        raise ConfigError(_one_line(error)) from error
+        text = _one_line(error)
+        if absent := ABSENT.search(text):  # an experiment's own defaults name it
+            group, name, options = absent.groups()
+            names = ", ".join(options.split())
+            text = f"{group} must be one of {names}, got {name}; --plugin FILE adds one of your own"
+        raise ConfigError(text) from error
     own = config.hydra
     with open_dict(config):
         del config["hydra"]

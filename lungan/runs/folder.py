@@ -11,13 +11,13 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import yaml
 
-from lungan import files
+from lungan import files, registry
 from lungan.config import RunConfig, checks, identity
 from lungan.errors import ConfigError, RunFolderError
 
@@ -53,7 +53,7 @@ class Run:
     """
 
     folder: Path
-    summary: dict[str, Any]
+    summary: dict[str, Any] = field(repr=False)
     reused: bool = True
 
     @property
@@ -210,10 +210,14 @@ def read_config(path: Path) -> RunConfig:
     try:
         return checks.parse(_read(path, yaml.safe_load))
     except ConfigError as error:
-        plugins = [
-            line.removeprefix(PLUGIN) for line in text.splitlines() if line.startswith(PLUGIN)
-        ]
-        raise ConfigError("; ".join([str(error), *plugins])) from error
+        said = (line.removeprefix(PLUGIN) for line in text.splitlines() if line.startswith(PLUGIN))
+        absent = [line for line in said if not _is_here(line.partition(" ")[0])]
+        raise ConfigError("; ".join([str(error), *absent])) from error
+
+
+def _is_here(choice: str) -> bool:
+    group, _, name = choice.partition("=")
+    return bool(registry.used_by([(group, name)]))
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
