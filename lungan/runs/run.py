@@ -139,10 +139,11 @@ class ActiveRun:
         return self._folder
 
     def close(self) -> None:
-        self._tracker.close()
-        logging.getLogger("lungan").removeHandler(self._log)
-        self._log.close()
-        self._claimed.claim.release()
+        with contextlib.ExitStack() as closing:  # each, also where an interrupt ends another
+            closing.callback(self._claimed.claim.release)
+            closing.callback(self._log.close)
+            closing.callback(logging.getLogger("lungan").removeHandler, self._log)
+            closing.callback(self._tracker.close)
 
     def run(self, stop: StopSignal) -> Run:
         return self.recorded(lambda: self._run(stop))

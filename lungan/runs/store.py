@@ -330,10 +330,12 @@ class Claim:
 
     def release(self) -> None:
         self._released.set()
-        self._thread.join()
-        owner = read_owner(self.path)
-        if owner is not None and owner.token == self._owner.token:
-            self.path.unlink(missing_ok=True)
+        try:
+            self._thread.join()
+        finally:  # also where an interrupt ends the waiting
+            owner = read_owner(self.path)
+            if owner is not None and owner.token == self._owner.token:
+                self.path.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._released.wait(BEAT_SECONDS):
