@@ -76,9 +76,13 @@ class _Given:
 def composer() -> Iterator[None]:
     """Hydra made ready for ``compose`` and ``expand`` inside."""
     store = ConfigStore.instance()
-    for group in GROUPS:
-        for name in set(presets.choices(group)) - set(presets.files(group)):
-            store.store(group=group, name=name, node={"name": name})
+    of_plugins = [
+        (group, name)
+        for group in GROUPS
+        for name in set(presets.choices(group)) - set(presets.files(group))
+    ]
+    for group, name in of_plugins:
+        store.store(group=group, name=name, node={"name": name})
     _compose_groups.cache_clear()  # files may have changed since the last time
     # A caller may be a Hydra application itself, which goes on as it was.
     before, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
@@ -87,6 +91,8 @@ def composer() -> Iterator[None]:
             yield
     finally:
         GlobalHydra.instance().hydra = before
+        for group, name in of_plugins:
+            store.repo[group].pop(f"{name}.yaml", None)
         _compose_groups.cache_clear()
 
 
