@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lungan.api import Run, Sweep, generate, load, open, score, sweep, train
     from lungan.errors import LunganError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["LunganError", "Run", "Sweep", "generate", "load", "open", "score", "sweep", "train"]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
