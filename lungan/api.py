@@ -1,6 +1,6 @@
 """lungan from Python: the functions behind the commands, which print nothing.
 
-``import lungan`` loads none of it; ``lungan.train(...)`` and the others load what they need. What a
+``import lungan`` does not load this module; ``lungan.train(...)`` and the others do. What a
 user can mend is raised as a ``LunganError``. The log of the logger ``lungan`` has the rest.
 """
 

@@ -60,7 +60,7 @@ INSTEAD = {
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """One override. ``value``: of a sweep, Hydra's description of it."""
+    """One override. ``value``: where it is a sweep, Hydra's description of the sweep."""
 
     text: str
     key: str

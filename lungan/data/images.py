@@ -116,7 +116,7 @@ class ImageSet:
     def content_hash(self) -> str:
         """SHA-256 (64 hex digits) of pixels, labels, splits and their names, in their order.
 
-        Groups are no part of it: who a patient is changes no image that a GAN sees.
+        Groups do not enter the hash: who a patient is changes no image that a GAN sees.
         """
         if not self._hash:
             digest = hashlib.sha256()

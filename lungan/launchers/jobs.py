@@ -17,6 +17,7 @@ import signal
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ class Place:
     wait_seconds: float
 
 
-class JobLauncher:
+class JobLauncher(ABC):
     """Does a plan by jobs, one a trajectory. An engine's launcher says how they run.
 
     ``elsewhere``: on machines that may differ from this one.
@@ -79,15 +80,15 @@ class JobLauncher:
         # Longer than a claim outlives an owner on another machine, which a requeued job had.
         return Place(processes=0, threads=0, wait_seconds=LEASE_SECONDS + 30)
 
+    @abstractmethod
     def launch(self, folder: Path, num_jobs: int) -> None:
         """Run ``run_job(folder, number)`` for every number, until all have ended."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how its jobs run")
 
     def queued(self) -> bool | None:
         """Whether a job of the last launch waits or runs; None where the engine cannot tell."""
         return None
 
-    def drop_waiting(self) -> None:
+    def drop_waiting(self) -> None:  # noqa: B027  (an engine without a queue has nothing to do)
         """Take back the jobs of the last launch that have not begun, where that is possible."""
 
     def describe(self, _plan: Plan, /) -> str:

@@ -46,7 +46,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class _Test:
-    t: float
+    distance: float
     p: float
     low: float
     high: float
@@ -133,9 +133,9 @@ def _distance(summary: Summary) -> tuple[float, float, float, Callable[[float], 
 
 def _side(summary: Summary, test: _Test, p_holm: float) -> Side:
     described = catalogue.describe(summary.score)
-    is_better = (test.t < 0) == (described.direction == "lower")
+    is_better = (test.distance < 0) == (described.direction == "lower")
     if _is_of_copying(summary.score):
-        is_copying = (test.t > 0) == (described.direction == "lower")
+        is_copying = (test.distance > 0) == (described.direction == "lower")
         return "copies" if p_holm < SIGNIFICANCE and is_copying else "open"
     if p_holm < SIGNIFICANCE:
         return "past" if is_better else "short"
