@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         "--encoders",
         metavar="A,B",
         type=_names,
-        help="auto, inception, domain, efficientnet_lite2",
+        help="auto, inception, domain, efficientnet_lite2, spectrum, contrast",
     )
     parser.add_argument("--num-images", type=int, metavar="N", help="on each side; 0: all it can")
     parser.add_argument("--inception-weights", metavar="FILE", help="torchvision's inception_v3")

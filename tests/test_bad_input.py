@@ -116,8 +116,8 @@ WITHOUT_DATA = [
     ),
     (
         "score.encoders=[vgg]",
-        "score.encoders must be a list of distinct names from auto, domain, "
-        "efficientnet_lite2, inception, got [vgg]",
+        "score.encoders must be a list of distinct names from auto, contrast, domain, "
+        "efficientnet_lite2, inception, spectrum, got [vgg]",
     ),
     # What is impossible beside something else.
     (

@@ -34,5 +34,5 @@ class ScoreConfig(Part):
     extra: list[str] = registered("score", neutral=[])
 
 
-for _name in ("inception", "domain", "efficientnet_lite2"):
+for _name in ("inception", "domain", "efficientnet_lite2", "spectrum", "contrast"):
     declare("encoder", _name, f"lungan.scores.encoders:{_name}")

@@ -108,6 +108,20 @@ def efficientnet_lite2(_: ScoreConfig, __: ImageSet, device: torch.device) -> En
     return _efficientnet(device)
 
 
+def spectrum(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> Encoder:
+    """The radial power spectrum. Raises: DataError."""
+    from lungan.scores import texture
+
+    return texture.load_spectrum(image_set, device)
+
+
+def contrast(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> Encoder:
+    """Local contrast. Raises: DataError."""
+    from lungan.scores import texture
+
+    return texture.load_contrast(image_set, device)
+
+
 @functools.lru_cache(maxsize=1)
 def _efficientnet(device: torch.device) -> Encoder:
     from lungan.scores import efficientnet
