@@ -165,6 +165,12 @@ def score(
     """
     from lungan.runs.scoring import score_pair
 
+    for name, given in (("real", real), ("fake", fake)):
+        if not isinstance(given, str | Path | Run):
+            raise ConfigError(
+                f"{name} must be a path, got an {type(given).__name__}; save uint8 images "
+                f"(N, H, W) or (N, H, W, 3) by numpy.savez('{name}.npz', images=...) and give that"
+            )
     return score_pair(
         at_home(real),
         fake.folder if isinstance(fake, Run) else at_home(fake),
@@ -210,7 +216,9 @@ def _compose(
     begin = None if start is None else read_config(at_home(start))
     with presets.searching(config_dirs), compose.composer():
         return [
-            config if isinstance(config, RunConfig) else compose.compose(_texts(config), begin)
+            config
+            if isinstance(config, RunConfig)
+            else compose.compose(_texts(config), begin, sweeping="use lungan.sweep")
             for config in configs
         ]
 

@@ -177,7 +177,7 @@ def load_file(path: Path | str) -> Plugin:
     except ConfigError:
         _restore(choices)
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script's own sys.exit() would end the command
         _restore(choices)
         raise ConfigError(f"--plugin {path} {_failure(file, error)}") from error
     finally:
@@ -299,7 +299,7 @@ def _forget(plugin: Plugin) -> None:
                 del sys.modules[name]
 
 
-def _failure(file: Path, error: Exception) -> str:
+def _failure(file: Path, error: BaseException) -> str:
     """What went wrong in the plug-in's file, and in which line."""
     traceback, line = error.__traceback__, getattr(error, "lineno", None)
     while traceback is not None:

@@ -35,6 +35,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+INSTEAD = {
+    "--info": "--cfg job prints the config, and docs/hydra.md says more",
+    "--hydra-help": "--help serves, and docs/hydra.md says what is as in Hydra",
+    "--config-name": "there is one main config; experiment=NAME, or --from RUN, starts elsewhere",
+    "--config-path": "--config-dir DIR adds YAML of your own",
+    "--run": "a run is what happens without --multirun",
+    "--experimental-rerun": "--from RUN starts from a saved config",
+}
+"""What serves instead of Hydra's own options."""
+
 EXAMPLES = """examples:
   python -m lungan.train optimizer=adam
       the report's networks on the embedded phantom radiographs
@@ -94,7 +104,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if given[:1] == ["--complete"]:
         return completion.complete(parser, given[1])
-    options = parser.parse_intermixed_args(given)
+    options, unknown = parser.parse_known_intermixed_args(given)
+    if unknown:
+        serves = INSTEAD.get(unknown[0].partition("=")[0])
+        hint = f": {serves}" if serves else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     verbose = [text for text in options.overrides if text.partition("=")[0] == "hydra.verbose"]
     options.overrides = [text for text in options.overrides if text not in verbose]
     options.verbose |= any(not text.endswith("=false") for text in verbose)
@@ -127,7 +141,8 @@ def _train(options: argparse.Namespace) -> int:
         launching = [text for text in overrides if _key(text).startswith(("hydra.", "hydra/"))]
         overrides = [text for text in overrides if text not in launching]
         settings = [compose.launcher_setting(text) for text in launching]
-        if launching and not options.multirun:
+        in_order = [("hydra/launcher", name) for name in ("basic", "local")]
+        if not options.multirun and not all(setting in in_order for setting in settings):
             raise ConfigError(f"{launching[0]} belongs to a sweep: add --multirun")
         if not options.multirun:
             config = compose.compose(overrides, start)

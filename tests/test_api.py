@@ -63,6 +63,11 @@ def test_overrides_that_are_no_list_of_text_are_refused(wrong: Any) -> None:
         lungan.sweep(wrong)
 
 
+def test_several_values_are_a_sweep() -> None:
+    with pytest.raises(lungan.LunganError, match=r"is a sweep: use lungan\.sweep, or"):
+        lungan.train(["lr=0.1,0.2"])
+
+
 def test_a_run_is_shown_in_a_line(made: lungan.Run) -> None:
     assert "config" not in repr(made) and made.folder.name in repr(made)
 
@@ -83,7 +88,7 @@ def test_a_saved_config_that_is_none_is_one_line(
 ) -> None:
     assert main(["--from", str(tmp_path / "config.yaml")]) == 2
     said = capsys.readouterr().err
-    assert "config.yaml cannot be read" in said and len(said.splitlines()) == 1
+    assert "config.yaml does not exist; give a run's folder" in said and len(said.splitlines()) == 1
 
 
 def test_an_opened_run_has_its_parts(made: lungan.Run) -> None:
@@ -155,6 +160,7 @@ def test_images_are_scored_against_real_ones(
         ("lungan.load('/nowhere')", "/nowhere"),
         ("lungan.generate('/nowhere', 0)", "num_images must be at least 1, got 0"),
         ("lungan.score('/nowhere', '/nowhere', score='fst')", "score must be one of"),
+        ("lungan.score(np.zeros((9, 8, 8)), '/x')", "real must be a path, got an ndarray; save"),
     ],
 )
 def test_what_a_user_can_mend_is_a_lungan_error(call: str, message: str) -> None:

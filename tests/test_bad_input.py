@@ -61,6 +61,12 @@ WITHOUT_DATA = [
     # What is no override.
     ("lr", "lr is not an override; write key=value"),
     ("epochs=[5", "epochs must be a whole number, got [5"),
+    (
+        "--config-name mine",
+        "unrecognized arguments: --config-name: there is one main config; experiment=NAME, or "
+        "--from RUN, starts elsewhere; see python -m lungan.train --help",
+    ),
+    ("lr=${nope}", "lr refers to ${nope}, which is not there"),
     ("--foo", "unrecognized arguments: --foo; see python -m lungan.train --help"),
     # Values of a wrong type.
     ("epochs=abc", "epochs must be a whole number, got abc"),
@@ -98,10 +104,25 @@ WITHOUT_DATA = [
     ("score.num_images=5", "score.num_images must be 0, or at least 20, got 5"),
     ("store=", "store must be a folder, got nothing"),
     # Unknown choices.
-    ("data=mnist", "data must be one of folder, npz, phantom, pneumoniamnist, table, got mnist"),
-    ("optimizer=lion", "optimizer must be one of adam, adamw, rmsprop, sgd, got lion"),
-    ("schedule=null", "schedule must be one of constant, cosine, linear, step, got null"),
-    ("experiment=mine", "experiment must be one of {experiments}, got mine"),
+    (
+        "data=mnist",
+        "data must be one of folder, npz, phantom, pneumoniamnist, table, got mnist; --plugin FILE "
+        "adds one of your own",
+    ),
+    (
+        "optimizer=lion",
+        "optimizer must be one of adam, adamw, rmsprop, sgd, got lion; --plugin FILE adds one of "
+        "your own",
+    ),
+    (
+        "schedule=null",
+        "schedule must be one of constant, cosine, linear, step, got null; --plugin FILE adds one "
+        "of your own",
+    ),
+    (
+        "experiment=mine",
+        "experiment must be one of {experiments}, got mine; --config-dir DIR adds YAML of your own",
+    ),
     ("precision=fp16", "precision must be one of auto, fp32, bf16, got fp16"),
     ("device=gpu", "device must be auto, cpu, cuda or cuda:<index>, got gpu"),
     ("retry=always", "retry must be one of never, diverged, got always"),
@@ -154,7 +175,8 @@ WITHOUT_DATA = [
     ("--multirun epochs=1,0", "epochs must be at least 1, got 0"),
     (
         "--multirun optimizer=adam,lion",
-        "optimizer must be one of adam, adamw, rmsprop, sgd, got lion",
+        "optimizer must be one of adam, adamw, rmsprop, sgd, got lion; --plugin FILE adds one of "
+        "your own",
     ),
     ("--multirun +sweeps=mine", "+sweeps must be one of {sweeps}, or a .yaml file, got mine"),
     (
@@ -209,6 +231,13 @@ def test_a_wrong_setting_is_one_line_before_anything_is_read_or_made(
     assert lines(command, capsys) == [f"ConfigError: {message}"]
     assert list(empty_folder.iterdir()) == []
     assert not (empty_folder.parent / "cache").exists()
+
+
+def test_a_start_that_is_not_there(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lines("--from nope lr=0.001", capsys) == [
+        "RunFolderError: nope does not exist; give a run's folder or its config.yaml"
+    ]
+    assert list(empty_folder.iterdir()) == []
 
 
 def test_there_are_cases_enough() -> None:

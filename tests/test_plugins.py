@@ -244,6 +244,10 @@ def test_values_from_anywhere_have_one_id() -> None:
             "ConfigError: --plugin broken.py cannot be loaded: line 2: ModuleNotFoundError: "
             "No module named 'nowhere_at_all'",
         ),
+        (
+            "import sys\nsys.exit(0)",
+            "ConfigError: --plugin broken.py cannot be loaded: line 2: SystemExit: 0",
+        ),
         ("def f(:", "ConfigError: --plugin broken.py cannot be loaded: line 1: SyntaxError: "),
         (
             MINE.replace('"lion"', '"adam"'),

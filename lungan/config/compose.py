@@ -37,6 +37,10 @@ COMPLAINTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, AttributeE
 ESCAPED = re.compile(r"\\([ ()\[\]{}:=,])")
 ABSENT = re.compile(r"Could not find '(\w+)/([^']*)' *Available options in '\w+': (.*)")
 """Signs that Hydra's grammar, and a shell, let people escape."""
+REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+
+OWN_CHOICE = "--plugin FILE adds one of your own"
+OWN_FILE = "--config-dir DIR adds YAML of your own"
 
 INSTEAD = {
     "hydra.run": "store=<folder> says where runs lie",
@@ -96,16 +100,19 @@ def composer() -> Iterator[None]:
         _compose_groups.cache_clear()
 
 
-def compose(overrides: Sequence[str], start: RunConfig | None = None) -> RunConfig:
+def compose(
+    overrides: Sequence[str], start: RunConfig | None = None, *, sweeping: str = "add --multirun"
+) -> RunConfig:
     """The checked config of one run.
 
     start: a saved config that the overrides change; None for the defaults of conf/.
+    sweeping: what an error advises where a key has several values.
 
     Raises: ConfigError for anything wrong with the overrides.
     """
     given = [_read(text) for text in overrides]
     for each in given:
-        _check_override(each)
+        _check_override(each, sweeping)
     chosen = tuple(f"{each.key}={_group_value(each)}" for each in given if each.is_group)
     config = copy.deepcopy(_compose_groups(chosen))
     if start is not None:
@@ -235,7 +242,7 @@ def _quote(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _check_override(given: _Given) -> None:
+def _check_override(given: _Given, sweeping: str) -> None:
     if given.sweep is not None:
         if given.sweep.is_interval_sweep():
             raise _no_steps(given)
@@ -243,7 +250,7 @@ def _check_override(given: _Given) -> None:
         if str in checks.takes(given.key):
             raw = given.text.partition("=")[2]
             whole = f"for one value type {shlex.quote(f'{given.key}={_quote(raw)}')}"
-        raise ConfigError(f"{given.text} is a sweep: add --multirun, or {whole}")
+        raise ConfigError(f"{given.text} is a sweep: {sweeping}, or {whole}")
     group, _, name = given.key.rpartition(".")
     if name == "name" and group in GROUPS:
         raise ConfigError(
@@ -251,12 +258,13 @@ def _check_override(given: _Given) -> None:
             f"{', '.join(presets.choices(group))}; got {given.text}"
         )
     if given.is_group:
-        options = list(presets.files(EXPERIMENT))
+        options, own = list(presets.files(EXPERIMENT)), OWN_FILE
         if given.key != EXPERIMENT:
-            options = presets.choices(given.key)
+            options, own = presets.choices(given.key), OWN_CHOICE
         if given.value not in options and not (given.key == EXPERIMENT and given.value is None):
             raise ConfigError(
-                f"{given.key} must be one of {', '.join(options)}, got {checks.shown(given.value)}"
+                f"{given.key} must be one of {', '.join(options)}, "
+                f"got {checks.shown(given.value)}; {own}"
             )
 
 
@@ -315,7 +323,7 @@ def _compose_groups(overrides: tuple[str, ...]) -> DictConfig:
         if absent := ABSENT.search(text):  # an experiment's own defaults name it
             group, name, options = absent.groups()
             names = ", ".join(options.split())
-            text = f"{group} must be one of {names}, got {name}; --plugin FILE adds one of your own"
+            text = f"{group} must be one of {names}, got {name}; {OWN_CHOICE}"
         raise ConfigError(text) from error
     own = config.hydra
     with open_dict(config):
@@ -395,11 +403,24 @@ def _resolved(config: DictConfig) -> Any:
         return OmegaConf.to_container(config, resolve=True)
     except COMPLAINTS as error:
         key = getattr(error, "full_key", None) or "a key"
-        raw: Any = OmegaConf.to_container(config, resolve=False)
-        for part in str(key).split("."):
-            raw = raw.get(part) if isinstance(raw, dict) else None
+        unresolved: Any = OmegaConf.to_container(config, resolve=False)
+        raw = _below(unresolved, key)
+        # What only follows another key is not to blame: the error lies in what that key refers to.
+        passed = {key}
+        while (found := REFERENCE.fullmatch(str(raw))) and found[1] not in passed:
+            below = _below(unresolved, found[1])
+            if "${" not in str(below):
+                break
+            key, raw = found[1], below
+            passed.add(key)
         text = f"{checks.shown(key)} refers to {checks.shown(raw) if raw else 'a key'}"
         raise ConfigError(f"{text}, which is not there") from error
+
+
+def _below(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
 
 
 def _one_line(error: Exception) -> str:

@@ -19,7 +19,10 @@ class JoblibConfig:
     fewer, and so on. ``batch_size``: jobs that a process is handed at a time."""
 
     n_jobs: int = rule("at least 1, or -1 for all", lambda value: value != 0)
-    batch_size: int | str
+    batch_size: int | str = rule(
+        "auto, or at least 1",
+        lambda value: value == "auto" or (str(value).isdecimal() and int(value) >= 1),
+    )
 
 
 class JoblibLauncher(JobLauncher):

@@ -206,6 +206,8 @@ def read_config(path: Path) -> RunConfig:
     Raises: RunFolderError where it is absent or damaged, ConfigError where it does not fit, or
     needs a plug-in that is not here."""
     path = path / CONFIG if path.is_dir() else path
+    if not path.exists():
+        raise RunFolderError(f"{path} does not exist; give a run's folder or its {CONFIG}")
     text = _read(path, lambda text: text)
     try:
         return checks.parse(_read(path, yaml.safe_load))

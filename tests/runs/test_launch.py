@@ -223,6 +223,10 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
             ["hydra/launcher=stacked", "hydra.launcher.n_jobs=2"],
             "keys of hydra.launcher are max_runs",
         ),
+        (
+            ["hydra/launcher=joblib", "hydra.launcher.batch_size=all"],
+            "hydra.launcher.batch_size must be auto, or at least 1, got all",
+        ),
         (["hydra.run.dir=x"], "hydra.run.dir is not a setting of lungan"),
     ],
 )
@@ -237,6 +241,13 @@ def test_a_wrong_launcher_is_one_line(
 def test_a_launcher_needs_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(["hydra/launcher=joblib"]) == 2
     assert "belongs to a sweep: add --multirun" in capsys.readouterr().err
+
+
+def test_hydras_default_launcher_does_one_run_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--cfg", "job"]) == 0
+    config = capsys.readouterr().out
+    assert train.main(["hydra/launcher=basic", "--cfg", "job"]) == 0
+    assert capsys.readouterr().out == config
 
 
 def test_a_launcher_that_is_not_installed_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
