@@ -24,7 +24,7 @@ import pandas as pd
 from lungan.config import presets
 from lungan.results.comparisons import compare_groups, summarize
 from lungan.results.groups import Group
-from lungan.results.records import Run
+from lungan.results.read import Run
 from lungan.results.verdicts import headlines
 from lungan.scores import comparison, floors
 from lungan.scores.encoders import Encoded

@@ -1,4 +1,4 @@
-"""How long ``lungan.results`` takes for many runs: it should be linear, and 10,000 under 10 s.
+"""How long ``lungan.results`` takes for many runs: it should be linear, and 10,000 under 15 s.
 
 python benchmarks/results_scale.py [--runs 100,1000,10000] [--json FILE|-]
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from lungan.results.comparisons import Comparison, compare_groups, summarize
 from lungan.results.groups import Group
-from lungan.results.records import Run
+from lungan.results.read import Run
 from lungan.results.verdicts import headlines
 from lungan.scores import catalogue
 

@@ -17,6 +17,7 @@ from lungan.config import RunConfig, compose, presets
 from lungan.device import resolve_device
 from lungan.errors import ConfigError
 from lungan.files import at_home
+from lungan.results.read import load
 from lungan.runs import sweep as sweeps
 from lungan.runs.folder import Run, open_run, read_config
 from lungan.runs.plan import Plan, check_name
@@ -109,26 +110,6 @@ def sweep(
         sweeps.run_sweep(plan, chosen, name=name, question=question, command="lungan.sweep(...)")
     folder = sweeps.write_results(plan.store, name)
     return Sweep(name, plan.store, folder or plan.store, tuple(_runs(plan)))
-
-
-def load(store: PathLike = "runs", sweep: str | None = None) -> pd.DataFrame:
-    """A row a run of a store, or of one of its sweeps: settings, status, scores and times.
-
-    Columns have the names of config keys and scores: ``optimizer.generator_lr``,
-    ``domain.frechet_distance``, ``domain.frechet_distance.floor``.
-
-    Raises: RunFolderError where there is no such store or sweep.
-    """
-    import pandas as pd
-
-    from lungan.results.collect import collect
-
-    found = collect(at_home(store), sweep).runs
-    rows = [
-        {"run": each.name, "status": each.status, **each.config, **each.scores, **each.facts}
-        for each in found
-    ]
-    return pd.DataFrame(rows).convert_dtypes()
 
 
 def open(run: PathLike) -> Run:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lungan.cli import CommandParser, run_as_program, run_command
-from lungan.results.collect import Collection, collect
+from lungan.results.read import Collection, collect
 from lungan.runs.folder import WANDB, write_json
 from lungan.tracking.upload import upload_line
 from lungan.tracking.wandb import SENT, logged_in

@@ -129,7 +129,7 @@ def test_what_may_look_up_does() -> None:
         "import lungan.runs.folder",
         "from lungan.runs import folder",
         "from lungan import runs",
-        "def f():\n    from lungan.results.collect import collect",
+        "def f():\n    from lungan.results.read import collect",
         "if True:\n    import lungan.train",
     ],
 )

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lungan.results import numbers
-from lungan.results.collect import Problem
 from lungan.results.comparisons import MAX_PAIRED_GROUPS, Comparison, Summary, main_settings
 from lungan.results.groups import Group
-from lungan.results.records import Run
+from lungan.results.read import Problem, Run
 from lungan.results.verdicts import inception_note
 from lungan.scores import catalogue
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import combinations
 
 from lungan.results.groups import Group
-from lungan.results.records import Run, Scalar
+from lungan.results.read import Run, Scalar
 from lungan.results.statistics import (
     SIGNIFICANCE,
     Difference,

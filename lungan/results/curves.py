@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungan.errors import RunFolderError
-from lungan.results.collect import Problem
 from lungan.results.groups import Group
-from lungan.results.records import Run
+from lungan.results.read import Problem, Run
 from lungan.runs.folder import METRICS, read_metrics
 
 LOSSES = ("loss_generator", "loss_discriminator")

@@ -21,10 +21,9 @@ from lungan.results.canvas import (
     png_bytes,
     style,
 )
-from lungan.results.collect import Problem
 from lungan.results.comparisons import Summary
 from lungan.results.groups import Group
-from lungan.results.records import Run, one_line
+from lungan.results.read import Problem, Run, one_line
 from lungan.results.sheet import (
     MAX_CURVE_GROUPS,
     MAX_SAMPLE_GROUPS,

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from lungan.errors import ConfigError
-from lungan.results.collect import Collection
-from lungan.results.records import STATUSES, Run, Scalar
+from lungan.results.read import STATUSES, Collection, Run, Scalar
 
 _NOT_SHAPING = frozenset(
     [

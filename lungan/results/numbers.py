@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from lungan.results.comparisons import Summary
-from lungan.results.records import Scalar
+from lungan.results.read import Scalar
 from lungan.results.statistics import Interval
 
 NOTHING = "-"

@@ -12,10 +12,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from lungan.results.canvas import Figure
-from lungan.results.collect import Collection, Problem
 from lungan.results.comparisons import Comparison
 from lungan.results.groups import status_counts
-from lungan.results.records import STATUSES, Run
+from lungan.results.read import STATUSES, Collection, Problem, Run
 from lungan.results.tables import Cell, Table, problems_table
 from lungan.results.utility_report import UtilityReport
 

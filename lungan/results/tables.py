@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
 from lungan.results import numbers
-from lungan.results.collect import Problem
 from lungan.results.comparisons import Comparison, Summary, main_settings
 from lungan.results.groups import Group, Grouping
-from lungan.results.records import Run, Scalar
+from lungan.results.read import Problem, Run, Scalar
 from lungan.results.standing import stand
 from lungan.scores import catalogue
 
@@ -250,11 +247,12 @@ def score_columns(runs: Iterable[Run]) -> list[str]:
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[Scalar]]) -> bytes:
     """Comma-separated UTF-8 with a line feed after each row; None is an empty cell."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return stream.getvalue().encode("utf-8", "backslashreplace")
+    import pandas as pd
+
+    # Cells stay objects: numbers are written as Python writes them, whole ones without a point.
+    frame = pd.DataFrame(list(rows), columns=pd.Index(header), dtype=object)
+    text = frame.to_csv(index=False, lineterminator="\n")
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _more(count: int, limit: int, what: str, file: str) -> str:

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from lungan.errors import RunFolderError
 from lungan.results.arms import ARMS, PRIMARY_SCORE, QUESTIONS
-from lungan.results.collect import Problem
 from lungan.results.comparisons import Comparison, Summary, correct, summarize
 from lungan.results.groups import Group, Grouping, text
-from lungan.results.records import Run, Scalar, read_run
+from lungan.results.read import Problem, Run, Scalar, read_run
 from lungan.results.statistics import Difference, paired
 from lungan.runs.folder import SUMMARY, UTILITY
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lungan.results.canvas import Figure
-from lungan.results.collect import Problem
 from lungan.results.markup import latex, markdown
+from lungan.results.read import Problem
 from lungan.results.tables import Table, comparisons_csv, results_csv, summary_csv
 from lungan.results.utility import Utility
 from lungan.results.utility_figures import FILES as FIGURE_FILES

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from lungan.errors import RunFolderError
 from lungan.results import numbers
-from lungan.results.collect import Problem
 from lungan.results.comparisons import Summary
-from lungan.results.records import Run, read_run
+from lungan.results.read import Problem, Run, read_run
 from lungan.results.tables import Cell, Table, comparisons_table
 from lungan.results.utility import FRACTION, NUM_REAL, Utility, gan_runs, title, value
 from lungan.scores import catalogue

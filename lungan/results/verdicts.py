@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from lungan.results import numbers
 from lungan.results.comparisons import Comparison, Summary, better, main_settings
 from lungan.results.groups import Group, status_counts
-from lungan.results.records import Run
+from lungan.results.read import Run
 from lungan.results.standing import Side, stand
 from lungan.scores import catalogue
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lungan.errors import ConfigError
-from lungan.results.collect import Collection
 from lungan.results.comparisons import Summary, compare_groups, summarize
 from lungan.results.groups import Grouping, group
+from lungan.results.read import Collection
 from lungan.results.verdicts import headlines
 from lungan.scores import catalogue
 from lungan.tracking.wandb import PROJECT, wandb_name

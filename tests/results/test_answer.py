@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from lungan.results.collect import collect
 from lungan.results.comparisons import compare_groups, summarize
 from lungan.results.groups import group
+from lungan.results.read import collect
 from lungan.results.verdicts import answer, headlines
 
 DISTANCE, PRECISION = "domain.frechet_distance", "domain.precision"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lungan.errors import RunFolderError
-from lungan.results.collect import collect
+from lungan.results.read import collect
 
 
 def by_status(runs: list[Any]) -> dict[str, int]:

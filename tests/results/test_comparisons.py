@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from lungan.results.caveats import caveats
-from lungan.results.collect import collect
 from lungan.results.comparisons import (
     MAX_PAIRED_GROUPS,
     NO_DIFFERENCE,
@@ -17,6 +16,7 @@ from lungan.results.comparisons import (
     summarize,
 )
 from lungan.results.groups import group
+from lungan.results.read import collect
 from lungan.results.standing import stand
 from lungan.results.verdicts import headlines
 

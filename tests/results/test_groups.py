@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from lungan.errors import ConfigError
-from lungan.results.collect import collect
 from lungan.results.groups import group
+from lungan.results.read import collect
 
 
 def test_study_groups_by_what_was_swept(study: Any) -> None:

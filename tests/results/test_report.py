@@ -332,5 +332,5 @@ def test_writing_loads_neither_torch_nor_hydra(store: Any, tmp_path: Path) -> No
     paths = f"Path({str(store.path)!r}), None, Path({str(tmp_path / 'out')!r})"
     imports = "from pathlib import Path\nfrom lungan.results import write_results"
     loaded = loaded_by(f"{imports}\nwrite_results({paths})")
-    assert set(loaded) <= {"matplotlib", "numpy", "scipy"}
+    assert set(loaded) <= {"matplotlib", "numpy", "pandas", "scipy"}
     assert "matplotlib" in loaded

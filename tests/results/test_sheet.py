@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lungan.results.collect import collect
 from lungan.results.comparisons import summarize
 from lungan.results.groups import group
+from lungan.results.read import collect
 from lungan.results.sheet import MAX_SCORE_GROUPS, choose
 
 

@@ -83,6 +83,17 @@ def test_what_a_test_can_find_it_finds_in_four_of_five_studies(n: int) -> None:
     assert np.mean(p < 0.05) == pytest.approx(0.8, abs=0.02)
 
 
+@pytest.mark.parametrize("significance", [6e-3, 1e-6])  # 104 and 630,000 standard errors
+def test_far_out_the_limit_is_the_noncentral_t(significance: float) -> None:
+    (known,) = compare([(unseeded([0.0, 1.0, 2.0]), unseeded([0.1, 1.0, 2.0]))])
+    shift = detectable(dataclasses.replace(known, error=1.0, dof=1.0), significance)
+    assert shift is not None
+    rng = np.random.default_rng(0)
+    draws = (rng.normal(size=400_000) + shift) / np.abs(rng.normal(size=400_000))
+    found = np.mean(np.abs(draws) > stats.t.isf(significance / 2, 1.0))
+    assert found == pytest.approx(0.8, abs=0.003)
+
+
 def test_interval_against_scipy() -> None:
     rng = random.Random(0)
     values = [rng.gauss(5, 2) for _ in range(9)]

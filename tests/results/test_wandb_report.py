@@ -12,7 +12,7 @@ import pytest
 
 from lungan import report as command
 from lungan.errors import ConfigError
-from lungan.results.collect import Collection, collect
+from lungan.results.read import Collection, collect
 from lungan.tracking import wandb_report
 from lungan.tracking.wandb_report import Place, build_report, place, spec
 
