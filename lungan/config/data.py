@@ -151,7 +151,8 @@ declare("data", "folder", "lungan.data.folder:load_folder", FolderConfig)
 
 @dataclass(kw_only=True, slots=True)
 class TableConfig(FilesConfig):
-    """A table with a row for each image file: CSV at ``path``, with commas, semicolons or tabs.
+    """A CSV at ``path`` with a row for each image file; commas, semicolons, tabs or bars between.
+
 
     ``root`` is where the files of ``image_column`` lie; None is the table's folder.
     ``label_column``: a column of text, one column of 0 and 1, or a list of such. ``label`` makes

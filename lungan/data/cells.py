@@ -15,7 +15,8 @@ from lungan.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-_SEPARATORS = ",;\t"
+_SEPARATORS = ",;\t|"
+_IMAGE_NAME = re.compile(r"\.(?:png|jpe?g|bmp|tiff?|dcm)$", re.I)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 _CONDITION = re.compile(r"\s*(.+?)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*")
 
@@ -89,7 +90,7 @@ def _decode(path: Path, data: bytes, notes: list[str]) -> str:
 def guess_column(table: pd.DataFrame) -> str | None:
     """The column that may hold the files, by its first cells, else by its name."""
     for name in table.columns:
-        if table[name].head(20).str.contains(r"\.(?:png|jpe?g|bmp|tiff?|dcm)$", case=False).any():
+        if table[name].head(20).str.contains(_IMAGE_NAME).any():
             return str(name)
     likely = [name for name in table.columns if re.search("image|file|path", name, re.I)]
     return str(likely[0]) if likely else None
@@ -98,7 +99,12 @@ def guess_column(table: pd.DataFrame) -> str | None:
 def find_column(name: str, key: str, columns: Sequence[str]) -> str:
     """``name``, which ``key`` gives. Raises: ConfigError where it is none of the columns."""
     if name not in columns:
-        raise ConfigError(f"{key} must be a column of the table, {first(columns)}; got {name}")
+        hint = ""
+        if any(_IMAGE_NAME.search(column) for column in columns):
+            hint = "; these look like a row, so if the table has no header, number columns from 0"
+        raise ConfigError(
+            f"{key} must be a column of the table, {first(columns)}; got {name}{hint}"
+        )
     return name
 
 

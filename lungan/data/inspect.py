@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -17,22 +18,31 @@ def describe(image_set: ImageSet, config: DataConfig) -> list[str]:
     The number of images by class and split, the groups, what the files are, what became of them,
     and what may be wrong.
     """
-    facts = image_set.facts
     place = getattr(config, "path", None)
-    kind = "grey" if image_set.channels == 1 else "color"
-    lines = [
-        f"data={config.name}{f' data.path={place}' if place else ''}: "
-        f"{many(len(image_set), 'image')}, "
-        f"taken as {kind} at {image_set.size}x{image_set.size} pixels"
-    ]
-    lines += _table(image_set)
     members = image_set.members(config.splits, config.classes)
     chosen = [f"data.{key}=[{','.join(names)}]" for key, names in
               (("splits", config.splits), ("classes", config.classes)) if names]  # fmt: skip
     share = "" if config.fraction == 1 else f", of which data.fraction={config.fraction:g}"
-    lines.append(
-        f"  to train on: {many(members.sum(), 'image')} ({', '.join(chosen) or 'all'}{share})"
+    return describe_images(
+        image_set,
+        f"data={config.name}{f' data.path={place}' if place else ''}",
+        f"to train on: {many(members.sum(), 'image')} ({', '.join(chosen) or 'all'}{share})",
     )
+
+
+def describe_images(image_set: ImageSet, name: str, *chosen: str) -> list[str]:
+    """The same lines for images called ``name`` that no config describes.
+
+    chosen: lines after the table of counts, which say what of the images is used.
+    """
+    facts = image_set.facts
+    kind = "grey" if image_set.channels == 1 else "color"
+    lines = [
+        f"{name}: {many(len(image_set), 'image')}, "
+        f"taken as {kind} at {image_set.size}x{image_set.size} pixels",
+        *_table(image_set),
+        *(f"  {line}" for line in chosen),
+    ]
     if facts.modes:
         lines.append(f"  files: {_counted(facts.modes)}")
     if facts.sizes:
@@ -80,13 +90,19 @@ def _table(image_set: ImageSet) -> list[str]:
         by_split = _count_groups(image_set)
         number = len(np.unique(image_set.groups))
         rows.append(["patients", *(str(by_split[column]) for column in columns), str(number)])
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    widths = [max(map(_width, cells)) for cells in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        fill = [" " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+        cells = [row[0] + fill[0], *map("".join, zip(fill[1:], row[1:], strict=True))]
         lines.append(f"  {'  '.join(cells)}")
     return lines
+
+
+def _width(text: str) -> int:
+    """Columns in a terminal: Chinese, Japanese and Korean characters take two, accents none."""
+    wide = sum(unicodedata.east_asian_width(one) in "WF" for one in text)
+    return len(text) + wide - sum(unicodedata.combining(one) > 0 for one in text)
 
 
 def _count(image_set: ImageSet) -> list[list[int]]:

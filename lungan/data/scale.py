@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungan.data.decode import decode
-from lungan.data.images import place_of
+from lungan.data.images import many, place_of
 from lungan.data.stored import BadImageError, StoredImage, Values, read_bytes
 
 Scale = str | Sequence[float]
@@ -102,11 +102,19 @@ def fit_image(
         width=width,
         height=height,
         kind=image.kind,
-        mode=image.mode,
+        mode=_say_grey(image),
         is_cropped=height != width,
         is_turned=image.is_turned,
         is_windowed=image.is_windowed,
     )
+
+
+def _say_grey(image: StoredImage) -> str:
+    """The image's mode; grey where its three channels are one, as in many exported radiographs."""
+    values = image.values
+    if values.ndim == 3 and (values == values[..., :1]).all():
+        return f"{image.mode.replace('colour', 'grey')} stored as colour"
+    return image.mode
 
 
 def fit(values: NDArray[np.uint8], size: int, channels: int | None = None) -> NDArray[np.uint8]:
@@ -143,12 +151,12 @@ def scale_images(images: Sequence[FittedImage], scale: Scale = "auto") -> Scaled
             low, high = _range(waiting, scale)
             of = "0.5th to 99.5th percentile" if scale == "percentile" else "range"
             notes.append(
-                f"{_count(len(waiting))} ({kind}): values from {low:.7g} (black) to {high:.7g} "
-                f"(white), the {of} of them all"
+                f"{many(len(waiting), 'image')} ({kind}): values from {low:.7g} (black) to "
+                f"{high:.7g} (white), the {of} of them all"
             )
         elif scale != "auto":
             how = "the ends of their type" if scale == "dtype" else "{:g} and {:g}".format(*scale)
-            notes.append(f"{_count(len(indices))} ({kind}): black and white are {how}")
+            notes.append(f"{many(len(indices), 'image')} ({kind}): black and white are {how}")
         for index in indices:
             image = images[index]
             pixels = image.pixels
@@ -160,14 +168,11 @@ def scale_images(images: Sequence[FittedImage], scale: Scale = "auto") -> Scaled
         darkest, brightest = int(of_kind.min()), int(of_kind.max())
         if brightest - darkest < SHALLOW:
             warnings.append(
-                f"{_count(len(indices))} ({kind}) span only {darkest} to {brightest} of 0 to 255, "
-                "so they are nearly one grey; data.scale=range stretches them"
+                f"only the shades {darkest} to {brightest} of 0 to 255 occur in "
+                f"{many(len(indices), 'image')} ({kind}), nearly one grey; data.scale=range "
+                "stretches them"
             )
     return ScaledImages(scaled, tuple(notes), tuple(warnings))
-
-
-def _count(num_images: int) -> str:
-    return f"{num_images} image{'' if num_images == 1 else 's'}"
 
 
 def _say_some_windowed(images: Sequence[FittedImage]) -> list[str]:
@@ -177,8 +182,8 @@ def _say_some_windowed(images: Sequence[FittedImage]) -> list[str]:
         windowed = [image.is_windowed for image in images if image.mode == mode]
         if not all(windowed):
             warnings.append(
-                f"{sum(windowed)} of {_count(len(windowed))} ({mode}) have a window of their own "
-                "and the others not, so their greys do not compare; data.scale=range or "
+                f"{sum(windowed)} of {many(len(windowed), 'image')} ({mode}) have a window of "
+                "their own and the others not, so their greys do not compare; data.scale=range or "
                 "data.scale=[black,white] treats all alike"
             )
     return warnings

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from lungan.config import DataConfig, ScoreConfig, presets
 from lungan.data import build as data
-from lungan.data.images import ImageSet, first
+from lungan.data.images import ImageSet
+from lungan.data.inspect import describe_images
 from lungan.device import resolve_device
 from lungan.errors import ConfigError, RunFolderError
 from lungan.models.sampling import sample_images
@@ -241,11 +242,8 @@ def score_pair(
 
     def read(path: Path) -> ImageSet:
         images = data.read_images(path, size, channels, on_bad_image)
-        skipped = [f"{name} ({reason})" for name, reason in images.facts.skipped.items()]
-        if skipped:
-            log.warning("skipped %d files of %s: %s", len(skipped), path, first(skipped))
-        for warning in images.facts.warnings:
-            log.warning("warning: %s", warning)
+        for line in describe_images(images, str(path)):
+            log.info(line)
         return images
 
     real_images = read(real)

@@ -13,6 +13,8 @@ import torch
 
 from lungan import train
 from lungan.data import __main__ as inspect_command
+from lungan.data.images import ImageSet
+from lungan.data.inspect import describe_images
 from lungan.runs import prepare
 
 TINY = [
@@ -59,6 +61,18 @@ def test_every_run_says_what_it_took_and_keeps_it(
         assert data["groups"] is None
         assert (data["num_cropped"], data["skipped"]) == (1, {"a/broken.png": "empty"})
         assert len(data["warnings"]) == 2
+
+
+def test_names_of_wide_characters_keep_the_columns_of_the_table_straight() -> None:
+    names = ("肺炎", "normal", "é")
+    number = np.arange(3)
+    image_set = ImageSet(
+        images=np.zeros((3, 1, 16, 16), np.uint8), labels=number, splits=number * 0,
+        class_names=names, split_names=("all",), source="",
+    )  # fmt: skip
+    table = describe_images(image_set, "x")[2:5]
+    widths = [len(line) + sum(ord(one) > 0x3000 for one in line) for line in table]
+    assert len(set(widths)) == 1
 
 
 def test_patients_are_counted_in_the_summary(films: Path) -> None:

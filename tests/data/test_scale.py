@@ -141,7 +141,7 @@ def test_percentile_leaves_out_a_half_percent_at_each_end() -> None:
 def test_a_constant_set_is_black_and_said() -> None:
     result = scale_images([fit_image(units(np.full((8, 8), 7.0)), None, None)])
     assert not result.images.any()
-    assert "span only 0 to 0 of 0 to 255" in result.warnings[0]
+    assert "only the shades 0 to 0 of 0 to 255 occur" in result.warnings[0]
 
 
 def test_notes_say_the_range() -> None:
@@ -171,8 +171,19 @@ def test_a_set_that_spans_little_is_warned_of_whatever_its_format(top: int, is_s
         warnings = scale_images([image]).warnings
         assert bool(warnings) == is_said
         if is_said:
-            assert f"1 image ({image.kind}) span only 0 to {top} of 0 to 255" in warnings[0]
+            said = f"only the shades 0 to {top} of 0 to 255 occur in 1 image ({image.kind})"
+            assert said in warnings[0]
             assert "data.scale=range" in warnings[0]
+
+
+def test_grey_stored_as_colour_is_called_grey() -> None:
+    grey = np.repeat(GREY[..., None], 3, axis=2)
+    tinted = grey.copy()
+    tinted[0, 0, 1] ^= 1
+    modes = [
+        fit_image(stored(values, mode="colour 8 bit"), None, 1).mode for values in (grey, tinted)
+    ]
+    assert modes == ["grey 8 bit stored as colour", "colour 8 bit"]
 
 
 def test_windows_that_only_some_have_are_said() -> None:

@@ -193,7 +193,7 @@ def test_medmnist_saved_as_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_encodings_and_separators(tmp_path: Path, encoding: str, separator: str) -> None:
     draw(tmp_path, "ä.png", "b.png")
     rows = [["file", "befund"], ["ä.png", "Lungenentzündung"], ["b.png", "gesund, 1; 2"]]
@@ -310,6 +310,13 @@ def test_settings_that_do_not_fit(
 ) -> None:
     with pytest.raises(error, match=message):
         load(films, **changes)
+
+
+def test_a_table_without_header_says_how_its_columns_are_called(films: Path) -> None:
+    write(films, "a.png,ill", "b.png,well")
+    with pytest.raises(ConfigError, match=r"if the table has no header, number columns from 0"):
+        load(films, label_column="finding")
+    assert classes(load(films, image_column="0", label_column="1")) == ["ill", "well"]
 
 
 @pytest.mark.parametrize(
