@@ -35,8 +35,9 @@ COMPLAINTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, AttributeE
 """What Hydra and OmegaConf raise for wrong overrides and files."""
 
 ESCAPED = re.compile(r"\\([ ()\[\]{}:=,])")
-ABSENT = re.compile(r"Could not find '(\w+)/([^']*)' *Available options in '\w+': (.*)")
 """Signs that Hydra's grammar, and a shell, let people escape."""
+
+ABSENT = re.compile(r"Could not find '(\w+)/([^']*)' *Available options in '\w+': (.*)")
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 OWN_CHOICE = "--plugin FILE adds one of your own"

@@ -153,7 +153,6 @@ declare("data", "folder", "lungan.data.folder:load_folder", FolderConfig)
 class TableConfig(FilesConfig):
     """A CSV at ``path`` with a row for each image file; commas, semicolons, tabs or bars between.
 
-
     ``root`` is where the files of ``image_column`` lie; None is the table's folder.
     ``label_column``: a column of text, one column of 0 and 1, or a list of such. ``label`` makes
     two classes of lists of findings: those that have it, and the others. ``where`` chooses rows,
