@@ -88,7 +88,7 @@ def sweep(
     """Do every combination of comma lists once, and leave tables, figures and a page.
 
     overrides: as of ``lungan.train``, with several values, such as ``["lr=0.001,0.0005"]``.
-    launcher: how the runs are done: ``local``, ``joblib``, ``slurm``, ``ray``, ``stacked``, ... and
+    launcher: how the runs are done: ``local``, ``joblib``, ``slurm``, ``ray``, ... and
     its settings, such as ``n_jobs=2``.
 
     A run that fails is recorded in its folder, and the others go on.

@@ -57,8 +57,7 @@ EXAMPLES = """examples:
   python -m lungan.train --multirun +sweeps=report
       a named sweep; there are {sweeps}
   python -m lungan.train --multirun +sweeps=report hydra/launcher=joblib
-      the same by several processes; slurm and ray use a cluster, stacked trains runs of one
-      shape as one model, made for a GPU
+      the same by several processes; slurm and ray use a cluster
 
 Every run leaves a folder under runs/. Stopped by Ctrl-C, the same command goes on.
 Exit codes: 0 good, 2 bad input, 3 training diverged (recorded), 130 interrupted (resumable)."""

@@ -21,7 +21,6 @@ from lungan.config import compose, presets
 from lungan.config.identity import trajectory_id
 from lungan.errors import ConfigError, RunFolderError
 from lungan.runs.folder import GENERATOR, read_config
-from lungan.training.stacked.obstacles import obstacle
 
 MINE = """
 from dataclasses import dataclass
@@ -317,13 +316,6 @@ def test_an_experiment_whose_plug_in_is_not_given_says_how_to_give_it() -> None:
 def test_a_folder_is_no_plug_in() -> None:
     with pytest.raises(ConfigError, match="--plugin must be a Python file, conf is a folder"):
         registry.load_file("conf")
-
-
-def test_a_stack_names_it_as_an_obstacle() -> None:
-    registry.load_file("mine.py")
-    with compose.composer():
-        assert obstacle(compose.compose(["optimizer=lion"])) == "optimizer=lion of plug-in mine"
-        assert obstacle(compose.compose([])) is None
 
 
 def test_a_rule_of_a_plug_in_is_checked_as_lungans_own() -> None:

@@ -40,10 +40,13 @@ _CHOICES = {
     "slurm": _Choice("slurm", "SlurmLauncher", "SlurmConfig", "submitit", "slurm"),
     "submitit_local": _Choice("slurm", "SubmititLocal", "SubmititConfig", "submitit", "slurm"),
     "ray": _Choice("ray", "RayLauncher", "RayConfig", "ray", "ray"),
-    "stacked": _Choice("stacked", "StackedLauncher", "StackedConfig"),
 }
 _ALIASES = {"basic": "local", "submitit_slurm": "slurm"}
 """Hydra's names of launchers that have another one here."""
+_REMOVED = {
+    "stacked": "was taken out; hydra/launcher=joblib trains several runs at a time on this machine"
+}
+"""What serves instead of launchers that there were."""
 
 
 def choices() -> list[str]:
@@ -60,6 +63,8 @@ def build(overrides: Sequence[tuple[str, Any]]) -> Launcher:
     if overrides and not chosen:
         raise ConfigError(f"{overrides[0][0]} needs {GROUP}={'|'.join(choices())} beside it")
     name = str(chosen[-1]) if chosen else "local"
+    if name in _REMOVED:
+        raise ConfigError(f"{GROUP}={name} {_REMOVED[name]}")
     if name not in choices():
         raise ConfigError(f"{GROUP} must be one of {', '.join(choices())}, got {name}")
     name = _ALIASES.get(name, name)

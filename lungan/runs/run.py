@@ -6,9 +6,8 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -54,8 +53,6 @@ from lungan.training.state import TrainingState, build_state
 from lungan.training.step import build_step
 
 log = logging.getLogger(__name__)
-
-Made = TypeVar("Made")
 
 
 def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None = None) -> Run:
@@ -117,7 +114,7 @@ def _score_again(prepared: Prepared, found: Finished) -> Run:
 
 
 class ActiveRun:
-    """A run while its claim is held. ``begin``, training and ``end`` are its parts."""
+    """A run while its claim is held."""
 
     def __init__(self, prepared: Prepared, claimed: Claimed, sweep: str | None) -> None:
         self._prepared = prepared
@@ -129,14 +126,9 @@ class ActiveRun:
         self._scorer: Scorer | None = None
         self._tracker = Followers([])
         self._sinks: list[Sink] = []
-        self._trained_together = 1
         self._seconds = {"data": prepared.data_seconds, "training": 0.0, "scoring": 0.0}
         self._log = LogFile(self._folder)
         logging.getLogger("lungan").addHandler(self._log)
-
-    @property
-    def folder(self) -> Path:
-        return self._folder
 
     def close(self) -> None:
         with contextlib.ExitStack() as closing:  # each, also where an interrupt ends another
@@ -146,13 +138,9 @@ class ActiveRun:
             closing.callback(self._tracker.close)
 
     def run(self, stop: StopSignal) -> Run:
-        return self.recorded(lambda: self._run(stop))
-
-    def recorded(self, work: Callable[[], Made]) -> Made | Run:
-        """What ``work`` gives, or the summary of a run that diverged; other failures are written
-        down and raised."""
+        """The run's result, also where it diverged; other failures are written down and raised."""
         try:
-            return work()
+            return self._run(stop)
         except DivergedError as error:
             log.warning("%s: diverged: %s", self._folder.name, error)
             return self._finish("diverged", str(error))
@@ -166,19 +154,20 @@ class ActiveRun:
     def _run(self, stop: StopSignal) -> Run:
         prepared, config = self._prepared, self._config
         material = gather(config, prepared.image_set, prepared.training_set, prepared.device)
-        state = self.begin(material)
+        state = self._begin(material)
         progress = ProgressSink(self._folder.name, config.epochs)
 
         def emit(event: Event) -> None:
-            self.emit(event)
+            for sink in self._sinks:
+                sink(event)
             progress(event)
 
         with self._timed("training"), contextlib.closing(progress), stop.deferred():
             step = build_step(config, state, prepared.precision)
             train(config, state, step, material, emit=emit, stop=stop.requested)
-        return self.end(state)
+        return self._end(state)
 
-    def begin(self, material: Material) -> TrainingState:
+    def _begin(self, material: Material) -> TrainingState:
         """Open what the run writes to; gives the state that it goes on from."""
         prepared, config, folder = self._prepared, self._config, self._folder
         self._scorer = build_scorer(prepared, folder)
@@ -204,20 +193,7 @@ class ActiveRun:
         self._sinks = [on_disk, self._tracker, self._score_snapshot]
         return state
 
-    @property
-    def seconds_scoring(self) -> float:
-        return self._seconds["scoring"]
-
-    def share_training(self, seconds: float, num_runs: int) -> None:
-        """Take note of what a stack of ``num_runs`` took to train this one of them."""
-        self._seconds["training"] += seconds
-        self._trained_together = max(self._trained_together, num_runs)
-
-    def emit(self, event: Event) -> None:
-        for sink in self._sinks:
-            sink(event)
-
-    def end(self, state: TrainingState) -> Run:
+    def _end(self, state: TrainingState) -> Run:
         """Leave the trained generator, its scores and the summary."""
         prepared, config, folder = self._prepared, self._config, self._folder
         weights = serialize_generator(
@@ -311,7 +287,6 @@ class ActiveRun:
             "device": str(prepared.device),
             "precision": prepared.precision,
             "threads": torch.get_num_threads(),
-            "trained_together": self._trained_together,
             "machine": machine(),
             "versions": versions(),
             "plugins": registry.describe(plugins(config)),

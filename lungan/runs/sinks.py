@@ -6,8 +6,6 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -69,30 +67,13 @@ def rewind_metrics(folder: Path, epoch: int) -> None:
     write_bytes(folder / METRICS, lines.encode())
 
 
-_log_of: ContextVar[Path | None] = ContextVar("log_of", default=None)
-
-
-@contextlib.contextmanager
-def log_of(folder: Path) -> Iterator[None]:
-    """Where several runs are under way in this process: what is logged inside is of this one."""
-    token = _log_of.set(folder)
-    try:
-        yield
-    finally:
-        _log_of.reset(token)
-
-
 class LogFile(logging.FileHandler):
-    """log.txt of a run folder, without what is said of other runs. A disk that cannot take it ends
-    no run: what the run's other files miss is said by them, in one line."""
+    """log.txt of a run folder. A disk that cannot take it ends no run: what the run's other files
+    miss is said by them, in one line."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / LOG, encoding="utf-8", delay=True)
-        self._folder = folder
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return _log_of.get() in (None, self._folder) and bool(super().filter(record))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         if not isinstance(sys.exception(), OSError):

@@ -204,11 +204,11 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (
             ["hydra/launcher=jobli"],
-            "must be one of basic, joblib, local, ray, slurm, stacked, submitit_local,",
+            "must be one of basic, joblib, local, ray, slurm, submitit_local,",
         ),
         (
             ["hydra.launcher.n_jobs=2"],
-            "needs hydra/launcher=basic|joblib|local|ray|slurm|stacked|submitit_local",
+            "needs hydra/launcher=basic|joblib|local|ray|slurm|submitit_local",
         ),
         (
             ["hydra/launcher=joblib", "hydra.launcher.n_job=2"],
@@ -218,10 +218,13 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
             ["hydra/launcher=joblib", "hydra.launcher.n_jobs=two"],
             "must be a whole number, got two",
         ),
-        (["hydra/launcher=stacked", "hydra.launcher.max_runs=1"], "must be at least 2, got 1"),
         (
-            ["hydra/launcher=stacked", "hydra.launcher.n_jobs=2"],
-            "keys of hydra.launcher are max_runs",
+            ["hydra/launcher=joblib", "hydra.launcher.max_runs=1"],
+            "keys of hydra.launcher are n_jobs",
+        ),
+        (
+            ["hydra/launcher=stacked", "hydra.launcher.max_runs=4"],
+            "hydra/launcher=stacked was taken out; hydra/launcher=joblib trains several runs at",
         ),
         (
             ["hydra/launcher=joblib", "hydra.launcher.batch_size=all"],

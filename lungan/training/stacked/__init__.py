@@ -1,1 +1,0 @@
-"""Runs of one shape, trained as one: every tensor has a dimension of runs."""
