@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 SPECIFICITY = 0.95
 CALIBRATION_BINS = 15
@@ -46,11 +45,16 @@ def sensitivity_at_specificity(
 ) -> float:
     """The share of positives above the lowest threshold that at least ``specificity`` of the
     negatives do not exceed: a point of the curve whose area is the AUC."""
-    negatives = np.sort(scores[~positive])
+    threshold = threshold_at_specificity(scores[~positive], specificity)
+    return float((scores[positive] > threshold).mean())
+
+
+def threshold_at_specificity(negatives: NDArray[np.float64], specificity: float) -> float:
+    """The lowest score (of ``negatives``, (N,)) that at least ``specificity`` of them do not
+    exceed."""
     # Without the margin, 0.95 of 20 negatives would be 19.000000000000004 of them.
     num_below = math.ceil(specificity * len(negatives) - 1e-9)
-    threshold = negatives[num_below - 1] if num_below else -math.inf
-    return float((scores[positive] > threshold).mean())
+    return float(np.sort(negatives)[num_below - 1]) if num_below else -math.inf
 
 
 def expected_calibration_error(
@@ -112,6 +116,8 @@ def area_under_curve(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -
 
     Source: Mann and Whitney 1947; Hanley and McNeil 1982.
     """
+    from scipy.stats import rankdata  # imports torch where it finds it, which tables do without
+
     num_positive = int(positive.sum())
     num_negative = len(positive) - num_positive
     rank_sum = float(rankdata(scores)[positive].sum())

@@ -68,10 +68,12 @@ def make_recipe(
 
 @dataclass(frozen=True)
 class Labelled:
-    """images: (N, C, H, W) uint8. labels: (N,) int64."""
+    """images: (N, C, H, W) uint8. labels: (N,) int64. groups: (N,), a number for each patient,
+    None where patients are not known."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.images)

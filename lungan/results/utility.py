@@ -14,6 +14,7 @@ from lungan.results.comparisons import Comparison, Summary, correct, summarize
 from lungan.results.groups import Group, Grouping, text
 from lungan.results.read import Problem, Run, Scalar, read_run
 from lungan.results.statistics import Difference, paired
+from lungan.results.utility_patients import OverPatients, compare_over_patients
 from lungan.runs.folder import SUMMARY, UTILITY
 
 FRACTION, NUM_REAL = "data.fraction", "data.num_real_images"
@@ -41,6 +42,7 @@ class Utility:
     summaries: list[Summary]
     answers: list[Comparison]
     problems: list[Problem]
+    over_patients: list[OverPatients]
 
     @property
     def groups(self) -> list[Group]:
@@ -78,7 +80,16 @@ def read_utility(
         return None
     grouping = _group(trials)
     summaries = summarize(grouping.groups)
-    return Utility(store, trials, grouping, summaries, _answer(summaries), problems)
+    answers = _answer(summaries)
+    over_patients = compare_over_patients(
+        [
+            (one.first.group, one.second.group)
+            for one in answers
+            if one.first.score == PRIMARY_SCORE
+        ],
+        problems,
+    )
+    return Utility(store, trials, grouping, summaries, answers, problems, over_patients)
 
 
 def value(group: Group, key: str) -> Scalar:

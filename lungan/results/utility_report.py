@@ -11,12 +11,17 @@ from lungan.results.tables import Table, comparisons_csv, results_csv, summary_c
 from lungan.results.utility import Utility
 from lungan.results.utility_figures import FILES as FIGURE_FILES
 from lungan.results.utility_figures import draw_utility
-from lungan.results.utility_tables import answers_table, arms_table, generators_table
+from lungan.results.utility_tables import (
+    answers_table,
+    arms_table,
+    generators_table,
+    patients_csv,
+)
 from lungan.results.utility_words import caveats, verdicts
 
 FIGURES_FOLDER = "figures"
 STALE = (
-    *("utility.csv", "utility_summary.csv", "utility_comparisons.csv"),
+    *("utility.csv", "utility_summary.csv", "utility_comparisons.csv", "utility_patients.csv"),
     *("utility.md", "utility.tex", "utility_comparisons.md", "utility_comparisons.tex"),
     *(f"{FIGURES_FOLDER}/{file}" for file in FIGURE_FILES),
 )
@@ -49,6 +54,8 @@ def report_utility(utility: Utility) -> UtilityReport:
         "utility_summary.csv": summary_csv(utility.summaries, utility.grouping),
         "utility_comparisons.csv": comparisons_csv(utility.answers),
     }
+    if utility.over_patients:
+        files["utility_patients.csv"] = patients_csv(utility)
     for name, table in (("utility", arms), ("utility_comparisons", answers)):
         files[f"{name}.md"] = markdown(table).encode("utf-8", "backslashreplace")
         files[f"{name}.tex"] = latex(table).encode("utf-8", "backslashreplace")

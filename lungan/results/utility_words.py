@@ -9,6 +9,7 @@ from lungan.results.arms import ARMS, PRIMARY_SCORE, QUESTIONS
 from lungan.results.comparisons import Comparison, Summary, better
 from lungan.results.groups import text
 from lungan.results.utility import FRACTION, NUM_REAL, Utility, is_primary, title, value
+from lungan.results.utility_patients import OverPatients
 from lungan.scores import catalogue
 
 _MAX_IN_FULL = 4
@@ -19,7 +20,7 @@ def verdicts(utility: Utility) -> list[str]:
     diverged = sum(trial.status == "diverged" for trial in utility.trials)
     lines = [f"{diverged} of {len(utility.trials)} classifiers diverged."] if diverged else []
     primary = [answer for answer in utility.answers if is_primary(answer)]
-    lines += _primary(primary)
+    lines += _primary(primary, utility.over_patients)
     if not primary:
         asked, control = (ARMS[name].title for name in QUESTIONS[0])
         lines.append(f"There are no trials of both {asked} and {control}, so nothing is answered.")
@@ -43,7 +44,13 @@ def caveats(utility: Utility) -> list[str]:
         "class: what they gain is owed to the count, not to the images.",
         "Intervals and tests are over seeds: initial weights, order of images, synthetic images "
         "and, where several were given, generators. All use the same test images, so they say "
-        "nothing about other patients.",
+        "nothing about other patients."
+        + (
+            " Intervals in utility_patients.csv draw patients and seeds again together, with the "
+            "threshold for sensitivity from validation; the verdict does not follow them."
+            if utility.over_patients
+            else ""
+        ),
         "Differences are tested with Student's t, paired by seed. p is corrected after Holm within "
         "one question and score, over fractions and ratios; intervals are for one pair, "
         "uncorrected, and the verdict follows p. The first question is the one that was asked "
@@ -55,7 +62,7 @@ def caveats(utility: Utility) -> list[str]:
     return lines
 
 
-def _in_full(answer: Comparison) -> str:
+def _in_full(answer: Comparison, over_patients: OverPatients | None) -> str:
     first, second, result = answer.first, answer.second, answer.result
     where = f"With {value(first.group, NUM_REAL)} real images"
     what = (
@@ -65,6 +72,7 @@ def _in_full(answer: Comparison) -> str:
     if result.obstacle:
         return f"{what}; this cannot be tested: {result.obstacle}."
     assert result.low is not None and result.high is not None
+    more = _over_patients(over_patients)
     size = (
         f"a difference of {numbers.number(result.difference, 3)} (95 % CI "
         f"{numbers.span(result.low, result.high)}, corrected p {numbers.p_relation(answer.p_holm)})"
@@ -72,17 +80,30 @@ def _in_full(answer: Comparison) -> str:
     if not answer.significant:
         return (
             f"{what}, {size}: no significant difference, so nothing shows that synthetic images do "
-            "more than the real ones shown more often."
+            f"more than the real ones shown more often.{more}"
         )
     word = "help" if better(answer)[0] is first else "harm"
-    return f"{what}, {size}: these synthetic images {word}."
+    return f"{what}, {size}: these synthetic images {word}.{more}"
 
 
-def _primary(answers: Sequence[Comparison]) -> list[str]:
+def _over_patients(one: OverPatients | None) -> str:
+    if one is None:
+        return ""
+    found = one.results[PRIMARY_SCORE]
+    unit = "images" if one.num_patients == one.num_images else "patients"
+    return (
+        f" With {one.num_patients} {unit} and {one.num_seeds} seeds drawn again together, its "
+        f"interval is {numbers.span(found.low, found.high)}; the smallest gain that four of five "
+        f"such studies would find is {numbers.number(found.detectable(one.num_tests), 2)}."
+    )
+
+
+def _primary(answers: Sequence[Comparison], found: Sequence[OverPatients]) -> list[str]:
     """In full where something was found or there is little to say, the others together."""
+    of = {(id(one.first), id(one.second)): one for one in found}
     if len(answers) <= _MAX_IN_FULL:
-        return [_in_full(answer) for answer in answers]
-    lines = [_in_full(answer) for answer in answers if answer.significant]
+        return [_in_full(answer, of.get(_sides(answer))) for answer in answers]
+    lines = [_in_full(one, of.get(_sides(one))) for one in answers if one.significant]
     others = [answer for answer in answers if not answer.significant]
     if others:
         asked, control = (ARMS[name].title for name in QUESTIONS[0])
@@ -155,6 +176,10 @@ def _alone(utility: Utility) -> list[str]:
         f"{_mean(best)} at most (generators of {value(best.group, NUM_REAL)} real images, "
         f"{title(best.group)}){beside}."
     ]
+
+
+def _sides(answer: Comparison) -> tuple[int, int]:
+    return id(answer.first.group), id(answer.second.group)
 
 
 def _mean(summary: Summary) -> str:

@@ -44,6 +44,7 @@ WANDB = "wandb"
 UTILITY = "utility"
 CLASSIFIER = "classifier.safetensors"
 CONVINCING = "convincing.png"
+PREDICTIONS = "predictions.csv"
 
 
 @dataclass(frozen=True, slots=True)

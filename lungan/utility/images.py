@@ -70,7 +70,8 @@ def choose_real(image_set: ImageSet) -> RealImages:
         if groups is not None and split.groups is not None:
             fresh &= ~np.isin(split.groups, groups)
             groups = np.union1d(groups, split.groups)
-        kept[name] = Labelled(split.images[fresh], split.labels[fresh])
+        of_patients = None if split.groups is None else split.groups[fresh]
+        kept[name] = Labelled(split.images[fresh], split.labels[fresh], of_patients)
         num_dropped[name] = int((~fresh).sum())
         known |= set(hashes)
         if len(np.unique(kept[name].labels)) < len(image_set.class_names):

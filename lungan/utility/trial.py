@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from lungan.classifiers.measures import measure
@@ -26,12 +31,20 @@ from lungan.classifiers.train import (
 )
 from lungan.errors import DivergedError
 from lungan.results.arms import ARMS, BASELINE, Arm
-from lungan.runs.folder import CLASSIFIER, CONVINCING, SUMMARY, write_bytes, write_json
+from lungan.runs.folder import (
+    CLASSIFIER,
+    CONVINCING,
+    PREDICTIONS,
+    SUMMARY,
+    write_bytes,
+    write_json,
+)
 from lungan.runs.prepare import git_commit, machine, versions
 from lungan.runs.store import RunIdentity
 from lungan.utility.convincing import write_convincing
 from lungan.utility.extras import Synthetic, duplicates, extra_counts, phases
 from lungan.utility.generators import Generators, GeneratorSet
+from lungan.utility.images import TEST, VALIDATION, content_hashes
 
 RESULT_VERSION = 1
 """Part of every id: raised when the same settings would give other numbers."""
@@ -114,6 +127,14 @@ class Bench:
             trained = self._train(trial, training, extra)
             probabilities = probabilities_of(trained.network, real.test.images, settings.device)
             values = measure(probabilities, real.test.labels, settings.positive)
+            on_validation = probabilities_of(
+                trained.network, real.validation.images, settings.device
+            )
+            content = predictions_csv(
+                real.image_set.class_names,
+                {VALIDATION: (real.validation, on_validation), TEST: (real.test, probabilities)},
+            )
+            write_bytes(folder / PREDICTIONS, content)
             selected = {"update": trained.update, "validation_auc": trained.validation_auc}
             if trial.arm.name == BASELINE:
                 _write_network(folder / CLASSIFIER, trained.network)
@@ -235,6 +256,25 @@ class Bench:
             },
             "config": config,
         }
+
+
+def predictions_csv(
+    class_names: Sequence[str], splits: Mapping[str, tuple[Labelled, NDArray[np.float64]]]
+) -> bytes:
+    """A row an image: split, first digits of the hash of its pixels, patient (empty where not
+    known), class, and the probability of each class. splits: images with probabilities (N, K)."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["split", "image", "patient", "class", *(f"p.{name}" for name in class_names)])
+    for name, (images, probabilities) in splits.items():
+        digits = [one.hex()[:16] for one in content_hashes(images.images)]
+        patients = [""] * len(images) if images.groups is None else images.groups.tolist()
+        for image, patient, label, row in zip(
+            digits, patients, images.labels, probabilities, strict=True
+        ):
+            shown = [f"{p:.9g}" for p in row]
+            writer.writerow([name, image, patient, class_names[label], *shown])
+    return out.getvalue().encode("utf-8", "backslashreplace")
 
 
 def _write_network(path: Path, network: Classifier) -> None:

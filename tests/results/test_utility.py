@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +207,50 @@ def test_nothing_to_read(tmp_path: Path) -> None:
 def test_every_question_is_between_arms() -> None:
     assert all(arm in ARMS and control in ARMS for arm, control in QUESTIONS)
     assert QUESTIONS[0] == ("real_synthetic", "real_duplicates")
+
+
+def write_predictions(folder: Path, shift: float, seed: int) -> None:
+    """Twenty patients of two images in each split; a higher shift separates the classes better."""
+    rng = random.Random(seed)
+    lines = ["split,image,patient,class,p.normal,p.pneumonia"]
+    for split in ("val", "test"):
+        for image in range(40):
+            sick = image // 2 % 2
+            p = min(max(0.3 + shift * sick + 0.2 * rng.random(), 0.0), 1.0)
+            name = ("normal", "pneumonia")[sick]
+            lines.append(f"{split},{split}{image},{image // 2},{name},{1 - p},{p}")
+    (folder / "predictions.csv").write_text("\n".join(lines))
+
+
+def test_patients_and_seeds_are_drawn_again_together(tmp_path: Path) -> None:
+    for seed in range(3):
+        for arm, ratio, shift in (("real_synthetic", 1.0, 0.3), ("real_duplicates", 1.0, 0.05)):
+            folder = write_trial(
+                tmp_path, arm, 0.9 + shift * (0.1 + 0.01 * seed), ratio=ratio, seed=seed
+            )
+            summary = json.loads((folder / "summary.json").read_text())
+            summary["config"]["classifier"]["positive"] = "pneumonia"
+            (folder / "summary.json").write_text(json.dumps(summary))
+            write_predictions(folder, shift, seed)
+    utility = read_utility(tmp_path)
+    assert utility is not None
+    (found,) = utility.over_patients
+    assert (found.num_seeds, found.num_images, found.num_patients) == (3, 40, 20)
+    assert found.results["auc"].low > 0
+    assert found.results["sensitivity"].difference > 0
+    report = report_utility(utility)
+    assert "With 20 patients and 3 seeds drawn again together" in " ".join(report.verdicts)
+    table = list(csv.DictReader(io.StringIO(report.files["utility_patients.csv"].decode())))
+    assert [row["patients"] for row in table] == ["20"] * 3
+
+    (folder / "predictions.csv").write_text("split,image\ntest,0\n")
+    damaged = read_utility(tmp_path)
+    assert damaged is not None
+    assert damaged.over_patients == []
+    assert "predictions.csv cannot be read" in damaged.problems[0].text
+
+    (folder / "predictions.csv").unlink()  # as trials of lungan before 0.2 are
+    older = read_utility(tmp_path)
+    assert older is not None
+    assert (older.over_patients, older.problems) == ([], [])
+    assert "utility_patients.csv" not in report_utility(older).files

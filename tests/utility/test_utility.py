@@ -12,11 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lungan.classifiers.measures import area_under_curve
 from lungan.data.images import ImageSet
 from lungan.errors import DataError
 from lungan.results import write_results
 from lungan.results.utility import read_utility
-from lungan.runs.folder import CLAIM, CLASSIFIER, CONVINCING, GENERATOR, SUMMARY, UTILITY
+from lungan.runs.folder import (
+    CLAIM,
+    CLASSIFIER,
+    CONVINCING,
+    GENERATOR,
+    PREDICTIONS,
+    SUMMARY,
+    UTILITY,
+)
 from lungan.runs.store import Claim, exclusive
 from lungan.utility import trial as trials
 from lungan.utility.__main__ import main
@@ -77,6 +86,15 @@ def test_a_study_of_two_fractions_and_two_generators(
     assert part == pytest.approx(whole / 2, abs=1)
     for name, factor in (("real_synthetic", 2), ("real_duplicates", 2), ("synthetic", 1)):
         assert by_arm[name, 1.0][0]["num_train_images"] == factor * whole
+    for path in tmp_path.glob(f"{UTILITY}/*/{PREDICTIONS}"):
+        table = [row for row in rows(path) if row["split"] == "test"]
+        truth = [row["class"] == "pneumonia" for row in table]
+        area = area_under_curve(
+            np.array([float(row["p.pneumonia"]) for row in table]), np.array(truth)
+        )
+        auc = json.loads((path.parent / SUMMARY).read_text())["scores"]["values"]["auc"]
+        assert area == pytest.approx(auc, abs=1e-7)
+    assert len(list(tmp_path.glob(f"{UTILITY}/*/{PREDICTIONS}"))) == 24
     kept = {path.parent.name[:5] for path in tmp_path.rglob(CLASSIFIER)}
     assert kept == {"real-"}
     assert len(list(tmp_path.rglob(CONVINCING))) == 2
@@ -96,6 +114,15 @@ def test_a_study_of_two_fractions_and_two_generators(
     expected = np.mean(of["real_synthetic"]) - np.mean(of["real_duplicates"])
     assert float(primary[1]["difference"]) == pytest.approx(expected, abs=1e-12)
     assert primary[1]["test"] in ("paired t", "")
+    over = rows(tmp_path / "out/utility_patients.csv")
+    assert {row["measure"] for row in over} == {"auc", "average_precision", "sensitivity"}
+    over = [row for row in over if row["measure"] == "auc" and "dupl" in row["second"]]
+    assert [(row["seeds"], row["images"], row["patients"]) for row in over] == [
+        ("2", "40", "40")
+    ] * 2
+    assert float(over[1]["difference"]) == pytest.approx(expected, abs=1e-7)
+    assert float(over[1]["ci95_low"]) <= expected <= float(over[1]["ci95_high"])
+    assert said.count("With 40 images and 2 seeds drawn again together") == 2
     for name in ("utility.png", "utility_convincing.png"):
         assert (tmp_path / "out/figures" / name).stat().st_size > 1000
 
@@ -343,6 +370,8 @@ def test_patients_across_splits_are_left_out_of_the_later_one() -> None:
     real = choose_real(grouped)
     assert real.num_dropped == {"test": 1, "val": 2}
     assert (len(real.validation), len(real.test)) == (10, 11)
+    assert real.test.groups is not None
+    assert real.test.groups.tolist() == list(range(53, 64))
 
 
 def test_leaks_are_found_by_content_alone() -> None:
