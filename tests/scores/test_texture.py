@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from lungan import score
 from lungan.data.images import ImageSet
 from lungan.errors import DataError
 from lungan.scores import encoders, texture
@@ -118,6 +120,27 @@ def test_two_encoders_and_versions_are_told_apart(monkeypatch: pytest.MonkeyPatc
     assert before != build("contrast", 28).weights_hash
     monkeypatch.setattr(texture, "VERSION", texture.VERSION + 1)
     assert before != build("spectrum", 28).weights_hash
+
+
+def test_the_command_sees_blur_that_it_lets_pass_in_unchanged_films(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
+    real, unseen = films(200, 32, 1), films(100, 32, 2)
+    np.savez(tmp_path / "real.npz", images=real[:, 0])
+    for name, images in (("sharp", unseen), ("soft", changed_films.blurred(unseen, 0.7))):
+        np.savez(tmp_path / f"{name}.npz", images=images[:, 0])
+        paths = ("--real", tmp_path / "real.npz", "--fake", tmp_path / f"{name}.npz")
+        to = ("--encoders", ",".join(NAMES), "--score", "fast", "--json", tmp_path / f"{name}.json")
+        assert score.main([*map(str, (*paths, *to)), "--device", "cpu"]) == 0
+    sharp, soft = (
+        json.loads((tmp_path / f"{name}.json").read_text())["values"] for name in ("sharp", "soft")
+    )
+    key = "spectrum.frechet_distance"
+    assert sharp[key] < sharp[f"{key}.floor_high"] < soft[key]
+    assert soft["spectrum.coverage"] < 0.1 < sharp["spectrum.coverage"]
+    key = "contrast.frechet_distance"
+    assert sharp[key] < soft[key]
 
 
 def test_real_films_of_the_committed_table_rank_as_they_were_changed() -> None:
