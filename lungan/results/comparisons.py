@@ -110,6 +110,14 @@ def main_settings(summaries: Sequence[Summary]) -> dict[str, tuple[Scalar, ...]]
     return {score: counter.most_common(1)[0][0] for score, counter in runs.items()}
 
 
+def leading_score(summaries: Sequence[Summary]) -> str | None:
+    """The one score of the answer, by which figures choose groups too: the Fréchet distance of the
+    first encoder, else the first score that is no Inception Score. None without one."""
+    scores = [s for s in main_settings(summaries) if not catalogue.is_inception_score(s)]
+    first = scores[0] if scores else None
+    return next((s for s in scores if catalogue.split_key(s)[1] == "frechet_distance"), first)
+
+
 def compare_groups(summaries: Sequence[Summary]) -> list[Comparison]:
     """Pairs of groups, score by score, corrected after Holm over all pairs and scores together.
 

@@ -1,40 +1,31 @@
 """The figures of a report: losses by group, sample grids side by side, scores beside floors.
 
-How much is drawn is bounded, and every caption says what was left out.
+How much is drawn is bounded, and every caption says what was left out. Figures are matplotlib's own
+objects in its default style, never the user's, so that the same runs give the same bytes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lungan.errors import RunFolderError
-from lungan.results.canvas import (
-    Figure,
-    label_outer,
-    left_out,
-    mark_rows,
-    panels_of,
-    png_bytes,
-    style,
-)
-from lungan.results.comparisons import Summary
+from lungan.results.comparisons import Summary, leading_score, main_settings
 from lungan.results.groups import Group
 from lungan.results.read import Problem, Run, one_line
-from lungan.results.sheet import (
-    MAX_CURVE_GROUPS,
-    MAX_SAMPLE_GROUPS,
-    MAX_SCORE_GROUPS,
-    Sheet,
-)
 from lungan.runs.folder import SAMPLES, classes_path, read_json, real_images_path
 from lungan.scores import catalogue
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
 
 FILES = ("losses.png", "samples.png", "scores.png")
 
@@ -47,6 +38,98 @@ _FAR_APART = 50
 """Fréchet distances so many times apart are shown on a logarithmic axis."""
 
 _GENERATOR, _DISCRIMINATOR, _FLOOR, _POINT = "#0072B2", "#D55E00", "#009E73", "#333333"
+
+_WIDTH_INCHES = 9.2
+_DPI = 130
+_COMPRESSION = 6
+_STYLE: Any = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "text.parse_math": False,  # names of runs may hold a $
+}
+MAX_CURVE_GROUPS = 12
+MAX_SAMPLE_GROUPS = 8
+MAX_SCORE_GROUPS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A PNG with what it shows: ``title`` and ``caption`` for the page."""
+
+    file: str
+    title: str
+    caption: str
+    png: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """What the figures show of any number of runs.
+
+    with_scores, with_samples, with_curves: the best groups by the leading score, in the tables'
+    order; num_done, num_ended: how many groups have a finished run, a finished or diverged one.
+    ranked_by: the leading score's title, empty without one. summaries: of ``with_scores``, by
+    score, under the settings that most runs share; num_scores: how many scores there are.
+    """
+
+    with_scores: list[Group]
+    with_samples: list[Group]
+    with_curves: list[Group]
+    num_done: int
+    num_ended: int
+    ranked_by: str
+    summaries: dict[str, list[Summary]]
+    num_scores: int
+
+    def left_out(self, count: int, limit: int) -> str:
+        """What a caption says of groups that are not shown."""
+        if count <= limit:
+            return ""
+        which = f"best in {self.ranked_by}" if self.ranked_by else "first"
+        return f"Of {count} groups, the {limit} {which} are shown. "
+
+
+def choose(groups: Sequence[Group], summaries: Sequence[Summary]) -> Sheet:
+    """The sheet of all groups and summaries."""
+    main, leading = main_settings(summaries), leading_score(summaries)
+    rank: dict[int, float] = {}
+    if leading is not None:
+        sign = -1 if catalogue.describe(leading).direction == "higher" else 1
+        for each in summaries:
+            if each.score == leading and each.settings == main[leading]:
+                rank[id(each.group)] = sign * each.interval.center
+
+    def best(candidates: Sequence[Group], limit: int) -> list[Group]:
+        chosen = sorted(candidates, key=lambda group: rank.get(id(group), math.inf))[:limit]
+        known = set(map(id, chosen))
+        return [group for group in candidates if id(group) in known]
+
+    done = [group for group in groups if group.done]
+    ended = [group for group in groups if group.done or group.count("diverged")]
+    with_scores = best(done, MAX_SCORE_GROUPS)
+    limit = max(6, min(24, 120 // max(1, len(with_scores))))
+    shown: dict[str, list[Summary]] = {score: [] for score in list(main)[:limit]}
+    known = set(map(id, with_scores))
+    for summary in summaries:
+        if id(summary.group) in known and summary.settings == main[summary.score]:
+            shown.get(summary.score, []).append(summary)
+    return Sheet(
+        with_scores=with_scores,
+        with_samples=best(done, MAX_SAMPLE_GROUPS),
+        with_curves=best(ended, MAX_CURVE_GROUPS),
+        num_done=len(done),
+        num_ended=len(ended),
+        ranked_by="" if leading is None else catalogue.title(leading),
+        summaries={score: cells for score, cells in shown.items() if cells},
+        num_scores=len(main),
+    )
 
 
 def draw(sheet: Sheet, problems: list[Problem]) -> list[Figure]:
@@ -68,7 +151,7 @@ def draw_losses(sheet: Sheet, problems: list[Problem]) -> Figure | None:
     curves = [each for each in curves if each.bands or any(each.stopped.values())]
     if not curves:
         return None
-    canvas, panels = panels_of(len(curves), columns=2, panel_height=2.4, share=True, layout=None)
+    canvas, panels = panels_of(len(curves), columns=2, panel_height=2.4, share=True)
     for axes, each in zip(panels, curves, strict=True):
         for loss, color in zip(LOSSES, (_GENERATOR, _DISCRIMINATOR), strict=True):
             band = each.bands.get(loss)
@@ -89,7 +172,7 @@ def draw_losses(sheet: Sheet, problems: list[Problem]) -> Figure | None:
         caption += "Dotted lines are runs that diverged, up to the cross. "
     if clipped:
         caption += "The axis is cut where single peaks would flatten the rest. "
-    caption += left_out(sheet.num_ended, MAX_CURVE_GROUPS, "groups")
+    caption += sheet.left_out(sheet.num_ended, MAX_CURVE_GROUPS)
     if any(len(group.done) > MAX_RUNS for group in sheet.with_curves):
         caption += f"At most {MAX_RUNS} runs of a group are drawn."
     return Figure(
@@ -121,9 +204,7 @@ def draw_samples(sheet: Sheet, problems: list[Problem]) -> Figure | None:
     if real is not None:
         shown.insert(0, ("real images, of the training set", real))
     gap = real is not None and len(shown) > 2
-    canvas, panels = panels_of(
-        len(shown) + gap, columns=2, panel_height=2.45, share=False, layout=None
-    )
+    canvas, panels = panels_of(len(shown) + gap, columns=2, panel_height=2.45, share=False)
     if gap:
         panels.pop(1).remove()
     for axes, (label, image) in zip(panels, shown, strict=True):
@@ -139,7 +220,7 @@ def draw_samples(sheet: Sheet, problems: list[Problem]) -> Figure | None:
         caption += f"Classes, row by row: {named}. "
     if real is not None:
         caption += "Real images may be patients': who gets this page gets them. "
-    caption += left_out(sheet.num_done, MAX_SAMPLE_GROUPS, "groups")
+    caption += sheet.left_out(sheet.num_done, MAX_SAMPLE_GROUPS)
     data = png_bytes(canvas, exact=True)
     title = "Generated images side by side" if real is None else "Real and generated images"
     return Figure("samples.png", title, caption.strip(), data)
@@ -154,7 +235,7 @@ def draw_scores(sheet: Sheet) -> Figure | None:
     labels = [textwrap.fill(group.label, _LABEL_CHARACTERS) for group in groups]
     height = 0.75 + (0.34 if any("\n" in label for label in labels) else 0.24) * len(groups)
     columns = 2 if len(scores) in (2, 4) else 3
-    canvas, panels = panels_of(len(scores), columns, panel_height=height, share=False, layout=None)
+    canvas, panels = panels_of(len(scores), columns, panel_height=height, share=False)
     cut = logarithmic = False
     for index, (axes, (score, cells)) in enumerate(zip(panels, scores.items(), strict=True)):
         _draw_intervals(axes, [(cell, rows[id(cell.group)]) for cell in cells])
@@ -168,10 +249,7 @@ def draw_scores(sheet: Sheet) -> Figure | None:
             axes.locator_params(axis="x", nbins=4)
         axes.set_title(_heading(score), loc="left")
         axes.set_ylim(len(groups) - 0.5, -0.5)
-        if index % columns == 0:
-            axes.set_yticks(range(len(groups)), labels)
-        else:
-            mark_rows(axes, len(groups))
+        axes.set_yticks(range(len(groups)), labels if index % columns == 0 else [""] * len(groups))
         axes.grid(axis="y", visible=False)
     caption = "Point and bar: mean and 95 % interval over seeds. Small dots: single runs. "
     if any(cell.floor is not None for cells in scores.values() for cell in cells):
@@ -185,8 +263,9 @@ def draw_scores(sheet: Sheet) -> Figure | None:
         caption += f"Distances more than {_FAR_APART} times apart are on a logarithmic axis. "
     if cut:
         caption += "Intervals of too few seeds are cut at the edge of the panel. "
-    caption += left_out(sheet.num_scores, len(scores), "scores")
-    caption += left_out(sheet.num_done, MAX_SCORE_GROUPS, "groups")
+    if sheet.num_scores > len(scores):
+        caption += f"The first {len(scores)} of {sheet.num_scores} scores are shown. "
+    caption += sheet.left_out(sheet.num_done, MAX_SCORE_GROUPS)
     return Figure("scores.png", "Scores beside their floors", caption.strip(), png_bytes(canvas))
 
 
@@ -315,3 +394,57 @@ def _common_seed(groups: Sequence[Group]) -> Any:
     seeds = [{run.config.get("seed") for run in group.done} for group in groups]
     common = [seed for seed in (set.intersection(*seeds) if seeds else ()) if isinstance(seed, int)]
     return min(common, default=None)
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """The style of the figures drawn inside; the user's comes back after."""
+    from lungan.runs.pictures import import_matplotlib
+
+    matplotlib = import_matplotlib()
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def panels_of(
+    count: int, columns: int, panel_height: float, share: bool
+) -> tuple[Canvas, list[Axes]]:
+    """A figure of ``count`` panels, each ``panel_height`` inches high. share: both axes."""
+    from matplotlib.figure import Figure as Canvas
+
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    canvas = Canvas(
+        figsize=(_WIDTH_INCHES, max(1.8, panel_height * rows + 0.2)), dpi=_DPI, layout="constrained"
+    )
+    panels = list(canvas.subplots(rows, columns, squeeze=False, sharex=share, sharey=share).flat)
+    for unused in panels[count:]:
+        unused.remove()
+    return canvas, panels[:count]
+
+
+def label_outer(panels: Sequence[Axes], columns: int, x: str, y: str) -> None:
+    for index, axes in enumerate(panels):
+        if index % columns == 0:
+            axes.set_ylabel(y)
+        if index + columns >= len(panels):
+            axes.set_xlabel(x)
+            axes.tick_params(labelbottom=True)
+
+
+def png_bytes(canvas: Canvas, *, exact: bool = False) -> bytes:
+    """exact: all grey levels of the images shown. 256 colours do for charts, at half the size."""
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    agg: Any = FigureCanvasAgg(canvas)  # which has no types
+    agg.draw()
+    stream = io.BytesIO()
+    image = Image.fromarray(np.asarray(agg.buffer_rgba())[..., :3])
+    if not exact:
+        image = image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    image.save(stream, format="png", dpi=(_DPI, _DPI), compress_level=_COMPRESSION)
+    return stream.getvalue()

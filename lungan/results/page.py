@@ -11,8 +11,8 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
-from lungan.results.canvas import Figure
 from lungan.results.comparisons import Comparison
+from lungan.results.figures import Figure
 from lungan.results.groups import status_counts
 from lungan.results.read import STATUSES, Collection, Problem, Run
 from lungan.results.tables import Cell, Table, problems_table

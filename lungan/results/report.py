@@ -12,12 +12,11 @@ from pathlib import Path
 from lungan.errors import RunFolderError
 from lungan.results.caveats import caveats
 from lungan.results.comparisons import Comparison, Summary, compare_groups, summarize
-from lungan.results.figures import FILES, draw
+from lungan.results.figures import FILES, choose, draw
 from lungan.results.groups import Group, group
 from lungan.results.markup import latex, markdown
 from lungan.results.page import render
 from lungan.results.read import Collection, Problem, Run, collect, one_line
-from lungan.results.sheet import choose
 from lungan.results.tables import (
     comparisons_csv,
     comparisons_table,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lungan.results.arms import ARMS, PRIMARY_SCORE
-from lungan.results.canvas import Figure, panels_of, png_bytes, style
 from lungan.results.comparisons import Summary
+from lungan.results.figures import Figure, panels_of, png_bytes, style
 from lungan.results.groups import text
 from lungan.results.read import Problem, Run, Scalar
 from lungan.results.utility import FRACTION, GAN, NUM_REAL, Utility, setting, value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lungan.results.canvas import Figure
+from lungan.results.figures import Figure
 from lungan.results.markup import latex, markdown
 from lungan.results.read import Problem
 from lungan.results.tables import Table, comparisons_csv, results_csv, summary_csv

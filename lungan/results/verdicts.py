@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lungan.results import numbers
-from lungan.results.comparisons import Comparison, Summary, better, main_settings
+from lungan.results.comparisons import Comparison, Summary, better, leading_score, main_settings
 from lungan.results.groups import Group, status_counts
 from lungan.results.read import Run
 from lungan.results.standing import Side, stand
@@ -43,20 +43,18 @@ def answer(
     """One or two sentences for a reader who knows no statistics: what was better, by how much, how
     sure that is, and what it does not show.
 
-    Of one score: the Fréchet distance of the first encoder, else the first that is no Inception
-    Score. ``comparisons`` are all of the report's, since p is corrected for all of them.
+    Of the leading score. ``comparisons`` are all of the report's: p is corrected for all of them.
     """
     if not summaries:
         done = any(run.status == "done" for run in runs)
         way_out = "python -m lungan.score adds them" if done else "no run has finished yet"
         return f"No finished run has a score, so there is nothing to compare: {way_out}."
-    scores = [s for s in main_settings(summaries) if not catalogue.is_inception_score(s)]
-    if not scores:
+    score = leading_score(summaries)
+    if score is None:
         return (
             f"Inception Scores are the only ones here{inception_note(summaries)}. They say nothing "
             "alone: score the runs again with python -m lungan.score."
         )
-    score = next((s for s in scores if catalogue.split_key(s)[1] == _MAIN_SCORE), scores[0])
     settings = main_settings(summaries)[score]
     members = [each for each in summaries if each.score == score and each.settings == settings]
     names = set(map(id, members))
