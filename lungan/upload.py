@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from lungan.cli import CommandParser, run_as_program, run_command
 from lungan.config import WandbConfig
 from lungan.errors import ConfigError
+from lungan.runs.folder import SWEEPS
 
 DESCRIPTION = """\
 Make the W&B runs of what lies in a store, trained with or without a tracker, from the run folders
@@ -20,6 +22,7 @@ alone. What W&B has is not sent again, and an upload that was broken off goes on
 EXAMPLES = """\
 examples:
   lungan upload runs --sweep report --project my-project
+  lungan upload runs --sweep report --artifacts
   lungan upload runs 1f2e3d4c --offline && wandb sync
 """
 
@@ -45,6 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--real-images", action="store_true", help="send a grid of training images too"
     )
     parser.add_argument(
+        "--artifacts",
+        action="store_true",
+        help="send generators and the sweep's tables as artifacts too, with what they come from",
+    )
+    parser.add_argument(
         "--offline", action="store_true", help="send nothing: record for a later wandb sync"
     )
     options = parser.parse_args(arguments)
@@ -53,12 +61,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _upload(options: argparse.Namespace) -> int:
     # Here, so that --help need not wait for torch.
-    from lungan.tracking.upload import choose_runs, record, upload
+    from lungan.tracking.upload import choose_runs, record, upload, upload_tables
 
     if options.sweep and options.runs:
         raise ConfigError("give --sweep or names of runs, not both")
     if os.environ.get("WANDB_SWEEP_ID"):
         raise ConfigError("a W&B agent's process has one run of its own; upload outside of it")
+    if options.artifacts and options.offline:
+        raise ConfigError("--artifacts needs W&B's answers, so it does not go with --offline")
+    tables = options.store / SWEEPS / (options.sweep or "")
+    if options.artifacts and options.sweep and not any(tables.glob("*.csv")):
+        again = ["python", "-m", "lungan.results", str(options.store), "--sweep", options.sweep]
+        raise ConfigError(
+            f"{tables} has no tables to send; {shlex.join([*again, '--out', str(tables)])}"
+        )
     config = WandbConfig(
         name="wandb",
         mode="offline" if options.offline else "online",
@@ -70,7 +86,10 @@ def _upload(options: argparse.Namespace) -> int:
     for line in passed_over:
         print(line, file=sys.stderr)
     directory = Path(os.environ.get("WANDB_DIR") or ".")
-    steps = record(runs, config, directory) if options.offline else upload(runs, config)
+    if options.offline:
+        steps = record(runs, config, directory)
+    else:
+        steps = upload(runs, config, artifacts=options.artifacts)
     num_new = 0
     done = "recorded" if options.offline else "uploaded"
     for number, (run, is_new) in enumerate(steps, start=1):
@@ -78,6 +97,9 @@ def _upload(options: argparse.Namespace) -> int:
         what = done if is_new else "there already"
         print(f"[{number}/{len(runs)}] {run.tracked.name} ({run.tracked.folder.name}): {what}")
     print(f"{num_new} of {len(runs)} runs {done}")
+    if options.artifacts and options.sweep:
+        is_new = upload_tables(options.store, options.sweep, runs, config)
+        print(f"the tables of {options.sweep}: {done if is_new else 'there already'}")
     if options.offline:
         print(f"to send them: cd {directory.resolve()} && wandb sync")
     return 0

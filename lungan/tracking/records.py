@@ -36,6 +36,7 @@ class TrackedRun:
     config: dict[str, Any]
     sweep: str | None = None
     question: str = ""
+    job_type: str = "train"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lungan.config import WandbConfig
 from lungan.errors import ConfigError, LunganError, RunFolderError
 from lungan.runs.folder import CONFIG, SWEEPS, read_json, read_summary
+from lungan.tracking.artifacts import data_artifact, generator_artifact, tables_artifact
 from lungan.tracking.live import in_words
 from lungan.tracking.records import Records, TrackedRun, TrackerError, describe_run, without_paths
-from lungan.tracking.wandb import WandbTracker, is_sent
+from lungan.tracking.wandb import WandbTracker, is_sent, remember_sent
+
+if TYPE_CHECKING:
+    import wandb
 
 WHOLE = "lungan.txt"
 """In an offline recording that has all of a run: what it has, and for where."""
+ARTIFACTS = " artifacts"
+"""Behind a destination in sent.json: it has the artifacts too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,22 +87,61 @@ def choose_runs(
     return finished, passed_over
 
 
-def upload(runs: Sequence[Finished], config: WandbConfig) -> Iterator[tuple[Finished, bool]]:
+def upload(
+    runs: Sequence[Finished], config: WandbConfig, *, artifacts: bool = False
+) -> Iterator[tuple[Finished, bool]]:
     """Send what W&B lacks of each run; gives each run, and whether there was something to send.
 
     A run that was broken off is sent whole once more, in place of what W&B has of it; runs that
-    W&B has in full are not asked for.
+    W&B has in full are not asked for. artifacts: the generator too, and which data it is from.
 
     Raises: TrackerError where W&B does not take a run.
     """
     for run in runs:
+        folder = run.tracked.folder
         with tempfile.TemporaryDirectory(prefix="lungan-upload-") as directory:
             tracker = WandbTracker(config, run.tracked, directory=Path(directory))
             content = tracker.fingerprint(run.summary)
-            is_new = not is_sent(run.tracked.folder, tracker.destination, content)
-            if is_new:
+            is_new = not is_sent(folder, tracker.destination, content)
+            mark = tracker.destination + ARTIFACTS
+            if artifacts and not is_sent(folder, mark, content):
+                made = generator_artifact(folder, run.summary, Path(directory))
+                data = data_artifact(run.summary, Path(directory))
+                _replay(tracker, run, used=[data], made=[made] if made is not None else [])
+                remember_sent(folder, mark, content)
+                is_new = True
+            elif is_new:
                 _replay(tracker, run)
         yield run, is_new
+
+
+def upload_tables(store: Path, sweep: str, runs: Sequence[Finished], config: WandbConfig) -> bool:
+    """Send a sweep's tables from a W&B run of their own, outside of the sweep's group, which used
+    the runs' generators; gives whether W&B lacked them.
+
+    Raises: TrackerError where W&B does not take them.
+    """
+    folder = store / SWEEPS / sweep
+    ids = [run.tracked.run_id for run in runs]
+    run_id = hashlib.sha256(" ".join([sweep, *sorted(ids)]).encode()).hexdigest()
+    tracked = TrackedRun(
+        folder=folder, run_id=run_id, name=f"tables of {sweep}", config={}, job_type="results"
+    )
+    with tempfile.TemporaryDirectory(prefix="lungan-upload-") as directory:
+        tracker = WandbTracker(config, tracked, directory=Path(directory))
+        tables = tables_artifact(folder, sweep, Path(directory))
+        mark = tracker.destination + ARTIFACTS
+        if is_sent(folder, mark, tables.digest):
+            return False
+        used = []
+        for run in runs:
+            own = Path(directory) / run.tracked.run_id
+            own.mkdir()
+            used.append(generator_artifact(run.tracked.folder, run.summary, own))
+        finished = Finished(tracked=tracked, summary={"status": "done"})
+        _replay(tracker, finished, used=[each for each in used if each is not None], made=[tables])
+        remember_sent(folder, mark, tables.digest)
+    return True
 
 
 def record(
@@ -123,7 +169,13 @@ def _holds(recording: Path, content: str) -> bool:
     return path.is_file() and path.read_text() == content
 
 
-def _replay(tracker: WandbTracker, run: Finished) -> None:
+def _replay(
+    tracker: WandbTracker,
+    run: Finished,
+    *,
+    used: Sequence[wandb.Artifact] = (),
+    made: Sequence[wandb.Artifact] = (),
+) -> None:
     """Raises: TrackerError, ConfigError."""
     if tracker.is_disabled:
         raise ConfigError(
@@ -133,6 +185,7 @@ def _replay(tracker: WandbTracker, run: Finished) -> None:
         tracker.open()
         for epoch in Records(run.tracked.folder).new():
             tracker.add(epoch)
+        tracker.add_artifacts(used, made)
         tracker.close(run.summary)
     except LunganError:
         raise

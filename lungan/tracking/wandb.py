@@ -10,7 +10,7 @@ import json
 import netrc
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -137,6 +137,14 @@ class WandbTracker:
             row["real_images"] = self._image(real)
         run.log(row, step=epoch.epoch)
 
+    def add_artifacts(self, used: Sequence[wandb.Artifact], made: Sequence[wandb.Artifact]) -> None:
+        """Say what the run is made from and what it made; online only."""
+        if self._run is not None:
+            for artifact in used:
+                self._run.use_artifact(artifact)
+            for artifact in made:
+                self._run.log_artifact(artifact)
+
     def close(self, summary: dict[str, Any] | None) -> None:
         run, self._run = self._run, None
         if run is None:
@@ -229,7 +237,7 @@ def init_arguments(
         "id": own_id or run.run_id[:ID_DIGITS],
         "name": name,
         "group": config.group or variable("RUN_GROUP") or run.sweep,
-        "job_type": variable("JOB_TYPE") or "train",
+        "job_type": variable("JOB_TYPE") or run.job_type,
         "tags": list(config.tags) or [tag for tag in (variable("TAGS") or "").split(",") if tag],
         "notes": variable("NOTES") or run.question or None,
         "config": run.config,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import json
 import os
@@ -16,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
+import torch
 from PIL import Image
 
 from lungan import upload as command
+from lungan.models.saving import load_generator
 from lungan.runs.folder import read_metrics, real_images_path, sample_path
-from lungan.tracking import upload
+from lungan.tracking import artifacts, upload
 from lungan.tracking.wandb import SENT, wandb_name
 from lungan.train import main as train
 
@@ -188,6 +192,96 @@ def test_real_images_are_sent_once_when_they_are_asked_for(
     (grid,) = stored.values("real_images")
     assert stored.files[grid["path"]] == real_images_path(run).read_bytes()
     assert_whole_run(stored, run)
+
+
+def assert_artifacts(server: Any, store: Path) -> None:
+    """Data, generators and tables are there once and whole, in their order."""
+    found = {key: each for key, each in server.artifacts.items() if "score_table" not in key}
+    kinds = [each.given["artifactTypeName"] for each in found.values()]
+    assert sorted(kinds) == ["dataset", "model", "model", "model", "model", "results"]
+    assert {each.state for each in found.values()} == {"COMMITTED"}
+    (data,) = [each for key, each in found.items() if key.startswith("data-")]
+    (tables,) = [each for key, each in found.items() if key.startswith("tables-study-")]
+    ids = set()
+    for folder in folders(store):
+        summary = json.loads((folder / "summary.json").read_text())
+        run = summary["run_id"][:16]
+        ids.add(run)
+        assert json.loads(data.files["data.json"]) == {"data_hash": summary["data_hash"]}
+        (generator,) = [each for key, each in found.items() if key.startswith(f"generator-{run}")]
+        assert generator.made_by == {run} and generator.used_by == tables.made_by
+        (copy := store / "copy.safetensors").write_bytes(generator.files["generator.safetensors"])
+        ours = load_generator(folder / "generator.safetensors").state_dict()
+        for key, tensor in load_generator(copy).state_dict().items():
+            assert torch.equal(tensor, ours[key])
+    assert data.used_by == ids
+    for name in ("results.csv", "summary.csv", "comparisons.csv"):
+        with (store / "sweeps" / "study" / name).open(newline="") as ours:
+            theirs = csv.DictReader(tables.files[name].decode().splitlines())
+            assert list(theirs) == list(csv.DictReader(ours))
+    (maker,) = tables.made_by
+    properties = server.runs[maker].properties
+    assert (properties["displayName"], properties["jobType"]) == ("tables of study", "results")
+    assert "groupName" not in properties, "the sweep's charts and W&B report show its runs only"
+
+
+def test_artifacts_are_there_once_with_what_they_come_from_also_after_a_kill(
+    server: Any, account: Environment, store: Path
+) -> None:
+    reached = threading.Event()
+
+    def watch(_: str) -> None:
+        if len([key for key in server.artifacts if key.startswith("generator-")]) == 3:
+            reached.set()
+
+    server.trouble = watch
+    line = [sys.executable, "-m", "lungan.upload", str(store), "--sweep", "study", "--artifacts"]
+    process = subprocess.Popen(line, env=account, stdout=subprocess.DEVNULL, start_new_session=True)
+    assert reached.wait(60)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+    server.trouble = lambda _: None
+    done = run_upload(store, account, "--sweep", "study", "--artifacts")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "the tables of study: uploaded"
+    assert_artifacts(server, store)
+
+    num_requests = len(server.requests)
+    done = run_upload(store, account, "--sweep", "study", "--artifacts")
+    assert done.stdout.splitlines()[-2:] == [
+        "0 of 4 runs uploaded",
+        "the tables of study: there already",
+    ]
+    assert len(server.requests) == num_requests
+
+
+def test_an_artifact_has_file_names_in_place_of_paths(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    metadata = {"plugins": {"generator=flat": {"file": "/somewhere/private/flat.py"}}}
+    tensors = {"weight": torch.ones(2)}
+    safetensors.torch.save_file(
+        tensors, run / "generator.safetensors", {"lungan": json.dumps(metadata)}
+    )
+    (run / "results.csv").write_text("data.path,reason\nprivate/images,no room in /somewhere\n")
+    summary = {"run_id": "a" * 64, "data_hash": "b" * 64, "epochs_done": 1}
+    generator = artifacts.generator_artifact(run, summary, tmp_path)
+    assert generator is not None
+    assert b"flat.py" in (tmp_path / "generator.safetensors").read_bytes()
+    assert b"private" not in (tmp_path / "generator.safetensors").read_bytes()
+    artifacts.tables_artifact(run, "study", tmp_path)
+    assert (tmp_path / "results.csv").read_text().splitlines()[1].startswith("images,")
+
+
+def test_artifacts_without_tables_or_network_are_refused_in_a_line(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(store), "--sweep", "study", "--artifacts"]
+    assert command.main([*arguments, "--offline"]) == 2
+    assert "does not go with --offline" in capsys.readouterr().err
+    shutil.rmtree(store / "sweeps" / "study")
+    assert command.main(arguments) == 2
+    assert "has no tables to send; python -m lungan.results" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("status", [401, 500])

@@ -29,13 +29,24 @@ class StoredRun:
 
 
 @dataclass
+class StoredArtifact:
+    """``given``: what W&B was told at its creation. made_by and used_by: names of runs."""
+
+    given: dict[str, Any]
+    state: str = "PENDING"
+    files: dict[str, bytes] = field(default_factory=dict)
+    made_by: set[str] = field(default_factory=set)
+    used_by: set[str] = field(default_factory=set)
+
+
+@dataclass
 class WandbServer:
     """trouble: asked before every answer with the request's path; a status that it gives is
     answered in place of what was asked for."""
 
     address: str = ""
     runs: dict[str, StoredRun] = field(default_factory=dict)
-    artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    artifacts: dict[str, StoredArtifact] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     trouble: Callable[[str], int | None] = lambda _: None
@@ -78,16 +89,78 @@ class WandbServer:
             case "ArtifactType":
                 return {"project": {"artifact": None}}
             case "CreateArtifact":
-                given = variables["input"]
-                self.artifacts[given["artifactCollectionName"]] = given
-                sequence = {"latestArtifact": {"id": given["digest"]}}
-                # As of content that the server has already: nothing of it is uploaded.
-                found = {"id": given["digest"], "state": "COMMITTED", "artifactSequence": sequence}
-                return {"createArtifact": {"artifact": found}}
+                return {"createArtifact": {"artifact": self._create(variables["input"])}}
+            case "CreateArtifactManifest":
+                url = self._artifact_url(variables["artifactID"], variables["name"])
+                file = {"id": "f", "uploadUrl": url, "uploadHeaders": []}
+                return {"createArtifactManifest": {"artifactManifest": {"id": "m", "file": file}}}
+            case "CreateArtifactFiles":
+                nodes = [self._artifact_file(each) for each in variables["input"]["artifactFiles"]]
+                edges = [{"node": node} for node in nodes]
+                return {"createArtifactFiles": {"files": {"edges": edges}}}
+            case "CommitArtifact":
+                found = self.artifacts[variables["artifactID"]]
+                found.state = "COMMITTED"
+                digest = found.given["digest"]
+                artifact = {"id": variables["artifactID"], "digest": digest}
+                return {"commitArtifact": {"artifact": artifact}}
+            case "ArtifactByID":
+                return {"artifact": self._describe(variables["id"])}
             case "UseArtifact":
-                return {"useArtifact": {"artifact": {"id": "a"}}}
+                given = variables.get("input", variables)  # wandb's two halves ask differently
+                self.artifacts[given["artifactID"]].used_by.add(given["runName"])
+                return {"useArtifact": {"artifact": {"id": given["artifactID"]}}}
         self.unknown.append(f"{text}\n{json.dumps(variables)}")
         return {}
+
+    def _create(self, given: dict[str, Any]) -> dict[str, Any]:
+        """W&B knows an artifact by collection and digest; what it has is not uploaded again."""
+        identity = f"{given['artifactCollectionName']}-{given['digest']}"
+        found = self.artifacts.setdefault(identity, StoredArtifact(given))
+        if given["runName"]:
+            found.made_by.add(given["runName"])
+        return {"id": identity, "state": found.state, "artifactSequence": {"latestArtifact": None}}
+
+    def _artifact_url(self, identity: str, path: str) -> str:
+        return f"{self.address}/artifact/{identity}/{path}"
+
+    def _artifact_file(self, given: dict[str, Any]) -> dict[str, Any]:
+        identity, path = given["artifactID"], given["name"]
+        return {
+            "name": path,
+            "displayName": path,
+            "storagePath": f"{identity}/{path}",
+            "uploadUrl": self._artifact_url(identity, path),
+            "uploadHeaders": [],
+            "uploadMultipartUrls": None,
+            "artifact": {"id": identity},
+        }
+
+    def _describe(self, identity: str) -> dict[str, Any]:
+        found = self.artifacts[identity]
+        owner = {"id": "p", "internalId": "p", "name": "lungan", "entity": {"name": "me"}}
+        name = found.given["artifactCollectionName"]
+        return {
+            "__typename": "Artifact",
+            "id": identity,
+            "artifactSequence": {"__typename": "ArtifactSequence", "name": name, "project": owner},
+            "versionIndex": 0,
+            "artifactType": {"name": found.given["artifactTypeName"]},
+            "description": None,
+            "metadata": found.given["metadata"],
+            "ttlDurationSeconds": -1,
+            "ttlIsInherited": False,
+            "tags": [],
+            "historyStep": None,
+            "state": found.state,
+            "size": sum(map(len, found.files.values())),
+            "digest": found.given["digest"],
+            "commitHash": None,
+            "fileCount": len(found.files),
+            "createdAt": "2026-01-01T00:00:00",
+            "updatedAt": None,
+            "aliases": [],
+        }
 
     def _bucket(self, name: str, run: StoredRun) -> dict[str, Any]:
         lines = len(run.history)
@@ -151,8 +224,9 @@ def serving() -> Iterator[WandbServer]:
             return {}
 
         def put(self, body: bytes) -> dict[str, Any]:
-            _, _, name, path = self.path.split("/", 3)
-            state.run(name).files[path.partition("?")[0]] = body
+            _, kind, name, path = self.path.split("/", 3)
+            of = state.artifacts[name] if kind == "artifact" else state.run(name)
+            of.files[path.partition("?")[0]] = body
             return {}
 
         def answer(self, respond: Callable[[bytes], dict[str, Any]]) -> None:
