@@ -116,6 +116,15 @@ def test_the_null_simulation_is_quoted_right() -> None:
         assert expected in document
 
 
+def test_the_simulated_utility_studies_are_quoted_right() -> None:
+    document = text_of("docs/utility.md")
+    for row in rows_of("results/utility_null/utility_null.csv"):
+        tests = ("paired_t", "images_and_seeds", "patients_and_seeds")
+        cells = " | ".join(f"{float(row[test]) * 100:.0f} %" for test in tests)
+        expected = f"| {row['seeds']} | {float(row['gain']):g} | {cells} | "
+        assert f"{expected}{float(row['detectable']):.3f} |" in document
+
+
 @pytest.mark.parametrize(
     "document", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
 )

@@ -41,6 +41,10 @@ class Resampled:
     high: float
     standard_error: float
 
+    @property
+    def includes_zero(self) -> bool:
+        return self.low <= 0 <= self.high
+
     def detectable(self, num_tests: int = 1) -> float:
         """The smallest true difference that four of five such studies would find, at 5 % over
         ``num_tests`` tests (Bonferroni; normal approximation)."""

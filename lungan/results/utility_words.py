@@ -47,7 +47,8 @@ def caveats(utility: Utility) -> list[str]:
         "nothing about other patients."
         + (
             " Intervals in utility_patients.csv draw patients and seeds again together, with the "
-            "threshold for sensitivity from validation; the verdict does not follow them."
+            "threshold for sensitivity from validation. The first question is answered by a gain "
+            "or harm only where both tests show it; the other sentences are about seeds alone."
             if utility.over_patients
             else ""
         ),
@@ -82,6 +83,8 @@ def _in_full(answer: Comparison, over_patients: OverPatients | None) -> str:
             f"{what}, {size}: no significant difference, so nothing shows that synthetic images do "
             f"more than the real ones shown more often.{more}"
         )
+    if over_patients is not None and over_patients.results[PRIMARY_SCORE].includes_zero:
+        return f"{what}, {size}: beyond chance over seeds, but not shown for other patients.{more}"
     word = "help" if better(answer)[0] is first else "harm"
     return f"{what}, {size}: these synthetic images {word}.{more}"
 

@@ -240,8 +240,17 @@ def test_patients_and_seeds_are_drawn_again_together(tmp_path: Path) -> None:
     assert found.results["sensitivity"].difference > 0
     report = report_utility(utility)
     assert "With 20 patients and 3 seeds drawn again together" in " ".join(report.verdicts)
+    assert "these synthetic images help." in report.verdicts[0]
     table = list(csv.DictReader(io.StringIO(report.files["utility_patients.csv"].decode())))
     assert [row["patients"] for row in table] == ["20"] * 3
+
+    for path in tmp_path.glob("utility/real_*/predictions.csv"):
+        seed = json.loads((path.parent / "summary.json").read_text())["config"]["seed"]
+        write_predictions(path.parent, 0.05, seed + 10 * ("duplicates" in path.parent.name))
+    unclear = read_utility(tmp_path)
+    assert unclear is not None
+    assert unclear.over_patients[0].results["auc"].includes_zero
+    assert "but not shown for other patients." in report_utility(unclear).verdicts[0]
 
     (folder / "predictions.csv").write_text("split,image\ntest,0\n")
     damaged = read_utility(tmp_path)
