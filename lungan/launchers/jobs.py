@@ -29,7 +29,7 @@ from lungan import registry
 from lungan.config import RunConfig, checks
 from lungan.errors import ConfigError
 from lungan.files import at_home
-from lungan.runs.folder import SWEEPS, read_json, write_json
+from lungan.runs.folder import SWEEPS, write_json
 from lungan.runs.plan import (
     Plan,
     PlannedRun,
@@ -40,6 +40,7 @@ from lungan.runs.plan import (
     record_attempt,
 )
 from lungan.runs.prepare import load_and_keep, prepare
+from lungan.runs.reading import read_json
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import LEASE_SECONDS, Store
 from lungan.runs.sweep import failed_summary, run_trajectory

@@ -61,10 +61,9 @@ def _read(runs: Sequence[Run], problems: list[Problem]) -> list[list[dict[str, A
             continue
         try:
             rows = read_metrics(run.folder)
-        except (RunFolderError, OSError, RecursionError):
+        except RunFolderError:
             problems.append(Problem(run.name, f"{METRICS} is damaged: no loss curve"))
             continue
-        rows = [row for row in rows if isinstance(row, dict)]
         if rows:
             read.append(rows)
         else:

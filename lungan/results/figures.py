@@ -20,7 +20,8 @@ from lungan.errors import RunFolderError
 from lungan.results.comparisons import Summary, leading_score, main_settings
 from lungan.results.groups import Group
 from lungan.results.read import Problem, Run, one_line
-from lungan.runs.folder import SAMPLES, classes_path, read_json, real_images_path
+from lungan.runs.folder import SAMPLES, classes_path, real_images_path
+from lungan.runs.reading import read_json
 from lungan.scores import catalogue
 
 if TYPE_CHECKING:
@@ -380,9 +381,9 @@ def _classes(run: Run, problems: list[Problem]) -> str:
     if not path.is_file():
         return ""
     try:
-        names = read_json(path)
+        names = read_json(path, [str])
         parts = [(name, len(list(same))) for name, same in groupby(map(one_line, names))]
-    except (RunFolderError, RecursionError, TypeError):
+    except RunFolderError:
         problems.append(Problem(run.name, f"{SAMPLES}/{path.name} is not a list of classes"))
         return ""
     more = [f"and {len(parts) - _MAX_CLASSES} more"] if len(parts) > _MAX_CLASSES else []

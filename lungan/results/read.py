@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,8 @@ from lungan import registry
 from lungan.config import GROUPS, NEUTRAL, checks
 from lungan.errors import RunFolderError
 from lungan.files import at_home
-from lungan.runs.folder import CONFIG, METRICS, SUMMARY, UTILITY
+from lungan.runs.folder import ATTEMPT, CONFIG, METRICS, SUMMARY, UTILITY
+from lungan.runs.reading import DamagedError, read_json, read_lines, read_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,8 +34,6 @@ sweep without a folder that can be read is missing."""
 
 _SCALAR_TYPES = frozenset((str, int, float, bool, type(None)))
 _MAX_NUMBER = 1e100
-_MAX_BYTES = 16 * 2**20
-_MAX_NODES = 20_000
 _TAIL_BYTES = 64 * 2**10
 SWEEPS_FOLDER = "sweeps"
 _HASH_DIGITS = 8
@@ -152,8 +151,8 @@ def _of_sweep(store: Path, sweep: str) -> Collection:
         raise RunFolderError(f"no sweep named {one_line(sweep)} in the store {store}; {have}")
     try:
         manifest = read_json(store / SWEEPS_FOLDER / f"{sweep}.json")
-    except (RunFolderError, RecursionError) as error:
-        raise RunFolderError(f"the manifest of sweep {sweep} is damaged: {error}") from error
+    except DamagedError as error:
+        raise RunFolderError(f"the manifest of sweep {sweep}: {error}") from error
     problems: list[Problem] = []
     attempts = _last_attempts(store / SWEEPS_FOLDER / f"{sweep}.ledger.jsonl", problems)
     by_hash = {folder.name[-_HASH_DIGITS:]: folder for folder in _folders(store)}
@@ -263,26 +262,18 @@ def _inside(store: Path, name: Any) -> Path | None:
 def _last_attempts(path: Path, problems: list[Problem]) -> dict[str, dict[str, Any]]:
     """The ledger's last line for each run id."""
     attempts: dict[str, dict[str, Any]] = {}
-    if not path.is_file():
-        return attempts
     damaged = 0
-    for line in _lines(path, problems):
-        try:
-            entry = json.loads(line)
-            attempts[str(entry["run_id"])] = entry
-        except (ValueError, RecursionError, KeyError, TypeError):
-            damaged += 1
+    try:
+        for entry, _ in read_lines(path, ATTEMPT):
+            if entry is None:
+                damaged += 1
+            else:
+                attempts[entry["run_id"]] = entry
+    except RunFolderError as error:
+        problems.append(Problem(path.name, str(error)))
     if damaged:
         problems.append(Problem(path.name, f"{damaged} lines cannot be read"))
     return attempts
-
-
-def _lines(path: Path, problems: list[Problem]) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            yield from (line for line in file if line.strip())
-    except OSError as error:
-        problems.append(Problem(path.name, f"cannot be read: {error.strerror}"))
 
 
 def read_run(folder: Path) -> Run:
@@ -292,27 +283,18 @@ def read_run(folder: Path) -> Run:
     """
     summary = folder / SUMMARY
     try:
-        if summary.is_file():
+        if summary.exists():
             return _finished(folder, read_json(summary))
-        if (folder / CONFIG).is_file():
-            config = _completed(flatten(_read_yaml(folder / CONFIG)))
+        if (folder / CONFIG).exists():
+            config = _completed(flatten(read_yaml(folder / CONFIG)))
             epochs_done = last_epoch(folder / METRICS)
             facts: dict[str, Scalar] = {"epochs_done": epochs_done}
             return Run(
                 name=folder.name, status="unfinished", folder=folder, config=config, facts=facts
             )
-    except RecursionError as error:
-        raise RunFolderError("a file is nested too deeply to be a run's") from error
+    except DamagedError as error:
+        raise RunFolderError(error.reason) from error
     raise RunFolderError(f"neither {SUMMARY} nor {CONFIG}: not a run folder")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises: RunFolderError where ``path`` is not a JSON object of reasonable size."""
-    try:
-        value = json.loads(_read_bytes(path))
-    except ValueError as error:
-        raise RunFolderError(f"{path.name} is not JSON: {one_line(error)}") from error
-    return _mapping(value, path.name)
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
@@ -381,7 +363,7 @@ def _finished(folder: Path, summary: dict[str, Any]) -> Run:
             f"{SUMMARY}: status must be {', '.join(STATUSES[:3])}, got {one_line(status)!r}"
         )
     nested = summary.get("config")
-    config = _read_yaml(folder / CONFIG) if nested is None else _mapping(nested, "config")
+    config = read_yaml(folder / CONFIG) if nested is None else _mapping(nested, "config")
     facts: dict[str, Scalar] = {}
     for key in ("run_id", "trajectory_id", "continued_from", "git_commit", "machine"):
         facts[key] = _scalar(summary.get(key), key)
@@ -458,41 +440,3 @@ def _mapping(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RunFolderError(f"{name} must be a mapping, not {type(value).__name__}")
     return value
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            # A buffer of the file's size: one of the largest size costs more than the reading.
-            data = file.read(min(os.fstat(file.fileno()).st_size, _MAX_BYTES) + 1)
-    except OSError as error:
-        raise RunFolderError(f"{path.name} cannot be read: {error.strerror}") from error
-    if len(data) > _MAX_BYTES:
-        raise RunFolderError(f"{path.name} has more than {_MAX_BYTES // 2**20} MiB")
-    return data
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        value = yaml.load(_read_bytes(path), Loader=loader)  # a safe loader in both cases
-    except (yaml.YAMLError, ValueError) as error:
-        raise RunFolderError(f"{path.name} is not YAML: {one_line(error)}") from error
-    _check_size(value, path.name)
-    return _mapping(value, path.name)
-
-
-def _check_size(value: Any, name: str) -> None:
-    """YAML's aliases let a small file stand for an endless tree, so count before walking it."""
-    stack, count = [value], 0
-    while stack:
-        node = stack.pop()
-        count += 1
-        if count > _MAX_NODES:
-            raise RunFolderError(f"{name} has more than {_MAX_NODES} values")
-        if isinstance(node, dict):
-            stack.extend(node.values())
-        elif isinstance(node, list):
-            stack.extend(node)

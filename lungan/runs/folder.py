@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -20,6 +20,7 @@ import yaml
 from lungan import files, registry
 from lungan.config import RunConfig, checks, identity
 from lungan.errors import ConfigError, RunFolderError
+from lungan.runs.reading import NUMBER, DamagedError, read_json, read_lines, read_text, read_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +46,44 @@ UTILITY = "utility"
 CLASSIFIER = "classifier.safetensors"
 CONVINCING = "convincing.png"
 PREDICTIONS = "predictions.csv"
+
+_VALUES = {...: (*NUMBER, None)}
+_ENDED = {
+    "status": frozenset(("done", "diverged", "failed")),
+    "run_id": str,
+    "reason?": (str, None),
+    "seconds?": {...: NUMBER},
+    "scores?": ({"values": _VALUES, "reasons?": dict}, None),
+}
+_RUN = {
+    **_ENDED,
+    "config": dict,
+    "epochs_done": int,
+    "sweeps?": [str],
+    "class_names?": [str],
+}
+_TRIAL = {**_ENDED, "config": {"arm": str}}
+"""Of a utility study, which keeps a summary of the same form."""
+_SCORING = {
+    "epoch": (int, None),
+    "values": _VALUES,
+    "reasons": dict,
+    "encoders": dict,
+    "config": dict,
+}
+ATTEMPT = {
+    "run_id": str,
+    "folder?": str,
+    "status": str,
+    "reason?": (str, None),
+    "seconds?": (*NUMBER, None),
+}
+"""A line of a sweep's ledger."""
+_MANIFEST = {
+    "question?": str,
+    "created?": str,
+    "runs": [{"run_id": str, "epochs": int, "overrides": dict}],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +221,6 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
         raise _unwritable(path, error) from error
 
 
-def read_json(path: Path) -> Any:
-    """Raises: RunFolderError where the file is absent, unreadable or not JSON."""
-    return _read(path, lambda text: json.loads(text))
-
-
 def read_summary(folder: Path) -> dict[str, Any] | None:
     """What summary.json holds; None where the run has not finished.
 
@@ -195,10 +229,24 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     path = folder / SUMMARY
     if not path.exists():
         return None
-    summary = read_json(path)
-    if not isinstance(summary, dict) or "status" not in summary or "run_id" not in summary:
-        raise RunFolderError(f"{path} is not a run's summary; remove the folder to run it again")
+    summary: dict[str, Any] = read_json(path, (_RUN, _TRIAL))
     return summary
+
+
+def read_scores(folder: Path) -> dict[str, dict[str, Any]]:
+    """The scorings that scores.json holds, by their ids; none where there is no such file.
+
+    Raises: RunFolderError where the file is damaged.
+    """
+    path = folder / SCORES
+    scores: dict[str, dict[str, Any]] = read_json(path, {...: _SCORING}) if path.exists() else {}
+    return scores
+
+
+def read_manifest(store: Path, sweep: str) -> dict[str, Any]:
+    """Raises: RunFolderError where the sweep has no manifest or a damaged one."""
+    manifest: dict[str, Any] = read_json(store / SWEEPS / f"{sweep}.json", _MANIFEST)
+    return manifest
 
 
 def read_config(path: Path) -> RunConfig:
@@ -209,11 +257,13 @@ def read_config(path: Path) -> RunConfig:
     path = path / CONFIG if path.is_dir() else path
     if not path.exists():
         raise RunFolderError(f"{path} does not exist; give a run's folder or its {CONFIG}")
-    text = _read(path, lambda text: text)
+    way_out = "correct it, or remove it and repeat the command that made it"
+    values = read_yaml(path, way_out)
     try:
-        return checks.parse(_read(path, yaml.safe_load))
+        return checks.parse(values)
     except ConfigError as error:
-        said = (line.removeprefix(PLUGIN) for line in text.splitlines() if line.startswith(PLUGIN))
+        lines = read_text(path, way_out).splitlines()
+        said = (line.removeprefix(PLUGIN) for line in lines if line.startswith(PLUGIN))
         absent = [line for line in said if not _is_here(line.partition(" ")[0])]
         raise ConfigError("; ".join([str(error), *absent])) from error
 
@@ -224,27 +274,26 @@ def _is_here(choice: str) -> bool:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The epochs' metrics in order; a torn last line, which a crash leaves, is passed over."""
+    """The epochs' metrics in order; a torn last line, which a crash leaves, is passed over.
+
+    Raises: RunFolderError where another is damaged.
+    """
+    return [row for row, _ in read_epochs(folder)]
+
+
+def read_epochs(folder: Path, begin: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+    """The metrics of the epochs from byte ``begin`` of the file on, each with where it ends.
+
+    Raises: RunFolderError where a line is damaged.
+    """
     path = folder / METRICS
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
-    metrics = []
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            metrics.append(json.loads(line))
-        except ValueError as error:
-            raise RunFolderError(f"{path}: line {number} is not JSON") from error
-    return metrics
-
-
-def _read(path: Path, parse: Callable[[str], Any]) -> Any:
-    try:
-        return parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise RunFolderError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    for number, (row, end) in enumerate(read_lines(path, {"epoch": int, **_VALUES}, begin), 1):
+        if row is None:
+            at = f"line {number}" + (f" after byte {begin}" if begin else "")
+            raise DamagedError(
+                path, f"{at} is no epoch's metrics", "remove its folder to train the run again"
+            )
+        yield row, end
 
 
 def _unwritable(path: Path, error: OSError) -> RunFolderError:

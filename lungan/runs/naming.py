@@ -15,8 +15,8 @@ import yaml
 
 from lungan.config import checks, presets
 from lungan.config.run import GROUPS
-from lungan.errors import ConfigError, RunFolderError
-from lungan.runs.folder import SWEEPS, read_json
+from lungan.errors import ConfigError
+from lungan.runs.folder import read_manifest
 
 MAX_LENGTH = 128
 """Characters; W&B takes no longer names."""
@@ -39,14 +39,8 @@ def name_runs(store: Path, sweep: str) -> dict[str, str]:
 
     Raises: RunFolderError where the sweep's manifest is absent or damaged.
     """
-    path = store / SWEEPS / f"{sweep}.json"
-    manifest = read_json(path)
-    try:
-        settings = {
-            run["run_id"]: {"epochs": run["epochs"], **run["overrides"]} for run in manifest["runs"]
-        }
-    except (KeyError, TypeError) as error:
-        raise RunFolderError(f"{path} is damaged: a run of it lacks {error}") from error
+    runs = read_manifest(store, sweep)["runs"]
+    settings = {run["run_id"]: {"epochs": run["epochs"], **run["overrides"]} for run in runs}
     varied = varied_keys(settings.values())
     return {
         run_id: name for run_id, given in settings.items() if (name := display_name(given, varied))

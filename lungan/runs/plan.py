@@ -6,11 +6,9 @@ asked for, so that a missing run shows. The ledger: what was tried, a line an at
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import hashlib
-import json
 import logging
 import re
 import statistics
@@ -23,16 +21,18 @@ from lungan.config import DataConfig, RunConfig, checks
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, RunFolderError
 from lungan.runs.folder import (
+    ATTEMPT,
     CHECKPOINT,
     SUMMARY,
     SWEEPS,
     append_line,
-    read_json,
+    read_manifest,
     read_metrics,
     read_summary,
     write_json,
 )
 from lungan.runs.prepare import Prepared, load_sets, prepare
+from lungan.runs.reading import read_lines
 from lungan.runs.store import Shorter, Store, exclusive, store_path
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -273,7 +273,7 @@ def write_manifest(
     """
     path = manifest_path(store, sweep)
     with exclusive(store):
-        before = read_json(path) if path.exists() else {}
+        before = read_manifest(store, sweep) if path.exists() else {}
         runs = {run["run_id"]: run for run in before.get("runs", [])}
         runs |= {entry.run_id: asdict(entry) for entry in entries}
         write_json(
@@ -308,18 +308,12 @@ def ledger_size(store: Path, sweep: str) -> int:
 def read_ledger(store: Path, sweep: str, begin: int) -> tuple[list[dict[str, Any]], int]:
     """The ledger's whole lines from byte ``begin`` on, and where they end. A line that a crash
     tore is passed over."""
-    path = ledger_path(store, sweep)
-    if not path.exists():
-        return [], begin
-    with path.open("rb") as stream:
-        stream.seek(begin)
-        text = stream.read()
-    whole = text[: text.rfind(b"\n") + 1]
     lines = []
-    for line in whole.splitlines():
-        with contextlib.suppress(ValueError):
-            lines.append(json.loads(line))
-    return lines, begin + len(whole)
+    end = begin
+    for line, end in read_lines(ledger_path(store, sweep), ATTEMPT, begin):  # noqa: B007
+        if line is not None:
+            lines.append(line)
+    return lines, end
 
 
 def _now() -> str:

@@ -28,7 +28,7 @@ from lungan.runs.folder import (
     SUMMARY,
     pairs_path,
     read_config,
-    read_json,
+    read_scores,
     read_summary,
     write_json,
 )
@@ -101,7 +101,7 @@ class Scorer:
                 on_pairs=self._write_pairs,
             )
         path = self._folder / SCORES
-        scores = read_json(path) if path.exists() else {}
+        scores = read_scores(self._folder)
         scores[result["scoring_id"]] = result
         write_json(path, scores)
         return result
@@ -112,11 +112,8 @@ class Scorer:
 
     def find(self, epoch: int) -> dict[str, Any] | None:
         """What scores.json has for this epoch under this config and these encoders."""
-        path = self._folder / SCORES
-        if not path.exists():
-            return None
         wanted = evaluate.shaping(self._config)
-        for result in read_json(path).values():
+        for result in read_scores(self._folder).values():
             if (
                 result["epoch"] == epoch
                 and result.get("version") == feature_cache.VERSION
@@ -124,15 +121,13 @@ class Scorer:
                 and set(result["encoders"]) <= {*self.names, near_copies.NAME}
                 and wanted.items() <= result["config"].items()
             ):
-                found: dict[str, Any] = result
-                return found
+                return result
         return None
 
     def curve(self) -> list[dict[str, Any]]:
         """Epoch and selecting score of every result in scores.json, by epoch."""
-        path = self._folder / SCORES
         rows: dict[int, dict[str, Any]] = {}
-        for result in read_json(path).values() if path.exists() else ():
+        for result in read_scores(self._folder).values():
             for name in self.names:
                 value = result["values"].get(f"{name}.{SELECTION}")
                 if value is not None and result["epoch"] is not None:

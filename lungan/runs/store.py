@@ -12,7 +12,6 @@ been touched for ``LEASE_SECONDS`` by the file server's own clock.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -42,6 +41,7 @@ from lungan.runs.folder import (
     write_json,
     write_whole,
 )
+from lungan.runs.reading import DamagedError, read_json
 
 BEAT_SECONDS = 10.0
 LEASE_SECONDS = 120.0
@@ -345,20 +345,25 @@ class Claim:
                     self._lost = True
                     return
                 os.utime(self.path)
-            except OSError as error:  # a server that is away for a moment is no reason to stop
+            except (
+                OSError,
+                RunFolderError,
+            ) as error:  # a server that is away for a moment is no reason to stop
                 log.warning("%s cannot be touched: %s", self.path, error)
 
 
 def read_owner(path: Path) -> Owner | None:
     """Who holds the claim at ``path``; None where nobody does or the file is damaged."""
     try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path, {name: int if name == "pid" else str for name in Owner.__slots__})
         return Owner(**{name: values[name] for name in Owner.__slots__})
-    except FileNotFoundError:
+    except DamagedError as error:
+        log.warning("%s: it does not count as a claim", error)
         return None
-    except (ValueError, KeyError, TypeError):
-        log.warning("%s is damaged and does not count as a claim", path)
-        return None
+    except RunFolderError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
 
 
 def live_owner(folder: Path) -> Owner | None:
@@ -369,7 +374,8 @@ def live_owner(folder: Path) -> Owner | None:
         return None
     dead = owner.is_dead_here()
     if dead is None:
-        dead = _age_seconds(path) > LEASE_SECONDS
+        # Nobody touches a file in the future: a live owner's age is small either way.
+        dead = abs(_age_seconds(path)) > LEASE_SECONDS
     return None if dead else owner
 
 
@@ -407,7 +413,7 @@ def _process_start(pid: int) -> str:
 def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

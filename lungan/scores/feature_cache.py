@@ -66,7 +66,7 @@ def computed_once(key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, 
             found = json.loads(path.read_text(encoding="utf-8"))
             if isinstance(found, dict):
                 return found
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             log.warning("cached floors are made again: %s: %s", path, error)
     value = compute()
     _keep(path, lambda file: file.write(json.dumps(value).encode()))

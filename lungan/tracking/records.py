@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,9 +10,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lungan.errors import LunganError, RunFolderError
-from lungan.runs.folder import METRICS, SCORES, SWEEPS, classes_path, read_json, sample_path
+from lungan.runs.folder import (
+    SCORES,
+    classes_path,
+    read_epochs,
+    read_manifest,
+    read_scores,
+    sample_path,
+)
 from lungan.runs.naming import name_by_differences, name_runs
 from lungan.runs.pictures import GRID_COLUMNS
+from lungan.runs.reading import read_json
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +77,6 @@ class Records:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._last_epoch = 0
         self._offset = 0
         self._scores: tuple[float, dict[int, dict[str, float]]] = (0.0, {})
 
@@ -79,22 +85,11 @@ class Records:
 
         Raises: RunFolderError where a file is damaged.
         """
-        path = self._folder / METRICS
-        if not path.exists():
-            return
-        with path.open("rb") as stream:
-            stream.seek(self._offset)
-            lines = stream.read().split(b"\n")[:-1]
-        for line in lines:
-            try:
-                metrics = json.loads(line)
-                epoch = int(metrics["epoch"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise RunFolderError(f"{path} is damaged after epoch {self._last_epoch}") from error
+        for metrics, end in read_epochs(self._folder, self._offset):
+            epoch = metrics["epoch"]
             if until is not None and epoch > until:
                 return
-            self._offset += len(line) + 1
-            self._last_epoch = epoch
+            self._offset = end
             samples = sample_path(self._folder, epoch)
             yield Epoch(
                 epoch=epoch,
@@ -110,7 +105,7 @@ class Records:
         changed = path.stat().st_mtime
         if changed != self._scores[0]:
             by_epoch: dict[int, dict[str, float]] = {}
-            for result in read_json(path).values():
+            for result in read_scores(self._folder).values():
                 values = {key: v for key, v in result["values"].items() if v is not None}
                 by_epoch.setdefault(result["epoch"], {}).update(values)
             self._scores = changed, by_epoch
@@ -125,8 +120,8 @@ def describe_run(
     if sweep is not None:
         try:
             name = name_runs(folder.parent, sweep).get(run_id)
-            question = read_json(folder.parent / SWEEPS / f"{sweep}.json")["question"]
-        except (RunFolderError, KeyError) as error:
+            question = read_manifest(folder.parent, sweep).get("question", "")
+        except RunFolderError as error:
             log.warning("the manifest of sweep %s cannot be read: %s", sweep, error)
     return TrackedRun(
         folder=folder,
@@ -144,7 +139,7 @@ def grid_caption(folder: Path) -> str | None:
     path = classes_path(folder)
     if not path.is_file():
         return None
-    counts = Counter(read_json(path))
+    counts = Counter(read_json(path, [str]))
     classes = ", ".join(f"{count} {name}" for name, count in counts.items())
     return f"rows of {GRID_COLUMNS}: {classes}"
 

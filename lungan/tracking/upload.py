@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lungan.config import WandbConfig
 from lungan.errors import ConfigError, LunganError, RunFolderError
-from lungan.runs.folder import CONFIG, SWEEPS, read_json, read_summary
+from lungan.runs.folder import CONFIG, SWEEPS, read_manifest, read_summary
 from lungan.tracking.artifacts import data_artifact, generator_artifact, tables_artifact
 from lungan.tracking.live import in_words
 from lungan.tracking.records import Records, TrackedRun, TrackerError, describe_run, without_paths
@@ -54,11 +54,7 @@ def choose_runs(
     folders = {path.parent.name: path.parent for path in sorted(store.glob(f"*/{CONFIG}"))}
     chosen = list(folders)
     if sweep is not None:
-        path = store / SWEEPS / f"{sweep}.json"
-        try:
-            digits = {run["run_id"][:8] for run in read_json(path)["runs"]}
-        except (KeyError, TypeError) as error:
-            raise RunFolderError(f"{path} is damaged: a run of it lacks {error}") from error
+        digits = {run["run_id"][:8] for run in read_manifest(store, sweep)["runs"]}
         chosen = [name for name in folders if name.rpartition("-")[2] in digits]
     if runs:
         chosen = []

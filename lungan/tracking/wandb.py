@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 from lungan.config import WandbConfig
 from lungan.config.tracking import AGENT_VARIABLE
 from lungan.errors import RunFolderError
-from lungan.runs.folder import WANDB, read_json, real_images_path, write_json
+from lungan.runs.folder import WANDB, real_images_path, write_json
+from lungan.runs.reading import read_json
 from lungan.tracking.records import Epoch, TrackedRun, TrackerError, grid_caption
 
 if TYPE_CHECKING:
@@ -282,7 +283,7 @@ def is_sent(folder: Path, destination: str, content: str) -> bool:
     """Whether the W&B of this destination has taken this content of a run folder in full."""
     try:
         return bool(read_json(folder / WANDB / SENT).get(destination) == content)
-    except (RunFolderError, AttributeError):
+    except RunFolderError:
         return False
 
 

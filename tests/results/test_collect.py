@@ -33,7 +33,7 @@ def test_damaged_run_is_named_and_counts_as_missing(study: Any) -> None:
     collection = collect(study.path, "study")
     (problem,) = collection.problems
     assert problem.name.startswith("adam-100ep-s4-")
-    assert problem.text.startswith("summary.json is not JSON: Unterminated string")
+    assert problem.text.startswith("summary.json is damaged: it is not JSON: Unterminated")
     run = next(run for run in collection.runs if run.name == problem.name)
     assert run.status == "missing"
     assert run.config == {"optimizer.name": "adam", "seed": 4, "epochs": 100}
@@ -57,9 +57,9 @@ def test_whole_store_passes_over_damaged_folders(study: Any) -> None:
 
 
 DAMAGE = {
-    "[]": "summary.json must be a mapping, not list",
-    "": "summary.json is not JSON: Expecting value: line 1 column 1 (char 0)",
-    "\xff\xfe": "summary.json is not JSON",
+    "[]": "summary.json is damaged: it must be a mapping, got list",
+    "": "summary.json is damaged: it is not JSON: Expecting value: line 1 column 1 (char 0)",
+    "\xff\xfe": "summary.json is damaged: it is not JSON",
     '{"status": "won"}': "status must be done, diverged, failed, got 'won'",
     '{"status": "done", "config": 3}': "config must be a mapping, not int",
     '{"status": "done", "config": {}, "scores": []}': "scores must be a mapping, not list",
@@ -111,14 +111,14 @@ def test_yaml_that_expands_without_end_is_refused(store: Any) -> None:
     (folder / "config.yaml").write_text("\n".join(lines))
     collection = collect(store.path)
     assert collection.runs == []
-    assert collection.problems[0].text == "config.yaml has more than 20000 values"
+    assert collection.problems[0].text == "config.yaml is damaged: it has more than 20000 values"
 
 
 def test_yaml_runs_no_code(store: Any, tmp_path: Path) -> None:
     folder = store.run(status="unfinished")
     mark = tmp_path / "mark"
     (folder / "config.yaml").write_text(f"a: !!python/object/apply:os.mkdir ['{mark}']")
-    assert collect(store.path).problems[0].text.startswith("config.yaml is not YAML")
+    assert collect(store.path).problems[0].text.startswith("config.yaml is damaged: it is not YAML")
     assert not mark.exists()
 
 
@@ -194,7 +194,7 @@ def test_errors_name_what_there_is(study: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "the manifest of sweep study is damaged: study.json is not JSON"),
+        ("{", "the manifest of sweep study: .*study.json is damaged: it is not JSON"),
         ('{"runs": 3}', "is damaged: it has no list of runs"),
         ('{"runs": []}', "names no run; start the sweep again"),
     ],

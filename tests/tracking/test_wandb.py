@@ -420,7 +420,7 @@ def test_damaged_metrics_are_a_warning(tmp_path: Path, caplog: pytest.LogCapture
     sink(RunEnd(SUMMARY))
     sink.close()
     (message,) = warnings(caplog)
-    assert "metrics.jsonl is damaged after epoch 0" in message
+    assert "metrics.jsonl is damaged: line 1" in message
 
 
 def test_a_stuck_tracker_holds_neither_events_nor_the_end(
