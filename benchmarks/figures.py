@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lungan  # noqa: F401  (before torch, so that CPU threads wait as in its commands)
+
+# isort: split
 import torch
 
 

@@ -1,17 +1,21 @@
 """Time of the report's training step on this machine, beside the usual PyTorch form of it.
 
-python benchmarks/train_step.py [--precision fp32|bf16] [--steps N] [--keras PYTHON] [--json FILE|-]
+python benchmarks/train_step.py [--precision fp32|bf16] [--steps N] [--keras PYTHON]
+    [--beside N] [--json FILE|-]
 
 The forms take turns within one run, so that what else the machine does hits all of them alike.
+``--beside N`` keeps N other processes busy meanwhile, as on a shared machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -120,6 +124,19 @@ def milliseconds(work: Callable[[], object], device: torch.device) -> float:
     return (time.perf_counter() - began) * 1e3
 
 
+@contextlib.contextmanager
+def busy(count: int) -> Iterator[None]:
+    """``count`` other processes that compute without a pause."""
+    command = [sys.executable, "-c", "while True: pass"]
+    processes = [subprocess.Popen(command) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 class KerasSteps:
     """A process of its own, with a Python that has TensorFlow, that does one step when told to."""
 
@@ -199,6 +216,7 @@ def main() -> None:
     figures.add_json_option(parser)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--keras", metavar="PYTHON", help="a Python with TensorFlow, to compare")
+    parser.add_argument("--beside", type=int, default=0, help="busy processes (default: none)")
     arguments = parser.parse_args()
     if arguments.steps < 1:
         parser.error(f"--steps must be at least 1, got {arguments.steps}")
@@ -213,7 +231,8 @@ def main() -> None:
     for precision in precisions:
         works[f"lungan {precision}"] = lungan_step(images, precision)
     keras = KerasSteps(arguments.keras) if arguments.keras else None
-    times = measure(works, arguments.steps, device, keras)
+    with busy(arguments.beside):
+        times = measure(works, arguments.steps, device, keras)
     ceilings = {p: gflop[p] / min(times[f"matrix {p}"]) * 1e3 for p in gflop}
 
     result: dict[str, Any] = {
@@ -223,6 +242,7 @@ def main() -> None:
         "batch_size": BATCH_SIZE,
         "gflop_per_step": GFLOP_PER_STEP,
         "steps": arguments.steps,
+        "busy_processes": arguments.beside,
         "machine": figures.machine(device),
     }
     if device.type == "cpu":
@@ -236,7 +256,10 @@ def main() -> None:
 
 def print_table(result: dict[str, Any]) -> None:
     where = figures.describe(result["machine"])
-    print(f"{where}; batch {BATCH_SIZE}, {result['steps']} steps each")
+    print(
+        f"{where}; batch {BATCH_SIZE}, {result['steps']} steps each"
+        f"; busy processes beside: {result['busy_processes']}"
+    )
     heads = ("form", "precision", "ms/step", "min", "p10-p90", "images/s", "GFLOP/s", "of matmul")
     widths = (14, 9, 8, 8, 17, 9, 8, 9)
     print(*(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))

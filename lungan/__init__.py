@@ -16,6 +16,17 @@ __all__ = ["LunganError", "Run", "Sweep", "generate", "load", "open", "score", "
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
+"""How a CPU thread waits for the others of its team: a fraction of a millisecond awake, then
+asleep. As OpenMP's runtimes come, it stays awake much longer, on a core that another process could
+use; where there is such a process, the thread that all wait for may be the one without a core.
+GNU's runtime reads the first two, LLVM's and Intel's the first and the last. Measured by
+benchmarks/waiting.py."""
+
+# The runtimes read them once, when torch is loaded.
+if "torch" not in sys.modules and not any(name in os.environ for name in WAITING):
+    os.environ.update(WAITING)
+
 
 def __getattr__(name: str) -> Any:
     """What ``lungan`` offers to Python, loaded when it is asked for."""
