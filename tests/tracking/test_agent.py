@@ -26,34 +26,34 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def documented_command(**given: Any) -> list[str]:
-    """What the agent of docs/wandb.md's sweep.yaml runs for a trial, with patience."""
+def documented_command() -> list[str]:
+    """The command of docs/wandb.md's sweep.yaml, with patience."""
     (text,) = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    sweep = yaml.safe_load(text)
-    assert set(given) == set(sweep["parameters"])
-    command = []
-    for part in sweep["command"]:
-        settings = [f"{key}={value}" for key, value in given.items()]
-        command += settings if part == "${args_no_hyphens}" else [part]
+    command: list[str] = yaml.safe_load(text)["command"]
     assert command[:2] == ["lungan", "train"]
     return [sys.executable, "-c", PATIENT, *command[2:]]
 
 
-def test_a_trial_is_the_agents_run_also_where_the_result_was_there(
+def test_wandbs_agent_makes_each_trial_its_run_also_where_the_result_was_there(
     server: Any, account: dict[str, str], tmp_path: Path
 ) -> None:
-    account |= {"LUNGAN_CACHE": str(tmp_path / "cache"), "WANDB_SWEEP_ID": "sweep1"}
-    account |= {"WANDB_PROJECT": "mine", "WANDB_ENTITY": "me", "OMP_NUM_THREADS": "1"}
-    command = [*documented_command(lr=0.0003, seed=2), *TINY, f"store={tmp_path / 'runs'}"]
-    for trial in ("trial1", "trial2"):
-        done = subprocess.run(
-            command,
-            env=account | {"WANDB_RUN_ID": trial},
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=True,
-        )
+    account |= {"LUNGAN_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    account |= {"WANDB_AGENT_DISABLE_FLAPPING": "true"}
+    server.sweep_command = [*documented_command(), *TINY, f"store={tmp_path / 'runs'}"]
+    arguments = {"lr": {"value": 0.0003}, "seed": {"value": 2}}
+    server.agent_commands = [
+        {"type": "run", "run_id": trial, "program": "", "args": arguments}
+        for trial in ("trial1", "trial2")
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "wandb", "agent", "me/mine/sweep1"],
+        env=account,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
     assert "was finished before" in done.stdout
     (folder,) = (path.parent for path in tmp_path.glob("runs/*/summary.json"))
     assert set(server.runs) == {"trial1", "trial2"}

@@ -42,11 +42,14 @@ class StoredArtifact:
 @dataclass
 class WandbServer:
     """trouble: asked before every answer with the request's path; a status that it gives is
-    answered in place of what was asked for."""
+    answered in place of what was asked for. agent_commands: what a W&B agent is told, one when it
+    has nothing to run."""
 
     address: str = ""
     runs: dict[str, StoredRun] = field(default_factory=dict)
     artifacts: dict[str, StoredArtifact] = field(default_factory=dict)
+    sweep_command: list[str] = field(default_factory=list)
+    agent_commands: list[dict[str, Any]] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     trouble: Callable[[str], int | None] = lambda _: None
@@ -88,6 +91,18 @@ class WandbServer:
                 return {"viewer": viewer, "serverInfo": {"features": []}}
             case "ArtifactType":
                 return {"project": {"artifact": None}}
+            case "SweepWithRuns":
+                config = json.dumps({"command": self.sweep_command})
+                sweep = {"id": "s", "name": variables["sweep"], "config": config}
+                return {"project": {"sweep": {**sweep, "runs": {"edges": []}}}}
+            case "CreateAgent":
+                return {"createAgent": {"agent": {"id": "agent"}}}
+            case "Heartbeat":
+                states = json.loads(variables["runState"] or "{}")
+                commands = [] if states else self.agent_commands[:1]
+                del self.agent_commands[: len(commands)]
+                answer = commands if commands or states else [{"type": "exit"}]
+                return {"agentHeartbeat": {"agent": {"id": "a"}, "commands": json.dumps(answer)}}
             case "CreateArtifact":
                 return {"createArtifact": {"artifact": self._create(variables["input"])}}
             case "CreateArtifactManifest":
