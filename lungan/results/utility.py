@@ -7,6 +7,7 @@ from collections.abc import Collection as Container
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lungan.errors import RunFolderError
 from lungan.results.arms import ARMS, PRIMARY_SCORE, QUESTIONS
@@ -14,8 +15,10 @@ from lungan.results.comparisons import Comparison, Summary, correct, summarize
 from lungan.results.groups import Group, Grouping, text
 from lungan.results.read import Problem, Run, Scalar, read_run
 from lungan.results.statistics import Difference, paired
-from lungan.results.utility_patients import OverPatients, compare_over_patients
 from lungan.runs.folder import SUMMARY, UTILITY
+
+if TYPE_CHECKING:
+    from lungan.results.utility_patients import OverPatients
 
 FRACTION, NUM_REAL = "data.fraction", "data.num_real_images"
 GAN, GAN_RUNS = "gan.name", "gan.runs"
@@ -78,6 +81,8 @@ def read_utility(
         trials = _with_controls(trials, runs)
     if not trials:
         return None
+    from lungan.results.utility_patients import compare_over_patients  # which needs pandas
+
     grouping = _group(trials)
     summaries = summarize(grouping.groups)
     answers = _answer(summaries)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lungan.results import numbers
 from lungan.results.arms import ARMS, PRIMARY_SCORE, QUESTIONS
 from lungan.results.comparisons import Comparison, Summary, better
 from lungan.results.groups import text
 from lungan.results.utility import FRACTION, NUM_REAL, Utility, is_primary, title, value
-from lungan.results.utility_patients import OverPatients
 from lungan.scores import catalogue
+
+if TYPE_CHECKING:
+    from lungan.results.utility_patients import OverPatients
 
 _MAX_IN_FULL = 4
 
