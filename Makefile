@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?= optimizer=adam
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow check format wheel clean
+.PHONY: help train test test-slow gpu-check check format wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,11 @@ test: $(VENV)/.tested ## Install what the tests need and run them (under 6 minut
 
 test-slow: $(VENV)/.tested ## The tests that take longer
 	$(BIN)/python -m pytest -m slow
+
+gpu-check: ## Tests and figures of a GPU, by a Python with lungan[test] and a torch that sees one (PYTHON=...)
+	@$(PYTHON) -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "gpu-check: torch finds no CUDA device in this Python; give another by PYTHON=...")'
+	$(PYTHON) -m pytest -m gpu
+	$(PYTHON) benchmarks/train_step.py --device cuda --steps 50 --json results/benchmarks/train_step_gpu.json
 
 check: $(VENV)/.developing ## Lint, format and type checks
 	$(BIN)/ruff check .
