@@ -83,6 +83,27 @@ def test_the_spec_has_scores_curves_comparer_grids_and_verdicts(collection: Coll
     assert collection.command in blocks(content, "markdown-block")[0]["content"]
 
 
+def outline(content: dict[str, Any]) -> str:
+    """A line for each heading: what stands below it, panels by their kind."""
+    lines: dict[str, list[str]] = {}
+    for block in content["spec"]["blocks"]:
+        text = "".join(child.get("text", "") for child in block.get("children", []))
+        match block["type"]:
+            case "heading":
+                below = lines.setdefault(text, [])
+            case "panel-grid":
+                section = block["metadata"]["panelBankSectionConfig"]
+                below += dict.fromkeys(panel["viewType"] for panel in section["panels"])
+            case kind if text or kind != "paragraph":
+                below.append(kind)
+    return "\n".join(f"{heading}: {', '.join(below)}" for heading, below in lines.items())
+
+
+def test_the_documented_structure_is_the_specs(collection: Collection) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "wandb.md").read_text(encoding="utf-8")
+    assert f"```text\n{outline(spec(build_report(collection, WHERE)))}\n```" in page
+
+
 def test_runsets_are_the_group_and_its_factors(collection: Collection) -> None:
     content = spec(build_report(collection, WHERE))
     runsets = [grid["metadata"]["runSets"] for grid in blocks(content, "panel-grid")]
