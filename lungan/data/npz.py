@@ -16,11 +16,15 @@ from numpy.typing import NDArray
 from lungan.config import NpzConfig
 from lungan.data.images import ONLY_CLASS, SPLITS, Facts, ImageSet, partition, place_of, say_empty
 from lungan.data.scale import fit
+from lungan.data.stored import MAX_BYTES
 from lungan.errors import ConfigError, DataError
 from lungan.files import at_home
 
 Part = tuple[NDArray[np.uint8], NDArray[np.int64] | None]
 """Images (N, H, W) or (N, H, W, 3), H = W, and labels (N,) or None."""
+
+_MAX_RATIO = 100
+"""Deflate packs 1032 equal bytes into one, which only a file of nothing but them comes near."""
 
 NO_SPLIT = ""
 ONLY_SPLIT = ("all",)
@@ -151,6 +155,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise DataError(f"{path} must be an .npz archive, got a single array")
         with archive:
+            if archive.zip is not None:
+                _check_sizes(path, archive.zip.infolist())
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
@@ -178,6 +184,16 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         if not isinstance(array, np.ndarray):
             raise DataError(f"{path} must hold arrays, but {name} is a plain file")
     return arrays
+
+
+def _check_sizes(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+    """Raises: DataError for arrays that are large only once they are unpacked, as no images are."""
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > MAX_BYTES and unpacked > _MAX_RATIO * path.stat().st_size:
+        raise DataError(
+            f"{path} unpacks to {unpacked // 2**20} MiB, more than {_MAX_RATIO} times its size, "
+            "which images do not; if it is sound, save it by numpy.savez, which does not compress"
+        )
 
 
 def _read_part(

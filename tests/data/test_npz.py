@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,22 @@ def test_shares_beside_splits_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path, train_images=GREY)
     with pytest.raises(ConfigError, match=r"must be 0 where the file has splits, got 0 and 0.2"):
         load_npz(config(path, test_fraction=0.2))
+
+
+def test_an_archive_that_unpacks_to_far_more_takes_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lungan.data.npz.MAX_BYTES", 2**23)
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, images=np.zeros((16 * 2**10, 32, 32), dtype=np.uint8))
+    assert path.stat().st_size < 2**15
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"bomb.npz unpacks to 16 MiB, .*sound, save"):
+            load_npz(config(path))
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
 
 
 def test_files_that_are_no_archive(tmp_path: Path) -> None:
