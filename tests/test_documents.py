@@ -125,6 +125,13 @@ def test_the_simulated_utility_studies_are_quoted_right() -> None:
         assert f"{expected}{float(row['detectable']):.3f} |" in document
 
 
+def test_every_promise_of_security_names_a_test_that_is_there() -> None:
+    promises = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "SECURITY.md").read_text())
+    assert len(promises) >= 10
+    for path, name in promises:
+        assert f"def {name}(" in (ROOT / path).read_text(), name
+
+
 @pytest.mark.parametrize(
     "document", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
 )
