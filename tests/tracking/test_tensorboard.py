@@ -29,7 +29,8 @@ def write_run(folder: Path) -> dict[str, Any]:
     (folder / "samples").mkdir()
     Image.fromarray(np.full((4, 6), 7, np.uint8)).save(sample_path(folder, 2))
     scores = {"epoch": 2, "values": VALUES}
-    (folder / SCORES).write_text(json.dumps({"a": scores}))
+    rest: dict[str, Any] = {"reasons": {}, "encoders": {}, "config": {}}
+    (folder / SCORES).write_text(json.dumps({"a": {**rest, **scores}}))
     return {"status": "done", "epochs_done": 2, "scores": scores}
 
 

@@ -118,7 +118,8 @@ def train(
         sink(Samples(epoch, images(epoch)))
         sink(Checkpoint(epoch, {}))
     if summary is not None:
-        result = {summary["scores"]["scoring_id"]: summary["scores"]}
+        rest: dict[str, Any] = {"reasons": {}, "encoders": {}, "config": {}}
+        result = {summary["scores"]["scoring_id"]: {**rest, **summary["scores"]}}
         (folder / SCORES).write_text(json.dumps(result))
         sink(RunEnd(summary))
 
