@@ -131,7 +131,7 @@ def make_run(folder: Path, data: Path, status: str = "done") -> Path:
         build_generator(config.generator, 28, 1), config.generator, image_size=28, channels=1
     )
     (folder / GENERATOR).write_bytes(weights)
-    summary = {"status": status, "run_id": "r", "epochs_done": 3, "scores": None}
+    summary = {"status": status, "run_id": "r", "epochs_done": 3, "scores": None, "config": {}}
     write_json(folder / SUMMARY, summary)
     return folder
 
