@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -58,7 +59,8 @@ def start(tmp_path: Path, attack_cache: Path) -> Start:
             cwd=tmp_path,
             env=environment,
             text=True,
-            **options,
+            # Tests that nohup started ignore SIGHUP, and so would the command.
+            **{"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL), **options},
         )
 
     return popen

@@ -19,6 +19,7 @@ from lungan.data.images import ImageSet
 from lungan.errors import RunFolderError
 from lungan.runs import folder, pictures
 from lungan.runs.prepare import prepare
+from lungan.runs.reading import read_json
 from lungan.runs.run import run
 
 
@@ -90,7 +91,7 @@ def test_real_images_have_the_classes_and_places_of_the_sample_grids(
     shown = [sheet[top : top + 4, left : left + 4] for top in tops for left in range(0, 8 * 6, 6)]
     assert folder.classes_path(tmp_path).exists() == conditional
     if conditional:
-        classes = folder.read_json(folder.classes_path(tmp_path))
+        classes = read_json(folder.classes_path(tmp_path), [str])
         assert len(classes) == 32 and set(classes) == {"few", "many"}
         for name, image in zip(classes, shown, strict=True):
             assert (image.mean() > 100) == (name == "many")
