@@ -56,14 +56,18 @@ def simulate(
         arms.append(distance * labels + shared + opinion + own)
     images = draw_patients(np.arange(len(patients)), labels, NUM_DRAWS)
     whole = draw_patients(patients, labels, NUM_DRAWS)
-    found = {}
-    for name, draws in (("images_and_seeds", images), ("patients_and_seeds", whole)):
-        result = resample_difference(*(_areas(arm, labels, draws) for arm in arms), draws)
-        found[name] = not result.includes_zero
+    by_image, by_patient = (
+        resample_difference(*(_areas(arm, labels, draws) for arm in arms), draws)
+        for draws in (images, whole)
+    )
+    found = {
+        "images_and_seeds": not by_image.includes_zero,
+        "patients_and_seeds": not by_patient.includes_zero,
+    }
     areas = [_areas(arm, labels, Draws(whole.patients[:1])) for arm in arms]
     p = paired(*(list(map(float, area[:, 0])) for area in areas)).p
     found["paired_t"] = p is not None and p < 0.05
-    return found, result.detectable()
+    return found, by_patient.detectable()
 
 
 def _areas(

@@ -279,7 +279,7 @@ def _last_attempts(path: Path, problems: list[Problem]) -> dict[str, dict[str, A
 def read_run(folder: Path) -> Run:
     """Read what tables need of one run: its summary, or its config where it has not finished.
 
-    Raises: RunFolderError where the folder is not a run or a file of it is damaged.
+    Raises: RunFolderError where the folder is not a run's, or one of its files is damaged.
     """
     summary = folder / SUMMARY
     try:
