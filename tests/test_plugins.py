@@ -299,7 +299,7 @@ def test_a_wrong_value_says_nothing_of_plug_ins_that_are_here() -> None:
     saved.write_text(re.sub(r"(?m)^lr: .*", "lr: fast", saved.read_text()))
     with pytest.raises(ConfigError) as caught:
         read_config(run)
-    assert str(caught.value) == "lr must be a number, got fast"
+    assert str(caught.value) == f"{saved}: lr must be a number, got fast"
 
 
 def test_an_experiment_whose_plug_in_is_not_given_says_how_to_give_it() -> None:

@@ -265,7 +265,7 @@ def read_config(path: Path) -> RunConfig:
         lines = read_text(path, way_out).splitlines()
         said = (line.removeprefix(PLUGIN) for line in lines if line.startswith(PLUGIN))
         absent = [line for line in said if not _is_here(line.partition(" ")[0])]
-        raise ConfigError("; ".join([str(error), *absent])) from error
+        raise ConfigError("; ".join([f"{path}: {error}", *absent])) from error
 
 
 def _is_here(choice: str) -> bool:
