@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
+from typing import Any
 
 from lungan.results.groups import Group
 from lungan.results.read import Run, Scalar
@@ -15,7 +16,6 @@ from lungan.results.statistics import (
     SIGNIFICANCE,
     Difference,
     Interval,
-    Sample,
     compare,
     detectable,
     holm,
@@ -154,24 +154,24 @@ def correct(tested: Sequence[tuple[Summary, Summary, Difference]]) -> list[Compa
 
 def _test(pairs: Sequence[tuple[Summary, Summary]]) -> list[tuple[Summary, Summary, Difference]]:
     """Tests of one score; by ratios where it is of that kind in every group that takes part."""
-    members = {id(summary): summary for pair in pairs for summary in pair}
-    logarithmic = all(summary.is_logarithmic for summary in members.values())
-    samples = {}
-    for key, summary in members.items():
-        values = [math.log(v) for v in summary.values] if logarithmic else summary.values
-        samples[key] = Sample.of(values, [run.config.get("seed") for run in summary.runs])
+    logarithmic = all(summary.is_logarithmic for pair in pairs for summary in pair)
     results = compare(
-        [(samples[id(first)], samples[id(second)]) for first, second in pairs],
+        [(_by_seed(first, logarithmic), _by_seed(second, logarithmic)) for first, second in pairs],
         logarithmic=logarithmic,
     )
     return [
-        (
-            first,
-            second,
-            replace(result, difference=first.interval.mean - second.interval.mean),
-        )
+        (first, second, replace(result, difference=first.interval.mean - second.interval.mean))
         for (first, second), result in zip(pairs, results, strict=True)
     ]
+
+
+def _by_seed(summary: Summary, logarithmic: bool) -> dict[Any, float]:
+    """Values by seed; where a seed is unknown or there twice, by run, so that none is paired."""
+    values = [math.log(value) for value in summary.values] if logarithmic else summary.values
+    seeds: list[Any] = [run.config.get("seed") for run in summary.runs]
+    if not all(isinstance(seed, int) for seed in seeds) or len(set(seeds)) < len(seeds):
+        seeds = [(id(summary), index) for index in range(len(seeds))]
+    return dict(zip(seeds, values, strict=True))
 
 
 def better(comparison: Comparison) -> tuple[Summary, Summary, str]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
@@ -68,33 +68,6 @@ class Difference:
         return math.exp(self.t * self.error)
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One group's side of its comparisons. interval: of the values. largest: of the absolute
-    values. by_seed: values by seed, None where a seed is unknown or there twice."""
-
-    interval: Interval
-    largest: float
-    by_seed: dict[int, float] | None
-
-    @classmethod
-    def of(cls, values: Sequence[float], seeds: Sequence[object]) -> Sample:
-        """seeds: one for each value."""
-        by_seed = {s: v for s, v in zip(seeds, values, strict=True) if isinstance(s, int)}
-        complete = by_seed if len(by_seed) == len(values) else None
-        return cls(mean_interval(values), max(map(abs, values)), complete)
-
-
-class _Statistic(NamedTuple):
-    """A difference on the way to its test."""
-
-    difference: float
-    error: float = 0.0
-    dof: float = 0.0
-    test: str = ""
-    obstacle: str = ""
-
-
 def mean_interval(
     values: Sequence[float],
     *,
@@ -133,23 +106,49 @@ def mean_interval(
 
 
 def compare(
-    pairs: Iterable[tuple[Sample, Sample]], *, logarithmic: bool = False
+    pairs: Iterable[tuple[Mapping[Any, float], Mapping[Any, float]]], *, logarithmic: bool = False
 ) -> list[Difference]:
-    """Test the means of two groups, for each pair of them.
+    """Test the means of two groups of runs, for each pair of groups: values by seed.
 
-    Where both have the same seeds the test is paired: runs of one seed share initial weights,
-    latents and the order of images, and a run that continues another shares all of that one.
-    Otherwise Welch's test, which asks for no equal variances. What is fixed before any score is
-    seen decides which, never the result.
+    Where both have the same seeds the test is Student's, paired: runs of one seed share initial
+    weights, latents and the order of images, and a run that continues another shares all of that
+    one. Otherwise it is Welch's, which asks for no equal variances. What is fixed before any score
+    is seen decides which, never the result.
 
-    logarithmic: the samples hold logarithms of positive scores, so that the test is about ratios.
+    logarithmic: the values are logarithms of positive scores, so that the test is about ratios.
     """
-    return _by_t([_statistic(first, second) for first, second in pairs], logarithmic)
+    import numpy as np
+    from scipy.special import stdtr, stdtrit
+
+    # All at once: a call of SciPy costs more than a value.
+    found = [_measure(first, second) for first, second in pairs]
+    table = [(each.difference, each.error or np.nan, each.dof or np.nan) for each in found]
+    difference, error, dof = np.array(table).reshape(-1, 3).T
+    t = difference / error
+    half = stdtrit(dof, (1 + CONFIDENCE) / 2) * error
+    p = 2 * stdtr(dof, -abs(t))
+    low, high = difference - half, difference + half
+    if logarithmic:
+        with np.errstate(over="ignore"):
+            low, high = np.exp(low), np.exp(high)
+    results = []
+    for row, each in enumerate(found):
+        if not each.obstacle:
+            each = replace(
+                each,
+                low=float(low[row]),
+                high=float(high[row]),
+                t=float(t[row]),
+                p=float(p[row]),
+                is_ratio=logarithmic,
+            )
+        results.append(each)
+    return results
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
     """Student's t-test of the differences, which stand in the same order in both."""
-    return _by_t([_paired(first, second)])[0]
+    return compare([(dict(enumerate(first)), dict(enumerate(second)))])[0]
 
 
 def detectable(difference: Difference, significance: float, power: float = 0.8) -> float | None:
@@ -187,95 +186,36 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _statistic(first: Sample, second: Sample) -> _Statistic:
-    one, other = first.by_seed, second.by_seed
-    if one is None or other is None or one.keys() != other.keys():
-        return _welch(first, second)
-    seeds = sorted(one)
-    return _paired([one[seed] for seed in seeds], [other[seed] for seed in seeds])
+def _measure(first: Mapping[Any, float], second: Mapping[Any, float]) -> Difference:
+    """The difference with its standard error and degrees of freedom, or what is in their way.
 
-
-def _paired(first: Sequence[float], second: Sequence[float]) -> _Statistic:
-    differences = [a - b for a, b in zip(first, second, strict=True)]
-    interval = mean_interval(differences)
-    if interval.variance is None:
-        return _Statistic(interval.mean, obstacle=_too_few(1, 1))
-    squared_error = interval.variance / interval.n
-    scale = max(map(abs, (*first, *second)))
-    return _scaled(interval.mean, squared_error, interval.n - 1, "paired t", scale)
-
-
-def _welch(first: Sample, second: Sample) -> _Statistic:
-    """Welch's t-test with the degrees of freedom of Satterthwaite.
-
-    Source: Welch, Biometrika 34 (1947).
+    Source of Welch's degrees of freedom: Welch, Biometrika 34 (1947).
     """
-    one, other = first.interval, second.interval
-    difference = one.mean - other.mean
-    if one.variance is None or other.variance is None:
-        return _Statistic(difference, obstacle=_too_few(one.n, other.n))
-    part, rest = one.variance / one.n, other.variance / other.n
-    squared_error = part + rest
-    # Each part as a share of the sum, so that tiny variances do not underflow when squared.
-    share, remainder = (part / squared_error, rest / squared_error) if squared_error else (0.5, 0.5)
-    dof = 1 / (share**2 / (one.n - 1) + remainder**2 / (other.n - 1))
-    scale = max(first.largest, second.largest)
-    return _scaled(difference, squared_error, dof, "Welch t", scale)
-
-
-def _scaled(
-    difference: float, squared_error: float, dof: float, test: str, scale: float
-) -> _Statistic:
-    error = math.sqrt(squared_error)
+    is_paired = first.keys() == second.keys()
+    if is_paired:
+        differences = mean_interval([value - second[seed] for seed, value in first.items()])
+        difference, parts = differences.mean, [differences]
+    else:
+        parts = [mean_interval(list(values.values())) for values in (first, second)]
+        difference = parts[0].mean - parts[1].mean
+    if min(part.n for part in parts) < 2:
+        has = f"{len(first)} and {len(second)}"
+        return Difference(difference, obstacle=f"needs at least 2 runs in each group, has {has}")
+    squares = [(part.variance or 0.0) / part.n for part in parts]
+    error = math.sqrt(sum(squares))
     # A spread at the level of rounding is none: t would be a ratio of rounding errors.
-    if error <= 1e-12 * scale:
-        return _Statistic(difference, obstacle="the values do not vary between seeds")
-    return _Statistic(difference, error, dof, test)
-
-
-def _by_t(statistics: Sequence[_Statistic], logarithmic: bool = False) -> list[Difference]:
-    """Intervals and p-values for all at once: a call of SciPy costs more than a value."""
-    import numpy as np
-    from scipy.special import stdtr, stdtrit
-
-    able = np.array([each[:3] for each in statistics if not each.obstacle]).reshape(-1, 3)
-    difference, error, dof = able.T
-    t = difference / error
-    half = stdtrit(dof, (1 + CONFIDENCE) / 2) * error
-    p = 2 * stdtr(dof, -abs(t))
-    low, high = difference - half, difference + half
-    if logarithmic:
-        with np.errstate(over="ignore"):
-            low, high = np.exp(low), np.exp(high)
-    solved = zip(*(column.tolist() for column in (low, high, t, p)), strict=True)
-    results = []
-    for each in statistics:
-        if each.obstacle:
-            results.append(Difference(each.difference, obstacle=each.obstacle))
-        else:
-            low_end, high_end, t_value, p_value = next(solved)
-            results.append(
-                Difference(
-                    each.difference,
-                    low_end,
-                    high_end,
-                    each.test,
-                    t_value,
-                    each.dof,
-                    p_value,
-                    error=each.error,
-                    is_ratio=logarithmic,
-                )
-            )
-    return results
+    if error <= 1e-12 * max(map(abs, (*first.values(), *second.values()))):
+        return Difference(difference, obstacle="the values do not vary between seeds")
+    if is_paired:
+        return Difference(difference, test="paired t", error=error, dof=parts[0].n - 1)
+    # Each part as a share of the sum, so that tiny variances do not underflow when squared.
+    shares = [square / sum(squares) for square in squares]
+    inverse = sum(share**2 / (part.n - 1) for share, part in zip(shares, parts, strict=True))
+    return Difference(difference, test="Welch t", error=error, dof=1 / inverse)
 
 
 def _exp(value: float) -> float:
     return math.exp(value) if value < 700 else math.inf
-
-
-def _too_few(first: int, second: int) -> str:
-    return f"needs at least 2 runs in each group, has {first} and {second}"
 
 
 def _variance(values: Sequence[float], mean: float) -> float:

@@ -140,11 +140,13 @@ def test_scores_of_another_number_of_images_are_not_compared(store: Any) -> None
     assert "3 runs were scored with another N" in " ".join(caveats([], [], summaries, [], []))
 
 
-def test_seed_twice_in_a_group_is_not_paired(store: Any) -> None:
+@pytest.mark.parametrize("seed", [0, None])
+def test_a_seed_that_is_there_twice_or_unknown_pairs_nothing(store: Any, seed: int | None) -> None:
     fill(store, {"adam": [10, 11, 12], "rmsprop": [20, 21, 23]})
-    config = store.config(seed=0)
-    config["store"] = "elsewhere"
-    store.run(config, values={DISTANCE: 10.5})
+    assert compared(store)[0].result.test == "paired t"
+    for optimizer in ("adam", "rmsprop"):
+        again = store.config(optimizer, seed=seed) | {"store": "elsewhere"}
+        store.run(again, values={DISTANCE: 10.5})
     assert compared(store)[0].result.test == "Welch t"
 
 

@@ -11,7 +11,6 @@ from scipy import stats
 
 from lungan.results.statistics import (
     Difference,
-    Sample,
     compare,
     detectable,
     holm,
@@ -20,13 +19,9 @@ from lungan.results.statistics import (
 )
 
 
-def sample(by_seed: dict[int, float]) -> Sample:
-    values = list(by_seed.values())
-    return Sample.of(values, list(by_seed))
-
-
-def unseeded(values: list[float]) -> Sample:
-    return Sample.of(values, [None] * len(values))
+def unseeded(values: list[float]) -> dict[object, float]:
+    """By seeds that no other group has."""
+    return {object(): value for value in values}
 
 
 def welch(first: list[float], second: list[float]) -> Difference:
@@ -148,15 +143,9 @@ def test_paired_against_scipy(seed: int) -> None:
 def test_equal_seeds_are_paired_whatever_their_order() -> None:
     first, second = {0: 1.0, 1: 2.0, 2: 4.0}, {2: 4.2, 0: 1.1, 1: 2.3}
     others = (second, {3: 1.1, 1: 2.3, 2: 4.2})
-    got = compare((sample(first), sample(other)) for other in others)
+    got = compare((first, other) for other in others)
     assert got[0] == paired([1.0, 2.0, 4.0], [1.1, 2.3, 4.2])
     assert got[1].test == "Welch t"
-
-
-def test_a_seed_that_is_there_twice_or_unknown_pairs_nothing() -> None:
-    values = [1.0, 2.0, 4.0]
-    for seeds in ([0, 1, 1], [0, 1, None]):
-        assert Sample.of(values, seeds).by_seed is None
 
 
 def test_comparisons_at_once_are_those_one_by_one_in_their_order() -> None:
