@@ -27,7 +27,7 @@ from lungan.data.scale import FittedImage, Scale, read_image, scale_images
 from lungan.data.stored import BadImageError, quiet, read_bytes
 from lungan.errors import ConfigError, DataError
 
-VERSION = 3
+VERSION = 2
 """Part of every cache key: raised when the same files would decode to other images."""
 
 USUAL_SHARE = 0.15
