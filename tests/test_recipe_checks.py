@@ -130,7 +130,7 @@ def test_an_experiments_values_belong_to_its_own_choices() -> None:
     assert (other.schedule.name, other.optimizer.name, other.epochs) == ("step", "rmsprop", 7)
     assert other.loss.r1 == 0
     assert other.batch_size == recipe.batch_size
-    for name in ("dcgan", "resnet"):
+    for name in ("dcgan", "fastgan", "resnet"):
         compose.compose(["experiment=small_data", f"generator={name}", f"discriminator={name}"])
     larger = compose.compose(["experiment=small_data_64"])
     assert (larger.data.size, larger.optimizer) == (64, recipe.optimizer)

@@ -94,6 +94,25 @@ declare("generator", "resnet", "lungan.models.resnet:ResnetGenerator", ResnetGen
 
 
 @dataclass(kw_only=True, slots=True)
+class FastganGeneratorConfig(GeneratorConfig):
+    """``width`` channels at full size, doubled a stage up to ``max_width``."""
+
+    width: int = _width()
+    max_width: int = _width()
+    leaky_slope: float = within(0, 1)
+    batch_norm_momentum: float = rule("greater than 0, at most 1", lambda value: 0 < value <= 1)
+    batch_norm_epsilon: float = above(0)
+
+    def check(self, run: RunConfig) -> None:
+        GeneratorConfig.check(self, run)
+        check_size("generator", self.name, run.data.size)
+        _check_width("generator", self.width, self.max_width)
+
+
+declare("generator", "fastgan", "lungan.models.fastgan:FastganGenerator", FastganGeneratorConfig)
+
+
+@dataclass(kw_only=True, slots=True)
 class DiscriminatorConfig(Part):
     """``spectral_norm`` divides every kernel by its largest singular value."""
 
@@ -142,6 +161,30 @@ class ResnetDiscriminatorConfig(DiscriminatorConfig):
 
 declare(
     "discriminator", "resnet", "lungan.models.resnet:ResnetDiscriminator", ResnetDiscriminatorConfig
+)
+
+
+@dataclass(kw_only=True, slots=True)
+class FastganDiscriminatorConfig(DiscriminatorConfig):
+    """``width`` channels after the first layer, doubled a stage up to ``max_width``.
+    ``hidden_width``: features of the dense layer that sees the whole image."""
+
+    width: int = _width()
+    max_width: int = _width()
+    leaky_slope: float = within(0, 1)
+    hidden_width: int = whole(1, 65536)
+
+    def check(self, run: RunConfig) -> None:
+        DiscriminatorConfig.check(self, run)
+        check_size("discriminator", self.name, run.data.size)
+        _check_width("discriminator", self.width, self.max_width)
+
+
+declare(
+    "discriminator",
+    "fastgan",
+    "lungan.models.fastgan:FastganDiscriminator",
+    FastganDiscriminatorConfig,
 )
 
 

@@ -20,6 +20,7 @@ from lungan.models.layers import (
     DownConvolution,
     TransposedConvolution,
     UpConvolution,
+    dense,
     glorot_uniform,
 )
 
@@ -95,9 +96,9 @@ class DcganDiscriminator(nn.Module):
         num_features = base_size**2 * widths[-1]
         self.hidden = None
         if config.hidden_width:
-            self.hidden = _dense(num_features, config.hidden_width, rng)
+            self.hidden = dense(num_features, config.hidden_width, rng)
             num_features = config.hidden_width
-        self.linear = _dense(num_features, 1, rng)
+        self.linear = dense(num_features, 1, rng)
         self.classes = (
             None if num_classes is None else ClassProjection(num_features, num_classes, rng)
         )
@@ -125,10 +126,3 @@ class DcganDiscriminator(nn.Module):
             assert labels is not None, "a conditional discriminator needs labels"
             logits = logits + self.classes(features, labels)
         return logits
-
-
-def _dense(in_features: int, out_features: int, rng: torch.Generator) -> nn.Linear:
-    layer = nn.Linear(in_features, out_features)
-    glorot_uniform(layer.weight, rng)
-    nn.init.zeros_(layer.bias)
-    return layer

@@ -24,6 +24,14 @@ def glorot_uniform(weight: Tensor, rng: torch.Generator) -> None:
         weight.uniform_(-limit, limit, generator=rng)
 
 
+def dense(in_features: int, out_features: int, rng: torch.Generator) -> nn.Linear:
+    """A linear layer with a glorot-uniform weight and a bias of zero."""
+    layer = nn.Linear(in_features, out_features)
+    glorot_uniform(layer.weight, rng)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class BatchNorm(nn.Module):
     """Batch normalization whose running variance takes the biased batch variance, as Keras'.
 

@@ -20,6 +20,11 @@ from lungan.models.dropout import RandomBits
 from lungan.models.layers import glorot_uniform
 
 
+def doubled(features: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, 2H, 2W) by nearest neighbours."""
+    return F.interpolate(features, scale_factor=2, mode="nearest")
+
+
 class Convolution(nn.Module):
     """3x3 or 1x1 convolution that keeps height and width."""
 
@@ -61,11 +66,11 @@ class UpBlock(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
         change: Tensor = F.relu_(normalized(self.norms[0], features, labels))
-        change = self.enlarged(_doubled(change))
+        change = self.enlarged(doubled(change))
         change = self.refined(F.relu_(normalized(self.norms[1], change, labels)))
         # A 1x1 convolution and nearest neighbours can change places, and it is smaller first.
         shortcut: Tensor = self.shortcut(features)
-        return change + _doubled(shortcut)
+        return change + doubled(shortcut)
 
 
 class ResnetGenerator(nn.Module):
@@ -186,7 +191,3 @@ class ResnetDiscriminator(nn.Module):
             assert labels is not None, "a conditional discriminator needs labels"
             logits = logits + self.classes(pooled, labels)
         return logits
-
-
-def _doubled(features: Tensor) -> Tensor:
-    return F.interpolate(features, scale_factor=2, mode="nearest")

@@ -52,7 +52,7 @@ def test_projection_is_the_inner_product_with_the_class() -> None:
     assert projection(features, torch.tensor([0, 1])).tolist() == [7, -5]
 
 
-@pytest.mark.parametrize("name", ["dcgan", "resnet"])
+@pytest.mark.parametrize("name", ["dcgan", "fastgan", "resnet"])
 def test_labels_change_images_and_logits(name: str) -> None:
     generator = conditional_generator(name).eval()
     config = presets.load("discriminator", name)
@@ -64,7 +64,7 @@ def test_labels_change_images_and_logits(name: str) -> None:
     assert not torch.allclose(discriminator(images, None, zero), discriminator(images, None, one))
 
 
-@pytest.mark.parametrize("name", ["dcgan", "resnet"])
+@pytest.mark.parametrize("name", ["dcgan", "fastgan", "resnet"])
 def test_without_classes_the_weights_are_what_they_were(name: str) -> None:
     config = presets.load("generator", name)
     config.width = 8

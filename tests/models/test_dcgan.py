@@ -144,10 +144,12 @@ def test_up_convolution_is_the_adjoint_of_down_convolution() -> None:
 
 
 def test_unknown_names_and_sizes_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"generator\.name must be one of dcgan, resnet, got vae"):
+    with pytest.raises(
+        ConfigError, match=r"generator\.name must be one of dcgan, fastgan, resnet, got vae"
+    ):
         build_generator(generator_config(name="vae"), 28, 1)
     with pytest.raises(
-        ConfigError, match=r"discriminator\.name must be one of dcgan, resnet, got vae"
+        ConfigError, match=r"discriminator\.name must be one of dcgan, fastgan, resnet, got vae"
     ):
         build_discriminator(discriminator_config(name="vae"), 28, 1)
     with pytest.raises(ConfigError, match=r"data\.size must be 7 or 8 times .* got 30"):

@@ -54,12 +54,12 @@ def test_equal_those_of_pytorchs_own_operations(monkeypatch: pytest.MonkeyPatch)
     assert relative_error(found, penalty_gradients(network, low=False)) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["dcgan", "resnet"])
-def test_bfloat16_changes_less_than_another_batch(name: str) -> None:
+@pytest.mark.parametrize(("name", "limit"), [("dcgan", 0.05), ("fastgan", 0.06), ("resnet", 0.05)])
+def test_bfloat16_changes_less_than_another_batch(name: str, limit: float) -> None:
     network = discriminator(name)
     wanted = penalty_gradients(network, low=False)
     error = relative_error(penalty_gradients(network, low=True), wanted)
-    assert 0 < error < 5e-2
+    assert 0 < error < limit
     assert 3 * error < relative_error(penalty_gradients(network, low=False, batch=1), wanted)
 
 

@@ -77,7 +77,7 @@ def test_a_flat_discriminator_has_finite_gradients(images: Tensor) -> None:
     assert gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["dcgan", "resnet"])
+@pytest.mark.parametrize("name", ["dcgan", "fastgan", "resnet"])
 def test_gradient_of_r1_through_the_networks_is_the_finite_difference(name: str) -> None:
     config = presets.load("discriminator", name)
     config.width = 8
