@@ -17,7 +17,7 @@ PACKAGE = Path(lungan.__file__).parent
 
 LAYERS = (
     ("errors",),
-    ("registry", "files"),
+    ("registry", "files", "memory"),
     ("config",),
     ("cli", "completion", "data", "device"),
     ("models",),

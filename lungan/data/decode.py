@@ -22,16 +22,17 @@ from PIL import Image, UnidentifiedImageError
 
 from lungan.data.dicom import decode_dicom
 from lungan.data.stored import (
-    MAX_BYTES,
     MAX_PIXELS,
     BadImageError,
     StoredImage,
     Values,
     check_size,
+    check_unpacked,
     choose_frame,
     darken,
     display,
     measure_inflated,
+    most_unpacked,
     read_jpeg_frame,
     turn_upright,
 )
@@ -108,6 +109,7 @@ def _decode_with_pillow(data: bytes, frame: int | None) -> StoredImage:
             f"more pixels than the limit of {MAX_PIXELS // 10**6} million"
         ) from error
     check_size(*image.size)
+    check_unpacked(_pillow_bytes(image, data), len(data))
     # MPO: a JPEG photograph with previews behind it.
     num_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if chosen := choose_frame(num_frames, frame):
@@ -125,6 +127,12 @@ def _decode_with_pillow(data: bytes, frame: int | None) -> StoredImage:
     if is_binary:
         stored = replace(stored, kind="1 bit", mode="grey 1 bit")
     return turn_upright(stored, _orientation(image))
+
+
+def _pillow_bytes(image: Image.Image, data: bytes) -> int:
+    """Of all pixels, unpacked."""
+    is_deep = image.mode.startswith("I") or (image.format == "PNG" and data[24] == 16)
+    return image.width * image.height * len(image.getbands()) * (2 if is_deep else 1)
 
 
 def _explain(data: bytes, error: Exception) -> str:
@@ -292,9 +300,11 @@ def _check_blocks(data: bytes, page: Any) -> None:
         or (page.compression == 1 and sum(count for _, count in blocks) < num_bits // 8)
     ):
         raise BadImageError("truncated or damaged: parts of it are missing")
+    check_unpacked(num_bits // 8, len(data))
+    # Others are unpacked into the size that the header says; tifffile alone believes zlib.
     if page.compression in (8, 32946):
         for offset, count in blocks:
-            if count > MAX_BYTES // 1032:  # Deflate packs 1032 bytes into one at most.
+            if count * 1032 > most_unpacked(count):  # Deflate packs 1032 bytes into one at most.
                 measure_inflated(data[offset : offset + count], 15)
 
 

@@ -18,6 +18,7 @@ from lungan.data.stored import (
     BadImageError,
     StoredImage,
     check_size,
+    check_unpacked,
     choose_frame,
     darken,
     measure_inflated,
@@ -45,7 +46,7 @@ def decode_dicom(data: bytes, frame: int | None, *, use_window: bool) -> StoredI
         measure_inflated(data[144 + int.from_bytes(data[140:144], "little") :], -15)
     try:
         dataset = pydicom.dcmread(io.BytesIO(data), force=data[128:132] != b"DICM")
-        return _render(dataset, frame, use_window)
+        return _render(dataset, len(data), frame, use_window)
     except DataError:
         raise
     # pydicom and its plug-ins answer damaged files with whatever exception comes up, their own
@@ -55,7 +56,8 @@ def decode_dicom(data: bytes, frame: int | None, *, use_window: bool) -> StoredI
         raise BadImageError(f"DICOM cannot be decoded: {reason}") from error
 
 
-def _render(dataset: Any, frame: int | None, use_window: bool) -> StoredImage:
+def _render(dataset: Any, num_bytes: int, frame: int | None, use_window: bool) -> StoredImage:
+    """num_bytes: of the file."""
     if not any(key in dataset for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         what = getattr(dataset.get("SOPClassUID"), "name", None) or (
             getattr(dataset.file_meta.get("MediaStorageSOPClassUID"), "name", None)
@@ -65,6 +67,9 @@ def _render(dataset: Any, frame: int | None, use_window: bool) -> StoredImage:
         if not dataset.get(key):
             raise BadImageError(f"DICOM without {key}")
     check_size(int(dataset.Columns), int(dataset.Rows))
+    factors = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
+    num_bits = math.prod(int(dataset.get(key) or 1) for key in factors)
+    check_unpacked(num_bits // 8, num_bytes)
     index = choose_frame(int(dataset.get("NumberOfFrames") or 1), frame)
     stored = _stored_pixels(dataset, index)
     modality = f"DICOM {dataset.get('Modality') or 'image'}"

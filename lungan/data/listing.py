@@ -20,6 +20,7 @@ import PIL
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from lungan import memory
 from lungan.config import FilesConfig
 from lungan.data.cache import Arrays, load_or_make
 from lungan.data.images import NUM_NAMED, SPLITS, Facts, ImageSet, first, many, partition, say_empty
@@ -164,8 +165,15 @@ def decode_files(
     size, channels: None keeps the files' own, which then must be square and alike.
 
     Raises: DataError naming the files that cannot be used, unless ``on_bad_image`` is ``skip``,
-    and where none is left.
+    and where none is left; ConfigError for more pixels than there is memory for.
     """
+    if size is not None:
+        # Each image on its own, and all of them as one array.
+        memory.check(
+            2 * len(listing.paths) * (channels or 1) * size**2,
+            f"data.size={size} for the {len(listing.paths)} images in {listing.where}",
+            "choose a smaller data.size, or fewer images",
+        )
     digests = _in_threads(_digest, listing.paths, "Looking for changed images", progress)
     content = (VERSION, cv2.__version__, PIL.__version__, size, channels, scale, frame, digests)
     key = hashlib.sha256(repr(content).encode()).hexdigest()

@@ -13,18 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lungan import memory
 from lungan.config import NpzConfig
 from lungan.data.images import ONLY_CLASS, SPLITS, Facts, ImageSet, partition, place_of, say_empty
 from lungan.data.scale import fit
-from lungan.data.stored import MAX_BYTES
+from lungan.data.stored import ANY_BYTES, MAX_RATIO
 from lungan.errors import ConfigError, DataError
 from lungan.files import at_home
 
 Part = tuple[NDArray[np.uint8], NDArray[np.int64] | None]
 """Images (N, H, W) or (N, H, W, 3), H = W, and labels (N,) or None."""
-
-_MAX_RATIO = 100
-"""Deflate packs 1032 equal bytes into one, which only a file of nothing but them comes near."""
 
 NO_SPLIT = ""
 ONLY_SPLIT = ("all",)
@@ -87,6 +85,13 @@ def read_npz(
                 f"before them {_words(arrays[0])}; --size crops and resizes, --channels 1 makes "
                 "all grey"
             )
+    num_images, side = sum(map(len, arrays)), size or arrays[0].shape[1]
+    # Each split on its own, and all of them as one array.
+    memory.check(
+        2 * num_images * (channels or 1) * side**2,
+        f"data.size={side} for the {num_images} images in {path}",
+        "choose a smaller data.size, or save a part of the images",
+    )
     images = np.concatenate([_fit_all(array, size, channels) for array in arrays])
     labels, class_names = _number_classes(path, parts)
     has_splits = NO_SPLIT not in parts
@@ -187,13 +192,15 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _check_sizes(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
-    """Raises: DataError for arrays that are large only once they are unpacked, as no images are."""
-    unpacked = sum(member.file_size for member in members)
-    if unpacked > MAX_BYTES and unpacked > _MAX_RATIO * path.stat().st_size:
+    """Raises: DataError for arrays that are large only once they are unpacked, as no images are;
+    ConfigError for more than there is memory for."""
+    unpacked, packed = sum(member.file_size for member in members), path.stat().st_size
+    if unpacked > max(ANY_BYTES, MAX_RATIO * packed):
         raise DataError(
-            f"{path} unpacks to {unpacked // 2**20} MiB, more than {_MAX_RATIO} times its size, "
+            f"{path} unpacks to {unpacked // 2**20} MiB, more than {MAX_RATIO} times its size, "
             "which images do not; if it is sound, save it by numpy.savez, which does not compress"
         )
+    memory.check(unpacked, f"what {path} unpacks to", "save a part of its images")
 
 
 def _read_part(

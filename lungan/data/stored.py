@@ -27,6 +27,10 @@ MAX_PIXELS = 2**26
 MAX_BYTES = 2**29
 """The most pixels that a header may claim, at 8 bytes each."""
 
+ANY_BYTES = 2**26
+MAX_RATIO = 100
+"""Deflate packs 1032 equal bytes into one, which only a file of nothing but them comes near."""
+
 Values = NDArray[Any]
 """(H, W) grey or (H, W, 3) RGB."""
 
@@ -138,6 +142,21 @@ def check_size(width: int, height: int) -> None:
         )
 
 
+def most_unpacked(file_bytes: int) -> int:
+    """Bytes that a file of this size may unpack to: 64 MiB, or 100 times its size where that is
+    more, as far as ``MAX_BYTES``. Images come nowhere near; files made to fill memory do."""
+    return min(MAX_BYTES, max(ANY_BYTES, MAX_RATIO * file_bytes))
+
+
+def check_unpacked(num_bytes: int, file_bytes: int) -> None:
+    """Raises: BadImageError for a file that would unpack to more than files of its size may."""
+    if num_bytes > most_unpacked(file_bytes):
+        raise BadImageError(
+            f"unpacks to {num_bytes // 2**20} MiB, more than {MAX_RATIO} times its size of "
+            f"{file_bytes // 2**10} KiB or more than {MAX_BYTES // 2**20} MiB"
+        )
+
+
 def choose_frame(num_frames: int, frame: int | None, noun: str = "frames") -> int:
     """Raises: BadImageError where nobody chose among several, or ``frame`` is not there."""
     if frame is None and num_frames > 1:
@@ -152,16 +171,16 @@ def choose_frame(num_frames: int, frame: int | None, noun: str = "frames") -> in
 
 
 def measure_inflated(data: bytes, wbits: int) -> int:
-    """How many bytes zlib unpacks ``data`` to.
+    """How many bytes zlib unpacks ``data`` to, found out without keeping them.
 
-    Raises: BadImageError where they are more than ``MAX_BYTES``.
+    Raises: BadImageError where they are more than ``most_unpacked``.
     """
     unpacker = zlib.decompressobj(wbits)
-    num_bytes = 0
+    num_bytes, limit = 0, most_unpacked(len(data))
     while data:
         num_bytes += len(unpacker.decompress(data, 2**24))
-        if num_bytes > MAX_BYTES:
-            raise BadImageError(f"unpacks to more than {MAX_BYTES // 2**20} MiB")
+        if num_bytes > limit:
+            raise BadImageError(f"unpacks to more than {limit // 2**20} MiB")
         data = unpacker.unconsumed_tail
     return num_bytes
 

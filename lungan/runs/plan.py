@@ -163,7 +163,7 @@ def make_plan(configs: Sequence[tuple[RunConfig, dict[str, str]]], *, here: bool
     by_trajectory: dict[str, dict[int, PlannedRun]] = {}
     for config, overrides in configs:
         planned = config if here else dataclasses.replace(config, device="auto")
-        run = PlannedRun(prepare(planned, load), overrides, config.device)
+        run = PlannedRun(prepare(planned, load, here=here), overrides, config.device)
         identity = run.prepared.identity
         by_trajectory.setdefault(identity.trajectory, {})[identity.epochs] = run
     trajectories = tuple(

@@ -24,6 +24,7 @@ from lungan.data.images import ImageSet
 from lungan.device import resolve_device, resolve_precision
 from lungan.runs.store import RunIdentity, identify
 from lungan.training.material import classes_of
+from lungan.training.memory import check_networks
 
 log = logging.getLogger(__name__)
 
@@ -60,17 +61,23 @@ def load_and_keep(config: DataConfig) -> tuple[ImageSet, ImageSet]:
 
 
 def prepare(
-    config: RunConfig, load: Callable[[DataConfig], tuple[ImageSet, ImageSet]] = load_sets
+    config: RunConfig,
+    load: Callable[[DataConfig], tuple[ImageSet, ImageSet]] = load_sets,
+    *,
+    here: bool = True,
 ) -> Prepared:
     """Resolve device and precision, read the data and name the run.
 
-    load: a sweep's own, which reads each data set once.
+    load: a sweep's own, which reads each data set once. here: this machine will do the run, and
+    must have the memory for it.
 
     Raises: ConfigError, DataError.
     """
     checks.check(config)
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
+    if here:
+        check_networks(config, device, precision)
     began = time.perf_counter()
     image_set, training_set = load(config.data)
     checks.check_batch(config, len(training_set))

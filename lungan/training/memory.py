@@ -1,14 +1,145 @@
-"""Freed memory kept for the next step: giving it back costs a sixth of a large step and more."""
+"""The memory of a training step: whether it will fit, and what is freed kept for the next step."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import math
 import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lungan import memory
+from lungan.config import AdamConfig, RmspropConfig, RunConfig, SgdConfig
+from lungan.errors import LunganError
+from lungan.models.build import build_discriminator, build_generator
+from lungan.models.conditioning import Classes
 
 # mallopt's parameters, as in glibc's malloc.h.
 _TRIM_THRESHOLD = -1
 _MMAP_THRESHOLD = -3
 _LARGEST = 2**31 - 1
+
+
+_NUMBER_BYTES = 4
+
+
+def check_networks(config: RunConfig, device: torch.device, precision: str) -> None:
+    """Check, before either network is made, that both can be trained on ``device``: their weights
+    with gradients, optimizer states and average, and the feature maps of one batch, which the
+    backward pass needs. Both are less than training takes, so that nothing that fits is refused.
+
+    Raises: ConfigError.
+    """
+    there_is = _available(device)
+    if there_is is None:
+        return
+    try:
+        networks = _without_memory(config)
+    except LunganError:
+        raise
+    except Exception:  # a plug-in's network that cannot be made without content is not estimated
+        return
+    widths = " and ".join(_widths(config))
+    average = _count(networks[:1]) if config.generator.ema_half_life_images else 0
+    copies = 2 + _states_a_weight(config.optimizer)
+    needed = _NUMBER_BYTES * (_count(networks) * copies + average)
+    if needed > there_is:
+        raise memory.does_not_fit(
+            needed,
+            there_is,
+            f"{widths or 'both networks'} with {_count(networks)} weights, their gradients and "
+            f"optimizer={config.optimizer.name}",
+            "choose narrower networks",
+        )
+    batch = math.ceil(config.batch_size / config.loss.micro_batches)
+    if needed + _at_most(networks, batch, config.data.size) <= there_is:
+        return
+    numbers = _feature_numbers(networks, config, batch)
+    needed += numbers * (2 if precision == "bf16" else _NUMBER_BYTES)
+    if needed > there_is:
+        raise memory.does_not_fit(
+            needed,
+            there_is,
+            f"batch_size={config.batch_size} at data.size={config.data.size} with "
+            f"{widths or 'these networks'}",
+            "choose a smaller batch_size, narrower networks, or more loss.micro_batches with "
+            "loss.update=alternating",
+        )
+
+
+def _available(device: torch.device) -> int | None:
+    if device.type != "cuda":
+        return memory.available()
+    left: int = torch.cuda.mem_get_info(device)[0]
+    return left
+
+
+def _without_memory(config: RunConfig) -> list[nn.Module]:
+    """Both networks, of tensors that have a shape and no content."""
+    classes = Classes(("", ""), (0.5, 0.5)) if config.generator.conditional else None
+    shape = (config.data.size, config.data.channels)
+    with torch.device("meta"):
+        return [
+            build_generator(config.generator, *shape, classes=classes),
+            build_discriminator(config.discriminator, *shape, classes=classes),
+        ]
+
+
+def _states_a_weight(optimizer: Any) -> int:
+    """How many numbers the optimizer keeps for each weight; 0 where that is not known."""
+    match optimizer:
+        case AdamConfig():
+            return 2
+        case RmspropConfig():
+            return 1 + (optimizer.momentum > 0)
+        case SgdConfig():
+            return int(optimizer.momentum > 0)
+    return 0
+
+
+def _count(networks: list[nn.Module]) -> int:
+    return sum(weight.numel() for network in networks for weight in network.parameters())
+
+
+def _widths(config: RunConfig) -> Iterator[str]:
+    for group in ("generator", "discriminator"):
+        if width := getattr(getattr(config, group), "width", None):
+            yield f"{group}.width={width}"
+
+
+def _leaves(networks: list[nn.Module]) -> list[nn.Module]:
+    return [each for network in networks for each in network.modules() if not [*each.children()]]
+
+
+def _at_most(networks: list[nn.Module], batch: int, size: int) -> int:
+    """Bytes of as many of the widest feature maps as there are layers: quick, and far too many."""
+    shapes = [weight.shape for network in networks for weight in network.parameters()]
+    widest = [max(shape[:2]) * (size**2 if len(shape) == 4 else 1) for shape in shapes if shape]
+    return _NUMBER_BYTES * batch * max(widest, default=0) * len(_leaves(networks))
+
+
+def _feature_numbers(networks: list[nn.Module], config: RunConfig, batch: int) -> int:
+    """What the layers of both networks give for a batch, counted without computing it."""
+    counts: list[int] = []
+
+    def count(_: nn.Module, __: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            counts.append(output.numel())
+
+    for layer in _leaves(networks):
+        layer.register_forward_hook(count)
+    # A network of a plug-in may look at what its tensors hold, and then only its weights count.
+    with contextlib.suppress(Exception), torch.device("meta"), torch.no_grad():
+        labels = torch.zeros(batch, dtype=torch.int64)
+        latents = torch.zeros(batch, config.generator.latent_dim)
+        given = {"labels": labels} if config.generator.conditional else {}
+        generator, discriminator = networks
+        discriminator(generator(latents, **given), **given)
+    return sum(counts)
 
 
 def keep_freed_memory() -> None:

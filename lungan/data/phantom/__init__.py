@@ -8,11 +8,19 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
+from lungan import memory
 from lungan.config import PhantomConfig
 from lungan.data.cache import Arrays, load_or_make
 from lungan.data.images import SPLITS, ImageSet
 from lungan.data.phantom.drawing import DRAWING_VERSION, draw_images
-from lungan.data.phantom.factors import CLASS_NAMES, NORMAL, PNEUMONIA, Factors, draw_factors
+from lungan.data.phantom.factors import (
+    CLASS_NAMES,
+    FACTOR_DTYPE,
+    NORMAL,
+    PNEUMONIA,
+    Factors,
+    draw_factors,
+)
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +31,17 @@ _REAL_TEST, _REAL_TEST_PNEUMONIA = 624, 390
 
 
 def load_phantom(config: PhantomConfig, *, progress: bool = True) -> ImageSet:  # noqa: ARG001
-    """All splits and classes of the phantom, drawn once and then read from the cache."""
+    """All splits and classes of the phantom, drawn once and then read from the cache.
+
+    Raises: ConfigError for more images than there is memory for.
+    """
+    num_images = config.num_images + config.num_test
+    memory.check(
+        num_images * (config.size**2 + FACTOR_DTYPE.itemsize),
+        f"data.num_images={config.num_images} and data.num_test={config.num_test} at "
+        f"data.size={config.size}",
+        "choose fewer or smaller images",
+    )
     arrays = load_or_make(_cache_key(config), {"images", "labels", "splits"}, lambda: _draw(config))
     return ImageSet(
         images=arrays["images"],
