@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from lungan import registry
-from lungan.config import GROUPS, RunConfig, checks, presets
+from lungan.config import GROUPS, RunConfig, presets, rules
 from lungan.config.rules import CHOICES
 from lungan.errors import LunganError
 
@@ -93,7 +93,7 @@ def _values(key: str, words: list[str]) -> list[str]:
         if field.name == name:
             if get_type_hints(schema)[name] is bool:
                 return ["false", "true"]
-            return [checks.shown(value) for value in field.metadata.get(CHOICES, ())]
+            return [rules.shown(value) for value in field.metadata.get(CHOICES, ())]
     return []
 
 
@@ -109,4 +109,4 @@ def _schema(group: str, words: list[str]) -> Any:
     chosen |= dict(word.split("=", 1) for word in words[:-1] if "=" in word)
     name = str(chosen[group])
     known = group == "score" or name in registry.known(group)
-    return checks.schema(group, name if known else registry.known(group)[0])
+    return rules.schema(GROUPS[group], group, name if known else registry.known(group)[0])

@@ -245,7 +245,7 @@ def _check_encoder(name: str) -> None:
 
 
 def _check_score(name: str) -> None:
-    score = registry.find("score", name).build
+    score = registry.builder("score", name)
     rng = np.random.default_rng(0)
     real, generated = rng.normal(size=(2, 40, 8))
     first, again = (score(real, generated) for _ in range(2))

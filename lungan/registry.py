@@ -12,14 +12,15 @@ Configs hold names only. What a name stood for is kept beside them as a ``Plugin
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,7 +63,7 @@ class Plugin:
 @dataclass(slots=True, kw_only=True)
 class Choice:
     """One name of a group. ``config``: the dataclass of its settings, where it has any.
-    ``plugin``: None for lungan's own."""
+    ``builder``: what makes it, or ``"module:function"``. ``plugin``: None for lungan's own."""
 
     group: str
     name: str
@@ -70,17 +71,10 @@ class Choice:
     builder: Callable[..., Any] | str
     plugin: Plugin | None = None
 
-    def build(self, *arguments: Any, **keywords: Any) -> Any:
-        """Call the builder, whose module is imported now if it was not before."""
-        if isinstance(self.builder, str):
-            module, _, name = self.builder.partition(":")
-            self.builder = getattr(importlib.import_module(module), name)
-        assert not isinstance(self.builder, str)
-        return self.builder(*arguments, **keywords)
-
 
 _choices: dict[tuple[str, str], Choice] = {}
-_files: dict[Path, Plugin] = {}
+_files: dict[Path, tuple[Plugin, list[Path]]] = {}
+"""The plug-ins given as files, and the sources of each: its file first."""
 
 
 def register(
@@ -117,11 +111,15 @@ def _add(
 ) -> None:
     if group not in PARTS:
         raise ConfigError(f"group must be one of {', '.join(PARTS)}, got {group}")
-    plugin, known = _origin(module), _choices.get((group, name))
-    # A notebook's cell may run again.
-    if known is not None and (plugin is None or known.plugin is None or not _same(known, plugin)):
-        owner = known.plugin or "lungan itself"
-        raise ConfigError(f"{group}={name} comes from {owner}; a plug-in needs another name")
+    plugin = _origin(module)
+    if known := _choices.get((group, name)):
+        owner = known.plugin
+        # A notebook's cell may run again.
+        if plugin is None or owner is None or owner.name != plugin.name:
+            raise ConfigError(
+                f"{group}={name} comes from {owner or 'lungan itself'}; a plug-in needs another "
+                "name"
+            )
     _choices[group, name] = Choice(
         group=group, name=name, config=config, builder=builder, plugin=plugin
     )
@@ -137,6 +135,19 @@ def find(group: str, name: str) -> Choice:
     if (group, name) not in _choices:
         raise ConfigError(f"{group}.name must be one of {', '.join(names(group))}, got {name}")
     return _choices[group, name]
+
+
+def builder(group: str, name: str) -> Callable[..., Any]:
+    """What makes the choice of this name; its module is imported now if it was not before.
+
+    Raises: ConfigError as ``find``.
+    """
+    choice = find(group, name)
+    if isinstance(choice.builder, str):
+        module, _, function = choice.builder.partition(":")
+        choice.builder = getattr(importlib.import_module(module), function)
+    assert not isinstance(choice.builder, str)
+    return choice.builder
 
 
 def names(group: str) -> list[str]:
@@ -161,44 +172,37 @@ def load_file(path: Path | str) -> Plugin:
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "does not exist"
         raise ConfigError(f"--plugin must be a Python file, {path} {what}")
-    loaded = _files.get(file)
-    if loaded is not None:
-        if loaded.sha256 == _hash(_sources(file)):
+    if file in _files:
+        loaded, sources = _files[file]
+        if loaded.sha256 == _hash(sources):
             return loaded
-        _forget(loaded)
-    choices, modules = dict(_choices), set(sys.modules)
+        _forget(file)
+    modules = set(sys.modules)
     spec = importlib.util.spec_from_file_location(f"lungan_plugin_{file.stem}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     sys.path.insert(0, str(file.parent))
-    try:
-        spec.loader.exec_module(module)
-    except ConfigError:
-        _restore(choices)
-        raise
-    except (Exception, SystemExit) as error:  # a script's own sys.exit() would end the command
-        _restore(choices)
-        raise ConfigError(f"--plugin {path} {_failure(file, error)}") from error
-    finally:
-        sys.path.remove(str(file.parent))
-    _imported[file] = [
-        Path(found)
-        for name in set(sys.modules) - modules
-        if (found := getattr(sys.modules[name], "__file__", None))
-        and Path(found).is_relative_to(file.parent)
-        and "site-packages" not in found
-    ]
-    plugin = Plugin(
-        name=file.stem,
-        version=str(getattr(module, "__version__", "")),
-        sha256=_hash(_sources(file)),
-        file=str(file),
-    )
-    if len(_choices) == len(choices):
-        raise ConfigError(f"--plugin {path} registers nothing; see docs/extend.md")
-    _own(choices, plugin)
-    _files[file] = plugin
+    with _undone_on_error() as before:
+        try:
+            spec.loader.exec_module(module)
+        except ConfigError:
+            raise
+        except (Exception, SystemExit) as error:  # a script's own sys.exit() would end the command
+            raise ConfigError(f"--plugin {path} {_failure(file, error)}") from error
+        finally:
+            sys.path.remove(str(file.parent))
+        if len(_choices) == len(before):
+            raise ConfigError(f"--plugin {path} registers nothing; see docs/extend.md")
+    found = (getattr(sys.modules[name], "__file__", None) for name in set(sys.modules) - modules)
+    beside = {Path(each) for each in found if each and "site-packages" not in each} - {file}
+    sources = [file, *sorted(each for each in beside if each.is_relative_to(file.parent))]
+    version = str(getattr(module, "__version__", ""))
+    plugin = Plugin(name=file.stem, version=version, sha256=_hash(sources), file=str(file))
+    for key, choice in _choices.items():
+        if key not in before:
+            choice.plugin = plugin
+    _files[file] = plugin, sources
     return plugin
 
 
@@ -233,11 +237,6 @@ def used_by(chosen: Iterable[tuple[str, str]]) -> dict[str, Plugin]:
     }
 
 
-def describe(plugins: dict[str, Plugin]) -> dict[str, dict[str, str]]:
-    """Plain values for a file."""
-    return {choice: asdict(plugin) for choice, plugin in plugins.items()}
-
-
 def check(name: str, **settings: Any) -> None:
     """Test what every choice of this name must hold; ``optimizer=lion``, or ``lion`` of any group.
 
@@ -251,11 +250,16 @@ def check(name: str, **settings: Any) -> None:
     importlib.import_module("lungan.contracts").check(name, settings)
 
 
-_imported: dict[Path, list[Path]] = {}
-
-
-def _same(known: Choice, plugin: Plugin) -> bool:
-    return known.plugin is not None and known.plugin.name == plugin.name
+@contextlib.contextmanager
+def _undone_on_error() -> Iterator[dict[tuple[str, str], Choice]]:
+    """Gives the choices that there were, and keeps to them where an error comes."""
+    before = dict(_choices)
+    try:
+        yield before
+    except BaseException:
+        _choices.clear()
+        _choices.update(before)
+        raise
 
 
 def _origin(module: str) -> Plugin | None:
@@ -278,25 +282,14 @@ def _origin(module: str) -> Plugin | None:
     return Plugin(name=path.stem, version=version, sha256=_hash([path]), file=str(path))
 
 
-def _own(before: dict[tuple[str, str], Choice], plugin: Plugin) -> None:
-    """Say of all choices that came since ``before`` whose they are."""
-    for key, choice in _choices.items():
-        if key not in before:
-            choice.plugin = plugin
-
-
-def _restore(choices: dict[tuple[str, str], Choice]) -> None:
-    _choices.clear()
-    _choices.update(choices)
-
-
-def _forget(plugin: Plugin) -> None:
+def _forget(file: Path) -> None:
+    plugin, sources = _files.pop(file)
     for key in [key for key, choice in _choices.items() if choice.plugin == plugin]:
         del _choices[key]
-    for source in _imported.pop(Path(plugin.file), []):
-        for name, module in list(sys.modules.items()):
-            if getattr(module, "__file__", None) == str(source):
-                del sys.modules[name]
+    imported = [str(source) for source in sources[1:]]
+    for name, module in list(sys.modules.items()):
+        if getattr(module, "__file__", None) in imported:
+            del sys.modules[name]
 
 
 def _failure(file: Path, error: BaseException) -> str:
@@ -308,10 +301,6 @@ def _failure(file: Path, error: BaseException) -> str:
         traceback = traceback.tb_next
     reason = " ".join(str(error).split())
     return f"cannot be loaded: line {line}: {type(error).__name__}: {reason}"
-
-
-def _sources(file: Path) -> list[Path]:
-    return [file, *sorted(set(_imported.get(file, [])) - {file})]
 
 
 def _hash(files: Iterable[Path]) -> str:
@@ -332,15 +321,14 @@ def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
 def _load_entry_point(name: str) -> None:
     """Raises: ConfigError where its module cannot be imported."""
     module = _entry_points()[name].module
-    before = dict(_choices)
-    try:
-        importlib.import_module(module)
-    except Exception as error:
-        _restore(before)
-        raise ConfigError(
-            f"plug-in {module}, which brings {name.replace('.', '=', 1)}, cannot be imported: "
-            f"{type(error).__name__}: {' '.join(str(error).split())}"
-        ) from error
+    with _undone_on_error():
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            raise ConfigError(
+                f"plug-in {module}, which brings {name.replace('.', '=', 1)}, cannot be imported: "
+                f"{type(error).__name__}: {' '.join(str(error).split())}"
+            ) from error
 
 
 def _package_sources(module: str) -> list[Path]:

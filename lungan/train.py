@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ from lungan.cli import (
     run_command,
 )
 from lungan.config import GROUPS, presets
-from lungan.config.tracking import check_agent
+from lungan.config.rules import shown
+from lungan.config.run import AGENT_VARIABLE
 from lungan.errors import ConfigError, DivergedError
 from lungan.files import at_home
 
@@ -125,7 +127,11 @@ def _train(options: argparse.Namespace) -> int:
         raise ConfigError("--sweep and --dry-run belong to a sweep: add --multirun")
     if options.multirun and options.cfg:
         raise ConfigError("--cfg shows one run: leave out --multirun, or see a sweep by --dry-run")
-    check_agent(options.multirun)
+    if options.multirun and os.environ.get(AGENT_VARIABLE):
+        raise ConfigError(
+            f"a W&B agent ({AGENT_VARIABLE} is set) asks for one run, --multirun makes several: "
+            "leave it out of the sweep's command, and let W&B vary the settings (docs/wandb.md)"
+        )
     if (options.resolve or options.package) and not options.cfg:
         raise ConfigError("--resolve and --package belong to --cfg job")
     start = None
@@ -292,7 +298,7 @@ def _named_sweep(overrides: Sequence[str]) -> tuple[_Named | None, list[str]]:
     given = {_key(text) for text in rest}
     variants = [
         [
-            f"{key}={presets.typed(value)}"
+            f"{key}={'' if value == '' else shown(value)}"
             for key, value in (values["overrides"] | run).items()
             if key not in given
         ]

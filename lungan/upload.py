@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lungan.cli import CommandParser, run_as_program, run_command
-from lungan.config import WandbConfig
+from lungan.config.run import WandbConfig
 from lungan.errors import ConfigError
 from lungan.runs.folder import SWEEPS
 

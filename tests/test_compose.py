@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import lungan
 from lungan import registry, train
-from lungan.config import GROUPS, RunConfig, checks, compose, presets
+from lungan.config import GROUPS, RunConfig, compose, presets, rules
 from lungan.errors import ConfigError
 
 NEEDS = {name: ["data.path=x"] for name in ("folder", "npz", "table")}
@@ -54,9 +54,9 @@ def test_every_choice_of_lungans_own_has_its_file_and_every_file_its_choice() ->
 def test_every_option_composes_to_its_dataclass(group: str, name: str) -> None:
     config = composed(f"{group}={name}", *NEEDS.get(name, []))
     chosen = getattr(config, group)
-    assert type(chosen) is checks.schema(group, name)
+    assert type(chosen) is rules.schema(GROUPS[group], group, name)
     assert chosen.name == name
-    checks.check(config)
+    config.check()
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
@@ -64,7 +64,7 @@ def test_a_file_gives_every_key_that_has_no_other_value(group: str, name: str) -
     text = presets.files(group)[name].read_text(encoding="utf-8")
     assert text.startswith("# ") and "python -m lungan.train" in text.splitlines()[0]
     values = yaml.safe_load(text)
-    fields = dataclasses.fields(checks.schema(group, name))
+    fields = dataclasses.fields(rules.schema(GROUPS[group], group, name))
     needed = {
         field.name
         for field in fields
@@ -125,12 +125,12 @@ def test_a_float_key_takes_a_whole_number_and_text_stays_text() -> None:
 )
 def test_what_cfg_prints_is_the_run(overrides: list[str]) -> None:
     printed = yaml.safe_load(compose.show(compose.compose(overrides)))
-    assert checks.parse(printed) == compose.compose(overrides)
+    assert rules.parse(RunConfig, printed) == compose.compose(overrides)
 
 
 @pytest.mark.parametrize("name", list(presets.files(presets.SWEEPS)))
 def test_every_named_sweep_expands_and_composes(name: str) -> None:
-    path = presets.sweeps_folder() / f"{name}.yaml"
+    path = presets.conf_folder("sweeps") / f"{name}.yaml"
     text = path.read_text(encoding="utf-8")
     assert f"+sweeps={name}" in text.splitlines()[0]
     values = yaml.safe_load(text)
@@ -141,11 +141,13 @@ def test_every_named_sweep_expands_and_composes(name: str) -> None:
         swept = [str(value).split(",") for value in overrides.values()]
         assert len(jobs) == len({tuple(job) for job in jobs})
         assert len(jobs) == math.prod(len(choices) for choices in swept)
-        checks.check(compose.compose(jobs[-1]))
+        compose.compose(jobs[-1]).check()
 
 
 def test_the_report_sweep_is_adam_and_rmsprop_at_50_and_100_epochs() -> None:
-    values = yaml.safe_load((presets.sweeps_folder() / "report.yaml").read_text(encoding="utf-8"))
+    values = yaml.safe_load(
+        (presets.conf_folder("sweeps") / "report.yaml").read_text(encoding="utf-8")
+    )
     overrides = values["overrides"]
     assert overrides["experiment"] == "report"
     assert overrides["optimizer"] == "adam,rmsprop"
@@ -311,7 +313,7 @@ def test_a_saved_config_is_a_start_that_overrides_change() -> None:
 def test_a_config_made_in_python_passes_the_same_validator() -> None:
     config = compose.compose([])
     config.lr = 1
-    checks.check(config)
+    config.check()
     assert type(config.lr) is float  # so that its id is that of lr=1 on the command line
     for key, value, message in (
         ("epochs", "5", "epochs must be a whole number, got 5"),
@@ -319,10 +321,10 @@ def test_a_config_made_in_python_passes_the_same_validator() -> None:
         ("lr", 10**400, "lr must be a number of at most 64 bits, got 1000"),
     ):
         with pytest.raises(ConfigError, match=message):
-            checks.check(dataclasses.replace(config, **{key: value}))
+            dataclasses.replace(config, **{key: value}).check()
     with pytest.raises(ConfigError, match=r"optimizer\.name is set by optimizer=<choice>"):
         adam: Any = config.optimizer
-        checks.check(dataclasses.replace(config, optimizer=dataclasses.replace(adam, name="sgd")))
+        dataclasses.replace(config, optimizer=dataclasses.replace(adam, name="sgd")).check()
 
 
 def complete(line: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -385,7 +387,7 @@ def test_verbose_says_where_an_error_arose(capsys: pytest.CaptureFixture[str]) -
         assert train.main([word, "epochs=0"]) == 2
         lines = capsys.readouterr().err.splitlines()
         assert lines[-1] == "ConfigError: epochs must be at least 1, got 0"
-        assert any("checks.py" in line for line in lines)
+        assert any("rules.py" in line for line in lines)
 
 
 @pytest.mark.parametrize("key", [*compose.INSTEAD, "hydra.help"])

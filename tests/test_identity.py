@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from lungan.config import NEUTRAL, RunConfig, compose
+from lungan.config import RunConfig, compose
 from lungan.config.identity import run_id, trajectory_id
+from lungan.config.rules import NEUTRAL
 
 DATA_HASH = "d" * 64
 

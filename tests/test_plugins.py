@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -289,7 +290,7 @@ def test_a_missing_or_changed_one_is_named(
     assert score.main([str(run)]) == 2
     with pytest.raises(ConfigError, match="has changed on this machine"):
         change_code()
-        registry.load_again([registry.describe({"a": plugin})["a"]])
+        registry.load_again([dataclasses.asdict(plugin)])
 
 
 def test_a_wrong_value_says_nothing_of_plug_ins_that_are_here() -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lungan import train
-from lungan.config import checks, compose, presets
+from lungan.config import RunConfig, compose, presets, rules
 from lungan.errors import ConfigError
 
 
@@ -91,10 +91,10 @@ def test_a_config_saved_before_a_key_came_is_read() -> None:
     values = dataclasses.asdict(config)
     for group, key in (("loss", "r1"), ("generator", "conditional"), ("loss", "micro_batches")):
         del values[group][key]
-    assert checks.parse(values) == config
+    assert rules.parse(RunConfig, values) == config
     del values["optimizer"]["beta1"]
     with pytest.raises(ConfigError, match=r"optimizer\.beta1 must be given"):
-        checks.parse(values)
+        rules.parse(RunConfig, values)
 
 
 @pytest.mark.parametrize("name", list(presets.files(presets.EXPERIMENT)))
@@ -141,7 +141,7 @@ def test_a_named_sweep_of_runs_is_each_of_them_on_top_of_the_rest() -> None:
     assert named is not None
     variants = named.variants
     values = yaml.safe_load(
-        (presets.sweeps_folder() / "small_data_ablation.yaml").read_text(encoding="utf-8")
+        (presets.conf_folder("sweeps") / "small_data_ablation.yaml").read_text(encoding="utf-8")
     )
     assert (named.name, named.question) == ("small_data_ablation", values["question"])
     assert rest == ["lr=0.001", "seed=7"]

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from lungan.config import checks, compose
+from lungan.config import RunConfig, compose, rules
 from lungan.config.identity import run_id
 from lungan.models.saving import load_generator
 from lungan.runs.folder import read_config, read_metrics
@@ -117,7 +117,7 @@ def read_json(path: Path) -> Any:
 def test_cfg_job_prints_and_makes_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--cfg", "job", "epochs=7"]) == 0
     output = capsys.readouterr()
-    assert checks.parse(yaml.safe_load(output.out)).epochs == 7
+    assert rules.parse(RunConfig, yaml.safe_load(output.out)).epochs == 7
     assert output.err == ""
     assert list(here.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Overrides to RunConfigs: Hydra puts YAML files together, ``checks`` judges what comes out.
+"""Overrides to RunConfigs: Hydra puts YAML files together, ``rules`` judges what comes out.
 
 The only module that imports Hydra and OmegaConf.
 """
@@ -14,7 +14,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin
 
 import hydra
 import yaml
@@ -26,9 +26,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from lungan.config import GROUPS, RunConfig, checks, presets
+from lungan import registry
+from lungan.config import presets
 from lungan.config.presets import EXPERIMENT
-from lungan.config.search_space import Dimension
+from lungan.config.rules import parse, schema, shown, types_of
+from lungan.config.run import GROUPS, RunConfig, ScoreConfig
 from lungan.errors import ConfigError
 
 COMPLAINTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, AttributeError, ValueError)
@@ -55,10 +57,10 @@ INSTEAD = {
     "hydra.output_subdir": "every run keeps its config in config.yaml",
     "hydra.searchpath": "--config-dir <folder> adds YAML of your own",
     "hydra.callbacks": "a tracker of your own (docs/extend.md)",
-    "hydra.hydra_logging": "every run has its log.txt; --verbose says more",
-    "hydra.job_logging": "every run has its log.txt; --verbose says more",
-    "hydra/hydra_logging": "every run has its log.txt; --verbose says more",
-    "hydra/job_logging": "every run has its log.txt; --verbose says more",
+} | {
+    f"hydra{sign}{kind}_logging": "every run has its log.txt; --verbose says more"
+    for sign in "./"
+    for kind in ("hydra", "job")
 }
 """What serves instead of Hydra's own settings, by how their keys begin."""
 
@@ -75,6 +77,23 @@ class _Given:
     @property
     def is_group(self) -> bool:
         return self.key in (*GROUPS, EXPERIMENT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dimension:
+    """One key that is searched: among ``choices``, or from ``low`` to ``high``, both included."""
+
+    key: str
+    choices: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    step: float | None = None
+    log: bool = False
+    whole: bool = False
+
+    def first(self) -> str:
+        """One of its values, as text."""
+        return self.choices[0] if self.choices else str(int(self.low) if self.whole else self.low)
 
 
 @contextlib.contextmanager
@@ -114,15 +133,15 @@ def compose(
     given = [_read(text) for text in overrides]
     for each in given:
         _check_override(each, sweeping)
-    chosen = tuple(f"{each.key}={_group_value(each)}" for each in given if each.is_group)
+    chosen = tuple(f"{each.key}={each.value or 'null'}" for each in given if each.is_group)
     config = copy.deepcopy(_compose_groups(chosen))
     if start is not None:
         config = _changed(start, config, {each.key for each in given if each.is_group})
     for each in given:
         if not each.is_group:
             _set(config, each)
-    parsed = checks.parse(_resolved(config))
-    checks.check(parsed)
+    parsed: RunConfig = parse(RunConfig, _resolved(config))
+    parsed.check()
     return parsed
 
 
@@ -188,10 +207,8 @@ def launcher_setting(text: str) -> tuple[str, Any]:
 
 def refusal(key: str) -> ConfigError:
     """Why a setting of Hydra's own is none here, and what serves instead."""
-    serves = next((text for start, text in INSTEAD.items() if key.startswith(start)), None)
-    serves = (
-        serves or "of Hydra's own, hydra/launcher=<choice> and hydra.launcher.<key>=<value> are"
-    )
+    otherwise = "of Hydra's own, hydra/launcher=<choice> and hydra.launcher.<key>=<value> are"
+    serves = next((text for start, text in INSTEAD.items() if key.startswith(start)), otherwise)
     return ConfigError(f"{key} is not a setting of lungan: {serves}; see docs/hydra.md")
 
 
@@ -203,12 +220,13 @@ def _read(text: str) -> _Given:
     key, sign, raw = text.partition("=")
     key = key.lstrip("+")
     try:
-        parsed = _parse(text)
+        loader = GlobalHydra.instance().config_loader()
+        (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([text])
     except COMPLAINTS:
         if not sign or not key:
-            wrong = checks.shown(text) if text else "an empty word"
+            wrong = shown(text) if text else "an empty word"
             raise ConfigError(f"{wrong} is not an override; write key=value") from None
-        if list in checks.takes(key):
+        if list in _takes(key):
             raise ConfigError(f"{text} cannot be read; {_way_out(key, raw)}") from None
         return _Given(text, key, ESCAPED.sub(r"\1", raw))
     name = parsed.key_or_group
@@ -220,15 +238,19 @@ def _read(text: str) -> _Given:
         return _Given(text, name, parsed.value(), parsed)
     value = parsed.value()
     is_other = value is not None and not isinstance(value, str)
-    if is_other and str in (kinds := checks.takes(name)) and list not in kinds:
+    if is_other and str in (kinds := _takes(name)) and list not in kinds:
         value = raw  # 0001, 1e5 and [new] are names like others
     return _Given(text, name, value)
 
 
-def _parse(text: str) -> Override:
-    loader = GlobalHydra.instance().config_loader()
-    (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([text])
-    return parsed
+def _takes(key: str) -> set[type[Any]]:
+    """The types that a dotted key takes (``list``, ``str``, ...), by the choices that have it."""
+    group, _, name = key.rpartition(".")
+    schemas: list[Any] = [RunConfig] if not group else [ScoreConfig] if group == "score" else []
+    if group in GROUPS and not schemas:
+        schemas = [registry.find(group, each).config for each in registry.known(group)]
+    hints = [types_of(each)[name] for each in schemas if each and name in types_of(each)]
+    return {kind for hint in hints for kind in (get_origin(hint) or hint, *get_args(hint))}
 
 
 def _way_out(key: str, raw: str) -> str:
@@ -248,7 +270,7 @@ def _check_override(given: _Given, sweeping: str) -> None:
         if given.sweep.is_interval_sweep():
             raise _no_steps(given)
         whole = "quote a value with a comma"
-        if str in checks.takes(given.key):
+        if str in _takes(given.key):
             raw = given.text.partition("=")[2]
             whole = f"for one value type {shlex.quote(f'{given.key}={_quote(raw)}')}"
         raise ConfigError(f"{given.text} is a sweep: {sweeping}, or {whole}")
@@ -264,13 +286,8 @@ def _check_override(given: _Given, sweeping: str) -> None:
             options, own = presets.choices(given.key), OWN_CHOICE
         if given.value not in options and not (given.key == EXPERIMENT and given.value is None):
             raise ConfigError(
-                f"{given.key} must be one of {', '.join(options)}, "
-                f"got {checks.shown(given.value)}; {own}"
+                f"{given.key} must be one of {', '.join(options)}, got {shown(given.value)}; {own}"
             )
-
-
-def _group_value(given: _Given) -> str:
-    return "null" if given.value is None else str(given.value)
 
 
 def _alternatives(given: _Given) -> list[str]:
@@ -313,7 +330,7 @@ def _dimension(override: Override) -> Dimension:
 def _compose_groups(overrides: tuple[str, ...]) -> DictConfig:
     """What Hydra puts together of the chosen files. It takes 0.2 s and is done once a choice: most
     runs of a sweep differ in values only."""
-    added = ",".join(_quote(f"file://{folder}") for folder in presets.added_folders())
+    added = ",".join(_quote(f"file://{folder}") for folder in presets.added_folders)
     searching = [f"hydra.searchpath=[{added}]"] if added else []
     try:
         config = hydra.compose(
@@ -331,11 +348,11 @@ def _compose_groups(overrides: tuple[str, ...]) -> DictConfig:
         del config["hydra"]
     if any(text.startswith(EXPERIMENT) for text in overrides):
         _check_hydra(own)
-    for group in GROUPS:
+    for group, base in GROUPS.items():
         part = config[group]
         with open_dict(part):
             part.setdefault("name", own.runtime.choices[group])
-            for field in dataclasses.fields(checks.schema(group, part.name)):
+            for field in dataclasses.fields(schema(base, group, part.name)):
                 follows = field.metadata.get("follows")
                 if field.name in part:
                     continue
@@ -393,9 +410,8 @@ def _set(config: DictConfig, given: _Given) -> None:
     try:
         OmegaConf.update(config, given.key, given.value, merge=False, force_add=True)
     except COMPLAINTS as error:
-        shown = checks.shown(given.value)
         raise ConfigError(
-            f"{checks.shown(given.key)} cannot be {shown}: {_one_line(error)}"
+            f"{shown(given.key)} cannot be {shown(given.value)}: {_one_line(error)}"
         ) from error
 
 
@@ -414,7 +430,7 @@ def _resolved(config: DictConfig) -> Any:
                 break
             key, raw = found[1], below
             passed.add(key)
-        text = f"{checks.shown(key)} refers to {checks.shown(raw) if raw else 'a key'}"
+        text = f"{shown(key)} refers to {shown(raw) if raw else 'a key'}"
         raise ConfigError(f"{text}, which is not there") from error
 
 

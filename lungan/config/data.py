@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lungan.config.rules import Part, at_least, default, one_of, rule, subset_of, whole, within
+from lungan.config.rules import Part, at_least, between, one_of, portion, rule, subset_of, within
 from lungan.errors import ConfigError
 from lungan.registry import declare
 
@@ -48,7 +48,7 @@ def is_columns(value: Any) -> bool:
     return value is None or (bool(listed) and all(isinstance(name, str | int) for name in listed))
 
 
-_SIZE: Any = rule("from 16 to 512", lambda value: 16 <= value <= 512)
+_SIZE: Any = between(16, 512)
 _SHARE = ("at least 0 and less than 1, or null", lambda value: value is None or 0 <= value < 1)
 
 
@@ -62,9 +62,9 @@ class DataConfig(Part):
 
     size: int
     channels: int = one_of(1, 3)
-    splits: list[str] = default([])
-    classes: list[str] = default([])
-    fraction: float = rule("greater than 0, at most 1", lambda value: 0 < value <= 1, neutral=1.0)
+    splits: list[str] = rule(default=[])
+    classes: list[str] = rule(default=[])
+    fraction: float = portion(neutral=1.0)
     fraction_seed: int = within(0, 2**63, neutral=0)
 
 
@@ -72,11 +72,11 @@ class DataConfig(Part):
 class PhantomConfig(DataConfig):
     """Procedural chest radiographs drawn from ``seed``; ``num_images`` in train + val."""
 
-    size: int = rule("from 28 to 256", lambda value: 28 <= value <= 256)
+    size: int = between(28, 256)
     channels: int = one_of(1)
     splits: list[str] = subset_of("train", "val", "test")
     classes: list[str] = subset_of("normal", "pneumonia")
-    num_images: int = whole(20, 10**7)
+    num_images: int = between(20, 10**7)
     num_test: int = at_least(4)
     seed: int = at_least(0)
 

@@ -8,7 +8,8 @@ import json
 from typing import Any
 
 from lungan import registry
-from lungan.config import GROUPS, NEUTRAL, RunConfig, ScheduleConfig
+from lungan.config.rules import NEUTRAL
+from lungan.config.run import GROUPS, RunConfig
 from lungan.registry import Plugin
 
 SHAPING = ("generator", "discriminator", "loss", "optimizer", "schedule", "augment")
@@ -34,14 +35,13 @@ def trajectory_id(config: RunConfig, data_hash: str, precision: str) -> str:
         "seed": config.seed,
         "precision": precision,
     }
-    for group in SHAPING:
-        shaping[group] = _named_keys(getattr(config, group))
+    shaping |= {group: _named_keys(getattr(config, group)) for group in SHAPING}
     used = registry.used_by((group, getattr(config, group).name) for group in SHAPING)
     if used:
         shaping["plugins"] = {
             choice: [plugin.name, plugin.version, plugin.sha256] for choice, plugin in used.items()
         }
-    if depends_on_horizon(config.schedule):
+    if config.schedule.sees_horizon:
         shaping["epochs"] = config.epochs
     return _hash(shaping)
 
@@ -67,11 +67,6 @@ def plugins(config: RunConfig) -> dict[str, Plugin]:
 def run_id(trajectory: str, epochs: int) -> str:
     """Hash (64 hex digits) of a trajectory and where on it the run ends."""
     return _hash({"trajectory": trajectory, "epochs": epochs})
-
-
-def depends_on_horizon(schedule: ScheduleConfig) -> bool:
-    """Whether the learning rate at an epoch depends on how many epochs the run has."""
-    return schedule.sees_horizon
 
 
 def _hash(value: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lungan.config.rules import Part, above, at_least, rule, switch, whole, within
+from lungan.config.rules import Part, above, at_least, between, portion, rule, within
 from lungan.errors import ConfigError
 from lungan.registry import declare
 
@@ -22,15 +22,6 @@ def _width() -> Any:
     )
 
 
-def _check_width(group: str, width: int, max_width: int) -> None:
-    """Raises: ConfigError for a width that ``max_width`` would silently cut."""
-    if width > max_width:
-        raise ConfigError(
-            f"{group}.width must be at most {group}.max_width ({max_width}), got {width}; "
-            f"set {group}.max_width too"
-        )
-
-
 @dataclass(kw_only=True, slots=True)
 class GeneratorConfig(Part):
     """``conditional``: images of a class that is asked for; the discriminator then judges an image
@@ -38,8 +29,8 @@ class GeneratorConfig(Part):
     the exponential moving average is half (0: no average); ``ema_ramp_up`` times the images seen
     is the longest half-life, so that the beginning is forgotten soon."""
 
-    latent_dim: int = whole(1, 65536, default=100)
-    conditional: bool = switch(neutral=False)
+    latent_dim: int = between(1, 65536, default=100)
+    conditional: bool = rule(neutral=False)
     ema_half_life_images: float = at_least(0, neutral=0)
     ema_ramp_up: float = above(0, neutral=0.05)
 
@@ -63,13 +54,12 @@ class DcganGeneratorConfig(GeneratorConfig):
     width: int = _width()
     max_width: int = _width()
     leaky_slope: float = within(0, 1)
-    batch_norm_momentum: float = rule("greater than 0, at most 1", lambda value: 0 < value <= 1)
+    batch_norm_momentum: float = portion()
     batch_norm_epsilon: float = above(0)
 
     def check(self, run: RunConfig) -> None:
         GeneratorConfig.check(self, run)
-        check_size("generator", self.name, run.data.size)
-        _check_width("generator", self.width, self.max_width)
+        _check_network("generator", self, run.data.size)
 
 
 declare("generator", "dcgan", "lungan.models.dcgan:DcganGenerator", DcganGeneratorConfig)
@@ -81,13 +71,12 @@ class ResnetGeneratorConfig(GeneratorConfig):
 
     width: int = _width()
     max_width: int = _width()
-    batch_norm_momentum: float = rule("greater than 0, at most 1", lambda value: 0 < value <= 1)
+    batch_norm_momentum: float = portion()
     batch_norm_epsilon: float = above(0)
 
     def check(self, run: RunConfig) -> None:
         GeneratorConfig.check(self, run)
-        check_size("generator", self.name, run.data.size)
-        _check_width("generator", self.width, self.max_width)
+        _check_network("generator", self, run.data.size)
 
 
 declare("generator", "resnet", "lungan.models.resnet:ResnetGenerator", ResnetGeneratorConfig)
@@ -100,13 +89,12 @@ class FastganGeneratorConfig(GeneratorConfig):
     width: int = _width()
     max_width: int = _width()
     leaky_slope: float = within(0, 1)
-    batch_norm_momentum: float = rule("greater than 0, at most 1", lambda value: 0 < value <= 1)
+    batch_norm_momentum: float = portion()
     batch_norm_epsilon: float = above(0)
 
     def check(self, run: RunConfig) -> None:
         GeneratorConfig.check(self, run)
-        check_size("generator", self.name, run.data.size)
-        _check_width("generator", self.width, self.max_width)
+        _check_network("generator", self, run.data.size)
 
 
 declare("generator", "fastgan", "lungan.models.fastgan:FastganGenerator", FastganGeneratorConfig)
@@ -116,7 +104,7 @@ declare("generator", "fastgan", "lungan.models.fastgan:FastganGenerator", Fastga
 class DiscriminatorConfig(Part):
     """``spectral_norm`` divides every kernel by its largest singular value."""
 
-    spectral_norm: bool = switch(neutral=False)
+    spectral_norm: bool = rule(neutral=False)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -135,9 +123,7 @@ class DcganDiscriminatorConfig(DiscriminatorConfig):
     hidden_width: int = at_least(0, neutral=0)
 
     def check(self, run: RunConfig) -> None:
-        DiscriminatorConfig.check(self, run)
-        check_size("discriminator", self.name, run.data.size)
-        _check_width("discriminator", self.width, self.max_width)
+        _check_network("discriminator", self, run.data.size)
 
 
 declare(
@@ -154,9 +140,7 @@ class ResnetDiscriminatorConfig(DiscriminatorConfig):
     leaky_slope: float = within(0, 1)
 
     def check(self, run: RunConfig) -> None:
-        DiscriminatorConfig.check(self, run)
-        check_size("discriminator", self.name, run.data.size)
-        _check_width("discriminator", self.width, self.max_width)
+        _check_network("discriminator", self, run.data.size)
 
 
 declare(
@@ -172,12 +156,10 @@ class FastganDiscriminatorConfig(DiscriminatorConfig):
     width: int = _width()
     max_width: int = _width()
     leaky_slope: float = within(0, 1)
-    hidden_width: int = whole(1, 65536)
+    hidden_width: int = between(1, 65536)
 
     def check(self, run: RunConfig) -> None:
-        DiscriminatorConfig.check(self, run)
-        check_size("discriminator", self.name, run.data.size)
-        _check_width("discriminator", self.width, self.max_width)
+        _check_network("discriminator", self, run.data.size)
 
 
 declare(
@@ -200,13 +182,16 @@ def stages(size: int) -> tuple[int, int]:
     raise ConfigError(f"data.size must be 7 or 8 times a power of two, got {size}")
 
 
-def check_size(group: str, name: str, size: int) -> None:
-    """Check that lungan's own networks can make or judge images of ``size`` pixels.
-
-    Raises: ConfigError.
-    """
+def _check_network(group: str, network: Any, size: int) -> None:
+    """Check that a network of lungan's own can make or judge images of ``size`` pixels, and that
+    ``max_width`` does not silently cut its width. Raises: ConfigError."""
     if size not in (base * 2**doublings for base in (7, 8) for doublings in range(2, 9)):
         raise ConfigError(
             "data.size must be 7 or 8 times a power of two (28, 32, 56, 64, 112, 128, 224, 256) "
-            f"for {group}={name}, got {size}"
+            f"for {group}={network.name}, got {size}"
+        )
+    if network.width > network.max_width:
+        raise ConfigError(
+            f"{group}.width must be at most {group}.max_width ({network.max_width}), got "
+            f"{network.width}; set {group}.max_width too"
         )

@@ -12,31 +12,16 @@ import yaml
 
 import lungan
 from lungan import registry
-from lungan.config import checks
-from lungan.config.run import GROUPS
-from lungan.config.scoring import ScoreConfig
+from lungan.config.rules import check_fields, parse_choice
+from lungan.config.run import GROUPS, ScoreConfig
 from lungan.errors import ConfigError
 from lungan.files import at_home
 
 EXPERIMENT = "experiment"
 SWEEPS = "sweeps"
 
-_added: tuple[Path, ...] = ()
-
-
-def conf_folder() -> Path:
-    """conf/ of the checkout, or of the installed package."""
-    return _packaged("conf")
-
-
-def sweeps_folder() -> Path:
-    """sweeps/ of the checkout, or of the installed package."""
-    return _packaged(SWEEPS)
-
-
-def added_folders() -> tuple[Path, ...]:
-    """The folders of ``--config-dir``, absolute."""
-    return _added
+added_folders: tuple[Path, ...] = ()
+"""The folders of ``--config-dir``, absolute."""
 
 
 @contextlib.contextmanager
@@ -45,20 +30,26 @@ def searching(folders: Sequence[str | Path]) -> Iterator[None]:
 
     Raises: ConfigError where one has none of them, or a file with a name of lungan's own.
     """
-    global _added
-    before, _added = _added, tuple(_checked(Path(folder)) for folder in folders)
+    global added_folders
+    before, added_folders = added_folders, tuple(_checked(Path(folder)) for folder in folders)
     try:
         yield
     finally:
-        _added = before
+        added_folders = before
+
+
+def conf_folder(group: str = "") -> Path:
+    """conf/ of the checkout, or of the installed package, or a group's folder in it; ``sweeps``
+    lies beside it."""
+    package = Path(lungan.__file__).resolve().parent
+    home = package if (package / "conf").is_dir() else package.parent
+    return home / SWEEPS if group == SWEEPS else home / "conf" / group
 
 
 def files(group: str) -> dict[str, Path]:
     """The YAML files of a group, of ``experiment`` or of ``sweeps``, by name, sorted."""
-    own = sweeps_folder() if group == SWEEPS else conf_folder() / group
-    paths = [
-        path for folder in (own, *(a / group for a in _added)) for path in folder.glob("*.yaml")
-    ]
+    folders = (conf_folder(group), *(folder / group for folder in added_folders))
+    paths = [path for folder in folders for path in folder.glob("*.yaml")]
     return {path.stem: path for path in sorted(paths, key=lambda path: path.stem)}
 
 
@@ -76,31 +67,8 @@ def load(group: str, name: str) -> Any:
     found = files(group)
     if name not in found:
         raise ConfigError(f"{group} must be one of {', '.join(found)}, got {name}")
-    return checks.parse_group(group, yaml.safe_load(found[name].read_text(encoding="utf-8")))
-
-
-def read_sweep(path: Path) -> dict[str, Any]:
-    """A sweep's ``question``, ``overrides`` by key, and ``runs``, each with overrides of its own.
-
-    Raises: ConfigError where the file is not there, or is not of this form.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"+sweeps={path} cannot be read: {reason}") from error
-    form = "it has overrides: {key: value}, and, if need be, question: and runs: [{key: value}]"
-    if not isinstance(values, dict) or not set(values) <= {"question", "overrides", "runs"}:
-        raise ConfigError(f"{path} is not a sweep: {form}")
-    read = {"question": "", "overrides": {}, "runs": [{}]} | values
-    if not all(isinstance(each, dict) for each in (read["overrides"], *read["runs"])):
-        raise ConfigError(f"{path} is not a sweep: {form}")
-    return read
-
-
-def typed(value: Any) -> str:
-    """A value of a YAML file as it would be typed on a command line; a list in brackets."""
-    return "" if value == "" else checks.shown(value)
+    values = yaml.safe_load(found[name].read_text(encoding="utf-8"))
+    return parse_choice(GROUPS[group], group, values)
 
 
 def load_score(
@@ -115,16 +83,33 @@ def load_score(
     else:
         config = load("score", name or "standard")
     config = dataclasses.replace(config, **(changes or {}))
-    checks.check_fields(config, "score.")
+    check_fields(config, "score.")
     if not config.encoders:
         raise ConfigError(f"score={config.name} has no encoders, so there is nothing to score")
     return config
 
 
-def _packaged(name: str) -> Path:
-    package = Path(lungan.__file__).resolve().parent
-    installed = package / name
-    return installed if installed.is_dir() else package.parent / name
+def read_sweep(path: Path) -> dict[str, Any]:
+    """A sweep's ``question``, ``overrides`` by key, and ``runs``, each with overrides of its own.
+
+    Raises: ConfigError where the file is not there, or is not of this form.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"+sweeps={path} cannot be read: {reason}") from error
+    read: dict[str, Any] = {"question": "", "overrides": {}, "runs": [{}]}
+    is_sweep = isinstance(values, dict) and set(values) <= set(read)
+    read |= values if is_sweep else {}
+    if not (
+        is_sweep and all(isinstance(each, dict) for each in (read["overrides"], *read["runs"]))
+    ):
+        raise ConfigError(
+            f"{path} is not a sweep: it has overrides: {{key: value}}, and, if need be, question: "
+            "and runs: [{key: value}]"
+        )
+    return read
 
 
 def _checked(folder: Path) -> Path:
@@ -140,9 +125,8 @@ def _checked(folder: Path) -> Path:
     for path in folder.glob("*/*.yml"):
         raise ConfigError(f"{path} must end with .yaml to be found; rename it")
     for group in groups:
-        own = sweeps_folder() if group == SWEEPS else conf_folder() / group
         for path in (folder / group).glob("*.yaml"):
-            if (own / path.name).exists():
+            if (conf_folder(group) / path.name).exists():
                 raise ConfigError(
                     f"{path} has the name of lungan's own {group}={path.stem}; give it another"
                 )

@@ -1,14 +1,22 @@
-"""What configs are made of: parts of a run, and fields with the rules that values must satisfy."""
+"""What configs are made of, and the one validator: keys, types, and the rules of every field.
+
+The command line, saved configs and configs made in Python all pass here. Values may be untrusted:
+names choose among what is registered, and nothing else of them becomes code.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import difflib
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from lungan import registry
+from lungan.errors import ConfigError
 
 if TYPE_CHECKING:
     from lungan.config.run import RunConfig
@@ -19,6 +27,15 @@ CHOICES = "choices"
 NEUTRAL = "neutral"
 """Field metadata of a key that came after runs had been named without it: its value that means
 what was before. At that value the key is left out of every id, so that stores outlive new keys."""
+
+MISSING = "???"
+"""A value in YAML that a user has to give."""
+
+_LARGEST = 2**64
+"""No key takes a larger whole number; Python's own have no end, but floats and torch's seeds do."""
+
+_MOST_SHOWN = 80
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -34,7 +51,11 @@ class Part:
         """
 
 
-def rule(text: str | Callable[[], str], holds: Callable[[Any], bool], **metadata: Any) -> Any:
+def rule(
+    text: str | Callable[[], str] = "anything",
+    holds: Callable[[Any], bool] = lambda _: True,
+    **metadata: Any,
+) -> Any:
     """A field whose value must satisfy ``holds``; ``text`` follows "must be".
 
     neutral: see ``NEUTRAL``; also what stands for the key where no YAML file gives it.
@@ -48,24 +69,19 @@ def rule(text: str | Callable[[], str], holds: Callable[[Any], bool], **metadata
     return dataclasses.field(**given, metadata={"text": text, "holds": holds, **metadata})
 
 
-def default(value: Any) -> Any:
-    """A field with no rule but its type, and a value that stands where nothing gives one."""
-    return rule("anything", lambda _: True, default=value)
-
-
 def at_least(low: float, **metadata: Any) -> Any:
     return rule(f"at least {low}", lambda value: math.isfinite(value) and value >= low, **metadata)
-
-
-def whole(low: int, high: int, **metadata: Any) -> Any:
-    """A whole number from ``low`` to ``high``, both included."""
-    return rule(f"from {low} to {high}", lambda value: low <= value <= high, **metadata)
 
 
 def above(low: float, **metadata: Any) -> Any:
     return rule(
         f"greater than {low}", lambda value: math.isfinite(value) and value > low, **metadata
     )
+
+
+def between(low: float, high: float, **metadata: Any) -> Any:
+    """From ``low`` to ``high``, both included."""
+    return rule(f"from {low} to {high}", lambda value: low <= value <= high, **metadata)
 
 
 def within(low: float, high: float, **metadata: Any) -> Any:
@@ -75,9 +91,13 @@ def within(low: float, high: float, **metadata: Any) -> Any:
     )
 
 
-def switch(neutral: bool) -> Any:
-    """A field that is true or false, with its neutral value."""
-    return rule("true or false", lambda value: isinstance(value, bool), neutral=neutral)
+def portion(**metadata: Any) -> Any:
+    """A part of something, up to all of it, but not nothing."""
+    return rule("greater than 0, at most 1", lambda value: 0 < value <= 1, **metadata)
+
+
+def any_seed(**metadata: Any) -> Any:
+    return rule("from 0 to 2^63 - 1", lambda value: 0 <= value < 2**63, **metadata)
 
 
 def one_of(*choices: Any, **metadata: Any) -> Any:
@@ -86,18 +106,160 @@ def one_of(*choices: Any, **metadata: Any) -> Any:
     return rule(text, lambda value: value in choices, **{CHOICES: choices}, **metadata)
 
 
-def subset_of(*choices: str, **metadata: Any) -> Any:
-    return registered("", *choices, **metadata)
-
-
-def registered(group: str, *others: str, **metadata: Any) -> Any:
-    """Distinct names of a group of the registry, or ``others``."""
+def subset_of(*choices: str, group: str = "", **metadata: Any) -> Any:
+    """Distinct names among ``choices`` and what is registered for a group."""
 
     def known() -> list[str]:
-        return [*others, *(registry.names(group) if group else ())]
+        return [*choices, *(registry.names(group) if group else ())]
 
     return rule(
         lambda: f"a list of distinct names from {', '.join(known())}",
         lambda value: set(value) <= set(known()) and len(set(value)) == len(value),
         **metadata,
     )
+
+
+def schema(base: type[Part], group: str, name: str) -> Any:
+    """The dataclass of a choice's settings. base: of all choices of the group.
+
+    Raises: ConfigError for an unknown name, or a plug-in whose settings are no such dataclass.
+    """
+    if group == "score":  # Its YAML files are settings of one kind.
+        return base
+    config: Any = registry.find(group, name).config
+    if config is None or not issubclass(config, base) or "__dataclass_fields__" not in vars(config):
+        raise ConfigError(
+            f"{group}={name} must be registered with config=..., a dataclass of its settings that "
+            f"inherits from {base.__name__}, under @dataclass(kw_only=True) itself"
+        )
+    return config
+
+
+def parse(kind: Any, values: Any, prefix: str = "") -> Any:
+    """The dataclass ``kind`` of plain nested values, its keys and types checked, its rules not.
+
+    prefix: stands before the keys that errors name.
+
+    Raises: ConfigError for a key that is missing or unknown, or a value of a wrong type.
+    """
+    if not isinstance(values, Mapping):
+        whole = prefix.rstrip(".") or "the config"
+        raise ConfigError(f"{whole} must be a mapping of keys to values, got {shown(values)}")
+    hints, parsed = types_of(kind), {}
+    for key in values:
+        if key not in hints:
+            raise ConfigError(_unknown(prefix, str(key), list(hints)))
+    for field in sorted(dataclasses.fields(kind), key=lambda field: is_part(hints[field.name])):
+        key, value = field.name, values.get(field.name, MISSING)
+        if value != MISSING:
+            read = parse_choice if is_part(hints[key]) else _typed
+            parsed[key] = read(hints[key], prefix + key, value)
+        elif field.default is field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{prefix}{key} must be given, it has no default: {prefix}{key}=...")
+    return kind(**parsed)
+
+
+def parse_choice(base: type[Part], group: str, values: Any) -> Any:
+    """The dataclass of the choice of a group that ``values`` name. Raises: as ``parse``."""
+    name = values.get("name") if isinstance(values, Mapping) else None
+    if not isinstance(name, str):
+        choices = ", ".join(registry.names(group))
+        raise ConfigError(f"{group}.name must be one of {choices}, got {shown(name)}")
+    return parse(schema(base, group, name), values, f"{group}.")
+
+
+def check_fields(config: Any, prefix: str = "") -> None:
+    """Check type and rule of every field of a dataclass, and of those below it.
+
+    Raises: ConfigError with ``prefix`` before the field's name.
+    """
+    kind: Any = type(config)
+    hints, below = types_of(kind), []
+    for field in dataclasses.fields(config):
+        value, key = getattr(config, field.name), prefix + field.name
+        if dataclasses.is_dataclass(value):
+            below.append((value, f"{key}."))
+            continue
+        typed = _typed(hints[field.name], key, value)
+        if typed != value or type(typed) is not type(value):
+            setattr(config, field.name, value := typed)  # 1 and 1.0 have one id
+        if "holds" in field.metadata and not field.metadata["holds"](value):
+            text = field.metadata["text"]
+            text = text if isinstance(text, str) else text()
+            raise ConfigError(f"{key} must be {text}, got {shown(value)}")
+    # Afterwards, so that a wrong lr is named, not what takes its value from it.
+    for value, inner in below:
+        check_fields(value, inner)
+
+
+@functools.cache
+def types_of(kind: Any) -> dict[str, Any]:
+    """The fields' types, by name, in their order."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def is_part(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Part)
+
+
+def shown(value: Any) -> str:
+    """A value as it would be typed in an override, in one line; ``nothing`` for none at all."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case str() if not value.strip():
+            return "nothing"
+        case list():
+            text = f"[{','.join(map(shown, value))}]"
+        case _:
+            text = str(value)
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    if len(text) <= _MOST_SHOWN:
+        return text
+    return f"{text[: _MOST_SHOWN // 2]}... ({len(text)} characters)"
+
+
+def _typed(hint: Any, key: str, value: Any) -> Any:
+    """The value, as a float or text where a whole number stands for one."""
+    if hint is Any:  # its own rule says what it may be
+        return value
+    if get_origin(hint) is list:
+        (kind,) = get_args(hint)
+        if isinstance(value, list):
+            return [_typed(kind, key, item) for item in value]
+        wanted = "a list of names, such as [a,b]" if kind is str else "a list, such as [1,2]"
+        raise ConfigError(f"{key} must be {wanted}, got {shown(value)}")
+    kinds = get_args(hint) or (hint,)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and isinstance(value, int) and abs(value) > _LARGEST:
+        raise ConfigError(f"{key} must be a number of at most 64 bits, got {shown(value)}")
+    if is_number and not isinstance(value, kinds):
+        for kind in (float, str):
+            if kind in kinds and (kind is str or isinstance(value, int)):
+                with contextlib.suppress(OverflowError):
+                    return kind(value)
+    if isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool)):
+        return value
+    names = [_TYPE_NAMES.get(kind, kind.__name__) for kind in kinds if kind is not type(None)]
+    raise ConfigError(f"{key} must be {' or '.join(names)}, got {shown(value)}")
+
+
+def _unknown(prefix: str, name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {prefix}{close[0]}? The" if close else "the"
+    where = prefix.rstrip(".") or "the config"
+    key = shown(prefix + name) if prefix + name else "an empty name"
+    others = []
+    for choice in registry.known(where):
+        config: Any = registry.find(where, choice).config
+        if config is not None and name in types_of(config):
+            others.append(f"{where}={choice}")
+    if others:
+        return (
+            f"{key} is a key of {', '.join(others)}, not of the {where} that is chosen: give "
+            f"{others[0]} too, or one of its keys {', '.join(known)}"
+        )
+    return f"{key} is not a key; {hint} keys of {where} are {', '.join(known)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lungan.config.rules import Part, above, at_least, one_of, rule, within
+from lungan.config.rules import Part, above, at_least, between, one_of, portion, within
 from lungan.errors import ConfigError
 from lungan.registry import declare
 
@@ -138,7 +138,7 @@ declare("schedule", "constant", "lungan.training.schedules:constant", ConstantSc
 class DecayScheduleConfig(ScheduleConfig):
     """``linear`` and ``cosine``: from 1 to ``final_factor`` at the last epoch of the run."""
 
-    final_factor: float = rule("from 0 to 1", lambda value: 0 <= value <= 1)
+    final_factor: float = between(0, 1)
 
 
 declare("schedule", "linear", "lungan.training.schedules:linear", DecayScheduleConfig)
@@ -150,7 +150,7 @@ class StepScheduleConfig(ScheduleConfig):
     sees_horizon: ClassVar[bool] = False
 
     every_epochs: int = at_least(1)
-    factor: float = rule("greater than 0, at most 1", lambda value: 0 < value <= 1)
+    factor: float = portion()
 
 
 declare("schedule", "step", "lungan.training.schedules:step", StepScheduleConfig)
@@ -173,10 +173,10 @@ class DiffAugmentConfig(AugmentConfig):
     size. ``cutout``: side of the grey square, of the image's size.
     """
 
-    brightness: float = rule("from 0 to 2", lambda value: 0 <= value <= 2)
-    contrast: float = rule("from 0 to 1", lambda value: 0 <= value <= 1)
-    saturation: float = rule("from 0 to 1", lambda value: 0 <= value <= 1)
-    translation: float = rule("from 0 to 0.5", lambda value: 0 <= value <= 0.5)
+    brightness: float = between(0, 2)
+    contrast: float = between(0, 1)
+    saturation: float = between(0, 1)
+    translation: float = between(0, 0.5)
     cutout: float = within(0, 1)
 
     def check(self, _run: RunConfig) -> None:
@@ -196,7 +196,7 @@ class AdaptiveConfig(DiffAugmentConfig):
     taken for real, less that of those not) is above ``target`` and falls while it is below; it
     would go from 0 to 1 in ``adjust_images`` images."""
 
-    target: float = rule("from -1 to 1", lambda value: -1 <= value <= 1)
+    target: float = between(-1, 1)
     adjust_images: float = above(0)
 
 

@@ -28,7 +28,7 @@ def load(
 
     Raises: DataError where the data cannot be had or used, ConfigError for an unknown name.
     """
-    image_set: ImageSet = registry.find("data", config.name).build(config, progress=progress)
+    image_set: ImageSet = registry.builder("data", config.name)(config, progress=progress)
     if config.fraction != 1:
         image_set = keep_fraction(image_set, config.splits, config.fraction, config.fraction_seed)
     if say is None:

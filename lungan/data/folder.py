@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from lungan.config import FolderConfig
+from lungan.config.data import FolderConfig
 from lungan.data.images import ONLY_CLASS, SPLITS, ImageSet, first, many
 from lungan.data.listing import SPLIT_WORDS, Listing, load_listing, match_groups
 from lungan.errors import DataError

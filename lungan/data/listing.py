@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lungan import memory
-from lungan.config import FilesConfig
+from lungan.config.data import FilesConfig
 from lungan.data.cache import Arrays, load_or_make
 from lungan.data.images import NUM_NAMED, SPLITS, Facts, ImageSet, first, many, partition, say_empty
 from lungan.data.scale import FittedImage, Scale, read_image, scale_images

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lungan.config import PneumoniaMnistConfig
+from lungan.config.data import PneumoniaMnistConfig
 from lungan.data.images import SPLITS, Facts, ImageSet
 from lungan.data.npz import read_parts
 from lungan.errors import DataError

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungan import memory
-from lungan.config import NpzConfig
+from lungan.config.data import NpzConfig
 from lungan.data.images import ONLY_CLASS, SPLITS, Facts, ImageSet, partition, place_of, say_empty
 from lungan.data.scale import fit
 from lungan.data.stored import ANY_BYTES, MAX_RATIO

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lungan.config import TableConfig
+from lungan.config.data import TableConfig
 from lungan.data.cells import choose_rows, find_column, guess_column, normalize, read_cells
 from lungan.data.images import ONLY_CLASS, SPLITS, ImageSet, first, many
 from lungan.data.listing import SPLIT_WORDS, Listing, load_listing, match_groups

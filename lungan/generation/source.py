@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from lungan.config import FolderConfig, NpzConfig, RunConfig
+from lungan.config import RunConfig
+from lungan.config.data import FolderConfig, NpzConfig
 from lungan.data.folder import read_layout
 from lungan.data.images import ONLY_CLASS
 from lungan.data.medmnist import CLASS_NAMES

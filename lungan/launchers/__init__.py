@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from lungan.config import checks, presets
+from lungan.config import presets, rules
 from lungan.errors import ConfigError
 from lungan.runs.sweep import Launcher
 
@@ -79,7 +79,8 @@ def build(overrides: Sequence[tuple[str, Any]]) -> Launcher:
     for key, value in overrides:
         if key != GROUP:
             _set(values, key.removeprefix(PREFIX), value)
-    config = checks.parse_settings(getattr(module, choice.config), values, PREFIX)
+    config = rules.parse(getattr(module, choice.config), values, PREFIX)
+    rules.check_fields(config, PREFIX)
     launcher: Launcher = getattr(module, choice.launcher)(config)
     return launcher
 

@@ -26,7 +26,7 @@ from typing import Any, TextIO
 from filelock import FileLock, Timeout
 
 from lungan import registry
-from lungan.config import RunConfig, checks
+from lungan.config import RunConfig, rules
 from lungan.errors import ConfigError
 from lungan.files import at_home
 from lungan.runs.folder import SWEEPS, write_json
@@ -311,7 +311,7 @@ def _run(jobs: dict[str, Any], number: int, place: Place, slot: int, stop: StopS
     for item in jobs["trajectories"][number]:
         try:
             registry.load_again(jobs["plugins"])
-            config = checks.parse(item["config"])
+            config = rules.parse(RunConfig, item["config"])
             trajectory.append(_prepared(item, _placed(config, place, slot)))
         except Exception as error:
             log.exception("%s cannot be prepared on %s", item["name"], socket.gethostname())

@@ -72,6 +72,6 @@ def _build(
     if rng is None:
         rng = torch.Generator().manual_seed(0)
     num_classes = None if classes is None else len(classes)
-    choice = registry.find(group, config.name)
-    network: nn.Module = choice.build(config, image_size, channels, rng, num_classes)
+    build = registry.builder(group, config.name)
+    network: nn.Module = build(config, image_size, channels, rng, num_classes)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lungan.config import FastganDiscriminatorConfig, FastganGeneratorConfig, stages
+from lungan.config.networks import FastganDiscriminatorConfig, FastganGeneratorConfig, stages
 from lungan.models.activation import leaky_relu
 from lungan.models.conditioning import ClassProjection, batch_norm, normalized
 from lungan.models.dropout import RandomBits

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import lungan
 from lungan import registry
-from lungan.config import GeneratorConfig, checks
+from lungan.config import GeneratorConfig, rules
 from lungan.errors import LunganError, WeightsError
 from lungan.models.build import build_generator
 from lungan.models.conditioning import Classes
@@ -36,7 +36,9 @@ def serialize_generator(
     }
     used = registry.used_by([("generator", config.name)])
     if used:
-        description["plugins"] = registry.describe(used)
+        description["plugins"] = {
+            choice: dataclasses.asdict(plugin) for choice, plugin in used.items()
+        }
     classes = generator.classes
     if isinstance(classes, Classes):
         description["classes"] = dataclasses.asdict(classes)
@@ -67,8 +69,8 @@ def load_generator(path: Path) -> nn.Module:
         raise WeightsError(f"{path} is not a generator saved by lungan: {error}") from error
     try:
         size, channels = _image_shape(description)
-        config = checks.parse_group("generator", description["generator"])
-        checks.check_fields(config, "generator.")
+        config = rules.parse_choice(GeneratorConfig, "generator", description["generator"])
+        rules.check_fields(config, "generator.")
         classes = _classes(description)
         # Without memory first: sizes that the file only claims to have are never made.
         with torch.device("meta"):

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lungan import registry
-from lungan.config import GROUPS, NEUTRAL, checks
+from lungan.config import GROUPS, rules
+from lungan.config.rules import NEUTRAL
 from lungan.errors import RunFolderError
 from lungan.files import at_home
 from lungan.runs.folder import ATTEMPT, CONFIG, METRICS, SUMMARY, UTILITY
@@ -350,7 +351,7 @@ def _neutral_values(group: str, name: Scalar) -> list[tuple[str, Scalar]]:
         return []  # of a plug-in that is not here, or would have to be imported
     values = {
         field.name: field.metadata[NEUTRAL]
-        for field in dataclasses.fields(checks.schema(group, str(name)))
+        for field in dataclasses.fields(rules.schema(GROUPS[group], group, str(name)))
         if NEUTRAL in field.metadata
     }
     return list(flatten(values, f"{group}.").items())

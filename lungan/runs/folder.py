@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import yaml
 
 from lungan import files, registry
-from lungan.config import RunConfig, checks, identity
+from lungan.config import RunConfig, identity, rules
 from lungan.errors import ConfigError, RunFolderError
 from lungan.runs.reading import NUMBER, DamagedError, read_json, read_lines, read_text, read_yaml
 
@@ -260,7 +260,8 @@ def read_config(path: Path) -> RunConfig:
     way_out = "correct it, or remove it and repeat the command that made it"
     values = read_yaml(path, way_out)
     try:
-        return checks.parse(values)
+        config: RunConfig = rules.parse(RunConfig, values)
+        return config
     except ConfigError as error:
         lines = read_text(path, way_out).splitlines()
         said = (line.removeprefix(PLUGIN) for line in lines if line.startswith(PLUGIN))

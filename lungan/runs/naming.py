@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from lungan.config import checks, presets
+from lungan.config import presets, rules
 from lungan.config.run import GROUPS
 from lungan.errors import ConfigError
 from lungan.runs.folder import read_manifest
@@ -52,9 +52,7 @@ def varied_keys(settings: Iterable[Mapping[str, Any]]) -> list[str]:
     all_settings = list(settings)
     keys = dict.fromkeys(key for each in all_settings for key in each)
     return [
-        key
-        for key in keys
-        if len({str(each.get(key, checks.MISSING)) for each in all_settings}) > 1
+        key for key in keys if len({str(each.get(key, rules.MISSING)) for each in all_settings}) > 1
     ]
 
 
@@ -122,7 +120,7 @@ def _choice_defaults(group: str, name: str, config: Mapping[str, Any]) -> dict[s
     """What a choice's settings are where nobody sets them, as far as this machine knows it."""
     defaults: dict[str, Any] = {}
     try:
-        for field in dataclasses.fields(checks.schema(group, name)):
+        for field in dataclasses.fields(rules.schema(GROUPS[group], group, name)):
             if "follows" in field.metadata:
                 defaults[field.name] = config.get(field.metadata["follows"])
             elif field.default is not dataclasses.MISSING:
@@ -142,4 +140,4 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    return checks.shown(value)
+    return rules.shown(value)

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lungan.config import DataConfig, RunConfig, checks
+from lungan.config import DataConfig, RunConfig, rules
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, RunFolderError
 from lungan.runs.folder import (
@@ -238,7 +238,7 @@ def _speed(config: RunConfig, folders: dict[str, str]) -> float | None:
             if summary is None or summary["status"] != "done":
                 continue
             # Parsed, so that keys which came after the run stand at their neutral values.
-            other = checks.parse(summary["config"])
+            other = rules.parse(RunConfig, summary["config"])
             if _shape(other) == shape:
                 speeds.append(read_metrics(folder)[-1]["images_per_second"])
         except (RunFolderError, ConfigError, LookupError):

@@ -17,11 +17,12 @@ from pathlib import Path
 import torch
 
 import lungan
-from lungan.config import DataConfig, RunConfig, checks
+from lungan.config import DataConfig, RunConfig
 from lungan.config.identity import trajectory_id
 from lungan.data import build as data
 from lungan.data.images import ImageSet
 from lungan.device import resolve_device, resolve_precision
+from lungan.errors import ConfigError
 from lungan.runs.store import RunIdentity, identify
 from lungan.training.material import classes_of
 from lungan.training.memory import check_networks
@@ -73,14 +74,18 @@ def prepare(
 
     Raises: ConfigError, DataError.
     """
-    checks.check(config)
+    config.check()
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     if here:
         check_networks(config, device, precision)
     began = time.perf_counter()
     image_set, training_set = load(config.data)
-    checks.check_batch(config, len(training_set))
+    if config.batch_size > len(training_set):
+        raise ConfigError(
+            f"batch_size must be at most the number of training images ({len(training_set)}), "
+            f"got {config.batch_size}"
+        )
     names = classes_of(training_set).names
     config.generator.check_classes(names)
     if len(names) > 1 and not config.generator.conditional:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from lungan import registry
 from lungan.config.identity import plugins
 from lungan.data.inspect import summarize
 from lungan.errors import DivergedError, LunganError, RunFolderError
@@ -289,7 +288,9 @@ class ActiveRun:
             "threads": torch.get_num_threads(),
             "machine": machine(),
             "versions": versions(),
-            "plugins": registry.describe(plugins(config)),
+            "plugins": {
+                choice: dataclasses.asdict(plugin) for choice, plugin in plugins(config).items()
+            },
             "git_commit": git_commit(),
             "seconds": self._seconds | {"total": sum(self._seconds.values())},
             "scores": scores,

@@ -25,7 +25,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lungan.config import RunConfig
-from lungan.config.search_space import Dimension
+from lungan.config.compose import Dimension
 from lungan.errors import ConfigError
 from lungan.runs.folder import SWEEPS, read_summary
 from lungan.runs.plan import PlannedRun, write_manifest

@@ -99,4 +99,4 @@ def inception(logits: NDArray[np.float32], config: ScoreConfig) -> InceptionScor
 
 def extra(name: str, real: NDArray[np.floating], generated: NDArray[np.floating]) -> float:
     """A plug-in's score of two sets of features (N, D)."""
-    return float(registry.find("score", name).build(real, generated))
+    return float(registry.builder("score", name)(real, generated))

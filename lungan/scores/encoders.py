@@ -61,7 +61,7 @@ def build(name: str, config: ScoreConfig, image_set: ImageSet, device: torch.dev
     Raises: WeightsError where weights cannot be had, DataError where the in-domain encoder is at
     chance, ConfigError for an unknown name.
     """
-    encoder: Encoder = registry.find("encoder", name).build(config, image_set, device)
+    encoder: Encoder = registry.builder("encoder", name)(config, image_set, device)
     return encoder
 
 

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 from lungan import registry
-from lungan.config import RunConfig, WandbConfig, presets
-from lungan.config.tracking import AGENT_VARIABLE, TrackerConfig
+from lungan.config import RunConfig, TrackerConfig, presets
+from lungan.config.run import AGENT_VARIABLE, WandbConfig
 from lungan.errors import LunganError
 from lungan.runs.folder import Run
 from lungan.runs.store import RunIdentity
@@ -57,7 +57,7 @@ def replay_for_agent(config: RunConfig, identity: RunIdentity, run: Run) -> None
 
 def build_tracker(config: TrackerConfig, run: TrackedRun) -> Tracker:
     """Raises: ConfigError for an unknown name."""
-    tracker: Tracker = registry.find("tracker", config.name).build(config, run)
+    tracker: Tracker = registry.builder("tracker", config.name)(config, run)
     return tracker
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lungan.config import WandbConfig
+from lungan.config.run import WandbConfig
 from lungan.errors import ConfigError, LunganError, RunFolderError
 from lungan.runs.folder import CONFIG, SWEEPS, read_manifest, read_summary
 from lungan.tracking.artifacts import data_artifact, generator_artifact, tables_artifact

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from lungan.config import WandbConfig
-from lungan.config.tracking import AGENT_VARIABLE
+from lungan.config.run import AGENT_VARIABLE, WandbConfig
 from lungan.errors import RunFolderError
 from lungan.runs.folder import WANDB, real_images_path, write_json
 from lungan.runs.reading import read_json

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from lungan import registry
-from lungan.config import AdaptiveConfig, AugmentConfig, DiffAugmentConfig
+from lungan.config import AugmentConfig
+from lungan.config.training import AdaptiveConfig, DiffAugmentConfig
 
 NUM_CHANGES = 5
 NUM_DRAWS = 7
@@ -31,8 +32,8 @@ def augmented(
     Where anything is changed the result is float32, and can leave [-1, 1] where brightness or
     contrast rise.
     """
-    choice = registry.find("augment", config.name)
-    result: Tensor = choice.build(config, images, probability, uniforms)
+    change = registry.builder("augment", config.name)
+    result: Tensor = change(config, images, probability, uniforms)
     return result
 
 

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lungan.config import AdaptiveConfig, RunConfig
+from lungan.config import RunConfig
+from lungan.config.training import AdaptiveConfig
 from lungan.errors import DivergedError
 from lungan.models.modes import evaluating
 from lungan.models.pixels import to_floats

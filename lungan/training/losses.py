@@ -128,5 +128,5 @@ def build_loss(config: LossConfig) -> AdversarialLoss:
 
     Raises: ConfigError for an unknown name.
     """
-    loss: AdversarialLoss = registry.find("loss", config.name).build(config)
+    loss: AdversarialLoss = registry.builder("loss", config.name)(config)
     return loss

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lungan import memory
-from lungan.config import AdamConfig, RmspropConfig, RunConfig, SgdConfig
+from lungan.config import RunConfig
+from lungan.config.training import AdamConfig, RmspropConfig, SgdConfig
 from lungan.errors import LunganError
 from lungan.models.build import build_discriminator, build_generator
 from lungan.models.conditioning import Classes

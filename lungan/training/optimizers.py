@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from lungan import registry
-from lungan.config import AdamConfig, OptimizerConfig, RmspropConfig, SgdConfig
+from lungan.config import OptimizerConfig
+from lungan.config.training import AdamConfig, RmspropConfig, SgdConfig
 
 
 class _KerasEpsilon(Adam):
@@ -94,7 +95,7 @@ def build_optimizer(
 
     Raises: ConfigError for an unknown name.
     """
-    optimizer: Optimizer = registry.find("optimizer", config.name).build(config, parameters, lr)
+    optimizer: Optimizer = registry.builder("optimizer", config.name)(config, parameters, lr)
     return optimizer
 
 

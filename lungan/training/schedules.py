@@ -8,12 +8,8 @@ from __future__ import annotations
 import math
 
 from lungan import registry
-from lungan.config import (
-    ConstantScheduleConfig,
-    DecayScheduleConfig,
-    ScheduleConfig,
-    StepScheduleConfig,
-)
+from lungan.config import ScheduleConfig
+from lungan.config.training import ConstantScheduleConfig, DecayScheduleConfig, StepScheduleConfig
 
 
 def learning_rate_factor(config: ScheduleConfig, epochs_done: float, epochs: int) -> float:
@@ -26,8 +22,8 @@ def learning_rate_factor(config: ScheduleConfig, epochs_done: float, epochs: int
     warmup = config.warmup_epochs
     if epochs_done < warmup:
         return epochs_done / warmup
-    choice = registry.find("schedule", config.name)
-    return float(choice.build(config, epochs_done - warmup, epochs - warmup))
+    factor = registry.builder("schedule", config.name)
+    return float(factor(config, epochs_done - warmup, epochs - warmup))
 
 
 def constant(_config: ConstantScheduleConfig, _done: float, _epochs: float) -> float:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from lungan import registry
-from lungan.config import (
-    DataConfig,
+from lungan.config import DataConfig
+from lungan.config.data import (
     FolderConfig,
     NpzConfig,
     PhantomConfig,

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lungan.config import FolderConfig
+from lungan.config.data import FolderConfig
 from lungan.data import listing
 from lungan.data.folder import load_folder
 from lungan.errors import ConfigError, DataError

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lungan.config import PhantomConfig
+from lungan.config.data import PhantomConfig
 from lungan.data.build import load
 from lungan.data.images import LEFT_OUT, ImageSet, keep_fraction
 from lungan.errors import ConfigError, DataError

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lungan.config import FolderConfig
+from lungan.config.data import FolderConfig
 from lungan.data.folder import load_folder, read_layout
 from lungan.data.images import SPLITS
 from lungan.errors import ConfigError, DataError

@@ -13,7 +13,7 @@ import numpy as np
 import pooch
 import pytest
 
-from lungan.config import PneumoniaMnistConfig
+from lungan.config.data import PneumoniaMnistConfig
 from lungan.data import medmnist
 from lungan.data.medmnist import load_pneumoniamnist
 from lungan.errors import DataError

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lungan.config import NpzConfig
+from lungan.config.data import NpzConfig
 from lungan.data.npz import load_npz
 from lungan.errors import ConfigError, DataError
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from lungan.config import PhantomConfig
+from lungan.config.data import PhantomConfig
 from lungan.data import phantom
 from lungan.data.build import load
 from lungan.data.images import ImageSet

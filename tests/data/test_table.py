@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lungan.config import FolderConfig, TableConfig
+from lungan.config.data import FolderConfig, TableConfig
 from lungan.data.cells import normalize
 from lungan.data.folder import load_folder
 from lungan.data.images import ImageSet

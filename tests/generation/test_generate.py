@@ -20,7 +20,7 @@ import pytest
 import safetensors.torch
 from safetensors import safe_open
 
-from lungan.config import NpzConfig
+from lungan.config.data import NpzConfig
 from lungan.data.folder import read_layout
 from lungan.data.npz import load_npz
 from lungan.generate import main

@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from lungan import registry
-from lungan.config import FastganGeneratorConfig, presets
+from lungan.config import presets
+from lungan.config.networks import FastganGeneratorConfig
 from lungan.models.build import build_discriminator, build_generator
 from lungan.models.fastgan import Excitation, HalvingBlock
 

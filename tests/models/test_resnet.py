@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lungan.config import ResnetDiscriminatorConfig, ResnetGeneratorConfig, presets
+from lungan.config import presets
+from lungan.config.networks import ResnetDiscriminatorConfig, ResnetGeneratorConfig
 from lungan.models.build import build_discriminator, build_generator
 from lungan.models.resnet import DownBlock, UpBlock
 

@@ -15,7 +15,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from lungan.config import DcganGeneratorConfig
+from lungan.config.networks import DcganGeneratorConfig
 from lungan.errors import WeightsError
 from lungan.models.build import build_generator
 from lungan.models.saving import load_generator, serialize_generator

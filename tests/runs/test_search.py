@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from lungan import search as command
 from lungan.config import compose
-from lungan.config.search_space import Dimension
+from lungan.config.compose import Dimension
 from lungan.errors import ConfigError
 from lungan.runs import run as runs
 from lungan.runs.prepare import Prepared

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lungan.config import WandbConfig
+from lungan.config.run import WandbConfig
 from lungan.runs import pictures
 from lungan.runs.folder import (
     METRICS,

@@ -7,19 +7,16 @@ from collections.abc import Callable
 import pytest
 
 from lungan.config import (
-    AdamConfig,
     AugmentConfig,
-    ConstantScheduleConfig,
-    DcganDiscriminatorConfig,
-    DcganGeneratorConfig,
     LossConfig,
     OptimizerConfig,
-    PhantomConfig,
-    RmspropConfig,
     RunConfig,
     ScoreConfig,
     TrackerConfig,
 )
+from lungan.config.data import PhantomConfig
+from lungan.config.networks import DcganDiscriminatorConfig, DcganGeneratorConfig
+from lungan.config.training import AdamConfig, ConstantScheduleConfig, RmspropConfig
 
 ConfigMaker = Callable[..., RunConfig]
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lungan.config import AdaptiveConfig, AugmentConfig, DiffAugmentConfig, presets
+from lungan.config import AugmentConfig, presets
+from lungan.config.training import AdaptiveConfig, DiffAugmentConfig
 from lungan.training.augment import (
     adjusted,
     augmented,

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
-from lungan.config import AdamConfig, OptimizerConfig, RmspropConfig, SgdConfig
+from lungan.config import OptimizerConfig
+from lungan.config.training import AdamConfig, RmspropConfig, SgdConfig
 from lungan.errors import ConfigError
 from lungan.training.optimizers import build_optimizer
 

@@ -4,12 +4,8 @@ import math
 
 import pytest
 
-from lungan.config import (
-    ConstantScheduleConfig,
-    DecayScheduleConfig,
-    ScheduleConfig,
-    StepScheduleConfig,
-)
+from lungan.config import ScheduleConfig
+from lungan.config.training import ConstantScheduleConfig, DecayScheduleConfig, StepScheduleConfig
 from lungan.errors import ConfigError
 from lungan.training.schedules import learning_rate_factor
 

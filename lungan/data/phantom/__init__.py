@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungan import memory
-from lungan.config import PhantomConfig
+from lungan.config.data import PhantomConfig
 from lungan.data.cache import Arrays, load_or_make
 from lungan.data.images import SPLITS, ImageSet
 from lungan.data.phantom.drawing import DRAWING_VERSION, draw_images
