@@ -1,11 +1,13 @@
 """What of real images' statistics generated ones lack: how far places fit together, and texture.
 
-    python benchmarks/texture.py RUN [RUN ...] [--num-images N] [--json FILE|-]
+    python benchmarks/texture.py RUN [RUN ...] [--num-images N] [--json FILE|-] [--plot PNG]
 
 left_right: correlation, over images, of the mean brightness of the leftmost and the rightmost
 quarter. power: mean power spectrum over the real images', at the highest frequency across
-(columns), down (rows) and in both (a checkerboard's); 1 is as real. Real images are those that the
-run was trained on.
+(columns), down (rows) and in both (a checkerboard's); 1 is as real. rings_in_band: share of the
+rings of frequencies up to Nyquist's in which the images' mean log power lies between the 2.5th and
+97.5th percentile of real images' (the features of the encoder ``spectrum``); --plot draws both.
+Real images are those that the run was trained on.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from numpy.typing import NDArray
 
 from lungan.data import build as data
 from lungan.errors import LunganError
-from lungan.generation.making import divide
 from lungan.generation.source import Source, read_source
-from lungan.models.sampling import BLOCK_SIZE, sample_block
+from lungan.models.sampling import sample_images
+from lungan.scores.texture import RadialSpectrum
 
 
 def main() -> None:
@@ -32,50 +34,78 @@ def main() -> None:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="finished runs")
     parser.add_argument("--num-images", type=int, default=1792, metavar="N", help="(1792)")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="radial spectra of all runs")
     figures.add_json_option(parser)
     options = parser.parse_args()
     for path in options.runs:
         if not path.is_dir():
             parser.error(f"{path} is not a run folder, which says what it was trained on")
+    result, rings = {}, {}
     try:
-        result = {str(run): measure(read_source(run), options.num_images) for run in options.runs}
+        for run in options.runs:
+            real, generated = images_of(read_source(run), options.num_images)
+            both = {"real": real, "generated": generated}
+            result[str(run)] = {kind: statistics(images, real) for kind, images in both.items()}
+            rings[run.name] = {kind: radial_spectra(images) for kind, images in both.items()}
     except LunganError as error:
         parser.error(str(error))
+    if options.plot is not None:
+        plot(rings, options.plot)
     figures.write(result, options.json, print_table)
 
 
-def measure(source: Source, num_images: int) -> dict[str, dict[str, float]]:
+def images_of(source: Source, num_images: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Real images that the run was trained on, and ``num_images`` of its generator."""
     assert source.config is not None  # a run folder has one
     settings = source.config.data
     real = data.load(settings).select(settings.splits, settings.classes).images
-    generated = made_by(source, num_images)
-    return {"real": statistics(real, real), "generated": statistics(generated, real)}
-
-
-def made_by(source: Source, num_images: int) -> NDArray[np.uint8]:
-    """Classes in the shares that the source has."""
-    parts = []
-    for name, count in divide(num_images, source.class_names, source.shares).items():
-        blocks = [
-            sample_block(source.generator.eval(), 0, source.label_of(name), k, torch.device("cpu"))
-            for k in range(-(-count // BLOCK_SIZE))
-        ]
-        parts.append(np.concatenate(blocks)[:count])
-    return np.concatenate(parts)
+    generated = sample_images(source.generator.eval(), num_images, 0, torch.device("cpu"))
+    return real, generated.numpy()
 
 
 def statistics(images: NDArray[np.uint8], real: NDArray[np.uint8]) -> dict[str, float]:
     quarter = images.shape[3] // 4
     left, right = images[..., :quarter], images[..., -quarter:]
     sides = [side.mean(axis=(1, 2, 3), dtype=np.float64) for side in (left, right)]
-    power = spectrum(images) / spectrum(real)
     half = images.shape[3] // 2
+    places = {"across": (0, half), "down": (half, 0), "checkerboard": (half, half)}
+    made, wanted = spectrum(images), spectrum(real)
+    low, high = band(radial_spectra(real))
+    mean = radial_spectra(images).mean(axis=0)
     return {
         "left_right": float(np.corrcoef(*sides)[0, 1]),
-        "power_across": float(power[0, half]),
-        "power_down": float(power[half, 0]),
-        "power_checkerboard": float(power[half, half]),
+        **{f"power_{name}": float(made[at] / wanted[at]) for name, at in places.items()},
+        "rings_in_band": float(((low <= mean) & (mean <= high)).mean()),
     }
+
+
+def radial_spectra(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(N, rings): log power, as the encoder ``spectrum`` takes it, up to Nyquist's frequency."""
+    features, _ = RadialSpectrum(*images.shape[2:])(torch.from_numpy(images))
+    return features[:, :-1].double().numpy()  # the last is of the corners, beyond Nyquist's
+
+
+def band(spectra: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(2, rings): between them lie 95 % of the images, ring by ring."""
+    return np.percentile(spectra, [2.5, 97.5], axis=0)
+
+
+def plot(runs: dict[str, dict[str, NDArray[np.float64]]], path: Path) -> None:
+    """A panel a run: real images' band and mean, and the generated images' mean."""
+    from matplotlib.figure import Figure
+
+    canvas = Figure(figsize=(4.2 * len(runs), 3.0), layout="constrained")
+    panels = canvas.subplots(1, len(runs), squeeze=False, sharey=True)[0]
+    for axes, (name, spectra) in zip(panels, runs.items(), strict=True):
+        low, high = band(spectra["real"])
+        frequencies = (np.arange(len(low)) + 0.5) / len(low)
+        axes.fill_between(frequencies, low, high, color="#009E73", alpha=0.25, lw=0)
+        axes.plot(frequencies, spectra["real"].mean(axis=0), color="#009E73", label="real")
+        axes.plot(frequencies, spectra["generated"].mean(axis=0), color="#D55E00", label=name)
+        axes.set_xlabel("frequency, of Nyquist's")
+        axes.legend(frameon=False, fontsize=7)
+    panels[0].set_ylabel("mean log power")
+    canvas.savefig(path, dpi=110)
 
 
 def spectrum(images: NDArray[np.uint8]) -> NDArray[np.float64]:
