@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from lungan import registry
 from lungan.config import DataConfig
 from lungan.data import inspect
@@ -63,17 +61,18 @@ def read_images(
             "folder"
         )
     from lungan.data.folder import read_layout
-    from lungan.data.listing import decode_files
+    from lungan.data.listing import decode_files, number
 
     listing = read_layout(path)
     decoded = decode_files(listing, size, channels, on_bad_image=on_bad_image)
-    splits = listing.splits or [0] * len(listing.paths)
+    files = decoded.files
+    split_names = SPLITS if listing.has_splits else ONLY_SPLIT
     return ImageSet(
         images=decoded.images,
-        labels=np.array(listing.labels, dtype=np.int64)[decoded.kept],
-        splits=np.array(splits, dtype=np.int64)[decoded.kept],
+        labels=number([file.label for file in files], listing.class_names),
+        splits=number([file.split or ONLY_SPLIT[0] for file in files], split_names),
         class_names=listing.class_names,
-        split_names=SPLITS if listing.splits else ONLY_SPLIT,
-        source=f"folder of {len(decoded.images)} images",
+        split_names=split_names,
+        source=f"folder of {len(files)} images",
         facts=decoded.facts,
     )

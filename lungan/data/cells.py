@@ -96,19 +96,19 @@ def guess_column(table: pd.DataFrame) -> str | None:
     return str(likely[0]) if likely else None
 
 
-def find_column(name: str, key: str, columns: Sequence[str]) -> str:
-    """``name``, which ``key`` gives. Raises: ConfigError where it is none of the columns."""
-    if name not in columns:
+def get_column(table: pd.DataFrame, name: str, key: str) -> pd.Series[str]:
+    """The column ``name``, which ``key`` gives. Raises: ConfigError where there is none."""
+    if name not in table.columns:
         hint = ""
-        if any(_IMAGE_NAME.search(column) for column in columns):
+        if any(_IMAGE_NAME.search(column) for column in table.columns):
             hint = "; these look like a row, so if the table has no header, number columns from 0"
         raise ConfigError(
-            f"{key} must be a column of the table, {first(columns)}; got {name}{hint}"
+            f"{key} must be a column of the table, {first(list(table.columns))}; got {name}{hint}"
         )
-    return name
+    return table[name]
 
 
-def choose_rows(table: pd.DataFrame, where: str, columns: Sequence[str]) -> pd.DataFrame:
+def choose_rows(table: pd.DataFrame, where: str) -> pd.DataFrame:
     """The rows in which all conditions hold, such as ``view=PA,AP; age>=18``. A number may be
     followed by a unit, as in 058Y. Raises: ConfigError for what is no condition.
     """
@@ -119,7 +119,7 @@ def choose_rows(table: pd.DataFrame, where: str, columns: Sequence[str]) -> pd.D
                 f"data.where must be conditions such as 'view=PA,AP; age>=18', got {condition}"
             )
         name, sign, value = match.groups()
-        cells = table[find_column(name, "data.where", columns)]
+        cells = get_column(table, name, "data.where")
         if sign in ("=", "!="):
             wanted = {normalize(one) for one in value.split(",")}
             table = table[cells.map(normalize).isin(wanted) == (sign == "=")]

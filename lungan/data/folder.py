@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from lungan.config.data import FolderConfig
 from lungan.data.images import ONLY_CLASS, SPLITS, ImageSet, first, many
-from lungan.data.listing import SPLIT_WORDS, Listing, load_listing, match_groups
+from lungan.data.listing import (
+    SPLIT_WORDS,
+    ImageFile,
+    Listing,
+    fill_groups,
+    load_listing,
+    match_groups,
+)
 from lungan.errors import DataError
 from lungan.files import at_home, cache_folder
 
@@ -70,70 +77,66 @@ def read_layout(
         if root.exists() and reader:
             what = f"is a file: use data={reader}"
         raise DataError(f"data.path must be a folder of images, {root} {what}")
-    files, empty, outputs = _walk(root)
-    notes = []
-    if outputs:
-        notes.append(f"lungan's own output was left out: {first(outputs)}")
+    names, empty, notes = _walk(root)
     if exclude is not None:
-        kept = [file for file in files if not re.search(exclude, file)]
-        notes.append(f"data.exclude={exclude} left out {many(len(files) - len(kept), 'file')}")
-        files, empty = kept, []
-    documents = [file for file in files if Path(file).suffix.lower() in _DOCUMENTS]
-    if documents and len(documents) < len(files):
-        files = sorted(set(files) - set(documents))
+        kept = [name for name in names if not re.search(exclude, name)]
+        notes.append(f"data.exclude={exclude} left out {many(len(names) - len(kept), 'file')}")
+        names, empty = kept, []
+    documents = [name for name in names if Path(name).suffix.lower() in _DOCUMENTS]
+    if documents and len(documents) < len(names):
+        names = sorted(set(names) - set(documents))
         notes.append(
             f"{many(len(documents), 'file')} left out, no image by name: {first(documents)}"
         )
-    if not files:
+    if not names:
         raise DataError(f"data.path must hold images, {root} has none")
-    parts = [tuple(file.split("/")) for file in files]
-    depth = _look_inside(root, parts, group, notes)
-    tops = {part[depth] for part in parts if len(part) > depth + 1}
-    has_splits = bool(tops) and _check_splits(root, tops)
+    paths: list[Parts] = [tuple(name.split("/")) for name in names]
+    depth = _look_inside(root, paths, group, notes)
+    has_splits = _check_splits(root, {_folder(path, depth) for path in paths} - {""})
     level = depth + has_splits  # where the class folders are
     if has_splits:
-        parts = _without_strays(root, parts, depth)
+        paths = _without_strays(root, paths, depth)
+    labels = [ONLY_CLASS] * len(paths)
     if with_classes:
-        parts = [
-            part
-            for top in sorted(tops if has_splits else {""})
-            for part in _without_strays(
-                root, [one for one in parts if not has_splits or one[depth] == top], level
-            )
-        ]
-    parts.sort(key="/".join)
-    files = ["/".join(part) for part in parts]
-    classes = [ONLY_CLASS] * len(files)
-    if with_classes:
-        classes = [part[level] if len(part) > level + 1 else ONLY_CLASS for part in parts]
+        paths = _without_strays(root, paths, level)
+        labels = [_folder(path, level) or ONLY_CLASS for path in paths]
         level += 1
-        top = "/".join((str(root), *parts[0][:depth]))
-        _check_classes(top, set(classes), [folder for folder in empty if len(folder) == level])
-    _check_below(root, parts, level)
-    class_names = tuple(sorted(set(classes)))
-    warnings = []
-    if len(class_names) >= 5 and all(re.search(r"\d", name) for name in class_names):
-        warnings.append(
-            f"the {len(class_names)} classes are folders with numbers in their names "
-            f"({', '.join(class_names[:3])}, ...): if they are patients, every score looks better "
-            "than it is; data.labels=none data.group=folder says that they are"
+        top = root.joinpath(*paths[0][:depth])
+        _check_classes(top, set(labels), [folder for folder in empty if len(folder) == level])
+    _check_below(root, paths, level)
+    names = ["/".join(path) for path in paths]
+    folders = [_folder(path, level) for path in paths]
+    groups = _groups(root, group, names, folders, notes)
+    files = [
+        ImageFile(
+            path=root / name,
+            name=name,
+            label=label,
+            split=SPLIT_WORDS[path[depth].lower()] if has_splits else "",
+            group=one,
+            folder=folder,
         )
-    number = {name: index for index, name in enumerate(class_names)}
-    subfolders = [part[level] if len(part) > level + 1 else "" for part in parts]
-    return Listing(
-        where=root,
-        paths=[root / file for file in files],
-        names=files,
-        labels=[number[name] for name in classes],
-        class_names=class_names,
-        splits=[SPLITS.index(SPLIT_WORDS[part[depth].lower()]) for part in parts]
-        if has_splits
-        else [],
-        groups=_groups(root, group, files, subfolders, notes),
-        folders=subfolders,
-        notes=notes,
-        warnings=warnings,
-    )
+        for path, name, label, one, folder in zip(
+            paths, names, labels, groups, folders, strict=True
+        )
+    ]
+    return Listing(where=root, files=files, notes=notes, warnings=_suspect_classes(set(labels)))
+
+
+def _folder(path: Parts, level: int) -> str:
+    """The folder of the path at this level, or nothing where the file itself stands there."""
+    return path[level] if len(path) > level + 1 else ""
+
+
+def _suspect_classes(classes: set[str]) -> list[str]:
+    """A warning where class folders may be patients."""
+    if len(classes) < 5 or not all(re.search(r"\d", name) for name in classes):
+        return []
+    return [
+        f"the {len(classes)} classes are folders with numbers in their names "
+        f"({', '.join(sorted(classes)[:3])}, ...): if they are patients, every score looks better "
+        "than it is; data.labels=none data.group=folder says that they are"
+    ]
 
 
 def _look_inside(root: Path, parts: Sequence[Parts], group: str | None, notes: list[str]) -> int:
@@ -159,7 +162,7 @@ def _look_inside(root: Path, parts: Sequence[Parts], group: str | None, notes: l
 
 
 def _check_splits(root: Path, tops: set[str]) -> bool:
-    """Whether the folders are splits. Raises: DataError where only some are."""
+    """Whether the top folders are splits. Raises: DataError where only some are."""
     splits = {top for top in tops if top.lower() in SPLIT_WORDS}
     if splits and splits != tops:
         raise DataError(
@@ -170,26 +173,24 @@ def _check_splits(root: Path, tops: set[str]) -> bool:
     return bool(splits)
 
 
-def _without_strays(root: Path, parts: list[Parts], level: int) -> list[Parts]:
+def _without_strays(root: Path, paths: list[Parts], level: int) -> list[Parts]:
     """Without the files that stand beside folders at this level: a licence, a table of labels.
 
     Raises: DataError where one is an image, which has no class or split there.
     """
-    beside = [part for part in parts if len(part) == level + 1]
-    if not beside or len(beside) == len(parts):
-        return parts
-    inner = [part for part in parts if len(part) > level + 1]
-    if images := [part for part in beside if Path(part[-1]).suffix.lower() in _IMAGES]:
-        where = "/".join((str(root), *images[0][:-1]))
-        raise DataError(
-            f"{where} must hold images or class folders, not both: "
-            f"{images[0][-1]} stands beside {inner[0][level]}; data.labels=none makes one class "
-            "of all"
-        )
-    return inner
+    beside = {path[:level]: path[level] for path in paths if len(path) > level + 1}
+    strays = {path for path in paths if len(path) == level + 1 and path[:level] in beside}
+    for path in sorted(strays):
+        if Path(path[-1]).suffix.lower() in _IMAGES:
+            raise DataError(
+                f"{root.joinpath(*path[:-1])} must hold images or class folders, not both: "
+                f"{path[-1]} stands beside {beside[path[:level]]}; data.labels=none makes one "
+                "class of all"
+            )
+    return [path for path in paths if path not in strays]
 
 
-def _check_classes(top: str, names: set[str], empty: Sequence[Parts]) -> None:
+def _check_classes(top: Path, names: set[str], empty: Sequence[Parts]) -> None:
     if ONLY_CLASS in names and len(names) > 1:
         raise DataError(
             f"{top}: either every split must hold class folders, or none of them "
@@ -197,46 +198,43 @@ def _check_classes(top: str, names: set[str], empty: Sequence[Parts]) -> None:
         )
     if empty:
         raise DataError(f"class folder {'/'.join(empty[0])} of {top} is empty; remove or fill it")
-    masks = [name for name in sorted(names) if _MASK_FOLDERS.fullmatch(name)]
+    masks = sorted(name for name in names if _MASK_FOLDERS.fullmatch(name))
     if masks and len(names) > 1:
-        others = sorted(names - set(masks)) or masks[1:]
-        raise DataError(_say_masks(top, masks[0], others[0]))
+        raise DataError(_say_masks(top, masks[0], [*sorted(names - {*masks}), *masks[1:]][0]))
 
 
-def _check_below(root: Path, parts: Sequence[Parts], level: int) -> None:
+def _check_below(root: Path, paths: Sequence[Parts], level: int) -> None:
     """Raises: DataError where class folders hold splits, or masks beside images."""
-    names = {part[level] for part in parts if len(part) > level + 1}
-    splits = sorted(name for name in names if name.lower() in SPLIT_WORDS)
+    splits = [path for path in paths if _folder(path, level).lower() in SPLIT_WORDS]
     if splits:
-        example = next(part for part in parts if len(part) > level + 1 and part[level] in splits)
+        path = splits[0]
         raise DataError(
-            f"class folder {'/'.join(example[:level])} of {root} holds folders named like splits "
-            f"({', '.join(splits)}): splits must stand above classes, as in "
-            f"{example[level]}/{example[level - 1]}; move them, or give a table with "
+            f"class folder {'/'.join(path[:level])} of {root} holds folders named like splits "
+            f"({', '.join(sorted({path[level] for path in splits}))}): splits must stand above "
+            f"classes, as in "
+            f"{path[level]}/{path[level - 1]}; move them, or give a table with "
             "data=table data.split_column=..."
         )
-    for part in parts:
-        for name in part[level:-1]:
-            if _MASK_FOLDERS.fullmatch(name):
-                raise DataError(_say_masks(f"{root}/{'/'.join(part[:level])}", name, "images"))
-    stems = {(*part[:-1], Path(part[-1]).stem) for part in parts}
+    for path in paths:
+        for name in filter(_MASK_FOLDERS.fullmatch, path[level:-1]):
+            raise DataError(_say_masks(root.joinpath(*path[:level]), name, "images"))
+    stems = {(*path[:-1], Path(path[-1]).stem) for path in paths}
     masks = [
-        stem for stem in sorted(stems)
+        (stem[-1], found)
+        for stem in sorted(stems)
         if (found := _MASK_FILES.search(stem[-1]))
         and (*stem[:-1], stem[-1][: found.start()]) in stems
-    ]  # fmt: skip
+    ]
     if masks:
-        found = _MASK_FILES.search(masks[0][-1])
-        assert found is not None
-        ending = found[0].strip().rstrip("0123456789 _-")
+        stem, found = masks[0]
         raise DataError(
             f"{root} holds masks beside images, and both would be trained on: "
-            f"{many(len(masks), 'file')}, such as {masks[0][-1]} beside "
-            f"{masks[0][-1][: found.start()]}; leave them out by data.exclude={ending}"
+            f"{many(len(masks), 'file')}, such as {stem} beside {stem[: found.start()]}; leave "
+            f"them out by data.exclude={found[0].strip().rstrip('0123456789 _-')}"
         )
 
 
-def _say_masks(where: str, masks: str, images: str) -> str:
+def _say_masks(where: Path, masks: str, images: str) -> str:
     return (
         f"{where} holds {masks} beside {images}, and both would be trained on; leave out the "
         f"{masks} by data.exclude={masks}/"
@@ -244,36 +242,29 @@ def _say_masks(where: str, masks: str, images: str) -> str:
 
 
 def _groups(
-    root: Path,
-    group: str | None,
-    files: Sequence[str],
-    subfolders: Sequence[str],
-    notes: list[str],
-) -> Sequence[str]:
-    """The name of each file's group; none where ``group`` is None."""
+    root: Path, group: str | None, names: Sequence[str], folders: Sequence[str], notes: list[str]
+) -> list[str]:
+    """The name of each file's group; nothing where ``group`` is None."""
     if group is None:
-        return ()
+        return [""] * len(names)
     if group != "folder":
-        return match_groups(group, files)
-    if not any(subfolders):
+        return match_groups(group, names)
+    if not any(folders):
         raise DataError(
             f"data.group=folder needs a sub-folder for each patient, and {root} has none; where "
             r"file names begin with the patient, give a pattern such as data.group='(\d+)_'"
         )
-    if alone := [file for file, name in zip(files, subfolders, strict=True) if not name]:
-        number = many(len(alone), "image")
-        notes.append(f"{number} in no sub-folder, each taken for a patient: {first(alone)}")
-    return [name or f"file {file}" for file, name in zip(files, subfolders, strict=True)]
+    return fill_groups(folders, names, "in no sub-folder", notes)
 
 
 def _walk(root: Path) -> tuple[list[str], list[Parts], list[str]]:
-    """Files, empty folders, and what of lungan's own output is there and was not entered.
+    """Files, empty folders, and a note where lungan's own output is there and was not entered.
 
     Raises: DataError where a folder cannot be listed, or ``root`` is lungan's own.
     """
     files: list[str] = []
-    found_folders: list[Parts] = []
-    outputs: dict[Parts, str] = {}
+    empty: set[Parts] = set()
+    outputs: list[str] = []
     seen = set()
 
     def fail(error: OSError) -> None:
@@ -281,30 +272,27 @@ def _walk(root: Path) -> tuple[list[str], list[Parts], list[str]]:
 
     for parent, folders, names in os.walk(root, onerror=fail, followlinks=True):
         real = os.path.realpath(parent)
-        if real in seen:  # A link leads back to where we have been.
-            folders.clear()
-            continue
-        seen.add(real)
         here = Path(parent).relative_to(root)
         what = _output(Path(real), set(names))
         if what and here == Path() and what != _GENERATED:  # what was generated may be scored
             raise DataError(f"data.path must be a folder of images, {root} is {what}")
         if what and here != Path():
-            outputs[here.parts] = what
+            outputs.append(f"{here.as_posix()} ({what})")
+            names.clear()
+        if real in seen or (what and here != Path()):  # a link leads back to where we have been
+            empty.discard(here.parts)
             folders.clear()
             continue
+        seen.add(real)
         folders[:] = [name for name in folders if _counts(name)]
-        found_folders += [(*here.parts, name) for name in folders]
-        files += [(here / name).as_posix() for name in names if _counts(name)]
-    held = {part for file in files for part in _parents(file)} | outputs.keys()
-    empty = [folder for folder in found_folders if folder not in held]
-    said = sorted(f"{'/'.join(folder)} ({what})" for folder, what in outputs.items())
-    return sorted(files), empty, said
-
-
-def _parents(file: str) -> Iterable[Parts]:
-    parts = file.split("/")
-    return (tuple(parts[:end]) for end in range(1, len(parts)))
+        empty |= {(*here.parts, name) for name in folders}
+        found = [(here / name).as_posix() for name in names if _counts(name)]
+        if found:
+            files += found
+            empty -= {here.parts[:end] for end in range(1, len(here.parts) + 1)}
+    outputs.sort()
+    notes = [f"lungan's own output was left out: {first(outputs)}"] if outputs else []
+    return sorted(files), sorted(empty), notes
 
 
 def _output(folder: Path, names: set[str]) -> str | None:

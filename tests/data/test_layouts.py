@@ -14,7 +14,6 @@ import pytest
 
 from lungan.config.data import FolderConfig
 from lungan.data.folder import load_folder, read_layout
-from lungan.data.images import SPLITS
 from lungan.errors import ConfigError, DataError
 
 rng = np.random.default_rng(0)
@@ -32,10 +31,10 @@ def fill(root: Path, *names: str) -> Path:
 
 def found(root: Path, **options: Any) -> tuple[dict[str, int], dict[str, int]]:
     """Images by class and by split."""
-    layout = read_layout(root, **options)
+    files = read_layout(root, **options).files
     return (
-        dict(Counter(layout.class_names[label] for label in layout.labels)),
-        dict(Counter(SPLITS[split] for split in layout.splits)),
+        dict(Counter(file.label for file in files)),
+        dict(Counter(file.split for file in files if file.split)),
     )
 
 
