@@ -1,7 +1,8 @@
 """From the bytes of an image file to its pixels, upright, in the values that the file stores.
 
-Pillow reads PNG, JPEG, BMP, GIF and WebP, tifffile TIFF, pydicom DICOM. Sizes are checked before
-pixels are allocated, and a file that was cut short is refused, also where those would pad it.
+Pillow reads JPEG, BMP, GIF and WebP, imagecodecs PNG, tifffile TIFF, pydicom DICOM. Sizes are
+checked before pixels are allocated, and a file that was cut short is refused, also where those
+would pad it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ import io
 import math
 import re
 import struct
-import zlib
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
-import cv2
+import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image, UnidentifiedImageError
@@ -26,13 +26,12 @@ from lungan.data.stored import (
     BadImageError,
     StoredImage,
     Values,
+    check_coded_size,
     check_size,
     check_unpacked,
     choose_frame,
     darken,
     display,
-    measure_inflated,
-    most_unpacked,
     read_jpeg_frame,
     turn_upright,
 )
@@ -42,8 +41,11 @@ FORMATS = "PNG, JPEG, BMP, TIFF, DICOM, GIF and WebP"
 
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_LIBTIFF_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)
-"""None, CCITT, LZW, JPEG, Deflate and PackBits."""
+_TIFF_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34712, 34925, 34926, 50000)
+"""None, CCITT, LZW, JPEG, Deflate, PackBits, JPEG 2000, LZMA and Zstandard: those whose decoders
+take no more memory than the image has, or say its size first."""
+
+_EXIF_IN_PNG = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _DATA_SET_STARTS = re.compile(
@@ -114,19 +116,18 @@ def _decode_with_pillow(data: bytes, frame: int | None) -> StoredImage:
     num_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if chosen := choose_frame(num_frames, frame):
         image.seek(chosen)
-    chunks = _read_chunks(data) if image.format == "PNG" else []
     if image.format in ("JPEG", "MPO") and data.find(b"\xff\xd9", stream.tell()) < 0:
         raise BadImageError("truncated")
-    image.load()
-    is_binary, is_deep_colour = image.mode == "1", chunks and data[24] == 16 and data[25] != 0
-    values = _deep_png(data, chunks) if is_deep_colour else _values_of(image)
-    # Rows that are not there stay 0: the last of all, or every second one of an interlaced image.
-    if chunks and (data[28] or image.mode == "P" or not values[-1].any()):
-        _check_rows(data, chunks)
+    if image.format == "PNG" and not chosen:
+        # Pillow keeps 8 of 16 bits in colour, and makes zeros of rows that are not there.
+        values = imagecodecs.png_decode(data)
+        values = _over_black(values) if values.ndim == 3 and values.shape[2] in (2, 4) else values
+    else:
+        values = _values_of(image)
     stored = display(values, 8 * values.dtype.itemsize)
-    if is_binary:
+    if image.mode == "1":
         stored = replace(stored, kind="1 bit", mode="grey 1 bit")
-    return turn_upright(stored, _orientation(image))
+    return turn_upright(stored, _orientation(image, data))
 
 
 def _pillow_bytes(image: Image.Image, data: bytes) -> int:
@@ -150,7 +151,9 @@ def _explain(data: bytes, error: Exception) -> str:
         if not data.startswith(starts) and data[8:12] != b"WEBP":
             return f"not a {FORMATS.replace(' and ', ' or ')} image"
         reason = "its header cannot be read"
-    if isinstance(error, struct.error | EOFError) or "truncated" in reason:
+    if "not supported" in reason:
+        return f"not read: {reason}"
+    if isinstance(error, struct.error | EOFError) or re.search("truncated|too small", reason):
         return "truncated"
     return f"truncated or damaged: {reason}"
 
@@ -164,24 +167,17 @@ def _unread_jpeg(data: bytes) -> str | None:
 
 
 def _values_of(image: Image.Image) -> Values:
-    """What a loaded image shows: grey or RGB, palettes looked up, transparent parts black."""
-    mode = image.mode
-    if mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.uint16, copy=False)
-        if (transparent := image.info.get("transparency")) is not None:
-            values = np.where(values == transparent, np.uint16(0), values)
-        return values
-    if "transparency" in image.info and mode in ("1", "L", "P", "RGB"):
-        mode = "LA" if mode in ("1", "L") else "RGBA"
-    else:
-        mode = {"1": "L", "P": "RGB", "PA": "RGBA", "L": "L", "LA": "LA", "RGBA": "RGBA"}.get(
-            mode, "RGB"
-        )
+    """What an image of 8 bits shows: grey or RGB, palettes looked up, transparent parts black."""
+    image.load()
+    has_alpha = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
+    mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
+    if has_alpha:
+        mode = {"L": "LA", "RGB": "RGBA"}[mode]
     values = np.asarray(image if image.mode == mode else image.convert(mode))
-    return _blend(values) if mode in ("LA", "RGBA") else values
+    return _over_black(values) if has_alpha else values
 
 
-def _blend(values: Values) -> Values:
+def _over_black(values: Values) -> Values:
     """(H, W) or (H, W, 3) over black, from unsigned values with alpha as the last channel."""
     full = np.iinfo(values.dtype).max
     colour, alpha = values[..., :-1], values[..., -1:]
@@ -190,66 +186,16 @@ def _blend(values: Values) -> Values:
     return np.ascontiguousarray(colour[..., 0] if colour.shape[2] == 1 else colour)
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: Image.Image, data: bytes) -> int:
     """EXIF's, 1 to 8; 1 where it cannot be read: an image is no worse for broken EXIF data."""
+    # Pillow would decode a PNG to look behind its pixels.
+    if image.format == "PNG" and not _EXIF_IN_PNG.search(data):
+        return 1
     with contextlib.suppress(Exception):
         orientation = image.getexif().get(274, 1)
         if orientation in range(1, 9):
             return int(orientation)
     return 1
-
-
-def _read_chunks(png: bytes) -> list[tuple[bytes, int, int]]:
-    """The kind of each chunk, and where its content starts and ends.
-
-    Raises: BadImageError where one fails its checksum or the last one is not there.
-    """
-    chunks: list[tuple[bytes, int, int]] = []
-    start = len(_PNG_START) + 8
-    try:
-        while not chunks or chunks[-1][0] != b"IEND":
-            (length,) = struct.unpack_from(">I", png, start - 8)
-            end = start + length
-            (checksum,) = struct.unpack_from(">I", png, end)
-            if zlib.crc32(memoryview(png)[start - 4 : end]) != checksum:
-                raise BadImageError("damaged: a PNG chunk fails its checksum")
-            chunks.append((png[start - 4 : start], start, end))
-            start = end + 12
-    except struct.error as error:
-        raise BadImageError("truncated") from error
-    return chunks
-
-
-def _check_rows(png: bytes, chunks: list[tuple[bytes, int, int]]) -> None:
-    """Raises: BadImageError where there is less than all rows, of which Pillow makes zeros."""
-    width, height, bits, colour, _, _, is_interlaced = struct.unpack_from(">IIBBBBB", png, 16)
-    bits *= {2: 3, 4: 2, 6: 4}.get(colour, 1)
-    passes = [(width, height)]
-    if is_interlaced:
-        steps = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)]
-        steps += [(0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
-        passes = [(-((x - width) // dx), -((y - height) // dy)) for x, y, dx, dy in steps]
-    wanted = sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in passes if columns > 0)
-    packed = b"".join(png[start:end] for kind, start, end in chunks if kind == b"IDAT")
-    if measure_inflated(packed, 15) < wanted:
-        raise BadImageError("truncated")
-
-
-def _deep_png(png: bytes, chunks: list[tuple[bytes, int, int]]) -> Values:
-    """Colour or alpha at 16 bits, of which Pillow keeps 8.
-
-    Without the chunks about colour, of which OpenCV's libpng complains on stderr.
-    """
-    plain = bytearray(_PNG_START)
-    for kind, start, end in chunks:
-        if kind in (b"IHDR", b"IDAT", b"IEND", b"tRNS"):
-            plain += png[start - 8 : end + 4]
-    values = cv2.imdecode(np.frombuffer(plain, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None:
-        raise BadImageError("damaged: its 16-bit pixels cannot be decoded")
-    order = [2, 1, 0, 3][: values.shape[2]]
-    values = np.ascontiguousarray(values[..., order])
-    return _blend(values) if values.shape[2] == 4 else values
 
 
 def _decode_tiff(data: bytes, frame: int | None) -> StoredImage:
@@ -263,25 +209,19 @@ def _decode_tiff(data: bytes, frame: int | None) -> StoredImage:
         num_images = (file.imagej_metadata or {}).get("images", 1)
         if page.imagedepth > 1 or num_images > len(pages):
             raise BadImageError("TIFF that holds a volume; save the slice to use as a file")
-        if not isinstance(page.bitspersample, int):
-            raise BadImageError(f"TIFF of {page.bitspersample} bits, which is not read")
+        for what, tag, are_read in (
+            ("{} bits", page.bitspersample, range(1, 65)),
+            ("{} colours", page.photometric, (0, 1, 2, 3, 6)),
+            ("{} samples", page.sampleformat, (1, 2, 3)),
+            ("{} compression", page.compression, _TIFF_COMPRESSIONS),
+        ):
+            if tag not in are_read:
+                raise BadImageError(
+                    f"TIFF of {what.format(getattr(tag, 'name', tag))}, which is not read"
+                )
         _check_blocks(data, page)
+        values = page.asarray(squeeze=False, maxworkers=1)
         orientation = page.tags.valueof(274, 1)
-        if page.photometric == 6 and page.bitspersample == 8:  # YCbCr
-            return turn_upright(_tiff_with_opencv(data, page), orientation)
-        if page.photometric not in (0, 1, 2, 3):
-            raise BadImageError(f"TIFF of {_name(page.photometric)} colours, which is not read")
-        if page.sampleformat not in (1, 2, 3):
-            raise BadImageError(f"TIFF of {_name(page.sampleformat)} samples, which is not read")
-        try:
-            values = page.asarray(squeeze=False, maxworkers=1)
-        except (ValueError, NotImplementedError, ImportError) as error:
-            if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
-                raise
-            is_packed = page.compression == 1 and page.bitspersample < 16
-            if not is_packed or page.sampleformat != 1 or page.is_tiled:
-                return turn_upright(_tiff_with_opencv(data, page), orientation)
-            values = _unpack(data, page)[None, None]
     # (planes, depth, height, width, samples) to (height, width, samples)
     values = np.moveaxis(values[:, 0, ..., 0], 0, -1) if len(values) > 1 else values[0, 0]
     return turn_upright(_interpret_tiff(values, page), orientation)
@@ -297,22 +237,22 @@ def _check_blocks(data: bytes, page: Any) -> None:
         len(blocks) < math.prod(page.chunked)
         or not all(offset >= 8 and count for offset, count in blocks)
         or (page.photometric == 3 and page.colormap is None)
+        or (page.samplesperpixel > 1 and 258 not in page.tags)  # bits per sample
         or (page.compression == 1 and sum(count for _, count in blocks) < num_bits // 8)
     ):
         raise BadImageError("truncated or damaged: parts of it are missing")
     check_unpacked(num_bits // 8, len(data))
-    # Others are unpacked into the size that the header says; tifffile alone believes zlib.
-    if page.compression in (8, 32946):
-        for offset, count in blocks:
-            if count * 1032 > most_unpacked(count):  # Deflate packs 1032 bytes into one at most.
-                measure_inflated(data[offset : offset + count], 15)
+    for offset, count in blocks:
+        check_coded_size(data[offset : offset + count])
 
 
 def _interpret_tiff(values: Values, page: Any) -> StoredImage:
     """values: (H, W, samples) as stored."""
-    bits, num_colours = page.bitspersample, 3 if page.photometric == 2 else 1
+    bits, num_colours = page.bitspersample, 3 if page.photometric in (2, 6) else 1
     is_negative = page.photometric == 0
     colour = values[..., :num_colours] if num_colours == 3 else values[..., 0]
+    if page.photometric == 6 and page.compression != 7:  # A JPEG's decoder gives RGB.
+        colour = np.asarray(Image.fromarray(colour, "YCbCr").convert("RGB"))
     if page.photometric == 3:
         # Some writers keep 8-bit entries in the 16 bits that the format has for them.
         palette = page.colormap >> 8 if page.colormap.max() > 255 else page.colormap
@@ -352,56 +292,3 @@ def _interpret_tiff(values: Values, page: Any) -> StoredImage:
         kind=name,
         mode=f"{'colour' if colour.ndim == 3 else 'grey'} {name}{note}",
     )
-
-
-def _tiff_with_opencv(data: bytes, page: Any) -> StoredImage:
-    """What tifffile leaves to imagecodecs, as far as OpenCV's libtiff does it right."""
-    bits, name = page.bitspersample, _name(page.compression)
-    # Colour comes over black already where alpha says so.
-    num_colours = page.samplesperpixel if page.samplesperpixel < 4 else page.samplesperpixel - 1
-    is_read = (
-        page.compression in _LIBTIFF_COMPRESSIONS
-        and page.sampleformat == 1
-        and num_colours == (1 if page.photometric in (0, 1, 3) else 3)
-        and (
-            bits in (1, 2, 4, 8)
-            or (bits == 16 and page.planarconfig == 1 and not page.extrasamples)
-        )
-    )
-    way_out = "needs imagecodecs: pip install 'lungan[tiff]'"
-    if not is_read or page.index > 0:
-        raise BadImageError(f"TIFF of {bits} bits with {name} compression, which {way_out}")
-    if orientation := page.tags.get(274):  # OpenCV would turn it.
-        at = orientation.valueoffset
-        data = data[:at] + struct.pack(f"{page.parent.byteorder}H", 1) + data[at + 2 :]
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None or values.shape[:2] != (page.imagelength, page.imagewidth):
-        raise BadImageError(
-            f"its pixels ({name} compression) are damaged, or reading them {way_out}"
-        )
-    values = np.atleast_3d(values)[..., :3][..., ::-1]
-    if bits == 16:
-        return _interpret_tiff(values, page)
-    # OpenCV has looked up palettes and turned min-is-white round at these depths.
-    return display(np.ascontiguousarray(values[..., 0] if values.shape[2] == 1 else values), 8)
-
-
-def _name(tag: Any) -> str:
-    return str(getattr(tag, "name", tag))
-
-
-def _unpack(data: bytes, page: Any) -> Values:
-    """(H, W, samples) uint16 from strips of 2 to 15 bits a sample; each row begins a byte."""
-    height, width, bits = page.imagelength, page.imagewidth, page.bitspersample
-    num_planes = page.samplesperpixel if page.planarconfig == 2 else 1
-    row_bits = width * bits * page.samplesperpixel // num_planes
-    strips = zip(page.dataoffsets, page.databytecounts, strict=True)
-    packed = np.frombuffer(b"".join(data[at : at + count] for at, count in strips), np.uint8)
-    rows = packed[: num_planes * height * -(-row_bits // 8)].reshape(num_planes, height, -1)
-    order: Literal["little", "big"] = "little" if page.fillorder == 2 else "big"
-    digits = np.unpackbits(rows, axis=-1, count=row_bits, bitorder=order)
-    digits = digits.reshape(num_planes, height, width, -1, bits)
-    values: Values = np.zeros(digits.shape[:-1], np.uint16)
-    for digit in range(bits):
-        values = values << 1 | digits[..., digit]
-    return np.concatenate(list(values), axis=-1)

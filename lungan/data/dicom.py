@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import struct
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,12 @@ from numpy.typing import NDArray
 from lungan.data.stored import (
     BadImageError,
     StoredImage,
+    check_coded_size,
     check_size,
     check_unpacked,
     choose_frame,
     darken,
     measure_inflated,
-    read_jpeg_frame,
 )
 from lungan.errors import DataError
 
@@ -107,12 +106,7 @@ def _stored_pixels(dataset: Any, index: int) -> NDArray[Any]:
         if not decoder.is_available:
             raise DataError(f"DICOM files in {syntax.name} need more decoders: {WAY_OUT}")
         num_frames = int(dataset.get("NumberOfFrames") or 1)
-        frame = get_frame(dataset.PixelData, index, number_of_frames=num_frames)
-        # The compressed image has a size of its own, which its decoder believes.
-        if jpeg := read_jpeg_frame(frame):
-            check_size(jpeg[3], jpeg[2])
-        elif frame.startswith(b"\xff\x4f\xff\x51"):  # JPEG 2000
-            check_size(*struct.unpack_from(">II", frame, 8))
+        check_coded_size(get_frame(dataset.PixelData, index, number_of_frames=num_frames))
     # pylibjpeg's decoder of run lengths ends the process over damaged files.
     plugin = "pydicom" if syntax == uid.RLELossless else ""
     return np.asarray(pixel_array(dataset, index=index, decoding_plugin=plugin))

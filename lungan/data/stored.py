@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -116,9 +115,8 @@ def read_bytes(path: Path) -> bytes:
 def quiet() -> Iterator[None]:
     """Inside, the libraries' warnings and log lines about single files reach nobody: what matters
     in them is an error. Enter it around the threads that decode, as warnings are the process's."""
-    opencv = cv2.utils.logging
-    opencv_level = opencv.setLogLevel(opencv.LOG_LEVEL_SILENT)
-    loggers = [logging.getLogger(name) for name in ("PIL", "tifffile", "pydicom", "pylibjpeg")]
+    names = ("PIL", "imagecodecs", "tifffile", "pydicom", "pylibjpeg")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -129,7 +127,6 @@ def quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-            opencv.setLogLevel(opencv_level)
 
 
 def check_size(width: int, height: int) -> None:
@@ -195,6 +192,15 @@ def read_jpeg_frame(data: bytes) -> tuple[int, int, int, int] | None:
             return marker, bits, height, width
         position += 2 + length
     return None
+
+
+def check_coded_size(data: bytes) -> None:
+    """Raises: BadImageError where a compressed image's own header, which its decoder believes,
+    says more pixels than ``MAX_PIXELS``."""
+    if jpeg := read_jpeg_frame(data):
+        check_size(jpeg[3], jpeg[2])
+    elif (start := data.find(b"\xff\x4f\xff\x51", 0, 1000)) >= 0:  # JPEG 2000
+        check_size(*struct.unpack_from(">II", data, start + 8))
 
 
 def darken(values: Values, where: NDArray[np.bool_], *, is_negative: bool) -> Values:
