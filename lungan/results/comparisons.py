@@ -60,6 +60,14 @@ class Summary:
     def num_images(self) -> Scalar:
         return self.settings[0] if self.settings else None
 
+    @property
+    def least(self) -> float:
+        return min(self.values)
+
+    @property
+    def greatest(self) -> float:
+        return max(self.values)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:

@@ -6,33 +6,23 @@ import base64
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from lungan.results.comparisons import Comparison
-from lungan.results.figures import Figure
 from lungan.results.groups import status_counts
-from lungan.results.read import STATUSES, Collection, Problem, Run
+from lungan.results.read import STATUSES, Run
 from lungan.results.tables import Cell, Table, problems_table
-from lungan.results.utility_report import UtilityReport
+
+if TYPE_CHECKING:
+    from lungan.results.report import Results
 
 
-def render(
-    collection: Collection,
-    comparisons: Sequence[Comparison],
-    tables: Mapping[str, Table],
-    figures: Sequence[Figure],
-    problems: Sequence[Problem],
-    verdicts: Sequence[str],
-    caveats: Sequence[str],
-    commands: Sequence[str],
-    out: Path,
-    utility: UtilityReport | None = None,
-) -> str:
-    """The whole page. tables: ``results``, ``summary`` and ``comparisons``. verdicts: the answer
-    before the others. out: the folder that the page will lie in, which its links start from."""
+def render(results: Results) -> str:
+    """The whole page; its links start from the folder ``results.out``."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -46,23 +36,17 @@ def render(
     )
     environment.filters["base64"] = _base64
     script, style = (loader.get_source(environment, name)[0] for name in ("script.js", "style.css"))
+    sweep = results.collection.sweep
     return environment.get_template("report.html.j2").render(
-        title=f"Sweep {collection.sweep}" if collection.sweep else "All runs of the store",
-        collection=collection,
-        counts=status_counts(collection.runs),
+        title=f"Sweep {sweep}" if sweep else "All runs of the store",
+        results=results,
+        counts=status_counts(results.runs),
         statuses=STATUSES,
-        answer=verdicts[0],
-        findings=verdicts[1:],
-        comparisons=comparisons,
-        tests=_tests(comparisons),
-        tables=tables,
-        figures={figure.file: figure for figure in figures},
-        problems=problems_table(problems),
-        caveats=caveats,
-        commands=commands,
-        provenance=_provenance(collection.runs),
-        links=_links(collection, out),
-        utility=utility,
+        tests=_tests(results.comparisons),
+        figures={figure.file: figure for figure in results.figures},
+        problems=problems_table(results.problems),
+        provenance=_provenance(results.runs),
+        links=_links(results),
         style=Markup(style),
         script=Markup(script),
         script_hash=_base64(hashlib.sha256(script.encode()).digest()),
@@ -73,20 +57,20 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _links(collection: Collection, out: Path) -> dict[str, str]:
-    """The way from the page to each run's folder, by the run's name.
+def _links(results: Results) -> dict[str, str]:
+    """The way from the page to each run's folder, by the run's display name.
 
     Only where that tells no more of this machine's folders than the store's name as it was given.
     """
-    store = collection.store
-    way = Path(os.path.relpath(store.resolve(), out.resolve()))
+    store = results.collection.store
+    way = Path(os.path.relpath(store.resolve(), results.out.resolve()))
     named = [part for part in way.parts if part != ".."]
-    told = (store.name,) if store.is_absolute() else store.parts
-    if named != list(told[len(told) - len(named) :]):
+    given = (store.name,) if store.is_absolute() else store.parts
+    if named != list(given[len(given) - len(named) :]):
         return {}
     return {
-        run.name: quote(os.fsencode(way / run.folder.name)) + "/"
-        for run in collection.runs
+        results.names[id(run)]: quote(os.fsencode(way / run.folder.name)) + "/"
+        for run in results.runs
         if run.folder is not None
     }
 

@@ -6,28 +6,30 @@ import logging
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lungan.errors import RunFolderError
 from lungan.results.caveats import caveats
 from lungan.results.comparisons import Comparison, Summary, compare_groups, summarize
-from lungan.results.figures import FILES, choose, draw
-from lungan.results.groups import Group, group
-from lungan.results.markup import latex, markdown
+from lungan.results.figures import FILES, Figure, choose, draw
+from lungan.results.groups import Grouping, group
 from lungan.results.page import render
 from lungan.results.read import Collection, Problem, Run, collect, one_line
 from lungan.results.tables import (
+    Table,
     comparisons_csv,
     comparisons_table,
+    encode,
     problems_csv,
     results_csv,
+    run_names,
     runs_table,
     summary_csv,
     summary_table,
 )
 from lungan.results.utility import read_utility
-from lungan.results.utility_report import FIGURES_FOLDER, STALE, report_utility
+from lungan.results.utility_report import FIGURES_FOLDER, STALE, UtilityReport, report_utility
 from lungan.results.verdicts import headlines
 from lungan.runs.folder import write_bytes
 
@@ -40,17 +42,36 @@ _MAX_LOGGED = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """What was read and found. verdicts: sentences, for a terminal or a report. files: what was
-    written, below ``out``."""
+    """What was read and found, and what is written of it below ``out``.
+
+    names: display names of runs, by their ids. findings: sentences, the answer first; caveats:
+    what a reader has to know beside them. tables: ``results``, ``summary`` and ``comparisons``.
+    commands: what to type to have this again. utility: of a utility study in the same store.
+    """
 
     out: Path
-    runs: list[Run]
-    groups: list[Group]
+    collection: Collection
+    grouping: Grouping
+    names: dict[int, str]
     summaries: list[Summary]
     comparisons: list[Comparison]
+    findings: list[str]
+    caveats: list[str]
+    tables: dict[str, Table]
+    figures: list[Figure]
     problems: list[Problem]
-    verdicts: list[str]
-    files: list[Path]
+    commands: list[str]
+    utility: UtilityReport | None
+    files: list[Path] = field(default_factory=list)
+
+    @property
+    def runs(self) -> list[Run]:
+        return self.collection.runs
+
+    @property
+    def verdicts(self) -> list[str]:
+        """All findings, those of the utility study last."""
+        return [*self.findings, *(self.utility.verdicts if self.utility else [])]
 
 
 def write_results(
@@ -66,68 +87,68 @@ def write_results(
     """
     collection = collect(store, sweep)
     grouping = group(collection, columns)
-    summaries = summarize(grouping.groups)
     _check_writable(out)
-    comparisons = compare_groups(summaries)
-    problems = list(collection.problems)
-    of_sweep = None if sweep is None else {run.name for run in collection.runs}
-    utility = read_utility(store, runs=of_sweep)
-    trials = None if utility is None else report_utility(utility)
-    if trials is not None:
-        problems += trials.problems
-    verdicts = headlines(collection.runs, grouping.groups, summaries, comparisons)
+    results = _report(collection, grouping, out)
     files = {
         "results.csv": results_csv(collection.runs, grouping),
-        "summary.csv": summary_csv(summaries, grouping),
-        "comparisons.csv": comparisons_csv(comparisons),
+        "summary.csv": summary_csv(results.summaries, grouping),
+        "comparisons.csv": comparisons_csv(results.comparisons),
     }
-    tables = {
-        "results": runs_table(collection.runs, grouping),
-        "summary": summary_table(summaries, [each for each in grouping.groups if each.done]),
-        "comparisons": comparisons_table(comparisons),
-    }
-    for name, table in tables.items():
-        files[f"{name}.md"] = _encode(markdown(table))
-        files[f"{name}.tex"] = _encode(latex(table))
-    files |= {} if trials is None else trials.files
-    figures = draw(choose(grouping.groups, summaries), problems)
-    if problems:
-        files[PROBLEMS] = problems_csv(problems)
-    for figure in figures:
+    for name, table in results.tables.items():
+        files[f"{name}.md"], files[f"{name}.tex"] = table.markdown(), table.latex()
+    files |= results.utility.files if results.utility else {}
+    if results.problems:
+        files[PROBLEMS] = problems_csv(results.problems)
+    for figure in results.figures:
         files[f"{FIGURES_FOLDER}/{figure.file}"] = figure.png
-    page = render(
-        collection,
-        comparisons,
-        tables,
-        figures,
-        problems,
-        verdicts,
-        caveats(collection.runs, grouping.groups, summaries, comparisons, problems),
-        _commands(collection),
-        out,
-        trials,
-    )
-    files[REPORT] = _encode(page)
+    files[REPORT] = encode(render(results))
     for stale in (PROBLEMS, *STALE, *(f"{FIGURES_FOLDER}/{file}" for file in FILES)):
         if stale not in files:
             (out / stale).unlink(missing_ok=True)
     for name, content in files.items():
         write_bytes(out / name, content)
-    _log_problems(problems)
+        results.files.append(out / name)
+    for problem in results.problems[:_MAX_LOGGED]:
+        log.warning("passed over %s: %s", one_line(problem.name), problem.text)
+    if (more := len(results.problems) - _MAX_LOGGED) > 0:
+        log.warning("%d more are in %s", more, PROBLEMS)
+    return results
+
+
+def _report(collection: Collection, grouping: Grouping, out: Path) -> Results:
+    runs, groups = collection.runs, grouping.groups
+    summaries = summarize(groups)
+    comparisons = compare_groups(summaries)
+    problems = list(collection.problems)
+    of_sweep = {run.name for run in runs} if collection.sweep else None
+    trials = read_utility(collection.store, runs=of_sweep)
+    utility = report_utility(trials) if trials else None
+    problems += utility.problems if utility else []
+    figures = draw(choose(groups, summaries), problems)
+    names = run_names(grouping)
     return Results(
         out=out,
-        runs=collection.runs,
-        groups=grouping.groups,
+        collection=collection,
+        grouping=grouping,
+        names=names,
         summaries=summaries,
         comparisons=comparisons,
+        findings=headlines(runs, groups, summaries, comparisons),
+        caveats=caveats(runs, groups, summaries, comparisons, problems),
+        tables={
+            "results": runs_table(runs, names),
+            "summary": summary_table(summaries, [each for each in groups if each.done]),
+            "comparisons": comparisons_table(comparisons),
+        },
+        figures=figures,
         problems=problems,
-        verdicts=[*verdicts, *(trials.verdicts if trials is not None else [])],
-        files=[out / name for name in files],
+        commands=_commands(collection),
+        utility=utility,
     )
 
 
 def _commands(collection: Collection) -> list[str]:
-    """What to type to have this again; a path of this machine is not for others to read."""
+    """A path of this machine is not for others to read."""
     store = "STORE" if collection.store.is_absolute() else shlex.quote(str(collection.store))
     again = f"python -m lungan.results {store}"
     if collection.sweep:
@@ -138,24 +159,10 @@ def _commands(collection: Collection) -> list[str]:
 
 def _check_writable(out: Path) -> None:
     """Before the work is done, so that nothing is lost."""
+    reason = ""
     try:
         (out / FIGURES_FOLDER).mkdir(parents=True, exist_ok=True)
-        writable = os.access(out, os.W_OK | os.X_OK)
     except OSError as error:
-        raise RunFolderError(
-            f"out must be a folder that can be written, got {out} ({error.strerror})"
-        ) from error
-    if not writable:
-        raise RunFolderError(f"out must be a folder that can be written, got {out}")
-
-
-def _encode(text: str) -> bytes:
-    """A folder's name may hold bytes that are no text."""
-    return text.encode("utf-8", "backslashreplace")
-
-
-def _log_problems(problems: Sequence[Problem]) -> None:
-    for problem in problems[:_MAX_LOGGED]:
-        log.warning("passed over %s: %s", one_line(problem.name), problem.text)
-    if len(problems) > _MAX_LOGGED:
-        log.warning("%d more are in %s", len(problems) - _MAX_LOGGED, PROBLEMS)
+        reason = f" ({error.strerror})"
+    if reason or not os.access(out, os.W_OK | os.X_OK):
+        raise RunFolderError(f"out must be a folder that can be written, got {out}{reason}")

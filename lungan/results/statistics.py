@@ -67,6 +67,10 @@ class Difference:
             return self.difference
         return math.exp(self.t * self.error)
 
+    @property
+    def ratio(self) -> float | None:
+        return self.effect if self.is_ratio else None
+
 
 def mean_interval(
     values: Sequence[float],

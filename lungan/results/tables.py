@@ -1,11 +1,14 @@
-"""Tables as data: the CSV files in full, and what people read of them."""
+"""Tables: the CSV files in full, and what people read, as Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from lungan.results import numbers
 from lungan.results.comparisons import Comparison, Summary, main_settings
@@ -21,9 +24,49 @@ MAX_ROWS = 500
 MAX_GROUPS = 200
 """What a person may still look through; the CSV files have all."""
 
+_MAX_TABULAR_ROWS = 40
 _FACTS_FIRST = ("epochs_done", "scores.num_images", "seconds.total")
 _FACTS_LAST = ("scores.reasons", "run_id", "trajectory_id")
 _SUFFIXES = ("", *catalogue.SATELLITES)
+
+_SUMMARY_COLUMNS = {
+    "n": "interval.n",
+    "mean": "interval.mean",
+    "std": "interval.std",
+    "ci95_low": "interval.low",
+    "ci95_high": "interval.high",
+    "min": "least",
+    "max": "greatest",
+    "floor": "floor",
+    "floor_std": "floor_std",
+    "real": "real",
+    "num_images": "num_images",
+    "center": "interval.center",
+    "floor_low": "floor_low",
+    "floor_high": "floor_high",
+}
+_COMPARISON_COLUMNS = {
+    "score": "first.score",
+    "first": "first.group.label",
+    "second": "second.group.label",
+    "n_first": "first.interval.n",
+    "n_second": "second.interval.n",
+    "mean_first": "first.interval.mean",
+    "mean_second": "second.interval.mean",
+    "difference": "result.difference",
+    "ci95_low": "result.low",
+    "ci95_high": "result.high",
+    "test": "result.test",
+    "t": "result.t",
+    "dof": "result.dof",
+    "p": "result.p",
+    "p_holm": "p_holm",
+    "num_images": "first.num_images",
+    "verdict": "verdict",
+    "ratio": "result.ratio",
+    "detectable": "detectable",
+}
+"""Columns of summary.csv and comparisons.csv with the attributes that they hold."""
 
 
 class Cell(NamedTuple):
@@ -39,7 +82,8 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """more: what was left out, and where all is; empty where nothing was."""
+    """more: what was left out, and where all is; empty where nothing was. Whatever a cell holds
+    stays text in Markdown and LaTeX."""
 
     header: list[str]
     rows: list[list[Cell]]
@@ -49,6 +93,33 @@ class Table:
     def numeric(self) -> list[bool]:
         """Which columns hold numbers."""
         return [any(row[i].is_number for row in self.rows) for i in range(len(self.header))]
+
+    def markdown(self) -> bytes:
+        """A pipe table of GitHub's kind."""
+        lines = [[markdown_text(text) for text in self.header], ["---"] * len(self.header)]
+        lines += [[markdown_text(cell.text) for cell in row] for row in self.rows]
+        text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        return encode(f"{text}\n{self.more}\n" if self.more else text)
+
+    def latex(self) -> bytes:
+        """A booktabs tabular, or a longtable where it cannot fit on a page. The preamble needs
+        ``booktabs``, ``longtable`` and a font encoding (T1) or engine that has the names' letters.
+        """
+        import pandas as pd
+
+        frame = pd.DataFrame(
+            [[_one_line(cell.text) for cell in row] for row in self.rows],
+            columns=[_one_line(text) for text in self.header],
+            dtype=object,
+        )
+        style = frame.style.hide(axis="index").format(escape="latex")
+        text = style.format_index(escape="latex", axis="columns").to_latex(
+            column_format="l" * len(self.header),
+            hrules=True,
+            environment="longtable" if len(self.rows) > _MAX_TABULAR_ROWS else None,
+        )
+        text = text.replace("∞", r"$\infty$")  # which LaTeX does not have as a letter
+        return encode(f"% {self.more}\n{text}" if self.more else text)
 
 
 def results_csv(runs: Sequence[Run], grouping: Grouping) -> bytes:
@@ -69,47 +140,32 @@ def results_csv(runs: Sequence[Run], grouping: Grouping) -> bytes:
         ]
         for run in runs
     )
-    return _csv(header, rows)
+    return write_csv(header, rows)
 
 
 def summary_csv(summaries: Sequence[Summary], grouping: Grouping) -> bytes:
     """A row a group and score, over its finished runs."""
-    header = ["group", *grouping.factors, "score", "better", "n", "mean", "std"]
-    header += ["ci95_low", "ci95_high", "min", "max", "floor", "floor_std", "real", "num_images"]
-    header += ["center", "floor_low", "floor_high", "against_floor", "p_floor_holm"]
-    header += ["runs", "done", "diverged", "failed", "unfinished", "missing"]
     statuses = ("done", "diverged", "failed", "unfinished", "missing")
-    standings = {id(each.summary): each for each in stand(summaries)}
+    header = ["group", *grouping.factors, "score", "better", *_SUMMARY_COLUMNS]
+    header += ["against_floor", "p_floor_holm", "runs", *statuses]
+    standings = {id(each.summary): (each.side, each.p_holm) for each in stand(summaries)}
     counts = {
         id(group): [len(group.runs), *map(group.count, statuses)] for group in grouping.groups
     }
+    values = attrgetter(*_SUMMARY_COLUMNS.values())
     rows = (
         [
             summary.group.label,
             *summary.group.values,
             summary.score,
             catalogue.describe(summary.score).direction,
-            summary.interval.n,
-            summary.interval.mean,
-            summary.interval.std,
-            summary.interval.low,
-            summary.interval.high,
-            min(summary.values),
-            max(summary.values),
-            summary.floor,
-            summary.floor_std,
-            summary.real,
-            summary.num_images,
-            summary.interval.center,
-            summary.floor_low,
-            summary.floor_high,
-            standing.side if (standing := standings.get(id(summary))) else None,
-            standing.p_holm if standing else None,
+            *values(summary),
+            *standings.get(id(summary), (None, None)),
             *counts[id(summary.group)],
         ]
         for summary in summaries
     )
-    return _csv(header, rows)
+    return write_csv(header, rows)
 
 
 def comparisons_csv(comparisons: Sequence[Comparison]) -> bytes:
@@ -117,49 +173,63 @@ def comparisons_csv(comparisons: Sequence[Comparison]) -> bytes:
 
     Where there is a ratio, first divided by second, the interval and ``detectable`` are of ratios.
     """
-    header = ["score", "first", "second", "n_first", "n_second", "mean_first", "mean_second"]
-    header += ["difference", "ci95_low", "ci95_high", "test", "t", "dof", "p", "p_holm"]
-    header += ["num_images", "verdict", "ratio", "detectable"]
-    rows = (
-        [
-            comparison.first.score,
-            comparison.first.group.label,
-            comparison.second.group.label,
-            comparison.first.interval.n,
-            comparison.second.interval.n,
-            comparison.first.interval.mean,
-            comparison.second.interval.mean,
-            comparison.result.difference,
-            comparison.result.low,
-            comparison.result.high,
-            comparison.result.test,
-            comparison.result.t,
-            comparison.result.dof,
-            comparison.result.p,
-            comparison.p_holm,
-            comparison.first.num_images,
-            comparison.verdict,
-            comparison.result.effect if comparison.result.is_ratio else None,
-            comparison.detectable,
-        ]
-        for comparison in comparisons
-    )
-    return _csv(header, rows)
+    rows = map(attrgetter(*_COMPARISON_COLUMNS.values()), comparisons)
+    return write_csv(list(_COMPARISON_COLUMNS), rows)
 
 
 def problems_csv(problems: Sequence[Problem]) -> bytes:
-    return _csv(["name", "problem"], ([problem.name, problem.text] for problem in problems))
+    return write_csv(["name", "problem"], ([each.name, each.text] for each in problems))
 
 
-def runs_table(runs: Sequence[Run], grouping: Grouping) -> Table:
-    """A row a run, with the scores that any of them has."""
+def write_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """Comma-separated UTF-8 with a line feed after each row; None is an empty cell."""
+    import pandas as pd
+
+    # Cells stay objects: numbers are written as Python writes them, whole ones without a point.
+    frame = pd.DataFrame(list(rows), columns=pd.Index(header), dtype=object)
+    return encode(frame.to_csv(index=False, lineterminator="\n"))
+
+
+def encode(text: str) -> bytes:
+    """UTF-8; a folder's name may hold bytes that are no text."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def runs_table(runs: Sequence[Run], names: Mapping[int, str]) -> Table:
+    """A row a run under its display name, with the scores that any of them has."""
     taken = {key for run in runs for key, value in run.scores.items() if value is not None}
     scores = sorted(filter(catalogue.is_score, taken), key=catalogue.order)
-    factors = [factor for factor in grouping.factors if factor in grouping.columns]
-    columns = [*factors, *(["seed"] if "seed" in grouping.columns else [])]
-    header = ["run", "status", *columns, *map(catalogue.title, scores), "N", "time", "reason"]
-    rows = [_run_row(run, columns, scores) for run in runs[:MAX_ROWS]]
+    header = ["run", "status", *map(catalogue.title, scores), "N", "time", "reason"]
+    rows = []
+    for run in runs[:MAX_ROWS]:
+        total = run.facts.get("seconds.total")
+        seconds = total if isinstance(total, int | float) else None
+        rows.append(
+            [
+                Cell(names[id(run)]),
+                Cell(run.status),
+                *(_number(run.scores.get(key)) for key in scores),
+                Cell(numbers.scalar(run.num_images), run.num_images),
+                Cell("" if seconds is None else numbers.seconds(seconds), seconds),
+                Cell(run.reason),
+            ]
+        )
     return Table(header, rows, _more(len(runs), MAX_ROWS, "runs", "results.csv"))
+
+
+def run_names(grouping: Grouping) -> dict[int, str]:
+    """By the id of each run what sets it apart, as ``adam / 50 epochs, seed 0``; with the hash of
+    its folder where that leaves two alike."""
+    runs = {id(run): (run, group) for group in grouping.groups for run in group.runs}
+    names = {
+        key: group.label + ("" if (seed := run.config.get("seed")) is None else f", seed {seed}")
+        for key, (run, group) in runs.items()
+    }
+    counts = Counter(names.values())
+    return {
+        key: name if counts[name] == 1 else f"{name} ({runs[key][0].name[-8:]})"
+        for key, name in names.items()
+    }
 
 
 def summary_table(summaries: Sequence[Summary], groups: Sequence[Group]) -> Table:
@@ -173,14 +243,13 @@ def summary_table(summaries: Sequence[Summary], groups: Sequence[Group]) -> Tabl
         for summary in summaries
         if summary.settings == main[summary.score]
     }
-    grid = [[Cell("score"), Cell("N"), Cell("floor"), *(_group_head(group) for group in groups)]]
+    grid = [[Cell("score"), Cell("N"), Cell("floor"), *(Cell(_with_n(group)) for group in groups)]]
     for score, settings in main.items():
         cells = [shown.get((id(group), score)) for group in groups]
-        present = [cell for cell in cells if cell]
         row = [
             Cell(f"{catalogue.title(score)}, {catalogue.describe(score).hint}"),
             Cell(numbers.scalar(settings[0] if settings else None)),
-            Cell(_floor(present)),
+            Cell(_floor([cell for cell in cells if cell])),
         ]
         for group, cell in zip(groups, cells, strict=True):
             text = numbers.summary(cell, len(group.done)) if cell else numbers.NOTHING
@@ -197,12 +266,11 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
     header += ["found in 4 of 5 studies", "verdict"]
     rows = []
     for comparison in comparisons[:MAX_ROWS]:
-        result = comparison.result
-        sign = "ratio " if result.is_ratio else ""
-        difference = f"{sign}{numbers.number(result.effect, 3)}"
+        result, p_holm, found = comparison.result, comparison.p_holm, comparison.detectable
+        kind = "ratio " if result.is_ratio else ""
+        difference = f"{kind}{numbers.number(result.effect, 3)}"
         if result.low is not None and result.high is not None:
             difference += f" ({numbers.span(result.low, result.high)})"
-        p_holm = comparison.p_holm
         rows.append(
             [
                 Cell(catalogue.title(comparison.first.score)),
@@ -211,19 +279,12 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
                 Cell(difference, result.effect),
                 Cell(result.test or numbers.NOTHING),
                 Cell(numbers.NOTHING if p_holm is None else numbers.p_value(p_holm), p_holm),
-                Cell(_found(comparison), comparison.detectable),
+                Cell(numbers.NOTHING if found is None else kind + numbers.number(found, 2), found),
                 Cell(comparison.verdict),
             ]
         )
     more = _more(len(comparisons), MAX_ROWS, "comparisons", "comparisons.csv")
     return Table(header, rows, more)
-
-
-def _found(comparison: Comparison) -> str:
-    if comparison.detectable is None:
-        return numbers.NOTHING
-    size = numbers.number(comparison.detectable, 2)
-    return f"ratio {size}" if comparison.result.is_ratio else size
 
 
 def problems_table(problems: Sequence[Problem]) -> Table:
@@ -245,42 +306,31 @@ def score_columns(runs: Iterable[Run]) -> list[str]:
     return sorted(keys, key=position)
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Scalar]]) -> bytes:
-    """Comma-separated UTF-8 with a line feed after each row; None is an empty cell."""
-    import pandas as pd
+def markdown_text(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", _one_line(text)).replace("&", "&amp;")
 
-    # Cells stay objects: numbers are written as Python writes them, whole ones without a point.
-    frame = pd.DataFrame(list(rows), columns=pd.Index(header), dtype=object)
-    text = frame.to_csv(index=False, lineterminator="\n")
-    return text.encode("utf-8", "backslashreplace")
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _more(count: int, limit: int, what: str, file: str) -> str:
     return f"The first {limit} of {count} {what}; all are in {file}." if count > limit else ""
 
 
-def _run_row(run: Run, columns: Sequence[str], scores: Sequence[str]) -> list[Cell]:
-    row = [Cell(run.name), Cell(run.status)]
-    row += [Cell(numbers.scalar(value), value) for value in map(run.config.get, columns)]
-    for value in map(run.scores.get, scores):
-        row.append(Cell(numbers.NOTHING) if value is None else Cell(numbers.number(value), value))
-    total = run.facts.get("seconds.total")
-    seconds = total if isinstance(total, int | float) else None
-    row.append(Cell(numbers.scalar(run.num_images), run.num_images))
-    row.append(Cell("" if seconds is None else numbers.seconds(seconds), seconds))
-    row.append(Cell(run.reason))
-    return row
+def _number(value: float | None) -> Cell:
+    return Cell(numbers.NOTHING) if value is None else Cell(numbers.number(value), value)
 
 
-def _group_head(group: Group) -> Cell:
+def _with_n(group: Group) -> str:
     done, total = len(group.done), len(group.runs)
-    return Cell(
+    return (
         f"{group.label} (n = {done})" if done == total else f"{group.label} (n = {done} of {total})"
     )
 
 
 def _floor(summaries: Sequence[Summary]) -> str:
-    """The mean floor and its spread over pairs of real sets; then the real images' own score."""
+    """The mean floor; then the real images' own score."""
     floors = [summary.floor for summary in summaries if summary.floor is not None]
     reals = [summary.real for summary in summaries if summary.real is not None]
     words = [numbers.number(sum(floors) / len(floors), 3)] if floors else []

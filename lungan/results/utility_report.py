@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lungan.results.figures import Figure
-from lungan.results.markup import latex, markdown
 from lungan.results.read import Problem
 from lungan.results.tables import Table, comparisons_csv, results_csv, summary_csv
 from lungan.results.utility import Utility
@@ -57,8 +56,7 @@ def report_utility(utility: Utility) -> UtilityReport:
     if utility.over_patients:
         files["utility_patients.csv"] = patients_csv(utility)
     for name, table in (("utility", arms), ("utility_comparisons", answers)):
-        files[f"{name}.md"] = markdown(table).encode("utf-8", "backslashreplace")
-        files[f"{name}.tex"] = latex(table).encode("utf-8", "backslashreplace")
+        files[f"{name}.md"], files[f"{name}.tex"] = table.markdown(), table.latex()
     files |= {f"{FIGURES_FOLDER}/{figure.file}": figure.png for figure in figures}
     return UtilityReport(
         utility=utility,

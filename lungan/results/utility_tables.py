@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
 from lungan.errors import RunFolderError
 from lungan.results import numbers
 from lungan.results.comparisons import Summary
 from lungan.results.read import Problem, Run, read_run
-from lungan.results.tables import Cell, Table, comparisons_table
+from lungan.results.tables import Cell, Table, comparisons_table, write_csv
 from lungan.results.utility import FRACTION, NUM_REAL, Utility, gan_runs, title, value
 from lungan.scores import catalogue
 
@@ -56,18 +53,16 @@ def answers_table(utility: Utility) -> Table:
 
 def patients_csv(utility: Utility) -> bytes:
     """A row a question and measure, first minus second, over patients and seeds together."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     header = ["measure", "first", "second", "seeds", "images", "patients"]
     header += ["difference", "ci95_low", "ci95_high", "standard_error", "detectable"]
-    writer.writerow(header)
+    rows = []
     for one in utility.over_patients:
         for measure, found in one.results.items():
             sizes = [one.num_seeds, one.num_images, one.num_patients]
             ends = [found.difference, found.low, found.high, found.standard_error]
             names = [one.first.label, one.second.label]
-            writer.writerow([measure, *names, *sizes, *ends, found.detectable(one.num_tests)])
-    return out.getvalue().encode("utf-8", "backslashreplace")
+            rows.append([measure, *names, *sizes, *ends, found.detectable(one.num_tests)])
+    return write_csv(header, rows)
 
 
 def generators_table(utility: Utility) -> tuple[Table, list[Problem]]:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from lungan.results import numbers
-from lungan.results.markup import latex, markdown
+from lungan.results.groups import group
+from lungan.results.read import collect
 from lungan.results.statistics import Interval
-from lungan.results.tables import Cell, Table
+from lungan.results.tables import Cell, Table, run_names
 
-NASTY = r"a|b_c $x$ 50% & <b> \end{tabular} # ~^ {z}" + "\nnext"
+NASTY = r"a|b_c $x$ 50% & <b> \end{tabular} # ~^ {z}" + "\nnext ∞"
 
 
 def table(num_rows: int = 1) -> Table:
@@ -15,7 +18,7 @@ def table(num_rows: int = 1) -> Table:
 
 
 def test_markdown_stays_one_cell() -> None:
-    text = markdown(table())
+    text = table().markdown().decode()
     lines = text.splitlines()
     assert len(lines) == 3
     assert lines[1] == "| --- | --- |"
@@ -25,26 +28,32 @@ def test_markdown_stays_one_cell() -> None:
 
 
 def test_latex_is_escaped_booktabs() -> None:
-    text = latex(table())
-    assert text.startswith("\\begin{tabular}{ll}\n\\toprule\nname & a $\\pm$ b \\\\\n\\midrule\n")
+    text = table().latex().decode()
+    assert text.startswith("\\begin{tabular}{ll}\n\\toprule\nname & a ± b \\\\\n\\midrule\n")
     assert text.endswith("\\bottomrule\n\\end{tabular}\n")
     row = text.splitlines()[4]
     assert row == (
-        r"a$|$b\_c \$x\$ 50\% \& $<$b$>$ \textbackslash{}end\{tabular\} \# "
-        r"\textasciitilde{}\textasciicircum{} \{z\} next & 1 $\pm$ 2 \\"
+        r"a|b\_c \$x\$ 50\% \& <b> \textbackslash end\{tabular\} \# "
+        r"\textasciitilde \textasciicircum \space \{z\} next $\infty$ & 1 ± 2 \\"
     )
 
 
 def test_long_tables_break_across_pages() -> None:
-    text = latex(table(41))
+    text = table(41).latex().decode()
     assert text.startswith("\\begin{longtable}{ll}")
-    assert text.count("next & 1") == 41
+    assert text.count("& 1 ± 2") == 41
 
 
 def test_what_was_left_out_is_said() -> None:
     short = Table(["a"], [[Cell("1")]], "The first 1 of 2 runs; all are in results.csv.")
-    assert markdown(short).endswith("\nThe first 1 of 2 runs; all are in results.csv.\n")
-    assert latex(short).startswith("% The first 1 of 2 runs")
+    assert short.markdown().endswith(b"\nThe first 1 of 2 runs; all are in results.csv.\n")
+    assert short.latex().startswith(b"% The first 1 of 2 runs")
+
+
+def test_columns_of_one_name_and_no_rows_are_fine() -> None:
+    empty = Table(["a_b", "a_b"], [])
+    assert empty.markdown().decode().startswith(r"| a\_b | a\_b |")
+    assert r"a\_b & a\_b \\" in empty.latex().decode()
 
 
 @pytest.mark.parametrize(
@@ -74,3 +83,19 @@ def test_interval_has_the_decimals_of_its_half_width() -> None:
     assert numbers.span(-0.001, 0.0123) == "-0.0010 to 0.0123"
     assert (numbers.p_relation(0.0004), numbers.p_relation(0.04)) == ("< 0.001", "= 0.040")
     assert [numbers.seconds(s) for s in (47.2, 700, 12000)] == ["47 s", "12 min", "3 h 20 min"]
+
+
+def test_runs_have_names_that_say_what_sets_them_apart(store: Any) -> None:
+    for optimizer in ("adam", "rmsprop"):
+        store.run(store.config(optimizer))
+    again = store.run(store.config() | {"store": "elsewhere"})
+    grouping = group(collect(store.path))
+    names = run_names(grouping)
+    first = next(run for run in grouping.groups[0].runs if run.folder != again)
+    assert sorted(names.values()) == sorted(
+        [
+            "rmsprop, seed 0",
+            f"adam, seed 0 ({first.name[-8:]})",
+            f"adam, seed 0 ({again.name[-8:]})",
+        ]
+    )
