@@ -1,7 +1,12 @@
-"""Time of the report's training step on this machine, beside the usual PyTorch form of it.
+"""Time of an experiment's training step on this machine, beside the usual PyTorch form of it.
 
-python benchmarks/train_step.py [--precision fp32|bf16] [--steps N] [--keras PYTHON]
-    [--beside N] [--json FILE|-]
+python benchmarks/train_step.py [--experiment NAME --size N] [--precision fp32|bf16] [--steps N]
+    [--keras PYTHON] [--beside N] [--json FILE|-]
+
+Without --experiment it is the report's step, beside PyTorch as tutorials write it and, with
+--keras, Keras. Otherwise the usual form has the same networks, of PyTorch's own operations and
+memory layout, in fp32 with a backward pass for each loss; where gradient penalties are rare, as
+many steps are timed together as have one.
 
 The forms take turns within one run, so that what else the machine does hits all of them alike.
 ``--beside N`` keeps N other processes busy meanwhile, as on a shared machine.
@@ -11,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import statistics
 import subprocess
 import sys
@@ -20,21 +26,76 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import figures
 import peak_memory
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
+from lungan.config import RunConfig
 from lungan.config.compose import compose, composer
 from lungan.device import resolve_device
+from lungan.models import dcgan, fastgan, layers, resnet
+from lungan.training.augment import augmented
+from lungan.training.losses import build_loss
+from lungan.training.regularizers import gradient_penalties, has_gradient_penalty
 from lungan.training.state import build_state
 from lungan.training.step import build_step
 
-BATCH_SIZE = 256
-GFLOP_PER_STEP = 116.0
+REPORT_GFLOP = 116.0
 """Both networks forward once, and each loss sent back on its own, zero taps counted."""
 WARMUP_STEPS = 5  # a CUDA graph is recorded at the fourth
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """What is timed: ``num_steps`` steps of an experiment."""
+
+    config: RunConfig
+    is_report: bool
+
+    @property
+    def num_steps(self) -> int:
+        return self.config.loss.penalty_every_steps
+
+    def some_images(self, device: torch.device) -> Tensor:
+        shape = (self.config.batch_size, 1, self.config.data.size, self.config.data.size)
+        return torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
+
+    def gflop(self) -> float:
+        """Of the usual form, forward and backward."""
+        if self.is_report:
+            return REPORT_GFLOP
+        work = eager_recipe_steps(self, self.some_images(torch.device("cpu")))
+        with FlopCounter() as counter:
+            work()
+        return counter.total / 1e9
+
+
+class FlopCounter(TorchDispatchMode):
+    """Counts as FlopCounterMode does, which cannot pass gradients of gradients."""
+
+    total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        result = func(*args, **(kwargs or {}))
+        if count := flop_registry.get(func.overloadpacket):
+            self.total += count(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def workload(experiment: str, size: int) -> Workload:
+    is_report = experiment == "report"
+    with composer():
+        choice = [] if is_report else [f"experiment={experiment}"]  # the report's is the default
+        config = compose(["data=phantom", f"data.size={size}", "optimizer=adam", *choice])
+    return Workload(config, is_report)
 
 
 def eager_step(images: Tensor) -> Callable[[], None]:
@@ -83,30 +144,88 @@ def eager_step(images: Tensor) -> Callable[[], None]:
     return step
 
 
-def lungan_step(images: Tensor, precision: str) -> Callable[[], object]:
-    with composer():
-        config = compose(["data=phantom", "optimizer=adam"])  # the defaults are the report's
-    state = build_state(config, 28, 1, images.device)
-    step = build_step(config, state, precision)
-    return lambda: step(images)
+@contextlib.contextmanager
+def operations_of_pytorch() -> Iterator[None]:
+    """Inside, lungan's networks are made of PyTorch's convolution and leaky ReLU."""
+
+    def leaky_relu(features: Tensor, slope: float, *, inplace: bool = True) -> Tensor:
+        del inplace
+        return F.leaky_relu(features, slope)
+
+    with contextlib.ExitStack() as stack:
+        for module in (dcgan, fastgan, layers, resnet):
+            for name, own in (("convolution", F.conv2d), ("leaky_relu", leaky_relu)):
+                if hasattr(module, name):
+                    stack.enter_context(mock.patch.object(module, name, own))
+        yield
 
 
-def peak_mebibytes(precision: str) -> float:
+def eager_recipe_steps(wanted: Workload, images: Tensor) -> Callable[[], None]:
+    """The usual form of alternating steps: each loss with a backward pass of its own, in fp32."""
+    config, device = wanted.config, images.device
+    state = build_state(config, config.data.size, 1, device)
+    networks = (state.generator, state.discriminator)
+    generator, discriminator = (
+        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        for network in networks
+    )
+    adversarial = build_loss(config.loss)
+    always = torch.ones((), device=device)
+
+    def seen(images: Tensor) -> Tensor:
+        return augmented(
+            config.augment, images, always, lambda *shape: torch.rand(shape, device=device)
+        )
+
+    def latents() -> Tensor:
+        return torch.randn(len(images), config.generator.latent_dim, device=device)
+
+    def step(number: int) -> None:
+        real = images.float() / 127.5 - 1
+        with torch.no_grad():
+            fake = generator(latents())
+        real_seen, fake_seen = seen(real), seen(fake)
+        loss = adversarial.discriminator(discriminator(real_seen), discriminator(fake_seen))
+        if has_gradient_penalty(config.loss, number):
+            mixing = torch.rand(len(images), device=device)
+            loss = loss + gradient_penalties(
+                config.loss, discriminator, real_seen, fake_seen, mixing
+            )
+        state.discriminator_optimizer.zero_grad()
+        loss.backward()
+        state.discriminator_optimizer.step()
+        fake_logits = discriminator(seen(generator(latents())))
+        real_logits = discriminator(seen(real)) if adversarial.relativistic else fake_logits
+        state.generator_optimizer.zero_grad()
+        adversarial.of_generator(real_logits, fake_logits).backward()
+        state.generator_optimizer.step()
+
+    def steps() -> None:
+        with operations_of_pytorch():
+            for number in range(wanted.num_steps):
+                step(number)
+
+    return steps
+
+
+def lungan_steps(wanted: Workload, images: Tensor, precision: str) -> Callable[[], object]:
+    state = build_state(wanted.config, wanted.config.data.size, 1, images.device)
+    step = build_step(wanted.config, state, precision)
+    return lambda: [step(images) for _ in range(wanted.num_steps)]
+
+
+def peak_mebibytes(wanted: Workload, precision: str) -> float:
     """Of a process that does nothing but lungan's step: what it held at most, libraries and all."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_peak_after_steps, precision, torch.get_num_threads()).result()
+        return pool.submit(_peak_after_steps, wanted, precision, torch.get_num_threads()).result()
 
 
-def _peak_after_steps(precision: str, threads: int) -> float:
+def _peak_after_steps(wanted: Workload, precision: str, threads: int) -> float:
     torch.set_num_threads(threads)
-    step = lungan_step(some_images(torch.device("cpu")), precision)
+    steps = lungan_steps(wanted, wanted.some_images(torch.device("cpu")), precision)
     for _ in range(WARMUP_STEPS):
-        step()
+        steps()
     return peak_memory.mebibytes()
-
-
-def some_images(device: torch.device) -> Tensor:
-    return torch.randint(0, 256, (BATCH_SIZE, 1, 28, 28), dtype=torch.uint8, device=device)
 
 
 def matrix_product(device: torch.device, precision: str) -> tuple[Callable[[], object], float]:
@@ -194,16 +313,16 @@ def measure(
     return times
 
 
-def row(times: list[float], ceiling: float) -> dict[str, float]:
-    ordered = sorted(times)
+def row(times: list[float], ceiling: float, wanted: Workload, gflop: float) -> dict[str, float]:
+    ordered = sorted(time / wanted.num_steps for time in times)
     median = statistics.median(ordered)
-    gflops = GFLOP_PER_STEP / median * 1e3
+    gflops = gflop / wanted.num_steps / median * 1e3
     return {
         "ms_per_step": median,
         "ms_min": ordered[0],
         "ms_p10": ordered[len(ordered) // 10],
         "ms_p90": ordered[-1 - len(ordered) // 10],
-        "images_per_second": BATCH_SIZE / median * 1e3,
+        "images_per_second": wanted.config.batch_size / median * 1e3,
         "gflops": gflops,
         "share_of_matrix_product": gflops / ceiling,
     }
@@ -211,6 +330,8 @@ def row(times: list[float], ceiling: float) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--experiment", default="report", metavar="NAME", help="(report)")
+    parser.add_argument("--size", type=int, default=28, metavar="N", help="pixels a side (28)")
     parser.add_argument("--precision", choices=["fp32", "bf16"], help="default: both")
     parser.add_argument("--steps", type=int, default=20, help="timed ones (default: 20)")
     figures.add_json_option(parser)
@@ -221,34 +342,48 @@ def main() -> None:
     if arguments.steps < 1:
         parser.error(f"--steps must be at least 1, got {arguments.steps}")
 
+    if arguments.experiment == "report" and arguments.size != 28:
+        parser.error(f"--experiment=report is timed at --size=28 alone, got {arguments.size}")
+
     device = resolve_device(arguments.device)
+    wanted = workload(arguments.experiment, arguments.size)
+    if not wanted.is_report and wanted.config.loss.update != "alternating":
+        parser.error(f"{arguments.experiment} has no usual form here: its steps do not alternate")
     precisions = [arguments.precision] if arguments.precision else ["fp32", "bf16"]
-    images = some_images(device)
-    works: dict[str, Callable[[], object]] = {"pytorch_eager fp32": eager_step(images)}
+    images = wanted.some_images(device)
+    eager = eager_step(images) if wanted.is_report else eager_recipe_steps(wanted, images)
+    works: dict[str, Callable[[], object]] = {"pytorch_eager fp32": eager}
     gflop = {}
     for precision in dict.fromkeys(["fp32", *precisions]):
         works[f"matrix {precision}"], gflop[precision] = matrix_product(device, precision)
     for precision in precisions:
-        works[f"lungan {precision}"] = lungan_step(images, precision)
+        works[f"lungan {precision}"] = lungan_steps(wanted, images, precision)
     keras = KerasSteps(arguments.keras) if arguments.keras else None
     with busy(arguments.beside):
         times = measure(works, arguments.steps, device, keras)
     ceilings = {p: gflop[p] / min(times[f"matrix {p}"]) * 1e3 for p in gflop}
+    counted = wanted.gflop()
+
+    def timing(form: str, precision: str) -> dict[str, float]:
+        return row(times[form], ceilings[precision], wanted, counted)
 
     result: dict[str, Any] = {
-        "lungan": {p: row(times[f"lungan {p}"], ceilings[p]) for p in precisions},
-        "pytorch_eager": {"fp32": row(times["pytorch_eager fp32"], ceilings["fp32"])},
+        "lungan": {p: timing(f"lungan {p}", p) for p in precisions},
+        "pytorch_eager": {"fp32": timing("pytorch_eager fp32", "fp32")},
         "matrix_product_gflops": ceilings,
-        "batch_size": BATCH_SIZE,
-        "gflop_per_step": GFLOP_PER_STEP,
+        "experiment": arguments.experiment,
+        "size": arguments.size,
+        "batch_size": wanted.config.batch_size,
+        "gflop_per_step": counted / wanted.num_steps,
         "steps": arguments.steps,
+        "steps_timed_together": wanted.num_steps,
         "busy_processes": arguments.beside,
         "machine": figures.machine(device),
     }
     if device.type == "cpu":
-        result["lungan_peak_mebibytes"] = {p: peak_mebibytes(p) for p in precisions}
+        result["lungan_peak_mebibytes"] = {p: peak_mebibytes(wanted, p) for p in precisions}
     if keras is not None:
-        result["keras"] = {"fp32": row(times["keras"], ceilings["fp32"])}
+        result["keras"] = {"fp32": timing("keras", "fp32")}
         result["keras_peak_mebibytes"] = keras.close()
         result["machine"]["keras"] = keras.version
     figures.write(result, arguments.json, print_table)
@@ -257,7 +392,8 @@ def main() -> None:
 def print_table(result: dict[str, Any]) -> None:
     where = figures.describe(result["machine"])
     print(
-        f"{where}; batch {BATCH_SIZE}, {result['steps']} steps each"
+        f"{where}; {result['experiment']} at {result['size']} pixels, batch {result['batch_size']}"
+        f"; {result['steps']} times {result['steps_timed_together']} steps each"
         f"; busy processes beside: {result['busy_processes']}"
     )
     heads = ("form", "precision", "ms/step", "min", "p10-p90", "images/s", "GFLOP/s", "of matmul")
