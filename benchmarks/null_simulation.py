@@ -50,7 +50,8 @@ SCORES = {
 LOGARITHMIC = ("frechet_distance", "inception_score")
 WRONG = {
     "difference": (
-        *(" is better than ", " is higher than ", "better in", "higher in"),
+        *(" is better than ", " is higher than "),
+        *(" better in ", " worse in ", " higher in ", " lower in "),
         *(" it is better by ", " it is higher by "),
     ),
     "short of the floor": ("No group comes up to the floor", "Worse than real images:"),

@@ -126,6 +126,18 @@ def leading_score(summaries: Sequence[Summary]) -> str | None:
     return next((s for s in scores if catalogue.split_key(s)[1] == "frechet_distance"), first)
 
 
+def rank_groups(summaries: Sequence[Summary]) -> dict[int, float]:
+    """By the id of each group its mean in the leading score, with the sign that puts the best
+    first."""
+    leading = leading_score(summaries)
+    if leading is None:
+        return {}
+    settings = main_settings(summaries)[leading]
+    sign = -1 if catalogue.describe(leading).direction == "higher" else 1
+    members = [s for s in summaries if s.score == leading and s.settings == settings]
+    return {id(each.group): sign * each.interval.center for each in members}
+
+
 def compare_groups(summaries: Sequence[Summary]) -> list[Comparison]:
     """Pairs of groups, score by score, corrected after Holm over all pairs and scores together.
 

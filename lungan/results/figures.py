@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lungan.errors import RunFolderError
-from lungan.results.comparisons import Summary, leading_score, main_settings
+from lungan.results.comparisons import Summary, leading_score, main_settings, rank_groups
 from lungan.results.groups import Group
 from lungan.results.read import Problem, Run, one_line
 from lungan.runs.folder import SAMPLES, classes_path, real_images_path
@@ -100,12 +100,7 @@ class Sheet:
 def choose(groups: Sequence[Group], summaries: Sequence[Summary]) -> Sheet:
     """The sheet of all groups and summaries."""
     main, leading = main_settings(summaries), leading_score(summaries)
-    rank: dict[int, float] = {}
-    if leading is not None:
-        sign = -1 if catalogue.describe(leading).direction == "higher" else 1
-        for each in summaries:
-            if each.score == leading and each.settings == main[leading]:
-                rank[id(each.group)] = sign * each.interval.center
+    rank = rank_groups(summaries)
 
     def best(candidates: Sequence[Group], limit: int) -> list[Group]:
         chosen = sorted(candidates, key=lambda group: rank.get(id(group), math.inf))[:limit]

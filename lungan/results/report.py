@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lungan.errors import RunFolderError
-from lungan.results.caveats import caveats
 from lungan.results.comparisons import Comparison, Summary, compare_groups, summarize
 from lungan.results.figures import FILES, Figure, choose, draw
 from lungan.results.groups import Grouping, group
@@ -30,7 +29,7 @@ from lungan.results.tables import (
 )
 from lungan.results.utility import read_utility
 from lungan.results.utility_report import FIGURES_FOLDER, STALE, UtilityReport, report_utility
-from lungan.results.verdicts import headlines
+from lungan.results.verdicts import caveats, headlines
 from lungan.runs.folder import write_bytes
 
 log = logging.getLogger(__name__)

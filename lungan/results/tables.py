@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lungan.results import numbers
 from lungan.results.comparisons import Comparison, Summary, main_settings
@@ -16,6 +16,9 @@ from lungan.results.groups import Group, Grouping
 from lungan.results.read import Problem, Run, Scalar
 from lungan.results.standing import stand
 from lungan.scores import catalogue
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_GROUP_COLUMNS = 6
 """Up to so many groups stand side by side, as columns; more go down the page, as rows."""
@@ -96,23 +99,15 @@ class Table:
 
     def markdown(self) -> bytes:
         """A pipe table of GitHub's kind."""
-        lines = [[markdown_text(text) for text in self.header], ["---"] * len(self.header)]
-        lines += [[markdown_text(cell.text) for cell in row] for row in self.rows]
-        text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-        return encode(f"{text}\n{self.more}\n" if self.more else text)
+        frame = self._frame(markdown_text)
+        text = frame.to_markdown(index=False, tablefmt="github", disable_numparse=True)
+        return encode(f"{text}\n" + (f"\n{self.more}\n" if self.more else ""))
 
     def latex(self) -> bytes:
         """A booktabs tabular, or a longtable where it cannot fit on a page. The preamble needs
         ``booktabs``, ``longtable`` and a font encoding (T1) or engine that has the names' letters.
         """
-        import pandas as pd
-
-        frame = pd.DataFrame(
-            [[_one_line(cell.text) for cell in row] for row in self.rows],
-            columns=[_one_line(text) for text in self.header],
-            dtype=object,
-        )
-        style = frame.style.hide(axis="index").format(escape="latex")
+        style = self._frame(_one_line).style.hide(axis="index").format(escape="latex")
         text = style.format_index(escape="latex", axis="columns").to_latex(
             column_format="l" * len(self.header),
             hrules=True,
@@ -120,6 +115,12 @@ class Table:
         )
         text = text.replace("∞", r"$\infty$")  # which LaTeX does not have as a letter
         return encode(f"% {self.more}\n{text}" if self.more else text)
+
+    def _frame(self, escape: Callable[[str], str]) -> pd.DataFrame:
+        import pandas as pd
+
+        rows = [[escape(cell.text) for cell in row] for row in self.rows]
+        return pd.DataFrame(rows, columns=[escape(text) for text in self.header], dtype=object)
 
 
 def results_csv(runs: Sequence[Run], grouping: Grouping) -> bytes:

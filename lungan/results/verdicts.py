@@ -1,4 +1,4 @@
-"""What the numbers allow to be said, in sentences."""
+"""What the numbers allow to be said, and what a reader has to know beside them, in sentences."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lungan.results import numbers
-from lungan.results.comparisons import Comparison, Summary, better, leading_score, main_settings
+from lungan.results.comparisons import (
+    MAX_PAIRED_GROUPS,
+    Comparison,
+    Summary,
+    better,
+    leading_score,
+    main_settings,
+    rank_groups,
+)
 from lungan.results.groups import Group, status_counts
-from lungan.results.read import Run
+from lungan.results.read import Problem, Run
 from lungan.results.standing import Side, stand
 from lungan.scores import catalogue
 
 _MAX_NAMED = 6
+_MAX_BEST = 3
+"""Of more groups than can be named, so many are, the best by the leading score."""
 _MAIN_SCORE = "frechet_distance"
 _MORE_SEEDS = "add seed=0,1,2,3,4"
 _NOT_SHOWN = (
@@ -178,8 +188,11 @@ def _differences(comparisons: Sequence[Comparison]) -> list[str]:
         encoders.add(encoder)
     others.sort(key=lambda comparison: place[_labels(comparison)])
     lines += _by_pair(others)
+    by_missed: dict[str, list[str]] = {}
+    for score in equal:
+        by_missed.setdefault(_missed(by_score[score]), []).append(score)
     if equal:
-        missed = [f"{catalogue.title(score)} ({_missed(by_score[score])})" for score in equal]
+        missed = [f"{_titles(scores)} ({words})" for words, scores in by_missed.items()]
         lines.append(f"No significant difference between any two groups in {_listed(missed)}.")
     if untested:
         lines.append(
@@ -204,6 +217,9 @@ def _completeness(runs: Sequence[Run], groups: Sequence[Group]) -> str:
 
 
 def _in_full(score: str, supported: Sequence[Comparison], num_pairs: int) -> str:
+    """The clearest differences first, where not all can be named."""
+    if len(supported) > _MAX_NAMED:
+        supported = sorted(supported, key=lambda each: each.p_holm or 0.0)
     sentences = []
     for comparison in supported:
         first, second, word = better(comparison)
@@ -213,8 +229,8 @@ def _in_full(score: str, supported: Sequence[Comparison], num_pairs: int) -> str
     others = num_pairs - len(supported)
     pairs = "the other pair" if others == 1 else f"the other {others} pairs"
     rest = f"; no difference is supported in {pairs}" if others else ""
-    hint = catalogue.describe(score).hint
-    return f"{catalogue.title(score)}, {hint}: {_listed(sentences)}{rest}."
+    title, hint = catalogue.title(score), catalogue.describe(score).hint
+    return f"{title}, {hint}: {_listed(sentences, 'in comparisons.csv')}{rest}."
 
 
 def _by_how_much(comparison: Comparison) -> str:
@@ -274,7 +290,7 @@ def _labels(comparison: Comparison) -> tuple[str, str]:
     return comparison.first.group.label, comparison.second.group.label
 
 
-_STANDINGS: dict[Side, str] = {
+STANDINGS: dict[Side, str] = {
     "at": "Not told from real images, and near their floor:",
     "short": "Worse than real images:",
     "past": "Nearer to real images than real ones are to each other, so look for memorization:",
@@ -293,30 +309,46 @@ def _floors(summaries: Sequence[Summary]) -> list[str]:
     lines = []
     if none:
         lines.append(f"No group comes up to the floor of real images in {_titles(none)}.")
-    for side, words in _STANDINGS.items():
-        by_label: dict[str, list[str]] = {}
+    for side, words in STANDINGS.items():
+        groups: dict[tuple[int, int], list[Summary]] = {}
         for each in standings:
-            told = side == each.side and each.summary.score not in none
+            summary = each.summary
             # Without a sign of copying there may still be some: that is no finding to name.
-            if told and not (side == "open" and not catalogue.describe(each.summary.score).limit):
-                by_label.setdefault(_with_n(each.summary), []).append(each.summary.score)
-        named = [f"{label} in {_titles(scores)}" for label, scores in by_label.items()]
-        if named:
-            lines.append(f"{words} {_listed(named)}.")
+            is_finding = side != "open" or catalogue.describe(summary.score).limit
+            if side == each.side and summary.score not in none and is_finding:
+                groups.setdefault((id(summary.group), summary.interval.n), []).append(summary)
+        if groups:
+            lines.append(f"{words} {_named(list(groups.values()), summaries)}.")
     return lines
 
 
-def _with_n(summary: Summary) -> str:
-    return f"{summary.group.label} (n = {summary.interval.n})"
+def _named(groups: Sequence[Sequence[Summary]], summaries: Sequence[Summary]) -> str:
+    """Each group with its scores; of many, those that are best by the leading score."""
+    rest = ""
+    is_long = len(groups) > _MAX_NAMED
+    if is_long:
+        rank, leading = rank_groups(summaries), leading_score(summaries)
+        groups = sorted(groups, key=lambda members: rank.get(id(members[0].group), math.inf))
+        rest = f"; and {len(groups) - _MAX_BEST} more groups, in summary.csv"
+        rest += f" (named are the best in {catalogue.title(leading)})" if leading else ""
+        groups = groups[:_MAX_BEST]
+    words = []
+    for members in groups:
+        scores = [each.score for each in members]
+        many = is_long and len(scores) > _MAX_BEST
+        where = f"{len(scores)} scores" if many else _titles(scores)
+        words.append(f"{members[0].group.label} (n = {members[0].interval.n}) in {where}")
+    return "; ".join(words) + rest
 
 
 def _with_runs(summary: Summary) -> str:
     return f"{summary.group.label} ({summary.interval.n} runs)"
 
 
-def _listed(items: Sequence[str]) -> str:
+def _listed(items: Sequence[str], where: str = "") -> str:
     more = len(items) - _MAX_NAMED
-    return "; ".join(items[:_MAX_NAMED]) + (f"; and {more} more" if more > 0 else "")
+    rest = f"; and {more} more{where and f' {where}'}" if more > 0 else ""
+    return "; ".join(items[:_MAX_NAMED]) + rest
 
 
 def _titles(scores: Sequence[str]) -> str:
@@ -329,3 +361,126 @@ def _titles(scores: Sequence[str]) -> str:
         f"{', '.join(titles)} ({encoder})" if encoder else ", ".join(titles)
         for encoder, titles in by_encoder.items()
     )
+
+
+def caveats(
+    runs: Sequence[Run],
+    groups: Sequence[Group],
+    summaries: Sequence[Summary],
+    comparisons: Sequence[Comparison],
+    problems: Sequence[Problem],
+) -> list[str]:
+    """What a reader has to know before trusting a table, the particular before the general."""
+    return [
+        *_about_runs(runs, groups, problems),
+        *_about_settings(summaries),
+        *_about_tests(groups, comparisons),
+        *_about_scores(summaries),
+        *_about_gaps(runs),
+    ]
+
+
+def _about_runs(
+    runs: Sequence[Run], groups: Sequence[Group], problems: Sequence[Problem]
+) -> list[str]:
+    lines = []
+    if any(run.status == "diverged" for run in runs):
+        lines.append(
+            "Means are over finished runs. A group that lost runs to divergence shows its "
+            "lucky ones: read its scores beside how many of its runs finished."
+        )
+    if any(run.status in ("failed", "unfinished", "missing") for run in runs):
+        lines.append("The sweep is not complete: more runs may change what is said here.")
+    if problems:
+        lines.append(f"Passed over as damaged, and listed as problems: {len(problems)}.")
+    sizes = sorted({len(group.done) for group in groups if group.done})
+    if sizes:
+        words = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        lines.append(
+            f"n = {words} finished runs in a group. Each interval holds for new seeds on the same "
+            "data, and says nothing about other data or settings."
+        )
+    return lines
+
+
+def _about_settings(summaries: Sequence[Summary]) -> list[str]:
+    main = main_settings(summaries)
+    lines = []
+    sizes = sorted({str(settings[0]) for settings in main.values() if settings})
+    if sizes:
+        lines.append(
+            f"Scores are taken from N = {', '.join(sizes)} generated images. Their bias depends "
+            "on N, so only scores of equal N, reference images and encoder are compared."
+        )
+    others = {
+        run.name
+        for summary in summaries
+        if summary.settings != main[summary.score]
+        for run in summary.runs
+    }
+    if others:
+        lines.append(
+            f"{len(others)} runs were scored with another N, reference or encoder than most. "
+            "They stand apart in summary.csv, and not in the table and figures here."
+        )
+    return lines
+
+
+def _about_gaps(runs: Sequence[Run]) -> list[str]:
+    """Why scores are missing from finished runs, the commonest reasons first."""
+    reasons = Counter(
+        str(reason)
+        for run in runs
+        if run.status == "done" and (reason := run.facts.get("scores.reasons"))
+    )
+    lines = [f"Not scored in {count} runs: {reason}." for reason, count in reasons.most_common(5)]
+    unscored = sum(run.status == "done" and not run.scores for run in runs)
+    if unscored:
+        lines.append(f"{unscored} finished runs have no scores: python -m lungan.score adds them.")
+    return lines
+
+
+def _about_tests(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[str]:
+    lines = []
+    if comparisons:
+        lines.append(
+            "Differences are tested with Student's t, paired by seed where both groups have the "
+            "same seeds and after Welch otherwise; distances and Inception Scores by their "
+            "ratios. p is corrected after Holm for all pairs and all scores of this report "
+            "together: if no groups differed, one report in twenty would name a difference. "
+            "Intervals are for one pair, uncorrected, and the verdict follows p. With few seeds "
+            "a real difference is easily missed: beside each pair stands the smallest difference "
+            "that so many seeds find in four of five studies."
+        )
+    if len(groups) > MAX_PAIRED_GROUPS:
+        lines.append(
+            f"With more than {MAX_PAIRED_GROUPS} groups, each is compared to the first only: "
+            f"{groups[0].label}."
+        )
+    return lines
+
+
+def _about_scores(summaries: Sequence[Summary]) -> list[str]:
+    lines = []
+    if any(summary.floor is not None for summary in summaries):
+        lines.append(
+            "The floor is the same score between two disjoint sets of real images of the same "
+            "size: no generator can be expected to do better. Whether a group stands at it, short "
+            "of it or past it accounts for the floor's own scatter and for the one half of the "
+            "real images that all seeds are compared with; p is corrected after Holm for all "
+            "groups and scores."
+        )
+    inception = [summary for summary in summaries if catalogue.is_inception_score(summary.score)]
+    if inception:
+        real = next((summary.real for summary in inception if summary.real is not None), None)
+        beside = f", and the real images have {numbers.number(real)} here" if real else ""
+        lines.append(
+            f"The least that an Inception Score can be is 1{beside}{inception_note(inception)}. "
+            "On grey radiographs it says little (Barratt and Sharma 2018): never read it alone."
+        )
+    if any(catalogue.split_key(summary.score)[0] == "inception" for summary in summaries):
+        lines.append(
+            "Inception features were learned on photographs; torchvision's weights and resizing "
+            "give other values than the TensorFlow originals."
+        )
+    return lines

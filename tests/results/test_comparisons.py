@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lungan.results.caveats import caveats
 from lungan.results.comparisons import (
     MAX_PAIRED_GROUPS,
     NO_DIFFERENCE,
@@ -18,7 +17,7 @@ from lungan.results.comparisons import (
 from lungan.results.groups import group
 from lungan.results.read import collect
 from lungan.results.standing import stand
-from lungan.results.verdicts import headlines
+from lungan.results.verdicts import caveats, headlines
 
 DISTANCE = "domain.frechet_distance"
 

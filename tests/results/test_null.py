@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from lungan.results.verdicts import STANDINGS
+
 NUM_STUDIES = 150
 MOST_WRONG = 15
 """Where one study in twenty is wrong, more than 15 of 150 have a probability of 0.4 %."""
@@ -50,3 +52,20 @@ def test_the_simulation_sees_a_difference_where_there_is_one(
     monkeypatch.setattr(simulation, "score", shifted)
     counts = simulation.count_wrong(simulation.Case("normal", 5, False), 5, seed=1)
     assert counts["past the floor"] == counts["short of the floor"] == counts["copying"] == 1
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "a (3 runs) made images more like the real ones than b (3 runs): it is better by 2",
+        "a (3 runs) scored higher than b (3 runs): it is higher by 0.1",
+        "Precision (domain), higher is better: a is better than b by 0.1",
+        "of a plugin (domain), no direction known: a is higher than b by 0.1",
+        *(f"a against b: {word} in Recall." for word in ("better", "worse", "higher", "lower")),
+        "No group comes up to the floor of real images in Recall (domain).",
+        *(words for side, words in STANDINGS.items() if side in ("short", "past", "copies")),
+    ],
+)
+def test_every_claim_counts_as_one(simulation: ModuleType, sentence: str) -> None:
+    """What test_answer, test_comparisons and test_verdicts show reports to say."""
+    assert any(word in sentence for words in simulation.WRONG.values() for word in words)

@@ -21,7 +21,7 @@ def test_markdown_stays_one_cell() -> None:
     text = table().markdown().decode()
     lines = text.splitlines()
     assert len(lines) == 3
-    assert lines[1] == "| --- | --- |"
+    assert set(lines[1]) == {"|", "-"}
     assert lines[2].replace(r"\|", "").count("|") == 3
     assert r"a\|b\_c" in lines[2]
     assert "<b>" not in lines[2].replace(r"\<b\>", "")
@@ -52,7 +52,7 @@ def test_what_was_left_out_is_said() -> None:
 
 def test_columns_of_one_name_and_no_rows_are_fine() -> None:
     empty = Table(["a_b", "a_b"], [])
-    assert empty.markdown().decode().startswith(r"| a\_b | a\_b |")
+    assert r"| a\_b   | a\_b   |" in empty.markdown().decode()
     assert r"a\_b & a\_b \\" in empty.latex().decode()
 
 
