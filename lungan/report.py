@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lungan.cli import CommandParser, run_as_program, run_command
-from lungan.results.read import Collection, collect
-from lungan.runs.folder import WANDB, write_json
+from lungan.results.read import collect
+from lungan.runs.folder import SWEEPS, WANDB, write_json
 from lungan.tracking.upload import upload_line
 from lungan.tracking.wandb import SENT, logged_in
 from lungan.tracking.wandb_report import Place, build_report, place, save, spec
@@ -45,47 +45,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, metavar="DIR", help="where to write (default: results/NAME)"
     )
     options = parser.parse_args(arguments)
-    out = options.out or Path("results") / options.sweep
+    return run_command(lambda: _report(options))
 
-    def command() -> int:
-        collection = collect(options.store, options.sweep)
-        where = place(collection, options.entity, options.project)
-        # Without an entity W&B is not asked for anything while the report is built.
-        offline = build_report(collection, Place("", where.project, where.group))
-        write_json(out / SPEC, spec(offline))
-        for line in _missing(collection):
-            print(line)
-        if logged_in():
-            print(f"report: {save(collection, where)}")
-            return 0
-        # The second is written at the end of every multirun.
-        pages = [out / PAGE, options.store / "sweeps" / options.sweep / PAGE]
-        page = next((path for path in pages if path.is_file()), None)
-        print(
-            "no W&B login: run wandb login (or set WANDB_API_KEY), then this command again; "
-            f"the report's spec is in {out / SPEC}"
-        )
-        if page is not None:
-            print(f"the same findings, without W&B: {page}")
-        else:
-            print(
-                "the same findings, without W&B: "
-                f"python -m lungan.results {options.store} --sweep {options.sweep} --out {out}"
-            )
+
+def _report(options: argparse.Namespace) -> int:
+    store, sweep = options.store, options.sweep
+    out = options.out or Path("results") / sweep
+    collection = collect(store, sweep)
+    where = place(collection, options.entity, options.project)
+    # Without an entity W&B is not asked for anything while the report is built.
+    offline = build_report(collection, Place("", where.project, where.group))
+    write_json(out / SPEC, spec(offline))
+    folders = [run.folder for run in collection.runs if run.folder is not None]
+    lacking = len(collection.runs) - sum((each / WANDB / SENT).is_file() for each in folders)
+    if lacking:
+        line = upload_line(store, sweep=sweep)
+        print(f"W&B lacks {lacking} of {len(collection.runs)} runs: {line}")
+    if logged_in():
+        print(f"report: {save(collection, where)}")
         return 0
-
-    return run_command(command)
-
-
-def _missing(collection: Collection) -> list[str]:
-    """What W&B does not have of the sweep, as far as the run folders tell."""
-    sent = sum(
-        run.folder is not None and (run.folder / WANDB / SENT).is_file() for run in collection.runs
+    print(
+        "no W&B login: run wandb login (or set WANDB_API_KEY), then this command again; "
+        f"the report's spec is in {out / SPEC}"
     )
-    if sent == len(collection.runs):
-        return []
-    line = upload_line(collection.store, sweep=collection.sweep)
-    return [f"W&B lacks {len(collection.runs) - sent} of {len(collection.runs)} runs: {line}"]
+    # The second is written at the end of every multirun.
+    pages = [path for path in (out / PAGE, store / SWEEPS / sweep / PAGE) if path.is_file()]
+    make_it = f"python -m lungan.results {store} --sweep {sweep} --out {out}"
+    print(f"the same findings, without W&B: {pages[0] if pages else make_it}")
+    return 0
 
 
 if __name__ == "__main__":

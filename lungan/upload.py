@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _upload(options: argparse.Namespace) -> int:
     # Here, so that --help need not wait for torch.
-    from lungan.tracking.upload import choose_runs, record, upload, upload_tables
+    from lungan.tracking.upload import choose_runs, upload, upload_tables
 
     if options.sweep and options.runs:
         raise ConfigError("give --sweep or names of runs, not both")
@@ -85,23 +85,20 @@ def _upload(options: argparse.Namespace) -> int:
     runs, passed_over = choose_runs(options.store, options.sweep, options.runs)
     for line in passed_over:
         print(line, file=sys.stderr)
-    directory = Path(os.environ.get("WANDB_DIR") or ".")
-    if options.offline:
-        steps = record(runs, config, directory)
-    else:
-        steps = upload(runs, config, artifacts=options.artifacts)
+    recordings = Path(os.environ.get("WANDB_DIR") or ".") if options.offline else None
+    steps = upload(runs, config, recordings=recordings, artifacts=options.artifacts)
     num_new = 0
-    done = "recorded" if options.offline else "uploaded"
+    done = "uploaded" if recordings is None else "recorded"
     for number, (run, is_new) in enumerate(steps, start=1):
         num_new += is_new
         what = done if is_new else "there already"
-        print(f"[{number}/{len(runs)}] {run.tracked.name} ({run.tracked.folder.name}): {what}")
+        print(f"[{number}/{len(runs)}] {run.name} ({run.folder.name}): {what}")
     print(f"{num_new} of {len(runs)} runs {done}")
     if options.artifacts and options.sweep:
         is_new = upload_tables(options.store, options.sweep, runs, config)
         print(f"the tables of {options.sweep}: {done if is_new else 'there already'}")
-    if options.offline:
-        print(f"to send them: cd {directory.resolve()} && wandb sync")
+    if recordings is not None:
+        print(f"to send them: cd {shlex.quote(str(recordings.resolve()))} && wandb sync")
     return 0
 
 

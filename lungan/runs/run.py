@@ -45,7 +45,7 @@ from lungan.runs.store import (
 )
 from lungan.tracking import build_trackers, replay_for_agent
 from lungan.tracking.live import Followers
-from lungan.training.events import Event, RunEnd, Sink, Snapshot
+from lungan.training.events import Event, Sink, Snapshot
 from lungan.training.loop import Interrupted, train
 from lungan.training.material import Material, gather
 from lungan.training.state import TrainingState, build_state
@@ -123,7 +123,7 @@ class ActiveRun:
         self._sweep = sweep
         self._continued_from: str | None = None
         self._scorer: Scorer | None = None
-        self._tracker = Followers([])
+        self._tracker = Followers(self._folder, {})
         self._sinks: list[Sink] = []
         self._seconds = {"data": prepared.data_seconds, "training": 0.0, "scoring": 0.0}
         self._log = LogFile(self._folder)
@@ -302,8 +302,7 @@ class ActiveRun:
                 "generator": _count(state.generator),
                 "discriminator": _count(state.discriminator),
             }
-        self._tracker(RunEnd(summary))
-        self._tracker.close()
+        self._tracker.close(summary)
         self._claimed.claim.assert_held()
         write_json(folder / SUMMARY, summary)
         return Run(folder, summary, reused=False)

@@ -13,8 +13,8 @@ from lungan.config.run import AGENT_VARIABLE, WandbConfig
 from lungan.errors import LunganError
 from lungan.runs.folder import Run
 from lungan.runs.store import RunIdentity
-from lungan.tracking.live import Follower, Followers
-from lungan.tracking.records import TrackedRun, Tracker, describe_run, without_paths
+from lungan.tracking.live import Followers
+from lungan.tracking.records import TrackedRun, Tracker, describe_run
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +26,12 @@ def build_trackers(
 
     Raises: ConfigError for an unknown name.
     """
-    chosen: list[TrackerConfig] = [
-        config.tracker,
-        *(presets.load("tracker", name) for name in config.tracker.also),
-    ]
-    chosen = [each for each in chosen if each.name != "none"]
+    also = [presets.load("tracker", name) for name in config.tracker.also]
+    chosen = [each for each in (config.tracker, *also) if each.name != "none"]
     if not chosen:
-        return Followers([])
+        return Followers(folder, {})
     run = describe_run(folder, identity.run, dataclasses.asdict(config), sweep)
-    return Followers([Follower(each.name, build_tracker(each, run), folder) for each in chosen])
+    return Followers(folder, {each.name: build_tracker(each, run) for each in chosen})
 
 
 def replay_for_agent(config: RunConfig, identity: RunIdentity, run: Run) -> None:
@@ -42,15 +39,14 @@ def replay_for_agent(config: RunConfig, identity: RunIdentity, run: Run) -> None
 
     Elsewhere ``lungan upload`` does so when it is asked to.
     """
-    from lungan.tracking.upload import Finished, upload
+    from lungan.tracking.upload import upload
 
     if not os.environ.get(AGENT_VARIABLE) or not isinstance(config.tracker, WandbConfig):
         return
-    tracked = describe_run(run.folder, identity.run, dataclasses.asdict(config), None)
-    finished = Finished(tracked=tracked, summary=without_paths(run.summary))
+    settings = dataclasses.asdict(config)
+    tracked = describe_run(run.folder, identity.run, settings, None, run.summary)
     try:
-        for _ in upload([finished], config.tracker):
-            pass
+        list(upload([tracked], config.tracker))
     except LunganError as error:
         log.warning("%s", error)
 

@@ -7,7 +7,6 @@ again and gets no second version.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Mapping
@@ -15,66 +14,61 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lungan.runs.folder import GENERATOR
-from lungan.tracking.records import without_paths
+from lungan.tracking.records import TrackedRun, data_found, without_paths
 
 if TYPE_CHECKING:
     import wandb
 
 
-def data_artifact(summary: Mapping[str, Any], directory: Path) -> wandb.Artifact:
-    """The hash that the run's data have, with what was found in them; no image, no path."""
+def data_artifact(run: TrackedRun, directory: Path) -> wandb.Artifact:
+    """The hash that the run's data have, with the counts found in them; no image, no path."""
+    summary = run.summary or {}
     content = directory / "data.json"
     content.write_text(json.dumps({"data_hash": summary["data_hash"]}))
     name = f"data-{summary['data_hash'][:16]}"
-    return _artifact(name, "dataset", [content], {"found": summary["data"]})
+    return _artifact(name, "dataset", {content.name: content}, {"found": data_found(summary)})
 
 
-def generator_artifact(
-    folder: Path, summary: Mapping[str, Any], directory: Path
-) -> wandb.Artifact | None:
+def generator_artifacts(run: TrackedRun, directory: Path) -> list[wandb.Artifact]:
     """The run's final generator as ``load_generator`` takes it, without the paths of its plug-ins;
-    None for a run that has none."""
-    import safetensors
-    import safetensors.torch
+    none for a run that has none."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
 
-    path = folder / GENERATOR
+    path, summary = run.folder / GENERATOR, run.summary or {}
     if not path.is_file():
-        return None
-    with safetensors.safe_open(path, "pt") as stream:
+        return []
+    with safe_open(path, "pt") as stream:
         description = json.loads(stream.metadata()["lungan"])
-    tensors = safetensors.torch.load_file(path)
-    content = directory / GENERATOR
-    safetensors.torch.save_file(
-        tensors, content, {"lungan": json.dumps(without_paths(description))}
-    )
+    content = directory / f"{run.run_id}.safetensors"
+    save_file(load_file(path), content, {"lungan": json.dumps(without_paths(description))})
     metadata = {key: summary[key] for key in ("run_id", "data_hash", "epochs_done")}
-    return _artifact(f"generator-{summary['run_id'][:16]}", "model", [content], metadata)
+    return [_artifact(f"generator-{run.run_id[:16]}", "model", {GENERATOR: content}, metadata)]
 
 
 def tables_artifact(folder: Path, sweep: str, directory: Path) -> wandb.Artifact:
     """The CSV files in ``folder``, with file names in place of paths."""
-    copies = []
+    import pandas as pd
+
+    copies = {}
     for path in sorted(folder.glob("*.csv")):
-        with path.open(newline="") as stream:
-            reader = csv.DictReader(stream)
-            rows = [
-                {key: without_paths(cell, key.rpartition(".")[2]) for key, cell in row.items()}
-                for row in reader
-            ]
-        copies.append(directory / path.name)
-        with copies[-1].open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, reader.fieldnames or [])
-            writer.writeheader()
-            writer.writerows(rows)
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        for column in frame:
+            key = str(column).rpartition(".")[2]
+            frame[column] = [without_paths(cell, key) for cell in frame[column]]
+        copies[path.name] = directory / path.name
+        frame.to_csv(copies[path.name], index=False)
     name = re.sub(r"[^\w.-]", "-", f"tables-{sweep}")[:128]
     return _artifact(name, "results", copies, {"sweep": sweep})
 
 
-def _artifact(name: str, kind: str, files: list[Path], metadata: dict[str, Any]) -> wandb.Artifact:
+def _artifact(
+    name: str, kind: str, files: Mapping[str, Path], metadata: dict[str, Any]
+) -> wandb.Artifact:
     import wandb
 
     artifact = wandb.Artifact(name, type=kind, metadata=metadata)
-    for path in files:
+    for inside, path in files.items():
         # Neither W&B's staging folder nor its cache gets a copy: the file outlives the upload.
-        artifact.add_file(str(path), policy="immutable", skip_cache=True)
+        artifact.add_file(str(path), name=inside, policy="immutable", skip_cache=True)
     return artifact

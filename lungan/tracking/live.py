@@ -5,110 +5,87 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lungan.tracking.records import Records, Tracker, without_paths
-from lungan.training.events import EpochEnd, EpochStart, Event, RunEnd
+from lungan.training.events import EpochStart, Event
 
-CLOSE_SECONDS = 4.5
-"""How much longer a run may take at most than without a tracker that does not say so itself."""
+POLL_SECONDS = 1.0
+CLOSE_SECONDS = 3.0
+"""What a run's end waits for its trackers. Python's own end waits ``wandb.FINISH_SECONDS`` more for
+what W&B has not sent by then; together they are under five seconds."""
 
 log = logging.getLogger(__name__)
 
 
-class Follower:
-    """A sink that has a tracker follow the run folder in a thread of its own.
+class Followers:
+    """A sink that has trackers follow the run folder, each in a thread of its own.
 
-    The events only say that there is news: what the tracker takes, it takes from the folder. So
+    The events only say which epochs are whole: what a tracker takes, it takes from the folder. So
     nothing waits in memory, and a tracker that falls behind or fails misses nothing for good.
     """
 
-    def __init__(self, name: str, tracker: Tracker, folder: Path) -> None:
-        self._name = name
-        self._tracker = tracker
+    def __init__(self, folder: Path, trackers: Mapping[str, Tracker]) -> None:
         self._folder = folder
-        self._news = threading.Event()
         self._whole = 0  # epochs up to here are in the folder with their grids and scores
         self._summary: dict[str, Any] | None = None
-        self._closing = False
-        self._deadline = self._patience_seconds = 0.0
+        self._closing = threading.Event()
         self._abandoned = False
-        self._thread = threading.Thread(target=self._work, name=f"tracker {name}", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, args=[name, tracker], name=name, daemon=True)
+            for name, tracker in trackers.items()
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def __call__(self, event: Event) -> None:
-        match event:
-            case EpochStart() | EpochEnd():
-                self._whole = event.epoch - 1
-            case RunEnd():
-                self._summary = without_paths(event.summary)
-            case _:
-                return
-        self._news.set()
+        if isinstance(event, EpochStart):
+            self._whole = event.epoch - 1
 
-    def end(self) -> None:
-        """Let the tracker finish what the folder holds; returns at once."""
-        seconds = getattr(self._tracker, "close_seconds", None)
-        self._patience_seconds = CLOSE_SECONDS if seconds is None else seconds
-        self._deadline = time.monotonic() + self._patience_seconds
-        self._closing = True
-        self._news.set()
+    def close(self, summary: dict[str, Any] | None = None) -> None:
+        """Let all finish what the folder holds, or leave them behind; the first call counts.
 
-    def wait(self) -> None:
-        """Wait for the end that ``end`` asked for, or leave the tracker behind."""
-        self._thread.join(max(0.0, self._deadline - time.monotonic()))
-        if self._thread.is_alive() and not self._abandoned:
-            self._abandoned = True
-            log.warning(
-                "tracker=%s did not finish within %.1f s and is left behind; the run folder has "
-                "all that it lacks",
-                self._name,
-                self._patience_seconds,
-            )
+        summary: what summary.json will hold; None for a run that was stopped.
+        """
+        if self._closing.is_set():
+            return
+        self._summary = without_paths(summary)
+        self._closing.set()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                self._abandoned = True
+                log.warning(
+                    "tracker=%s did not finish within %.1f s and is left behind; the run folder "
+                    "has all that it lacks",
+                    thread.name,
+                    CLOSE_SECONDS,
+                )
 
-    def _work(self) -> None:
+    def _work(self, name: str, tracker: Tracker) -> None:
         try:
-            self._follow()
+            self._follow(tracker)
         # wandb leaves some paths by sys.exit, which would end the thread without a word.
         except (Exception, SystemExit) as error:
             if not self._abandoned:
                 log.warning(
                     "tracker=%s gets no more of this run, whose folder has it all: %s",
-                    self._name,
+                    name,
                     in_words(error),
                 )
 
-    def _follow(self) -> None:
-        self._tracker.open()
+    def _follow(self, tracker: Tracker) -> None:
+        tracker.open()
         records = Records(self._folder)
         closing = False
         while not closing:
-            self._news.wait()
-            self._news.clear()
-            closing = self._closing
+            closing = self._closing.wait(POLL_SECONDS)
             for epoch in records.new(None if self._summary is not None else self._whole):
-                self._tracker.add(epoch)
-        self._tracker.close(self._summary)
-
-
-class Followers:
-    """Several as one sink."""
-
-    def __init__(self, followers: Sequence[Follower]) -> None:
-        self._followers = followers
-
-    def __call__(self, event: Event) -> None:
-        for follower in self._followers:
-            follower(event)
-
-    def close(self) -> None:
-        """End all, and wait for all of them at once."""
-        for follower in self._followers:
-            follower.end()
-        for follower in self._followers:
-            follower.wait()
+                tracker.add(epoch)
+        tracker.close(self._summary)
 
 
 def in_words(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,17 +11,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lungan.errors import LunganError, RunFolderError
-from lungan.runs.folder import (
-    SCORES,
-    classes_path,
-    read_epochs,
-    read_manifest,
-    read_scores,
-    sample_path,
-)
+from lungan.runs.folder import classes_path, read_epochs, read_manifest, read_scores, sample_path
 from lungan.runs.naming import name_by_differences, name_runs
 from lungan.runs.pictures import GRID_COLUMNS
 from lungan.runs.reading import read_json
+
+_PATHS = re.compile(
+    r"""(?<=')[~/][^'\n]+(?=')|(?<=")[~/][^"\n]+(?=")"""  # in quotes, where blanks belong to it
+    r"""|(?:(?<=file://)|(?<![\w/.~)%\]]))~?/(?!/)[^\s'",;:()\[\]{}]+"""
+)
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,8 @@ class TrackedRun:
     """What a tracker is given of a run before its epochs.
 
     run_id: 64 hex digits. sweep: its name, where the run belongs to one, and question: what that
-    sweep asks. config: as config.yaml holds it, without paths.
+    sweep asks. config and summary: as config.yaml and summary.json hold them, without paths;
+    summary is None for a run that is under way.
     """
 
     folder: Path
@@ -44,6 +44,7 @@ class TrackedRun:
     sweep: str | None = None
     question: str = ""
     job_type: str = "train"
+    summary: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +60,7 @@ class Epoch:
 
 class Tracker(Protocol):
     """Where a run's records go besides its folder. A tracker is called by one thread, in the order
-    of its methods; what it raises ends the tracking of this run, never the run. Where it has a
-    ``close_seconds``, a run's end waits so long for it at most."""
+    of its methods; what it raises ends the tracking of this run, never the run."""
 
     def open(self) -> None:
         """Begin the run, in place of what an earlier part of it left here."""
@@ -78,44 +78,51 @@ class Records:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._offset = 0
-        self._scores: tuple[float, dict[int, dict[str, float]]] = (0.0, {})
 
     def new(self, until: int | None = None) -> Iterator[Epoch]:
         """The epochs that came since the last call, up to epoch ``until``, where it is given.
 
         Raises: RunFolderError where a file is damaged.
         """
+        scores: dict[int, dict[str, float]] | None = None
         for metrics, end in read_epochs(self._folder, self._offset):
             epoch = metrics["epoch"]
             if until is not None and epoch > until:
                 return
             self._offset = end
+            if scores is None:  # read once, and only where there is something new
+                scores = _scores_by_epoch(self._folder)
             samples = sample_path(self._folder, epoch)
             yield Epoch(
                 epoch=epoch,
-                metrics={key: value for key, value in metrics.items() if value is not None},
+                metrics=_known(metrics),
                 samples=samples if samples.is_file() else None,
-                scores=self._scores_at(epoch),
+                scores=scores.get(epoch, {}),
             )
 
-    def _scores_at(self, epoch: int) -> dict[str, float]:
-        path = self._folder / SCORES
-        if not path.exists():
-            return {}
-        changed = path.stat().st_mtime
-        if changed != self._scores[0]:
-            by_epoch: dict[int, dict[str, float]] = {}
-            for result in read_scores(self._folder).values():
-                values = {key: v for key, v in result["values"].items() if v is not None}
-                by_epoch.setdefault(result["epoch"], {}).update(values)
-            self._scores = changed, by_epoch
-        return self._scores[1].get(epoch, {})
+
+def _scores_by_epoch(folder: Path) -> dict[int, dict[str, float]]:
+    by_epoch: dict[int, dict[str, float]] = {}
+    for result in read_scores(folder).values():
+        by_epoch.setdefault(result["epoch"], {}).update(_known(result["values"]))
+    return by_epoch
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def describe_run(
-    folder: Path, run_id: str, config: Mapping[str, Any], sweep: str | None
+    folder: Path,
+    run_id: str,
+    config: Mapping[str, Any],
+    sweep: str | None,
+    summary: Mapping[str, Any] | None = None,
 ) -> TrackedRun:
-    """A run of a store, named by its sweep where it has one. config: as config.yaml has it."""
+    """A run of a store, named by its sweep where it has one.
+
+    config and summary: as config.yaml and summary.json have them.
+    """
     name, question = None, ""
     if sweep is not None:
         try:
@@ -126,10 +133,11 @@ def describe_run(
     return TrackedRun(
         folder=folder,
         run_id=run_id,
-        name=name or name_by_differences(config),
+        name=without_paths(name or name_by_differences(config)),
         config=without_paths(config),
         sweep=sweep,
-        question=question,
+        question=without_paths(question),
+        summary=without_paths(summary),
     )
 
 
@@ -144,10 +152,18 @@ def grid_caption(folder: Path) -> str | None:
     return f"rows of {GRID_COLUMNS}: {classes}"
 
 
-def without_paths(value: Any, key: str = "") -> Any:
-    """The value with file names in place of paths, and ``~`` in place of the home folder.
+def data_found(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What a summary says of a run's data in numbers; its notes may hold names of files."""
+    data = summary.get("data") or {}
+    counts = {key: data[key] for key in ("counts", "groups", "sizes", "modes") if key in data}
+    return {**counts, "num_skipped": len(data.get("skipped") or {})}
 
-    Where things lie on a machine says who works there, and is no part of a result.
+
+def without_paths(value: Any, key: str = "") -> Any:
+    """The value with file names in place of paths, inside of texts too.
+
+    Where things lie on a machine says who works there, and is no part of a result. key: of the
+    value; a ``path`` or a ``store`` may be a path that a text alone does not show.
     """
     match value:
         case dict():
@@ -157,5 +173,6 @@ def without_paths(value: Any, key: str = "") -> Any:
         case str() if value.startswith(("/", "~")) or (value and key in ("path", "store")):
             return Path(value).name
         case str():
-            return value.replace(str(Path.home()), "~")
+            text = value.replace(str(Path.home()), "~")
+            return _PATHS.sub(lambda found: Path(found[0]).name, text)
     return value

@@ -5,6 +5,7 @@ No import of wandb, which takes a second, outside the functions.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import netrc
@@ -19,7 +20,7 @@ from lungan.config.run import AGENT_VARIABLE, WandbConfig
 from lungan.errors import RunFolderError
 from lungan.runs.folder import WANDB, real_images_path, write_json
 from lungan.runs.reading import read_json
-from lungan.tracking.records import Epoch, TrackedRun, TrackerError, grid_caption
+from lungan.tracking.records import Epoch, TrackedRun, TrackerError, data_found, grid_caption
 
 if TYPE_CHECKING:
     import wandb
@@ -28,9 +29,6 @@ PROJECT = "lungan"
 ID_DIGITS = 16
 START_SECONDS = 4.0
 FINISH_SECONDS = 1.5
-ONLINE_SECONDS = 2.5
-"""What a run's end waits for a server. Python's own end waits ``FINISH_SECONDS`` once more, for
-what W&B has not sent by then; together they are under five seconds."""
 SENT = "sent.json"
 """In a run folder's wandb/: what W&B has in full, by where it was sent."""
 
@@ -41,6 +39,16 @@ _TRUE = ("1", "true", "yes", "on")
 _EXIT_CODES = {"done": 0, "diverged": 3}
 _UNFINISHED = 1
 _LEFT_OUT = ("config", "data", "scores", "machine", "seconds", "best_epoch", "name")
+_SETTINGS: dict[str, Any] = {
+    "silent": True,
+    "console": "off",
+    "host": "",
+    "program": "lungan",
+    "disable_git": True,
+    "disable_code": True,
+    "save_code": False,
+    "x_save_requirements": False,
+}
 _INTERNAL_SETTINGS = ("x_disable_machine_info", "x_disable_meta", "x_disable_stats")
 
 
@@ -56,11 +64,7 @@ class WandbTracker:
     """
 
     def __init__(
-        self,
-        config: WandbConfig,
-        run: TrackedRun,
-        *,
-        directory: Path | None = None,
+        self, config: WandbConfig, run: TrackedRun, *, directory: Path | None = None
     ) -> None:
         self._tracked = run
         self._patient = directory is not None
@@ -86,16 +90,7 @@ class WandbTracker:
             raise TrackerError(f"W&B is not installed ({error}); pip install wandb") from error
         if mode == "online" and not logged_in():
             raise TrackerError("W&B has no login here: wandb login, then lungan upload")
-        settings: dict[str, Any] = {
-            "silent": True,
-            "console": "off",
-            "host": "",
-            "program": "lungan",
-            "disable_git": True,
-            "disable_code": True,
-            "save_code": False,
-            "x_save_requirements": False,
-        }
+        settings = dict(_SETTINGS)
         if mode == "online":
             settings["finish_timeout_raises"] = True
             if not self._patient:
@@ -107,9 +102,7 @@ class WandbTracker:
         Path(self._arguments["dir"]).mkdir(parents=True, exist_ok=True)
         superseded = self.recordings()
         self._run = wandb.init(
-            **self._arguments,
-            reinit="finish_previous",
-            settings=wandb.Settings(**settings),
+            **self._arguments, reinit="finish_previous", settings=wandb.Settings(**settings)
         )
         for recording in superseded:
             if recording != Path(self._run.dir).parent:
@@ -123,13 +116,13 @@ class WandbTracker:
         metrics = dict(epoch.metrics)
         if "seconds" in metrics:  # the summary's are of the whole run
             metrics["seconds_epoch"] = metrics.pop("seconds")
-        for key in metrics.keys() - self._defined:
-            run.define_metric(key, step_metric="epoch", summary="min,max,last")
-        scores = {wandb_name(key): value for key, value in epoch.scores.items()}
-        for key in scores.keys() - self._defined:
-            run.define_metric(key, step_metric="epoch")
-        self._defined |= metrics.keys() | scores.keys()
-        row: dict[str, Any] = {**metrics, **scores}
+        row: dict[str, Any] = {wandb_name(key): value for key, value in epoch.scores.items()}
+        row |= metrics
+        for key in row.keys() - self._defined:
+            # A score's summary stays the one number that sweeps and bars go by.
+            summary = "min,max,last" if key in metrics else None
+            run.define_metric(key, step_metric="epoch", summary=summary)
+        self._defined |= row.keys()
         if epoch.samples is not None:
             row["samples"] = self._image(epoch.samples)
         real = real_images_path(self._tracked.folder)
@@ -152,19 +145,21 @@ class WandbTracker:
         if summary is None:
             run.finish(exit_code=_UNFINISHED)
             return
+        import wandb
+
         try:
-            self._log_score_table(run, summary)
+            if scores := summary.get("scores"):
+                columns, rows = score_table(scores["values"])
+                table = wandb.Table(columns=[*columns], data=[*rows])
+                run.log({"score_table": table}, step=summary["epochs_done"] + 1)
             run.summary.update(flat_summary(summary))
             if "data" in summary:
-                run.config.update({"data_found": summary["data"]})  # type: ignore[no-untyped-call]
+                found = {"data_found": data_found(summary)}
+                run.config.update(found)  # type: ignore[no-untyped-call]
         finally:
             run.finish(exit_code=_EXIT_CODES.get(summary["status"], _UNFINISHED))
         if self._arguments["mode"] == "online":
             remember_sent(self._tracked.folder, self.destination, self.fingerprint(summary))
-
-    @property
-    def close_seconds(self) -> float | None:
-        return ONLINE_SECONDS if self._arguments["mode"] == "online" else None
 
     @property
     def is_disabled(self) -> bool:
@@ -183,14 +178,6 @@ class WandbTracker:
         content: list[Any] = [{key: summary.get(key) for key in keys}, self._real_images]
         content += [self._arguments[key] for key in ("name", "group", "tags", "notes")]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-    def _log_score_table(self, run: wandb.Run, summary: Mapping[str, Any]) -> None:
-        import wandb
-
-        if scores := summary.get("scores"):
-            columns, rows = score_table(scores["values"])
-            table = wandb.Table(columns=[*columns], data=[*rows])
-            run.log({"score_table": table}, step=summary["epochs_done"] + 1)
 
     def _image(self, path: Path) -> wandb.Image:
         import wandb
@@ -253,6 +240,8 @@ def flat_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
     """summary.json's content as W&B's summary: flat names, without config, machine and nulls."""
     flat = {key: value for key, value in summary.items() if key not in _LEFT_OUT}
     flat["folder"] = summary.get("name")
+    if summary["status"] == "failed":  # what other people's errors say may name anything
+        flat["reason"] = str(summary["reason"]).partition(":")[0]
     flat |= {f"seconds_{phase}": value for phase, value in (summary.get("seconds") or {}).items()}
     if best := summary.get("best_epoch"):
         flat |= {"best_epoch": best["epoch"], "best_score": best["score"]}
@@ -293,17 +282,15 @@ def remember_sent(folder: Path, destination: str, content: str) -> None:
 
 
 def logged_in() -> bool:
-    """Whether W&B finds credentials without asking for them. Raises: ImportError."""
+    """Whether W&B finds credentials, without asking for them. Raises: ImportError."""
     import wandb
 
     settings = wandb.setup(settings=wandb.Settings(silent=True)).settings
     if settings.api_key or settings.identity_token_file:
         return True
-    files = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
-    path = next((p for f in files if f and (p := Path(f).expanduser()).is_file()), None)
-    if path is None:
-        return False
-    try:
-        return netrc.netrc(path).authenticators(urlsplit(settings.base_url).netloc) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+    host = urlsplit(settings.base_url).netloc
+    for file in (os.environ.get("NETRC") or "~/.netrc", "~/_netrc"):
+        with contextlib.suppress(OSError, netrc.NetrcParseError):
+            if netrc.netrc(Path(file).expanduser()).authenticators(host):
+                return True
+    return False

@@ -9,7 +9,6 @@ import importlib
 import json
 import os
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from lungan.results.groups import Grouping, group
 from lungan.results.read import Collection
 from lungan.results.verdicts import headlines
 from lungan.scores import catalogue
+from lungan.tracking.records import without_paths
 from lungan.tracking.wandb import PROJECT, wandb_name
 
 CURVES = (
@@ -28,8 +28,9 @@ CURVES = (
     ("Mean logit of real images", "logit_real"),
     ("Mean logit of generated images", "logit_fake"),
 )
-_PANEL_WIDTH = 12
-_PANEL_HEIGHT = 8
+_PANEL = {"w": 12, "h": 8}
+"""Two in a row; wandb_workspaces moves panels that would overlap."""
+_WIDE_PANEL = {"w": 24, "h": 16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,8 @@ def place(collection: Collection, entity: str | None, project: str | None) -> Pl
     Raises: ConfigError where the runs disagree.
     """
 
-    def agreed(key: str, told: str | None, otherwise: str) -> str:
-        if told is not None:
-            return told
-        values = [run.config.get(f"tracker.{key}") for run in collection.runs]
-        found = Counter(str(value) for value in values if value is not None)
+    def agreed(key: str, otherwise: str) -> str:
+        found = {str(run.config.get(f"tracker.{key}") or "") for run in collection.runs} - {""}
         if len(found) > 1:
             raise ConfigError(
                 f"the runs of {collection.sweep} have several values of tracker.{key} "
@@ -62,9 +60,9 @@ def place(collection: Collection, entity: str | None, project: str | None) -> Pl
         return next(iter(found), otherwise)
 
     return Place(
-        entity=agreed("entity", entity, os.environ.get("WANDB_ENTITY") or ""),
-        project=agreed("project", project, os.environ.get("WANDB_PROJECT") or PROJECT),
-        group=agreed("group", None, collection.sweep),
+        entity=entity or agreed("entity", os.environ.get("WANDB_ENTITY") or ""),
+        project=project or agreed("project", os.environ.get("WANDB_PROJECT") or PROJECT),
+        group=agreed("group", collection.sweep),
     )
 
 
@@ -88,6 +86,7 @@ def build_report(collection: Collection, where: Place) -> Any:
     grouped = _runset(reports, where, "By " + (" and ".join(factors) or "run"))
     grouped.groupby = [f"config.{factor}" for factor in factors]
     single = _runset(reports, where, "Runs")
+    comparer = reports.RunComparer(diff_only="split", layout=reports.Layout(**_WIDE_PANEL))
     return reports.Report(
         entity=where.entity,
         project=where.project,
@@ -109,7 +108,7 @@ def build_report(collection: Collection, where: Place) -> Any:
             reports.P("The same latents at every epoch of a run."),
             reports.PanelGrid(runsets=[single], panels=[_grids(reports)]),
             reports.H2("Runs compared"),
-            reports.PanelGrid(runsets=[single], panels=[_comparer(reports)]),
+            reports.PanelGrid(runsets=[single], panels=[comparer]),
             reports.H2("To repeat it"),
             reports.MarkdownBlock(f"```bash\n{_commands(collection)}\n```"),
         ],
@@ -160,18 +159,15 @@ def _config_factors(grouping: Grouping) -> list[str]:
 
 def _bars(reports: Any, summaries: Sequence[Summary]) -> list[Any]:
     """A panel a score, beside its floor where it has one."""
-    with_floor: dict[str, bool] = {}
-    for summary in summaries:
-        has_floor = with_floor.get(summary.score, False) or summary.floor is not None
-        with_floor[summary.score] = has_floor
+    with_floor = {summary.score for summary in summaries if summary.floor is not None}
     panels: list[Any] = []
-    for score, has_floor in with_floor.items():
+    for score in dict.fromkeys(summary.score for summary in summaries):
         metrics = [wandb_name(score)]
         title = f"{catalogue.title(score)}, {catalogue.describe(score).hint}"
-        if has_floor:
+        if score in with_floor:
             metrics.append(wandb_name(f"{score}.floor"))
             title += ", beside its floor between real sets"
-        layout = _layout(reports, len(panels))
+        layout = reports.Layout(**_PANEL)
         panels.append(reports.BarPlot(title=title, metrics=metrics, layout=layout))
     return panels
 
@@ -185,9 +181,9 @@ def _curves(reports: Any) -> list[Any]:
             title_x="epoch",
             groupby_aggfunc="mean",
             groupby_rangefunc="minmax",
-            layout=_layout(reports, number),
+            layout=reports.Layout(**_PANEL),
         )
-        for number, (title, metric) in enumerate(CURVES)
+        for title, metric in CURVES
     ]
 
 
@@ -198,26 +194,10 @@ def _grids(reports: Any) -> Any:
         mode="grid",
         grid_x_axis="step",
         grid_y_axis="run",
-        layout=reports.Layout(w=2 * _PANEL_WIDTH, h=2 * _PANEL_HEIGHT),
-    )
-
-
-def _comparer(reports: Any) -> Any:
-    return reports.RunComparer(
-        diff_only="split", layout=reports.Layout(w=2 * _PANEL_WIDTH, h=2 * _PANEL_HEIGHT)
-    )
-
-
-def _layout(reports: Any, number: int) -> Any:
-    """Two panels a row."""
-    return reports.Layout(
-        x=number % 2 * _PANEL_WIDTH,
-        y=number // 2 * _PANEL_HEIGHT,
-        w=_PANEL_WIDTH,
-        h=_PANEL_HEIGHT,
+        layout=reports.Layout(**_WIDE_PANEL),
     )
 
 
 def _commands(collection: Collection) -> str:
     results = f"python -m lungan.results --sweep {shlex.quote(collection.sweep)}"
-    return "\n".join(filter(None, [collection.command, results]))
+    return "\n".join(filter(None, [without_paths(collection.command), results]))

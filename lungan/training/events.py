@@ -62,12 +62,5 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class RunEnd:
-    """``summary``: what summary.json will hold."""
-
-    summary: dict[str, Any]
-
-
-Event = EpochStart | StepEnd | EpochEnd | Samples | Snapshot | Checkpoint | RunEnd
+Event = EpochStart | StepEnd | EpochEnd | Samples | Snapshot | Checkpoint
 Sink = Callable[[Event], None]

@@ -12,10 +12,9 @@ from PIL import Image
 
 from lungan.config import TrackerConfig
 from lungan.runs.folder import METRICS, SCORES, append_line, sample_path
-from lungan.tracking.live import Follower, Followers
+from lungan.tracking.live import Followers
 from lungan.tracking.records import TrackedRun, without_paths
 from lungan.tracking.tensorboard import FOLDER, TensorBoardTracker
-from lungan.training.events import EpochEnd, RunEnd
 
 pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
 
@@ -44,10 +43,7 @@ def follow(folder: Path, summary: dict[str, Any]) -> None:
     config = {"lr": 0.1, "data": {"name": "folder", "path": "/home/me/films"}, "tags": ["a"]}
     run = TrackedRun(folder=folder, run_id="0" * 64, name="lr=0.1", config=without_paths(config))
     tracker = TensorBoardTracker(TrackerConfig(name="tensorboard"), run)
-    followers = Followers([Follower("tensorboard", tracker, folder)])
-    followers(EpochEnd(2, {}))
-    followers(RunEnd(summary))
-    followers.close()
+    Followers(folder, {"tensorboard": tracker}).close(summary)
 
 
 def test_scalars_grids_and_hyperparameters_are_there(tmp_path: Path) -> None:

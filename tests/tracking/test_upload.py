@@ -25,6 +25,7 @@ from lungan import upload as command
 from lungan.models.saving import load_generator
 from lungan.runs.folder import read_metrics, real_images_path, sample_path
 from lungan.tracking import artifacts, upload
+from lungan.tracking.records import TrackedRun
 from lungan.tracking.wandb import SENT, wandb_name
 from lungan.train import main as train
 
@@ -265,10 +266,10 @@ def test_an_artifact_has_file_names_in_place_of_paths(tmp_path: Path) -> None:
     )
     (run / "results.csv").write_text("data.path,reason\nprivate/images,no room in /somewhere\n")
     summary = {"run_id": "a" * 64, "data_hash": "b" * 64, "epochs_done": 1}
-    generator = artifacts.generator_artifact(run, summary, tmp_path)
-    assert generator is not None
-    assert b"flat.py" in (tmp_path / "generator.safetensors").read_bytes()
-    assert b"private" not in (tmp_path / "generator.safetensors").read_bytes()
+    tracked = TrackedRun(folder=run, run_id="a" * 64, name="", config={}, summary=summary)
+    (generator,) = artifacts.generator_artifacts(tracked, tmp_path)
+    content = Path(generator.manifest.entries["generator.safetensors"].local_path).read_bytes()
+    assert b"flat.py" in content and b"private" not in content
     artifacts.tables_artifact(run, "study", tmp_path)
     assert (tmp_path / "results.csv").read_text().splitlines()[1].startswith("images,")
 
@@ -313,7 +314,10 @@ def test_offline_recordings_are_those_that_wandb_sync_sends(
     assert len(recordings) == len(NAMES)
     assert sorted(read(each)["run"]["display_name"] for each in recordings) == NAMES
 
-    (recordings[0] / upload.WHOLE).unlink()  # as if it had been killed there
+    remembered = tmp_path / "wandb" / SENT
+    sent = json.loads(remembered.read_text())
+    sent.popitem()
+    remembered.write_text(json.dumps(sent))  # as if it had been killed while it recorded the last
     done = offline(dict(os.environ), "--sweep", "study", "--offline")
     assert done.stdout.splitlines()[-2] == "1 of 4 runs recorded"
     recordings = sorted((tmp_path / "wandb").glob("offline-run-*"))
@@ -362,7 +366,7 @@ def test_unfinished_runs_are_named_and_passed_over(store: Path) -> None:
     unfinished = folders(store)[1]
     (unfinished / "summary.json").unlink()
     runs, passed_over = upload.choose_runs(store, "study", [])
-    assert [run.tracked.name for run in runs] == [NAMES[0], *NAMES[2:]]
+    assert [run.name for run in runs] == [NAMES[0], *NAMES[2:]]
     assert passed_over == [f"{unfinished.name} has not finished: train it to its end first"]
 
 
