@@ -123,7 +123,7 @@ class ActiveRun:
         self._sweep = sweep
         self._continued_from: str | None = None
         self._scorer: Scorer | None = None
-        self._tracker = Followers(self._folder, {})
+        self._tracker: Followers | None = None
         self._sinks: list[Sink] = []
         self._seconds = {"data": prepared.data_seconds, "training": 0.0, "scoring": 0.0}
         self._log = LogFile(self._folder)
@@ -134,7 +134,8 @@ class ActiveRun:
             closing.callback(self._claimed.claim.release)
             closing.callback(self._log.close)
             closing.callback(logging.getLogger("lungan").removeHandler, self._log)
-            closing.callback(self._tracker.close)
+            if self._tracker is not None:
+                closing.callback(self._tracker.close)
 
     def run(self, stop: StopSignal) -> Run:
         """The run's result, also where it diverged; other failures are written down and raised."""
@@ -189,7 +190,9 @@ class ActiveRun:
             self._scorer.announce()
         self._tracker = build_trackers(config, prepared.identity, folder, self._sweep)
         on_disk = FolderSink(folder, self._claimed.claim, self._continued_from)
-        self._sinks = [on_disk, self._tracker, self._score_snapshot]
+        self._sinks = [on_disk, self._score_snapshot]
+        if self._tracker is not None:
+            self._sinks.append(self._tracker)
         return state
 
     def _end(self, state: TrainingState) -> Run:
@@ -302,7 +305,8 @@ class ActiveRun:
                 "generator": _count(state.generator),
                 "discriminator": _count(state.discriminator),
             }
-        self._tracker.close(summary)
+        if self._tracker is not None:
+            self._tracker.close(summary)
         self._claimed.claim.assert_held()
         write_json(folder / SUMMARY, summary)
         return Run(folder, summary, reused=False)

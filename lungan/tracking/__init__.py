@@ -21,15 +21,15 @@ log = logging.getLogger(__name__)
 
 def build_trackers(
     config: RunConfig, identity: RunIdentity, folder: Path, sweep: str | None
-) -> Followers:
-    """The sink of the trackers that ``config.tracker`` names, closed at the run's end.
+) -> Followers | None:
+    """The sink of the trackers that ``config.tracker`` names, closed at the run's end, if any.
 
     Raises: ConfigError for an unknown name.
     """
     also = [presets.load("tracker", name) for name in config.tracker.also]
     chosen = [each for each in (config.tracker, *also) if each.name != "none"]
     if not chosen:
-        return Followers(folder, {})
+        return None
     run = describe_run(folder, identity.run, dataclasses.asdict(config), sweep)
     return Followers(folder, {each.name: build_tracker(each, run) for each in chosen})
 

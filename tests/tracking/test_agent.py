@@ -19,9 +19,9 @@ TINY = ["generator.width=8", "discriminator.width=8", "data.num_images=64", "dat
 TINY += ["batch_size=32", "score=none", "threads=1", "precision=fp32", "epochs=2"]
 PATIENT = """
 import sys
-from lungan.tracking import wandb
+from lungan.tracking import live, wandb
 from lungan.train import main
-wandb.ONLINE_SECONDS = wandb.START_SECONDS = wandb.FINISH_SECONDS = 60.0
+live.CLOSE_SECONDS = wandb.START_SECONDS = wandb.FINISH_SECONDS = 60.0
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -34,7 +34,36 @@ def documented_command() -> list[str]:
     return [sys.executable, "-c", PATIENT, *command[2:]]
 
 
-def test_wandbs_agent_makes_each_trial_its_run_also_where_the_result_was_there(
+def assert_trials(server: Any, store: Path) -> None:
+    """Two trials of one result are two whole W&B runs, under the agent's ids."""
+    (folder,) = (path.parent for path in store.glob("*/summary.json"))
+    assert set(server.runs) == {"trial1", "trial2"}
+    losses = [row["loss_generator"] for row in read_metrics(folder)]
+    for run in server.runs.values():
+        assert run.values("loss_generator") == losses
+        assert "lr=0.0003" in run.properties["displayName"]
+        assert run.exit_code == 0
+
+
+def test_a_trial_is_the_run_that_the_agent_asked_for_also_where_the_result_was_there(
+    server: Any, account: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
+    for key in ("WANDB_BASE_URL", "WANDB_API_KEY"):
+        monkeypatch.setenv(key, account[key])
+    for name in ("START_SECONDS", "FINISH_SECONDS"):
+        monkeypatch.setattr(f"lungan.tracking.wandb.{name}", 60.0)
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
+    arguments = [*TINY, "lr=0.0003", "seed=2", "tracker=wandb", f"store={tmp_path / 'runs'}"]
+    for trial in ("trial1", "trial2"):
+        monkeypatch.setenv("WANDB_RUN_ID", trial)
+        assert train(arguments) == 0
+        sys.modules["wandb"].teardown()  # an agent's processes have one trial each
+    assert_trials(server, tmp_path / "runs")
+
+
+@pytest.mark.slow
+def test_wandbs_own_agent_runs_the_documented_sweep(
     server: Any, account: dict[str, str], tmp_path: Path
 ) -> None:
     account |= {"LUNGAN_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
@@ -55,14 +84,8 @@ def test_wandbs_agent_makes_each_trial_its_run_also_where_the_result_was_there(
         check=True,
     )
     assert "was finished before" in done.stdout
-    (folder,) = (path.parent for path in tmp_path.glob("runs/*/summary.json"))
-    assert set(server.runs) == {"trial1", "trial2"}
-    losses = [row["loss_generator"] for row in read_metrics(folder)]
-    for run in server.runs.values():
-        assert run.values("loss_generator") == losses
-        assert "lr=0.0003" in run.properties["displayName"]
-        assert run.properties["sweep"] == "sweep1"
-        assert run.exit_code == 0
+    assert_trials(server, tmp_path / "runs")
+    assert {run.properties["sweep"] for run in server.runs.values()} == {"sweep1"}
 
 
 @pytest.mark.parametrize("tracker", ["none", "wandb"])

@@ -540,11 +540,19 @@ def test_online_sends_every_epoch_and_grid(
     assert not is_sent(tmp_path, destination, "other content")
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> float:
+    """The seconds of a process that sends nothing."""
+    folder = tmp_path_factory.mktemp("alone")
+    return whole_process(folder, dict(os.environ), 3.0, "disabled")[1]
+
+
 @pytest.mark.parametrize(
     "trouble", ["refuses", "hangs", "hangs after the start", "dies midway", "answers 500"]
 )
 def test_a_server_in_trouble_delays_a_whole_process_by_seconds(
     trouble: str,
+    alone: float,
     server: Any,
     account: dict[str, str],
     closed_port: int,
@@ -563,8 +571,6 @@ def test_a_server_in_trouble_delays_a_whole_process_by_seconds(
             server.trouble = lambda path: server.die() if streaming(path) else None
         case "answers 500":
             server.trouble = lambda path: 500 if streaming(path) else None
-    (tmp_path / "alone").mkdir()
-    _, alone = whole_process(tmp_path / "alone", account, 3.0, "disabled")
     _, seconds = whole_process(tmp_path, account, 3.0)
     assert seconds - alone < 5.0 + 2 * alone, (
         "waits are bounded; imports take as long as the machine"
