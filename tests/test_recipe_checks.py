@@ -132,8 +132,11 @@ def test_an_experiments_values_belong_to_its_own_choices() -> None:
     assert other.batch_size == recipe.batch_size
     for name in ("dcgan", "fastgan", "resnet"):
         compose.compose(["experiment=small_data", f"generator={name}", f"discriminator={name}"])
-    larger = compose.compose(["experiment=small_data_64"])
-    assert (larger.data.size, larger.optimizer) == (64, recipe.optimizer)
+    for size in (64, 128):
+        larger = compose.compose([f"experiment=small_data_{size}"])
+        assert (larger.data.size, larger.optimizer) == (size, recipe.optimizer)
+        assert (larger.generator.name, larger.discriminator.name) == ("fastgan", "fastgan")
+        assert (larger.augment.name, larger.augment.cutout) == ("diffaugment", 0)
 
 
 def test_a_named_sweep_of_runs_is_each_of_them_on_top_of_the_rest() -> None:
