@@ -19,8 +19,6 @@ EXAMPLES = r"""examples:
 The settings are those of python -m lungan.train, which prints the same before it trains.
 docs/data.md shows each step. Exit codes: 0 good, 2 the images cannot be used as they are."""
 
-READERS = {".csv": "table", ".tsv": "table", ".txt": "table", ".npz": "npz"}
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Gives its exit code."""
@@ -43,6 +41,7 @@ def _inspect(text: str, overrides: Sequence[str]) -> int:
     # Here, so that --help need not wait for Hydra.
     from lungan.config import compose
     from lungan.data.build import load
+    from lungan.data.images import READERS
 
     path = at_home(text)
     reader = "folder" if path.is_dir() else READERS.get(path.suffix.lower())

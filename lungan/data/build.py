@@ -9,7 +9,7 @@ from pathlib import Path
 from lungan import registry
 from lungan.config import DataConfig
 from lungan.data import inspect
-from lungan.data.images import SPLITS, ImageSet, keep_fraction
+from lungan.data.images import ImageSet, keep_fraction
 from lungan.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def read_images(
 
     Raises: DataError where there are none, one cannot be read, or they are not alike.
     """
-    from lungan.data.npz import ONLY_SPLIT, read_npz
+    from lungan.data.npz import read_npz
 
     if path.suffix == ".npz" or not path.exists():
         return read_npz(path, size, channels)
@@ -61,18 +61,7 @@ def read_images(
             "folder"
         )
     from lungan.data.folder import read_layout
-    from lungan.data.listing import decode_files, number
+    from lungan.data.listing import decode_files
+    from lungan.data.scale import Wanted
 
-    listing = read_layout(path)
-    decoded = decode_files(listing, size, channels, on_bad_image=on_bad_image)
-    files = decoded.files
-    split_names = SPLITS if listing.has_splits else ONLY_SPLIT
-    return ImageSet(
-        images=decoded.images,
-        labels=number([file.label for file in files], listing.class_names),
-        splits=number([file.split or ONLY_SPLIT[0] for file in files], split_names),
-        class_names=listing.class_names,
-        split_names=split_names,
-        source=f"folder of {len(files)} images",
-        facts=decoded.facts,
-    )
+    return decode_files(read_layout(path), Wanted(size, channels), on_bad_image).image_set

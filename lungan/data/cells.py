@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lungan.data.images import first
+from lungan.data.images import first, say_path
 from lungan.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def read_cells(path: Path, given: Sequence[str], notes: list[str]) -> pd.DataFra
     import pandas as pd
 
     if path.is_dir():
-        raise DataError(f"data.path must be a table, {path} is a folder: use data=folder")
+        raise DataError(f"data.path must be a table, {say_path(path)}")
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lungan.config.data import FolderConfig
-from lungan.data.images import ONLY_CLASS, SPLITS, ImageSet, first, many
+from lungan.data.images import ONLY_CLASS, SPLITS, ImageSet, first, many, say_path
 from lungan.data.listing import (
     SPLIT_WORDS,
     ImageFile,
@@ -72,11 +72,7 @@ def read_layout(
     beside images, or is lungan's own output.
     """
     if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        reader = {".csv": "table", ".tsv": "table", ".npz": "npz"}.get(root.suffix.lower())
-        if root.exists() and reader:
-            what = f"is a file: use data={reader}"
-        raise DataError(f"data.path must be a folder of images, {root} {what}")
+        raise DataError(f"data.path must be a folder of images, {say_path(root)}")
     names, empty, notes = _walk(root)
     if exclude is not None:
         kept = [name for name in names if not re.search(exclude, name)]

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ SPLITS = ("train", "val", "test")
 
 ONLY_CLASS = "all"
 """The class of images that are given none."""
+
+ONLY_SPLIT = ("all",)
+"""The split of images that are given none and are not to be divided."""
 
 LEFT_OUT = "left_out"
 """The split of the images that ``data.fraction`` does not keep: nobody trains on them, scores may
@@ -319,6 +323,20 @@ def _join_duplicates(groups: NDArray[np.int64], places: NDArray[np.float64]) -> 
     links = coo_array((np.ones(len(image)), (group, image + group.max() + 1)), shape=(size, size))
     _, component = connected_components(links, directed=False)
     return np.asarray(component[group], dtype=np.int64)
+
+
+READERS = {".csv": "table", ".tsv": "table", ".txt": "table", ".npz": "npz"}
+"""Which reader a file is for, by its name's ending."""
+
+
+def say_path(path: Path) -> str:
+    """What is at a path where a reader finds nothing that it can use, and which reader can."""
+    if not path.exists():
+        return f"{path} does not exist"
+    kind, reader = "file", READERS.get(path.suffix.lower())
+    if path.is_dir():
+        kind = reader = "folder"
+    return f"{path} is a {kind}" + (f": use data={reader}" if reader else "")
 
 
 def many(number: int, noun: str) -> str:

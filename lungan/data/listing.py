@@ -23,8 +23,17 @@ from tqdm import tqdm
 from lungan import memory
 from lungan.config.data import FilesConfig
 from lungan.data.cache import Arrays, load_or_make
-from lungan.data.images import NUM_NAMED, SPLITS, Facts, ImageSet, first, many, partition, say_empty
-from lungan.data.scale import FittedImage, Scale, read_image, scale_images
+from lungan.data.images import (
+    ONLY_SPLIT,
+    SPLITS,
+    Facts,
+    ImageSet,
+    first,
+    many,
+    partition,
+    say_empty,
+)
+from lungan.data.scale import FittedImage, Wanted, read_image, scale_images
 from lungan.data.stored import BadImageError, quiet, read_bytes
 from lungan.errors import ConfigError, DataError
 
@@ -80,23 +89,21 @@ class Listing:
         return bool(self.files[0].split)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decoded:
-    """images: (N, C, H, W) uint8 of the ``files`` that could be used. places: by
-    ``images.place_of``."""
+class Decoded(NamedTuple):
+    """image_set: by the splits of the listing, or of one split where it has none. files: those that
+    could be used. places: by ``images.place_of``."""
 
-    images: NDArray[np.uint8]
+    image_set: ImageSet
     files: Sequence[ImageFile]
     places: NDArray[np.float64]
-    facts: Facts
 
 
 def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> ImageSet:
     """The image set of these files, in their order.
 
-    Raises: DataError for files that cannot be used where ``on_bad_image`` is ``error``, and for
-    groups that stand in two given splits where ``straddle`` is; ConfigError for shares of a split
-    where splits are given.
+    Raises: DataError for files that cannot be used where ``on_bad_image`` is ``error``, for groups
+    that stand in two given splits where ``straddle`` is, and for images of one shade; ConfigError
+    for shares of a split where splits are given.
     """
     shares = [config.val_fraction, config.test_fraction]
     if listing.has_splits and any(shares):
@@ -104,27 +111,18 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
             f"data.val_fraction and data.test_fraction must be 0 or null where {listing.where} "
             f"has splits of its own, got {shares[0] or 0:g} and {shares[1] or 0:g}"
         )
-    decoded = decode_files(
-        listing,
-        config.size,
-        config.channels,
-        scale=config.scale,
-        frame=config.frame,
-        on_bad_image=config.on_bad_image,
-        progress=progress,
-    )
-    files, facts = decoded.files, decoded.facts
-    labels = number([file.label for file in files], listing.class_names)
-    group_names = tuple(sorted({file.group for file in files if file.group}))
-    groups = number([file.group for file in files], group_names) if group_names else None
+    wanted = Wanted(config.size, config.channels, config.scale, config.frame)
+    decoded = decode_files(listing, wanted, config.on_bad_image, progress)
+    image_set, files, places = decoded
+    splits, facts = image_set.splits, image_set.facts
     notes, warnings = [*facts.notes, *listing.notes], [*facts.warnings]
     if listing.has_splits:
-        splits = number([file.split for file in files], SPLITS)
         # Splits that are drawn keep copies together.
         warnings += _say_copies(decoded, "split", [file.split for file in files])
     else:
         val, test = (USUAL_SHARE if share is None else share for share in shares)
-        splits = partition(decoded.places.tolist(), val, test, labels, groups, config.split_seed)
+        groups = image_set.groups
+        splits = partition(places.tolist(), val, test, image_set.labels, groups, config.split_seed)
         warnings += say_empty(splits, val, test)
         if val or test:
             unit = "image" if groups is None else "patient"
@@ -134,7 +132,7 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
                 "data.test_fraction)"
             )
     split_of = [SPLITS[split] for split in splits]
-    if groups is None:
+    if image_set.groups is None:
         warnings += _suspect_groups(listing, files, split_of)
     elif straddling := _straddling((file.group for file in files), split_of):
         said = (
@@ -145,54 +143,40 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
             raise DataError(f"{said}. Move their images, or go on by data.straddle=warn")
         warnings.append(said)
     warnings += _say_copies(decoded, "class", [file.label for file in files])
-    warnings += [*_say_spellings(listing.class_names), *listing.warnings]
+    warnings += [*_say_flat(decoded), *_say_spellings(listing.class_names), *listing.warnings]
     num_skipped = len(facts.skipped)
-    return ImageSet(
-        images=decoded.images,
-        labels=labels,
+    return dataclasses.replace(
+        image_set,
         splits=splits,
-        class_names=listing.class_names,
         split_names=SPLITS,
         source=f"{config.name} of {len(files)} images"
         f"{f', {num_skipped} unreadable ones skipped' if num_skipped else ''}, "
         f"at {config.size}x{config.size}",
-        groups=groups,
-        group_names=group_names,
         facts=dataclasses.replace(facts, notes=notes, warnings=warnings),
     )
 
 
 def decode_files(
-    listing: Listing,
-    size: int | None,
-    channels: int | None,
-    *,
-    scale: Scale = "auto",
-    frame: int | None = None,
-    on_bad_image: str = "error",
-    progress: bool = True,
+    listing: Listing, wanted: Wanted, on_bad_image: str = "error", progress: bool = True
 ) -> Decoded:
     """Every file decoded, cropped and resized once, and kept in the cache by its content.
 
-    size, channels: None keeps the files' own, which then must be square and alike.
+    wanted: without size or channels, the files must be square and alike.
 
     Raises: DataError naming the files that cannot be used, unless ``on_bad_image`` is ``skip``,
     and where none is left; ConfigError for more pixels than there is memory for.
     """
     paths = [file.path for file in listing.files]
-    if size is not None:
+    if wanted.size is not None:
         # Each image on its own, and all of them as one array.
         memory.check(
-            2 * len(paths) * (channels or 1) * size**2,
-            f"data.size={size} for the {len(paths)} images in {listing.where}",
+            2 * len(paths) * (wanted.channels or 1) * wanted.size**2,
+            f"data.size={wanted.size} for the {len(paths)} images in {listing.where}",
             "choose a smaller data.size, or fewer images",
         )
     digests = _in_threads(_digest, paths, "Looking for changed images", progress)
-    content = (VERSION, cv2.__version__, PIL.__version__, size, channels, scale, frame, digests)
+    content = (VERSION, cv2.__version__, PIL.__version__, *wanted, digests)
     key = hashlib.sha256(repr(content).encode()).hexdigest()
-
-    def decode(path: Path) -> FittedImage | str:
-        return read_image(path, size, channels, scale=scale, frame=frame)
 
     def check(reasons: Sequence[str]) -> list[ImageFile]:
         """The files without a reason against them."""
@@ -210,23 +194,17 @@ def decode_files(
 
     def make() -> Arrays:
         with quiet():
-            results = _in_threads(decode, paths, "Decoding images", progress)
+            results = _in_threads(
+                lambda path: read_image(path, *wanted), paths, "Decoding images", progress
+            )
         reasons = [one if isinstance(one, str) else "" for one in results]
         files = check(reasons)
         fitted = [one for one in results if not isinstance(one, str)]
-        if size is None or channels is None:
-            _check_alike(files, fitted, size, channels)
-        scaled = scale_images(fitted, scale)
-        facts = Facts(
-            sizes=_count_sizes(fitted),
-            modes=dict(Counter(one.mode for one in fitted).most_common()),
-            num_cropped=sum(one.is_cropped for one in fitted),
-            scaling=list(scaled.notes),
-            notes=_say_changed(fitted, channels),
-            warnings=list(scaled.warnings),
-        )
+        if wanted.size is None or wanted.channels is None:
+            _check_alike(files, fitted, wanted)
+        images, facts = scale_images(fitted, wanted.scale)
         return {
-            "images": scaled.images,
+            "images": images,
             "places": np.array([one.place for one in fitted]),
             "reasons": np.array(json.dumps(reasons)),
             "facts": np.array(json.dumps(dataclasses.asdict(facts))),
@@ -236,11 +214,23 @@ def decode_files(
     reasons = json.loads(str(arrays["reasons"]))
     files = check(reasons)
     skipped = {file.name: why for file, why in zip(listing.files, reasons, strict=True) if why}
-    facts = Facts(**json.loads(str(arrays["facts"])) | {"skipped": skipped})
-    return Decoded(images=arrays["images"], files=files, places=arrays["places"], facts=facts)
+    split_names = SPLITS if listing.has_splits else ONLY_SPLIT
+    group_names = tuple(sorted({file.group for file in files if file.group}))
+    image_set = ImageSet(
+        images=arrays["images"],
+        labels=_number([file.label for file in files], listing.class_names),
+        splits=_number([file.split or ONLY_SPLIT[0] for file in files], split_names),
+        class_names=listing.class_names,
+        split_names=split_names,
+        source=f"folder of {len(files)} images",
+        groups=_number([file.group for file in files], group_names) if group_names else None,
+        group_names=group_names,
+        facts=Facts(**json.loads(str(arrays["facts"])) | {"skipped": skipped}),
+    )
+    return Decoded(image_set, files, arrays["places"])
 
 
-def number(names: Sequence[str], known: Sequence[str]) -> NDArray[np.int64]:
+def _number(names: Sequence[str], known: Sequence[str]) -> NDArray[np.int64]:
     """(N,) int64: where each name stands in ``known``."""
     index = {name: at for at, name in enumerate(known)}
     return np.array([index[name] for name in names], dtype=np.int64)
@@ -281,20 +271,15 @@ def _digest(path: Path) -> str:
         return str(error)
 
 
-def _check_alike(
-    files: Sequence[ImageFile],
-    fitted: Sequence[FittedImage],
-    size: int | None,
-    channels: int | None,
-) -> None:
+def _check_alike(files: Sequence[ImageFile], fitted: Sequence[FittedImage], wanted: Wanted) -> None:
     def words(image: FittedImage) -> str:
         return f"{image.width}x{image.height} {'grey' if len(image.pixels) == 1 else 'in color'}"
 
     one = fitted[0]
     for file, other in zip(files, fitted, strict=True):
-        if size is None and (other.is_cropped or other.width != one.width):
+        if wanted.size is None and (other.is_cropped or other.width != one.width):
             rule, way_out = "square and of one size", "--size 64 crops to the centre and resizes"
-        elif channels is None and len(other.pixels) != len(one.pixels):
+        elif wanted.channels is None and len(other.pixels) != len(one.pixels):
             rule, way_out = "all grey or all in color", "--channels 1 makes all grey"
         else:
             continue
@@ -304,27 +289,23 @@ def _check_alike(
         )
 
 
-def _count_sizes(fitted: Sequence[FittedImage]) -> dict[str, int]:
-    """By ``width x height``, the ten most frequent; the others together."""
-    counts = Counter((one.width, one.height) for one in fitted).most_common()
-    named = {f"{width}x{height}": count for (width, height), count in counts[:NUM_NAMED]}
-    if others := counts[NUM_NAMED:]:
-        sides = [side for size, _ in others for side in size]
-        text = f"{len(others)} other sizes, sides from {min(sides)} to {max(sides)}"
-        named[text] = sum(count for _, count in others)
-    return named
-
-
-def _say_changed(fitted: Sequence[FittedImage], channels: int | None) -> list[str]:
-    num_colour = sum(one.mode.startswith("colour") for one in fitted) if channels == 1 else 0
-    num_turned = sum(one.is_turned for one in fitted)
-    num_windowed = sum(one.is_windowed for one in fitted)
-    changes = [
-        (num_colour, "image", "in colour made grey; data.channels=3 keeps colour"),
-        (num_turned, "image", "turned upright, as EXIF data say"),
-        (num_windowed, "DICOM image", "seen through the file's own window"),
+def _say_flat(decoded: Decoded) -> list[str]:
+    """A warning where single images are of one shade. Raises: DataError where the set is."""
+    pixels = decoded.image_set.images.reshape(len(decoded.files), -1)
+    darkest, brightest = pixels.min(axis=1), pixels.max(axis=1)
+    if darkest.min() == brightest.max():
+        raise DataError(
+            f"all {len(pixels)} images are of one shade, {darkest[0]} of 0 to 255, and show "
+            "nothing; data.scale=range takes black and white from the values of the files"
+        )
+    flat = [file.name for file, is_flat in zip(decoded.files, darkest == brightest, strict=True)
+            if is_flat]  # fmt: skip
+    if not flat:
+        return []
+    return [
+        f"{many(len(flat), 'image')} of one shade, which may show nothing: {first(flat)}; "
+        "data.scale=range takes black and white from the values of the files"
     ]
-    return [f"{many(count, noun)} {change}" for count, noun, change in changes if count]
 
 
 def _say_spellings(class_names: Sequence[str]) -> list[str]:

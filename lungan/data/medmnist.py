@@ -6,16 +6,15 @@ Source: Yang et al., MedMNIST v2, Scientific Data 10:41, 2023; images of Kermany
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from lungan.config.data import PneumoniaMnistConfig
-from lungan.data.images import SPLITS, Facts, ImageSet
-from lungan.data.npz import read_parts
+from lungan.data.images import SPLITS, ImageSet
+from lungan.data.npz import read_npz, read_parts
 from lungan.errors import DataError
 from lungan.files import at_home, cache_folder, lock
 
@@ -50,34 +49,26 @@ def load_pneumoniamnist(config: PneumoniaMnistConfig, *, progress: bool = True) 
     """
     path = _find(config) or _download(config, progress)
     parts = read_parts(path)
-    images, labels = [], []
     for split in SPLITS:
-        if split not in parts:
+        images, labels = parts.get(split, (None, None))
+        if images is None:
             raise DataError(f"{path} is not PneumoniaMNIST: it has no {split}_images")
-        part_images, part_labels = parts[split]
-        if part_images.ndim != 3:
+        if images.ndim != 3:
             raise DataError(f"{path} is not PneumoniaMNIST: {split}_images are in colour")
-        if part_images.shape[1] != config.size:
+        if images.shape[1] != config.size:
             raise DataError(
-                f"data.size is {config.size}, but {path} holds images of {part_images.shape[1]}x"
-                f"{part_images.shape[1]} pixels; set data.size={part_images.shape[1]}, or give "
+                f"data.size is {config.size}, but {path} holds images of {images.shape[1]}x"
+                f"{images.shape[1]} pixels; set data.size={images.shape[1]}, or give "
                 f"{FILES[config.size][0]}"
             )
-        if part_labels is None or not np.isin(part_labels, (0, 1)).all():
+        if labels is None or set(labels.tolist()) != {0, 1}:
             raise DataError(f"{path} is not PneumoniaMNIST: {split}_labels must be there, 0 or 1")
-        images.append(part_images)
-        labels.append(part_labels)
-    return ImageSet(
-        images=np.concatenate(images)[:, None],
-        labels=np.concatenate(labels),
-        splits=np.repeat(np.arange(len(SPLITS)), [len(part) for part in images]),
+    image_set = read_npz(path, config.size, 1, parts)
+    return dataclasses.replace(
+        image_set,
         class_names=CLASS_NAMES,
-        split_names=SPLITS,
         source=f"PneumoniaMNIST {config.size}x{config.size} (MedMNIST v2, CC BY 4.0)",
-        facts=Facts(
-            sizes={f"{config.size}x{config.size}": sum(map(len, images))},
-            about_val=SHARED_PATIENTS,
-        ),
+        facts=dataclasses.replace(image_set.facts, about_val=SHARED_PATIENTS),
     )
 
 

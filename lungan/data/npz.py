@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import zipfile
-import zlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,17 @@ from numpy.typing import NDArray
 
 from lungan import memory
 from lungan.config.data import NpzConfig
-from lungan.data.images import ONLY_CLASS, SPLITS, Facts, ImageSet, partition, place_of, say_empty
+from lungan.data.images import (
+    ONLY_CLASS,
+    ONLY_SPLIT,
+    SPLITS,
+    Facts,
+    ImageSet,
+    partition,
+    place_of,
+    say_empty,
+    say_path,
+)
 from lungan.data.scale import fit
 from lungan.data.stored import ANY_BYTES, MAX_RATIO
 from lungan.errors import ConfigError, DataError
@@ -23,11 +32,6 @@ from lungan.files import at_home
 
 Part = tuple[NDArray[np.uint8], NDArray[np.int64] | None]
 """Images (N, H, W) or (N, H, W, 3), H = W, and labels (N,) or None."""
-
-NO_SPLIT = ""
-ONLY_SPLIT = ("all",)
-
-_SPLIT_KEYS = tuple(f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels"))
 
 
 def load_npz(config: NpzConfig, *, progress: bool = True) -> ImageSet:  # noqa: ARG001
@@ -39,26 +43,20 @@ def load_npz(config: NpzConfig, *, progress: bool = True) -> ImageSet:  # noqa: 
     a split where the file has splits.
     """
     path = at_home(config.path)
-    if not path.is_file():
-        what = "is a folder: use data=folder" if path.is_dir() else "does not exist"
-    elif path.suffix.lower() in (".csv", ".tsv"):
-        what = "is a table: use data=table"
-    else:
-        what = ""
-    if what:
-        raise DataError(f"data.path must be an .npz file, {path} {what}")
+    if not path.is_file() or path.suffix.lower() in (".csv", ".tsv"):
+        raise DataError(f"data.path must be an .npz file, {say_path(path)}")
     parts = read_parts(path, config.labels != "none", config.label_column)
-    has_splits = NO_SPLIT not in parts
-    if has_splits and (config.val_fraction or config.test_fraction):
-        raise ConfigError(
-            "data.val_fraction and data.test_fraction must be 0 where the file has splits, got "
-            f"{config.val_fraction:g} and {config.test_fraction:g}"
-        )
     image_set = read_npz(path, config.size, config.channels, parts)
-    if has_splits:
-        return image_set
     val, test = config.val_fraction, config.test_fraction
-    splits = partition([place_of(image) for image in parts[NO_SPLIT][0]], val, test)
+    if image_set.split_names == SPLITS:
+        if val or test:
+            raise ConfigError(
+                "data.val_fraction and data.test_fraction must be 0 where the file has splits, "
+                f"got {val:g} and {test:g}"
+            )
+        return image_set
+    ((images, _),) = parts.values()
+    splits = partition([place_of(image) for image in images], val, test)
     facts = dataclasses.replace(image_set.facts, warnings=say_empty(splits, val, test))
     return dataclasses.replace(image_set, splits=splits, split_names=SPLITS, facts=facts)
 
@@ -73,87 +71,85 @@ def read_npz(
     Raises: DataError for a file that cannot be used.
     """
     parts = read_parts(path) if parts is None else parts
-    arrays = [part for part, _ in parts.values()]
-    if not sum(map(len, arrays)):
+    first, *others = (images for images, _ in parts.values())
+    num_images = len(first) + sum(map(len, others))
+    if not num_images:
         raise DataError(f"{path} holds no images")
-    for (name, _), array in zip(parts.items(), arrays, strict=True):
-        if (size is None and array.shape[1] != arrays[0].shape[1]) or (
-            channels is None and array.ndim != arrays[0].ndim
+    for name, (images, _) in parts.items():
+        if (size is None and images.shape[1] != first.shape[1]) or (
+            channels is None and images.ndim != first.ndim
         ):
             raise DataError(
-                f"images must be alike: those of {name} in {path} are {_words(array)}, those "
-                f"before them {_words(arrays[0])}; --size crops and resizes, --channels 1 makes "
-                "all grey"
+                f"images must be alike: those of {name} in {path} are {' '.join(_words(images))}, "
+                f"those before them {' '.join(_words(first))}; --size crops and resizes, "
+                "--channels 1 makes all grey"
             )
-    num_images, side = sum(map(len, arrays)), size or arrays[0].shape[1]
-    # Each split on its own, and all of them as one array.
+    side = size or first.shape[1]
+    channels = channels or (1 if first.ndim == 3 else 3)
+    # Each image on its own, and all of them as one array.
     memory.check(
-        2 * num_images * (channels or 1) * side**2,
+        2 * num_images * channels * side**2,
         f"data.size={side} for the {num_images} images in {path}",
         "choose a smaller data.size, or save a part of the images",
     )
-    images = np.concatenate([_fit_all(array, size, channels) for array in arrays])
+    fitted = [fit(image, side, channels) for images, _ in parts.values() for image in images]
     labels, class_names = _number_classes(path, parts)
-    has_splits = NO_SPLIT not in parts
-    index = [SPLITS.index(name) if has_splits else 0 for name in parts]
+    split_names = ONLY_SPLIT if tuple(parts) == ONLY_SPLIT else SPLITS
+    sizes: Counter[str] = Counter()
+    modes: Counter[str] = Counter()
+    for images, _ in parts.values():
+        pixels, colour = _words(images)
+        sizes[pixels] += len(images)
+        modes[f"8-bit {colour}"] += len(images)
     return ImageSet(
-        images=images,
+        images=np.stack(fitted),
         labels=labels,
-        splits=np.repeat(np.array(index, dtype=np.int64), [len(array) for array in arrays]),
-        class_names=class_names,
-        split_names=SPLITS if has_splits else ONLY_SPLIT,
-        source=f"{path.name} ({len(images)} images), at {images.shape[2]}x{images.shape[2]}",
-        facts=Facts(
-            sizes=_count(arrays, lambda array: f"{array.shape[2]}x{array.shape[1]}"),
-            modes=_count(arrays, lambda array: f"8-bit {_words(array).split(' ', 1)[1]}"),
+        splits=np.repeat(
+            [split_names.index(name) for name in parts], [len(one) for one, _ in parts.values()]
         ),
+        class_names=class_names,
+        split_names=split_names,
+        source=f"{path.name} ({num_images} images), at {side}x{side}",
+        facts=Facts(sizes=dict(sizes), modes=dict(modes)),
     )
 
 
-def _words(array: NDArray[np.uint8]) -> str:
-    return f"{array.shape[2]}x{array.shape[1]} {'grey' if array.ndim == 3 else 'in color'}"
-
-
-def _count(
-    arrays: Sequence[NDArray[np.uint8]], words: Callable[[NDArray[np.uint8]], str]
-) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for array in arrays:
-        counts[words(array)] = counts.get(words(array), 0) + len(array)
-    return counts
+def _words(images: NDArray[np.uint8]) -> tuple[str, str]:
+    return f"{images.shape[2]}x{images.shape[1]}", "grey" if images.ndim == 3 else "in color"
 
 
 def read_parts(
     path: Path, with_labels: bool = True, label_column: int | None = None
 ) -> dict[str, Part]:
-    """Images and labels by split; ``NO_SPLIT`` where the file has none.
+    """Images and labels by split; all by that of ``ONLY_SPLIT`` where the file has none.
 
     label_column: which of several labels an image.
 
     Raises: DataError for a file that is missing or damaged, or arrays of a wrong kind.
     """
     arrays = read_arrays(path)
-    has_splits = any(key in arrays for key in _SPLIT_KEYS)
-    if "images" in arrays and has_splits:
+    prefixes = {split: f"{split}_" for split in SPLITS
+                if {f"{split}_images", f"{split}_labels"} & set(arrays)}  # fmt: skip
+    if "images" in arrays and prefixes:
         raise DataError(f"{path} must hold images or train_images, not both")
     if "images" in arrays:
-        return {NO_SPLIT: _read_part(path, arrays, "", with_labels, label_column)}
-    if not has_splits:
+        prefixes = {ONLY_SPLIT[0]: ""}
+    if not prefixes:
         raise DataError(
             f"{path} must hold images, or train_images, val_images and test_images; "
             f"it holds {', '.join(sorted(arrays)[:10]) or 'nothing'}"
         )
     return {
-        split: _read_part(path, arrays, f"{split}_", with_labels, label_column)
-        for split in SPLITS
-        if f"{split}_images" in arrays or f"{split}_labels" in arrays
+        split: _read_part(path, arrays, prefix, with_labels, label_column)
+        for split, prefix in prefixes.items()
     }
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """All arrays of an .npz.
 
-    Raises: DataError where the file is missing, damaged, not an .npz, or holds Python objects.
+    Raises: DataError where the file is missing, damaged, not an .npz, or holds Python objects;
+    ConfigError where there is no memory for them.
     """
     try:
         archive = np.load(path, allow_pickle=False)
@@ -163,20 +159,12 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             if archive.zip is not None:
                 _check_sizes(path, archive.zip.infolist())
             arrays = {name: archive[name] for name in archive.files}
+    except (DataError, ConfigError):
+        raise
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
-    except (
-        EOFError,
-        MemoryError,
-        NotImplementedError,
-        OSError,
-        RuntimeError,
-        SyntaxError,
-        TokenError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    # numpy and zipfile answer damaged files with whatever exception comes up.
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         # What numpy says of objects, and of any file that is neither an array nor an archive.
         if "pickle" in reason:
@@ -247,17 +235,6 @@ def _read_part(
     if len(labels) and (labels.min() < 0 or labels.max() > np.iinfo(np.int64).max):
         raise DataError(f"{path}: {key} must be from 0, got {labels.min()}")
     return images, labels.reshape(-1).astype(np.int64)
-
-
-def _fit_all(
-    images: NDArray[np.uint8], size: int | None, channels: int | None
-) -> NDArray[np.uint8]:
-    size = size or images.shape[1]
-    channels = channels or (1 if images.ndim == 3 else 3)
-    fitted = np.empty((len(images), channels, size, size), dtype=np.uint8)
-    for index, image in enumerate(images):
-        fitted[index] = fit(image, size, channels)
-    return fitted
 
 
 def _number_classes(

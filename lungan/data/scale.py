@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from lungan.data.decode import decode
-from lungan.data.images import many, place_of
+from lungan.data.images import NUM_NAMED, Facts, many, place_of
 from lungan.data.stored import BadImageError, StoredImage, Values, read_bytes
 
 Scale = str | Sequence[float]
@@ -47,27 +48,32 @@ class FittedImage:
     is_windowed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ScaledImages:
-    """images: (N, channels, size, size) uint8. notes, warnings: what was done and what looks
-    wrong, one sentence each."""
+class Wanted(NamedTuple):
+    """What images are to become. size, channels: None keeps each image's own (the shorter side).
+    frame: which of several, from 0."""
+
+    size: int | None = None
+    channels: int | None = None
+    scale: Scale = "auto"
+    frame: int | None = None
+
+
+class ScaledImages(NamedTuple):
+    """images: (N, channels, size, size) uint8. facts: what they were and what was done."""
 
     images: NDArray[np.uint8]
-    notes: tuple[str, ...]
-    warnings: tuple[str, ...]
+    facts: Facts
 
 
 def read_image(
     path: Path,
-    size: int | None,
-    channels: int | None,
-    *,
+    size: int | None = None,
+    channels: int | None = None,
     scale: Scale = "auto",
     frame: int | None = None,
 ) -> FittedImage | str:
-    """The image at ``path``, or in words why it cannot be used. Call it inside ``stored.quiet``.
-
-    size, channels: None keeps the image's own (the shorter side).
+    """The image at ``path`` as ``Wanted``, or in words why it cannot be used. Call it inside
+    ``stored.quiet``.
 
     Raises: DataError where an extra is not installed.
     """
@@ -142,7 +148,7 @@ def scale_images(images: Sequence[FittedImage], scale: Scale = "auto") -> Scaled
     """All images at uint8: those that cannot say alone what is black and white share one scale,
     each kind of values its own."""
     scaled = np.empty((len(images), *images[0].pixels.shape), dtype=np.uint8)
-    notes, warnings = [], _say_some_windowed(images)
+    scaling, warnings = [], _say_some_windowed(images)
     for kind in sorted({image.kind for image in images}):
         indices = [index for index, image in enumerate(images) if image.kind == kind]
         waiting = [images[index].pixels for index in indices if _waits(images[index])]
@@ -150,13 +156,13 @@ def scale_images(images: Sequence[FittedImage], scale: Scale = "auto") -> Scaled
         if waiting:
             low, high = _range(waiting, scale)
             of = "0.5th to 99.5th percentile" if scale == "percentile" else "range"
-            notes.append(
+            scaling.append(
                 f"{many(len(waiting), 'image')} ({kind}): values from {low:.7g} (black) to "
                 f"{high:.7g} (white), the {of} of them all"
             )
         elif scale != "auto":
             how = "the ends of their type" if scale == "dtype" else "{:g} and {:g}".format(*scale)
-            notes.append(f"{many(len(indices), 'image')} ({kind}): black and white are {how}")
+            scaling.append(f"{many(len(indices), 'image')} ({kind}): black and white are {how}")
         for index in indices:
             image = images[index]
             pixels = image.pixels
@@ -172,7 +178,38 @@ def scale_images(images: Sequence[FittedImage], scale: Scale = "auto") -> Scaled
                 f"{many(len(indices), 'image')} ({kind}), nearly one grey; data.scale=range "
                 "stretches them"
             )
-    return ScaledImages(scaled, tuple(notes), tuple(warnings))
+    facts = Facts(
+        sizes=_count_sizes(images),
+        modes=dict(Counter(image.mode for image in images).most_common()),
+        num_cropped=sum(image.is_cropped for image in images),
+        scaling=scaling,
+        notes=_say_changed(images),
+        warnings=warnings,
+    )
+    return ScaledImages(scaled, facts)
+
+
+def _count_sizes(images: Sequence[FittedImage]) -> dict[str, int]:
+    """By ``width x height``, the ten most frequent; the others together."""
+    counts = Counter((image.width, image.height) for image in images).most_common()
+    named = {f"{width}x{height}": count for (width, height), count in counts[:NUM_NAMED]}
+    if others := counts[NUM_NAMED:]:
+        sides = [side for size, _ in others for side in size]
+        text = f"{len(others)} other sizes, sides from {min(sides)} to {max(sides)}"
+        named[text] = sum(count for _, count in others)
+    return named
+
+
+def _say_changed(images: Sequence[FittedImage]) -> list[str]:
+    num_grey = sum(image.mode.startswith("colour") and len(image.pixels) == 1 for image in images)
+    num_turned = sum(image.is_turned for image in images)
+    num_windowed = sum(image.is_windowed for image in images)
+    changes = [
+        (num_grey, "image", "in colour made grey; data.channels=3 keeps colour"),
+        (num_turned, "image", "turned upright, as EXIF data say"),
+        (num_windowed, "DICOM image", "seen through the file's own window"),
+    ]
+    return [f"{many(number, noun)} {change}" for number, noun, change in changes if number]
 
 
 def _say_some_windowed(images: Sequence[FittedImage]) -> list[str]:

@@ -57,7 +57,7 @@ def data_folder(tmp_path: Path) -> Path:
         arrays[f"{split}_labels"] = np.array([[0], [1]], np.uint8)
     np.savez(tmp_path / "data.npz", **arrays)
     (tmp_path / "images").mkdir()
-    cv2.imwrite(str(tmp_path / "images/a.png"), np.zeros((30, 30), np.uint8))
+    cv2.imwrite(str(tmp_path / "images/a.png"), np.eye(30, dtype=np.uint8))
     (tmp_path / "films.csv").write_text("file\nimages/a.png\n")
     return tmp_path
 

@@ -141,24 +141,24 @@ def test_percentile_leaves_out_a_half_percent_at_each_end() -> None:
 def test_a_constant_set_is_black_and_said() -> None:
     result = scale_images([fit_image(units(np.full((8, 8), 7.0)), None, None)])
     assert not result.images.any()
-    assert "only the shades 0 to 0 of 0 to 255 occur" in result.warnings[0]
+    assert "only the shades 0 to 0 of 0 to 255 occur" in result.facts.warnings[0]
 
 
 def test_notes_say_the_range() -> None:
     images = [units(np.full((8, 8), value)) for value in (-1000.0, 500.0)]
     fitted = [fit_image(image, None, None) for image in [*images, stored(GREY)]]
     result = scale_images([image for image in fitted if image.width == 8])
-    assert result.notes == (
+    assert result.facts.scaling == [
         "2 images (DICOM CT, HU): values from -1000 (black) to 500 (white), the range of them all",
-    )
-    assert not result.warnings
-    assert scale_images([fitted[2]]).notes == ()
+    ]
+    assert not result.facts.warnings
+    assert scale_images([fitted[2]]).facts.scaling == []
     chosen = [fit_image(images[0], None, None, [-1000, 400])]
-    assert scale_images(chosen, [-1000, 400]).notes == (
+    assert scale_images(chosen, [-1000, 400]).facts.scaling == [
         "1 image (DICOM CT, HU): black and white are -1000 and 400",
-    )
+    ]
     by_type = [fit_image(images[0], None, None, "dtype")]
-    assert "are the ends of their type" in scale_images(by_type, "dtype").notes[0]
+    assert "are the ends of their type" in scale_images(by_type, "dtype").facts.scaling[0]
 
 
 @pytest.mark.parametrize(("top", "is_said"), [(24, True), (63, True), (64, False), (255, False)])
@@ -168,7 +168,7 @@ def test_a_set_that_spans_little_is_warned_of_whatever_its_format(top: int, is_s
     deep = stored(np.rint(ramp * 257).astype(np.uint16), white=65535, kind="16 bit")
     windowed = stored((ramp / 255).astype(np.float32), white=1, kind="DICOM CR, window")
     for image in (eight, fit_image(deep, None, None), fit_image(windowed, None, None)):
-        warnings = scale_images([image]).warnings
+        warnings = scale_images([image]).facts.warnings
         assert bool(warnings) == is_said
         if is_said:
             said = f"only the shades 0 to {top} of 0 to 255 occur in 1 image ({image.kind})"
@@ -195,11 +195,11 @@ def test_windows_that_only_some_have_are_said() -> None:
     ]
     assert (
         scale_images(fitted)
-        .warnings[0]
+        .facts.warnings[0]
         .startswith("1 of 2 images (DICOM CT, HU) have a window of their own and the others not")
     )
     for alike in (fitted[:1], fitted[1:]):
-        assert not scale_images(alike).warnings
+        assert not scale_images(alike).facts.warnings
 
 
 def test_the_warning_s_way_out_works(tmp_path: Path) -> None:
