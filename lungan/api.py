@@ -88,8 +88,8 @@ def sweep(
     """Do every combination of comma lists once, and leave tables, figures and a page.
 
     overrides: as of ``lungan.train``, with several values, such as ``["lr=0.001,0.0005"]``.
-    launcher: how the runs are done: ``local``, ``joblib``, ``slurm``, ``ray``, ... and
-    its settings, such as ``n_jobs=2``.
+    launcher: how the runs are done: ``local`` (by processes on this machine), ``slurm``, ``ray``,
+    ... and its settings, such as ``n_jobs=2``.
 
     A run that fails is recorded in its folder, and the others go on.
 

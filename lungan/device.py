@@ -1,7 +1,11 @@
-"""Where a run computes, and in which precision."""
+"""Where a run computes, in which precision, and with how many CPU threads."""
 
 from __future__ import annotations
 
+import math
+import os
+import time
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -10,6 +14,12 @@ from lungan.errors import ConfigError
 
 NATIVE_BF16_CPU_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 NATIVE_BF16_CUDA_CAPABILITY = (8, 0)
+
+LOOK_SECONDS = 0.25
+"""How long threads=auto looks at what others do; Linux counts in hundredths of a second."""
+
+_TORCHS_THREADS = torch.get_num_threads()
+"""Before any run sets another number: OMP_NUM_THREADS, or the physical cores of this process."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -70,3 +80,77 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
         if line.startswith("flags"):
             return set(line.partition(":")[2].split())
     return set()
+
+
+def choose_threads(wanted: int | str, share: int = 0) -> int:
+    """The CPU threads of a run that begins now.
+
+    wanted: the config's ``threads``. A number stands for itself. 0 is ``share``, the cores that a
+    sweep gives to a run beside its others, or where that is 0 too, ``cores()``. ``auto`` is the
+    same, but without a share it leaves out the cores that other processes keep busy now.
+    """
+    if wanted == "auto" and not share:
+        return max(1, round(min(cores(), idle_cores())))
+    return int(wanted) if wanted not in ("auto", 0) else share or cores()
+
+
+def cores() -> int:
+    """CPU cores that this process may use, at least 1: as many as torch takes by itself, which is
+    OMP_NUM_THREADS, or the physical cores of the process' affinity; and no more than a container
+    lets it use."""
+    return max(1, math.floor(min(_TORCHS_THREADS, container_cores())))
+
+
+def container_cores(
+    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> float:
+    """CPU cores that the control groups (version 2) of this process let it use, as Docker,
+    Kubernetes and systemd set them; infinity where nothing does.
+
+    Source: Linux, Documentation/admin-guide/cgroup-v2.rst, cpu.max.
+    """
+    limit = math.inf
+    try:
+        lines = groups.read_text().splitlines()
+    except OSError:
+        return limit
+    for line in lines:
+        number, _, name = line.split(":", 2)
+        if number != "0":  # of version 1
+            continue
+        path = root / name.lstrip("/")
+        for group in (path, *path.parents):
+            if group.is_relative_to(root) and (group / "cpu.max").is_file():
+                quota, period = (group / "cpu.max").read_text().split()
+                if quota != "max":
+                    limit = min(limit, int(quota) / int(period))
+    return limit
+
+
+def idle_cores(stat: Path = Path("/proc/stat"), seconds: float = LOOK_SECONDS) -> float:
+    """How many of this process' cores nobody used for the next ``seconds``, in which it waits;
+    infinity where the system does not tell, as on macOS."""
+    if not stat.is_file():
+        return math.inf
+    mine = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    before = _idle_and_all_ticks(stat, mine)
+    time.sleep(seconds)
+    after = _idle_and_all_ticks(stat, mine)
+    idle, ticks = (late - early for late, early in zip(after, before, strict=True))
+    return len(mine) * idle / ticks if ticks else math.inf
+
+
+def _idle_and_all_ticks(stat: Path, names: Collection[str]) -> tuple[int, int]:
+    """Ticks since the system began, of CPUs by their names in /proc/stat.
+
+    Source: proc_stat(5). The fourth and fifth numbers are idle time; the last two, of guests, are
+    in the first two already.
+    """
+    idle = ticks = 0
+    for line in stat.read_text().splitlines():
+        name, *fields = line.split()
+        if name in names:
+            numbers = [int(field) for field in fields[:8]]
+            idle += numbers[3] + numbers[4]
+            ticks += sum(numbers)
+    return idle, ticks

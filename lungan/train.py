@@ -58,8 +58,8 @@ EXAMPLES = """examples:
       four runs; what is finished is not run again, and 100 epochs go on from 50
   python -m lungan.train --multirun +sweeps=report
       a named sweep; there are {sweeps}
-  python -m lungan.train --multirun +sweeps=report hydra/launcher=joblib
-      the same by several processes; slurm and ray use a cluster
+  python -m lungan.train --multirun +sweeps=report --processes 2
+      the same by two processes at a time; hydra/launcher=slurm and ray use a cluster
 
 Every run leaves a folder under runs/. Stopped by Ctrl-C, the same command goes on.
 Exit codes: 0 good, 2 bad input, 3 training diverged (recorded), 130 interrupted (resumable)."""
@@ -77,6 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
     parser.add_argument(
         "-m", "--multirun", action="store_true", help="run every combination of comma lists"
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="of a sweep on this machine, at a time (default: as the CPU's cores and memory allow)",
     )
     parser.add_argument("--sweep", metavar="NAME", help="a name for the sweep's table and manifest")
     parser.add_argument(
@@ -123,8 +129,8 @@ def _train(options: argparse.Namespace) -> int:
     # Here, so that --help need not wait for Hydra.
     from lungan.config import compose
 
-    if not options.multirun and (options.sweep or options.dry_run):
-        raise ConfigError("--sweep and --dry-run belong to a sweep: add --multirun")
+    if not options.multirun and (options.sweep or options.dry_run or options.processes is not None):
+        raise ConfigError("--sweep, --processes and --dry-run belong to a sweep: add --multirun")
     if options.multirun and options.cfg:
         raise ConfigError("--cfg shows one run: leave out --multirun, or see a sweep by --dry-run")
     if options.multirun and os.environ.get(AGENT_VARIABLE):
@@ -145,6 +151,8 @@ def _train(options: argparse.Namespace) -> int:
             raise ConfigError(f"+sweeps={named.name} is a sweep: add --multirun")
         launching = [text for text in overrides if _key(text).startswith(("hydra.", "hydra/"))]
         overrides = [text for text in overrides if text not in launching]
+        if options.processes is not None:
+            launching = _processes(options.processes, launching)
         settings = [compose.launcher_setting(text) for text in launching]
         in_order = [("hydra/launcher", name) for name in ("basic", "local")]
         if not options.multirun and not all(setting in in_order for setting in settings):
@@ -305,6 +313,15 @@ def _named_sweep(overrides: Sequence[str]) -> tuple[_Named | None, list[str]]:
         for run in values["runs"]
     ]
     return _Named(path.stem, values["question"], variants), rest
+
+
+def _processes(count: int, launching: Sequence[str]) -> list[str]:
+    """The overrides that ``--processes`` stands for. launching: those that were given."""
+    if count < 1:
+        raise ConfigError(f"--processes must be at least 1, got {count}")
+    if launching:
+        raise ConfigError(f"--processes is for sweeps on this machine: leave out {launching[0]}")
+    return ["hydra/launcher=local", f"hydra.launcher.n_jobs={count}"]
 
 
 def _key(text: str) -> str:

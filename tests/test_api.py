@@ -122,11 +122,11 @@ def test_a_sweep_takes_a_launcher_and_its_settings(
 ) -> None:
     monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
     overrides = [*TINY, "seed=1,2", f"store={tmp_path}"]
-    done = lungan.sweep(overrides, launcher="joblib", n_jobs=1)
+    done = lungan.sweep(overrides, n_jobs=2)
     assert [run.summary["status"] for run in done.runs] == ["done", "done"]
     assert list((tmp_path / "sweeps").glob("*/launcher/*/jobs.json"))
     with pytest.raises(lungan.LunganError, match="n_job is not a key; did you mean"):
-        lungan.sweep(overrides, launcher="joblib", n_job=2)
+        lungan.sweep(overrides, n_job=2)
 
 
 def test_images_are_scored_against_real_ones(

@@ -90,7 +90,8 @@ WITHOUT_DATA = [
     ),
     ("seed=-1", "seed must be from 0 to 2^63 - 1, got -1"),
     ("seed=9223372036854775808", "seed must be from 0 to 2^63 - 1, got 9223372036854775808"),
-    ("threads=-1", "threads must be from 0 to 4096, got -1"),
+    ("threads=-1", "threads must be auto, or a whole number from 0 to 4096, got -1"),
+    ("threads=all", "threads must be auto, or a whole number from 0 to 4096, got all"),
     ("checkpoint_every_epochs=0", "checkpoint_every_epochs must be at least 1, got 0"),
     ("generator.width=7", "generator.width must be a multiple of 8, from 8 to 65536, got 7"),
     (
@@ -170,7 +171,7 @@ WITHOUT_DATA = [
         "optimizer=adam,rmsprop",
         "optimizer=adam,rmsprop is a sweep: add --multirun, or quote a value with a comma",
     ),
-    ("--dry-run", "--sweep and --dry-run belong to a sweep: add --multirun"),
+    ("--dry-run", "--sweep, --processes and --dry-run belong to a sweep: add --multirun"),
     ("+sweeps=report", "+sweeps=report is a sweep: add --multirun"),
     ("--multirun epochs=1,0", "epochs must be at least 1, got 0"),
     (

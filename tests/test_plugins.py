@@ -167,7 +167,7 @@ def test_a_folder_of_ones_own_through_the_commands() -> None:
     assert json.loads((run / "summary.json").read_text())["epochs_done"] == 60
 
     # A sweep by other processes, scored and tabulated.
-    sweep = ("-m", "+sweeps=mine", "hydra/launcher=joblib")
+    sweep = ("-m", "+sweeps=mine", "--processes", "2")
     do("lungan.train", *OWN, *sweep)
     do("lungan.score", "--plugin", "mine.py", str(run), "--num-images", "20")
     do("lungan.results", "runs")

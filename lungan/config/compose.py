@@ -238,7 +238,8 @@ def _read(text: str) -> _Given:
         return _Given(text, name, parsed.value(), parsed)
     value = parsed.value()
     is_other = value is not None and not isinstance(value, str)
-    if is_other and str in (kinds := _takes(name)) and list not in kinds:
+    kinds = _takes(name)
+    if is_other and str in kinds and not {list, type(value)} & kinds:
         value = raw  # 0001, 1e5 and [new] are names like others
     return _Given(text, name, value)
 

@@ -12,7 +12,6 @@ from lungan.config.rules import (
     above,
     any_seed,
     at_least,
-    between,
     check_fields,
     is_part,
     one_of,
@@ -103,8 +102,9 @@ declare("tracker", "wandb", "lungan.tracking.wandb:WandbTracker", WandbConfig)
 
 @dataclass(kw_only=True, slots=True)
 class RunConfig:
-    """One run. ``lr`` is where both learning rates come from unless set one by one; ``threads=0``
-    leaves the number of CPU threads to torch."""
+    """One run. ``lr`` is where both learning rates come from unless set one by one. What
+    ``threads`` stands for is said by ``device.choose_threads``; a run that goes on from a
+    checkpoint keeps the number that the checkpoint was made with, unless one is given."""
 
     data: DataConfig
     generator: GeneratorConfig
@@ -124,7 +124,10 @@ class RunConfig:
         "auto, cpu, cuda or cuda:<index>",
         lambda value: re.fullmatch("auto|cpu|cuda(:[0-9]+)?", value) is not None,
     )
-    threads: int = between(0, 4096)
+    threads: int | str = rule(
+        "auto, or a whole number from 0 to 4096",
+        lambda value: value == "auto" or (isinstance(value, int) and 0 <= value <= 4096),
+    )
     store: str = rule("a folder", lambda value: bool(value.strip()))
     checkpoint_every_epochs: int = at_least(1)
     samples_every_epochs: int = at_least(0)

@@ -36,16 +36,17 @@ class _Choice:
 
 _CHOICES = {
     "local": _Choice("local", "LocalLauncher", "LocalConfig"),
-    "joblib": _Choice("joblib", "JoblibLauncher", "JoblibConfig", "joblib", "joblib"),
     "slurm": _Choice("slurm", "SlurmLauncher", "SlurmConfig", "submitit", "slurm"),
     "submitit_local": _Choice("slurm", "SubmititLocal", "SubmititConfig", "submitit", "slurm"),
     "ray": _Choice("ray", "RayLauncher", "RayConfig", "ray", "ray"),
 }
-_ALIASES = {"basic": "local", "submitit_slurm": "slurm"}
-"""Hydra's names of launchers that have another one here."""
-_REMOVED = {
-    "stacked": "was taken out; hydra/launcher=joblib trains several runs at a time on this machine"
+_ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "basic": ("local", {"n_jobs": 1}),
+    "joblib": ("local", {}),
+    "submitit_slurm": ("slurm", {}),
 }
+"""Hydra's names of launchers: lungan's own, and what is set as in Hydra's."""
+_REMOVED = {"stacked": "was taken out; a sweep trains several runs at a time by itself"}
 """What serves instead of launchers that there were."""
 
 
@@ -55,7 +56,7 @@ def choices() -> list[str]:
 
 
 def build(overrides: Sequence[tuple[str, Any]]) -> Launcher:
-    """The launcher that overrides, as keys and values, choose and set; none: this process.
+    """The launcher that overrides, as keys and values, choose and set; none: ``local``.
 
     Raises: ConfigError for a launcher that is unknown or not installed, or a wrong setting.
     """
@@ -67,7 +68,7 @@ def build(overrides: Sequence[tuple[str, Any]]) -> Launcher:
         raise ConfigError(f"{GROUP}={name} {_REMOVED[name]}")
     if name not in choices():
         raise ConfigError(f"{GROUP} must be one of {', '.join(choices())}, got {name}")
-    name = _ALIASES.get(name, name)
+    name, own_values = _ALIASES.get(name, (name, {}))
     choice = _CHOICES[name]
     if choice.package is not None and importlib.util.find_spec(choice.package) is None:
         raise ConfigError(
@@ -75,7 +76,7 @@ def build(overrides: Sequence[tuple[str, Any]]) -> Launcher:
             f"pip install 'lungan[{choice.extra}]'"
         )
     module = importlib.import_module(f"lungan.launchers.{choice.module}")
-    values = _file_values(name)
+    values = _file_values(name) | own_values
     for key, value in overrides:
         if key != GROUP:
             _set(values, key.removeprefix(PREFIX), value)

@@ -27,9 +27,9 @@ from filelock import FileLock, Timeout
 
 from lungan import registry
 from lungan.config import RunConfig, rules
-from lungan.errors import ConfigError
+from lungan.errors import ConfigError, RunFolderError
 from lungan.files import at_home
-from lungan.runs.folder import SWEEPS, write_json
+from lungan.runs.folder import SWEEPS, read_metrics, write_json
 from lungan.runs.plan import (
     Plan,
     PlannedRun,
@@ -42,7 +42,7 @@ from lungan.runs.plan import (
 from lungan.runs.prepare import load_and_keep, prepare
 from lungan.runs.reading import read_json
 from lungan.runs.stopping import StopSignal
-from lungan.runs.store import LEASE_SECONDS, Store
+from lungan.runs.store import LEASE_SECONDS, Store, live_owner
 from lungan.runs.sweep import failed_summary, run_trajectory
 from lungan.training.loop import Interrupted
 
@@ -53,6 +53,7 @@ POLL_SECONDS = 5.0
 QUEUE_SECONDS = 10.0
 GONE_SECONDS = 30.0
 SPEAK_SECONDS = 30.0
+MOST_SHOWN = 8
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ log = logging.getLogger(__name__)
 class Place:
     """Where jobs run. ``processes``: how many at a time share a machine and its GPUs; 0 where
     the launcher gives each job its own. ``threads``: of a job whose config leaves them open; 0
-    leaves them to torch. ``wait_seconds``: how long a job waits for runs under way elsewhere."""
+    is all cores that it may use. ``wait_seconds``: how long a job waits for runs under way
+    elsewhere."""
 
     processes: int
     threads: int
@@ -77,7 +79,7 @@ class JobLauncher(ABC):
     name: str
     elsewhere: bool
 
-    def place(self, _num_jobs: int, /) -> Place:
+    def place(self, _plan: Plan, /) -> Place:
         # Longer than a claim outlives an owner on another machine, which a requeued job had.
         return Place(processes=0, threads=0, wait_seconds=LEASE_SECONDS + 30)
 
@@ -135,7 +137,7 @@ class _Jobs:
     def _launch(self, trajectories: list[Trajectory]) -> bool:
         """Run one job a trajectory; gives whether the launcher broke off."""
         folder = self._new_folder()
-        place = self._launcher.place(len(trajectories))
+        place = self._launcher.place(self._plan)
         write_jobs(folder, self._sweep, trajectories, place)
         log.info("%d jobs by %s, their logs in %s", len(trajectories), self._launcher.name, folder)
         errors: list[BaseException] = []
@@ -174,7 +176,7 @@ class _Jobs:
                 now = time.monotonic()
                 if now - spoke >= SPEAK_SECONDS:
                     spoke = now
-                    log.info("%d of %d runs have a result", self._count(), len(self._plan.runs))
+                    log.info("%s", self._progress())
                 if thread.is_alive() and now - looked < QUEUE_SECONDS:
                     continue
                 queued, looked = self._launcher.queued(), now
@@ -239,9 +241,23 @@ class _Jobs:
         self._left = against_store(self._plan.trajectories).epochs_to_train
         return self._left < before
 
-    def _count(self) -> int:
+    def _progress(self) -> str:
+        """How many runs have a result, and how far those are that are under way."""
         folders = Store(self._store).folders()
-        return sum(planned.has_result(folders) for planned in self._plan.runs)
+        unfinished = [planned for planned in self._plan.runs if not planned.has_result(folders)]
+        under_way = []
+        for planned in unfinished:
+            identity = planned.prepared.identity
+            folder = self._store / folders.get(identity.digits, identity.name)
+            if live_owner(folder) is not None:
+                with contextlib.suppress(RunFolderError):  # which the job will say
+                    under_way.append(f"{folder.name} after epoch {len(read_metrics(folder))}")
+        count = len(self._plan.runs)
+        more = f" and {len(under_way) - MOST_SHOWN} more" if len(under_way) > MOST_SHOWN else ""
+        return (
+            f"{count - len(unfinished)} of {count} runs have a result; under way: "
+            f"{', '.join(under_way[:MOST_SHOWN]) or 'none'}{more}"
+        )
 
     def _new_folder(self) -> Path:
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
@@ -261,6 +277,11 @@ def write_jobs(folder: Path, sweep: str, trajectories: Sequence[Trajectory], pla
         "trajectories": [[_values(planned) for planned in each] for each in trajectories],
     }
     write_json(folder / JOBS, values)
+
+
+def read_place(folder: Path) -> Place:
+    """Where the jobs of a launch run. Raises: RunFolderError."""
+    return Place(**read_json(folder / JOBS)["place"])
 
 
 def stop_jobs(folder: Path) -> None:
@@ -284,7 +305,7 @@ def run_job(
     path = folder / f"job-{number}.log"
     with path.open("a", encoding="utf-8") as stream, _log_to(stream), stop.installed(signals):
         try:
-            place = Place(**jobs["place"])
+            place = read_place(folder)
             with _slot(folder, place.processes) as slot:
                 _run(jobs, number, place, slot, stop)
         except (Interrupted, KeyboardInterrupt):
@@ -308,11 +329,12 @@ def _values(planned: PlannedRun) -> dict[str, Any]:
 
 def _run(jobs: dict[str, Any], number: int, place: Place, slot: int, stop: StopSignal) -> None:
     sweep, trajectory = jobs["sweep"], []
+    share = place.threads or int(os.environ.get("SLURM_CPUS_PER_TASK", 0))
     for item in jobs["trajectories"][number]:
         try:
             registry.load_again(jobs["plugins"])
             config = rules.parse(RunConfig, item["config"])
-            trajectory.append(_prepared(item, _placed(config, place, slot)))
+            trajectory.append(_prepared(item, _placed(config, place, slot), share))
         except Exception as error:
             log.exception("%s cannot be prepared on %s", item["name"], socket.gethostname())
             failed = failed_summary(item["run_id"], item["name"], error)
@@ -324,8 +346,9 @@ def _run(jobs: dict[str, Any], number: int, place: Place, slot: int, stop: StopS
         busy = run_trajectory(busy, sweep, stop)
 
 
-def _prepared(item: dict[str, Any], config: RunConfig) -> PlannedRun:
-    planned = PlannedRun(prepare(config, load_and_keep), item["overrides"], config.device)
+def _prepared(item: dict[str, Any], config: RunConfig, share: int) -> PlannedRun:
+    prepared = prepare(config, load_and_keep, share=share)
+    planned = PlannedRun(prepared, item["overrides"], config.device)
     if planned.prepared.identity.run != item["run_id"]:
         raise ConfigError(
             f"the training images on {socket.gethostname()} are not those that the sweep was "
@@ -335,15 +358,12 @@ def _prepared(item: dict[str, Any], config: RunConfig) -> PlannedRun:
 
 
 def _placed(config: RunConfig, place: Place, slot: int) -> RunConfig:
-    """The config with its share of the machine, where it leaves that open."""
+    """The config with its GPU, where it leaves that open and processes share a machine."""
     import torch
 
-    changes: dict[str, Any] = {}
-    if config.threads == 0:
-        changes["threads"] = place.threads or int(os.environ.get("SLURM_CPUS_PER_TASK", 0))
-    if config.device == "auto" and place.processes and torch.cuda.is_available():
-        changes["device"] = f"cuda:{slot % torch.cuda.device_count()}"
-    return dataclasses.replace(config, **changes)
+    if config.device != "auto" or not place.processes or not torch.cuda.is_available():
+        return config
+    return dataclasses.replace(config, device=f"cuda:{slot % torch.cuda.device_count()}")
 
 
 @contextlib.contextmanager

@@ -1,27 +1,139 @@
-"""Runs one after another in this process: what a sweep without a launcher does."""
+"""Processes on this machine, each at one trajectory at a time: what a sweep does by itself.
+
+With as many processes of one thread as there are cores, a step's threads never wait for each other.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
+
+from lungan import memory, registry
+from lungan.config.rules import rule
+from lungan.device import cores
+from lungan.launchers.jobs import STOP, JobLauncher, Place, read_place, run_job
 from lungan.runs.plan import Plan
 from lungan.runs.stopping import StopSignal
 from lungan.runs.sweep import run_trajectories
 
+PROCESS_MEMORY = 2**30
+"""Bytes that -1 leaves for each process; one that trains the report's networks holds 0.6 GiB."""
+
 
 @dataclass(kw_only=True, slots=True)
 class LocalConfig:
-    """It has no settings."""
+    """``n_jobs``: processes at a time; 1 does the runs one after another in the sweep's own. -1 is
+    one for each CPU core that lungan may use, as far as free memory goes, or for each GPU
+    where runs use GPUs; -2 is one fewer, and so on.
+
+    ``batch_size`` is joblib's, which did this before; it has no effect, since processes take one
+    trajectory at a time."""
+
+    n_jobs: int = rule("at least 1, or -1 for all", lambda value: value != 0)
+    batch_size: int | str = rule(
+        "auto, or at least 1",
+        lambda value: value == "auto" or (str(value).isdecimal() and int(value) >= 1),
+        default="1",
+    )
 
 
-class LocalLauncher:
+class LocalLauncher(JobLauncher):
     name = "local"
     elsewhere = False
 
-    def __init__(self, _config: LocalConfig) -> None: ...
+    def __init__(self, config: LocalConfig) -> None:
+        self._n_jobs = config.n_jobs
 
-    def describe(self, _plan: Plan, /) -> str:
-        return ""
+    def place(self, plan: Plan, /) -> Place:
+        # Of the whole plan: the same command gives a run the same threads after a stop, too.
+        processes = min(self._processes(plan), len(plan.trajectories))
+        return Place(processes, max(1, cores() // processes), wait_seconds=0)
+
+    def describe(self, plan: Plan, /) -> str:
+        place = self.place(plan)
+        if place.processes == 1:
+            return ""
+        each = "one CPU thread" if place.threads == 1 else f"{place.threads} CPU threads"
+        return (
+            f"by {place.processes} processes at a time, each of {each}; --processes N sets others"
+        )
 
     def run(self, plan: Plan, sweep: str, stop: StopSignal) -> None:
-        run_trajectories(plan.trajectories, sweep, stop)
+        if self.place(plan).processes == 1:
+            run_trajectories(plan.trajectories, sweep, stop)
+        else:
+            super().run(plan, sweep, stop)
+
+    def launch(self, folder: Path, num_jobs: int) -> None:
+        place = read_place(folder)
+        count = min(place.processes, num_jobs)
+        command = [sys.executable, "-P", "-m", __name__, str(folder), str(num_jobs)]
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(place.threads),
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+        }
+        # A terminal's Ctrl-C, and its end, reach all its processes: the sweep's own decides.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+        with contextlib.ExitStack() as processes:
+            workers = [
+                processes.enter_context(
+                    subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
+                )
+                for _ in range(count)
+            ]
+            ended_early = sum(worker.wait() != 0 for worker in workers)
+        if ended_early:
+            raise ChildProcessError(f"{ended_early} of {count} processes ended early")
+
+    def _processes(self, plan: Plan) -> int:
+        if self._n_jobs > 0:
+            return self._n_jobs
+        if all(planned.prepared.device.type == "cpu" for planned in plan.runs):
+            left = memory.available()
+            all_of_them = cores() if left is None else min(cores(), left // PROCESS_MEMORY)
+        elif all(planned.device == "auto" for planned in plan.runs):
+            all_of_them = torch.cuda.device_count()
+        else:  # on the GPU that the config names
+            all_of_them = 1
+        if _program() in {plugin.file for plugin in registry.loaded_files()}:
+            all_of_them = 1  # a process that loads such a plug-in would run the program again
+        return max(1, all_of_them + 1 + self._n_jobs)
+
+
+def _program() -> str | None:
+    """The absolute path of the program that runs, where it is a file."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    return file and str(Path(file).resolve())
+
+
+def work(folder: Path, num_jobs: int) -> int:
+    """Do jobs of a launch that no other process took, until none is left; gives the exit code."""
+    threading.Thread(target=_end_with_the_sweep, daemon=True).start()
+    for number in range(num_jobs):
+        try:
+            (folder / f"job-{number}.taken").touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        if (folder / STOP).exists():
+            break
+        if run_job(folder, number):
+            return 1
+    return 0
+
+
+def _end_with_the_sweep() -> None:
+    """Stop this process with a checkpoint when the sweep's process ends, however that ends."""
+    os.read(sys.stdin.fileno(), 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(work(Path(sys.argv[1]), int(sys.argv[2])))

@@ -18,6 +18,7 @@ from submitit.helpers import DelayedSubmission
 from lungan.config.rules import at_least
 from lungan.errors import ConfigError
 from lungan.launchers.jobs import JobLauncher, Place, run_job
+from lungan.runs.plan import Plan
 
 COMMAND_SECONDS = 60.0
 TERMINATION_SECONDS = 60.0
@@ -73,8 +74,8 @@ class SubmititLocal(JobLauncher):
     def __init__(self, config: SubmititConfig) -> None:
         self._config = config
 
-    def place(self, num_jobs: int, /) -> Place:
-        processes = min(self._config.array_parallelism, num_jobs)
+    def place(self, plan: Plan, /) -> Place:
+        processes = min(self._config.array_parallelism, len(plan.trajectories))
         return Place(processes, self._config.cpus_per_task, wait_seconds=0)
 
     def launch(self, folder: Path, num_jobs: int) -> None:
@@ -116,8 +117,8 @@ class SlurmLauncher(SubmititLocal):
         super().__init__(config)
         self._job_name = ""
 
-    def place(self, num_jobs: int, /) -> Place:
-        return JobLauncher.place(self, num_jobs)
+    def place(self, plan: Plan, /) -> Place:
+        return JobLauncher.place(self, plan)
 
     def launch(self, folder: Path, num_jobs: int) -> None:
         self._job_name = _name(folder)

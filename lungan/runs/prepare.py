@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A config with its device, precision, images and identity."""
+    """A config with its device, precision, images and identity. ``share``: the CPU cores that a
+    sweep gives to the run beside its others; 0 where it has no others beside it."""
 
     config: RunConfig
     device: torch.device
@@ -41,6 +42,7 @@ class Prepared:
     training_set: ImageSet
     identity: RunIdentity
     data_seconds: float
+    share: int = 0
 
 
 def load_sets(config: DataConfig) -> tuple[ImageSet, ImageSet]:
@@ -66,11 +68,12 @@ def prepare(
     load: Callable[[DataConfig], tuple[ImageSet, ImageSet]] = load_sets,
     *,
     here: bool = True,
+    share: int = 0,
 ) -> Prepared:
     """Resolve device and precision, read the data and name the run.
 
     load: a sweep's own, which reads each data set once. here: this machine will do the run, and
-    must have the memory for it.
+    must have the memory for it. share: see ``Prepared``.
 
     Raises: ConfigError, DataError.
     """
@@ -96,7 +99,7 @@ def prepare(
         )
     identity = identify(config, trajectory_id(config, training_set.content_hash, precision))
     seconds = time.perf_counter() - began
-    return Prepared(config, device, precision, image_set, training_set, identity, seconds)
+    return Prepared(config, device, precision, image_set, training_set, identity, seconds, share)
 
 
 @functools.cache  # the runs of a sweep would all say the same

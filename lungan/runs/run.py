@@ -13,6 +13,7 @@ import torch
 
 from lungan.config.identity import plugins
 from lungan.data.inspect import summarize
+from lungan.device import choose_threads
 from lungan.errors import DivergedError, LunganError, RunFolderError
 from lungan.models.conditioning import Classes
 from lungan.models.saving import load_generator, serialize_generator
@@ -77,8 +78,6 @@ def claim_run(prepared: Prepared, *, sweep: str | None) -> Run | ActiveRun:
     Raises: RunFolderError where the store cannot be used or another process has the run.
     """
     config, identity = prepared.config, prepared.identity
-    if config.threads:
-        torch.set_num_threads(config.threads)
     found = Store(store_path(config)).claim(identity, retry_diverged=config.retry == "diverged")
     match found:
         case Finished():
@@ -104,6 +103,7 @@ def _score_again(prepared: Prepared, found: Finished) -> Run:
             result = scorer.find(config.epochs)
             if result is None:
                 scorer.announce()
+                torch.set_num_threads(choose_threads(config.threads, prepared.share))
                 generator = load_generator(found.folder / GENERATOR)
                 result = scorer.score(generator, config.epochs)
             summary["scores"] = result
@@ -122,6 +122,7 @@ class ActiveRun:
         self._folder = claimed.folder
         self._sweep = sweep
         self._continued_from: str | None = None
+        self._threads_before = 0  # of the checkpoint that the run goes on from
         self._scorer: Scorer | None = None
         self._tracker: Followers | None = None
         self._sinks: list[Sink] = []
@@ -177,11 +178,12 @@ class ActiveRun:
             pictures.write_real_images(folder, prepared.training_set, config.seed, conditional)
         state = self._start(material.classes)
         log.info(
-            "%s: %d images, %s on %s, from epoch %d to %d%s",
+            "%s: %d images, %s on %s (CPU threads: %d), from epoch %d to %d%s",
             folder.name,
             len(prepared.training_set),
             prepared.precision,
             prepared.device,
+            torch.get_num_threads(),
             state.epoch,
             config.epochs,
             f", continued from {self._continued_from}" if self._continued_from else "",
@@ -228,7 +230,8 @@ class ActiveRun:
             self._seconds["training"] -= seconds  # the phase that this happens in
 
     def _start(self, classes: Classes | None) -> TrainingState:
-        """A fresh state, or the one of the checkpoint that the run goes on from."""
+        """A fresh state, or the one of the checkpoint that the run goes on from, and the threads
+        that the run computes with."""
         prepared, folder = self._prepared, self._folder
         state = build_state(
             self._config,
@@ -243,6 +246,10 @@ class ActiveRun:
             adopt(shorter.folder, folder)
             self._load(state)
         rewind_metrics(folder, state.epoch)
+        threads = self._config.threads
+        if threads in (0, "auto") and self._threads_before:
+            threads = self._threads_before  # so that the run has the bits of one never stopped
+        torch.set_num_threads(choose_threads(threads, prepared.share))
         return state
 
     def _load(self, state: TrainingState) -> None:
@@ -255,6 +262,9 @@ class ActiveRun:
             saved = torch.load(checkpoint, map_location=device, weights_only=True)
             own = saved["run"] == self._folder.name
             self._continued_from = saved["continued_from"] if own else saved["run"]
+            self._threads_before = saved.get("threads", 0)  # lungan 0.1's do not tell
+            if self._threads_before not in range(4097):
+                raise ValueError("threads")
             state.load_state_dict(saved["state"])
         except Exception as error:
             raise RunFolderError(

@@ -52,7 +52,8 @@ class FolderSink:
             case Checkpoint():
                 self._claim.assert_held()
                 with write_whole(self._folder / CHECKPOINT) as stream:
-                    torch.save({"state": event.state, **self._origin}, stream)
+                    threads = torch.get_num_threads()
+                    torch.save({"state": event.state, "threads": threads, **self._origin}, stream)
             case _:
                 pass
 

@@ -10,18 +10,20 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from lungan import launchers, train
+from lungan import launchers, registry, train
 from lungan.cli import FAILED
 from lungan.config import RunConfig, compose
 from lungan.errors import ConfigError
-from lungan.launchers import joblib, jobs, slurm
+from lungan.launchers import jobs, local, slurm
 from lungan.launchers.jobs import Place, run_job
 from lungan.runs import run as runs
-from lungan.runs.plan import make_plan
+from lungan.runs.plan import Plan, make_plan
 from lungan.runs.stopping import StopSignal
 from lungan.training.loop import Interrupted
 
@@ -39,7 +41,7 @@ class FakeLauncher(jobs.JobLauncher):
         self.breaks = list(breaks)
         self.num_jobs: list[int] = []
 
-    def place(self, _num_jobs: int, /) -> Place:
+    def place(self, _plan: Plan, /) -> Place:
         return Place(processes=0, threads=1, wait_seconds=0)
 
     def launch(self, folder: Path, num_jobs: int) -> None:
@@ -185,18 +187,89 @@ def test_gpus_go_round(
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     place = Place(processes=4, threads=3, wait_seconds=0)
-    config = jobs._placed(tiny("threads=0"), place, slot)
-    assert (config.device, config.threads) == (device, 3)
-    chosen = jobs._placed(tiny("threads=2", "device=cpu"), place, slot)
-    assert (chosen.device, chosen.threads) == ("cpu", 2)
+    assert jobs._placed(tiny(), place, slot).device == device
+    assert jobs._placed(tiny("device=cpu"), place, slot).device == "cpu"
+
+
+def test_a_job_has_its_share_of_the_cores(tiny: Tiny, tmp_path: Path) -> None:
+    plan = make_plan([(tiny("epochs=1", "threads=auto"), {})])
+    jobs.write_jobs(tmp_path, "t", plan.trajectories, Place(4, 3, 0))
+    (tmp_path / "store" / "sweeps").mkdir(parents=True)
+    run_job(tmp_path, 0)
+    (summary,) = (tmp_path / "store").glob("*/summary.json")
+    assert json.loads(summary.read_text())["threads"] == 3
+    torch.set_num_threads(1)
+
+
+def planned(count: int, kind: str = "cpu", device: str = "auto") -> Any:
+    """A plan's stand-in: so many trajectories of one run, which compute on this kind of device."""
+    run = SimpleNamespace(
+        device=device, prepared=SimpleNamespace(device=SimpleNamespace(type=kind))
+    )
+    return SimpleNamespace(trajectories=[[run]] * count, runs=[run] * count)
 
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joblib, "_cores", lambda: 8)
-    every = build("hydra/launcher=joblib")
-    assert every.place(3) == Place(processes=3, threads=2, wait_seconds=0)
-    assert every.place(100).processes == 8
-    assert build("hydra/launcher=joblib", "hydra.launcher.n_jobs=2").place(9).threads == 4
+    monkeypatch.setattr(local, "cores", lambda: 8)
+    monkeypatch.setattr(local.memory, "available", lambda: 2**40)
+    default = launchers.build([])
+    assert default.place(planned(3)) == Place(processes=3, threads=2, wait_seconds=0)
+    assert default.place(planned(100)) == Place(processes=8, threads=1, wait_seconds=0)
+    assert default.place(planned(1)) == Place(processes=1, threads=8, wait_seconds=0)
+    assert build("hydra/launcher=joblib").place(planned(3)).processes == 3
+    assert build("hydra/launcher=basic").place(planned(9)).processes == 1
+    two = build("hydra/launcher=local", "hydra.launcher.n_jobs=2")
+    assert two.place(planned(9)) == Place(processes=2, threads=4, wait_seconds=0)
+    monkeypatch.setattr(local.memory, "available", lambda: 5 * 2**30)
+    assert default.place(planned(100)).processes == 5
+
+
+def test_gpus_are_shared_out_where_nothing_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert launchers.build([]).place(planned(9, "cuda")).processes == 4
+    assert launchers.build([]).place(planned(9, "cuda", "cuda:1")).processes == 1
+
+
+def test_a_program_that_is_a_plugin_is_not_run_again_by_other_processes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "mine.py"
+    monkeypatch.setattr(local, "cores", lambda: 8)
+    monkeypatch.setattr("__main__.__file__", str(program), raising=False)
+    assert launchers.build([]).place(planned(9)).processes == 8
+    plugin = registry.Plugin(name="mine", version="", sha256="0" * 64, file=str(program))
+    monkeypatch.setattr(registry, "loaded_files", lambda: [plugin])
+    assert launchers.build([]).place(planned(9)).processes == 1
+
+
+def test_a_sweep_says_how_it_uses_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    tiny_overrides: Sequence[str],
+) -> None:
+    monkeypatch.setattr(local, "cores", lambda: 2)
+    sweep = ["--multirun", *tiny_overrides, "seed=0,1", f"store={tmp_path}", "--dry-run"]
+    assert train.main(sweep) == 0
+    assert "by 2 processes at a time, each of one CPU thread;" in capsys.readouterr().out
+    assert train.main([*sweep, "--processes", "1"]) == 0
+    assert "processes" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--processes", "2"], "belong to a sweep: add --multirun"),
+        (["-m", "--processes", "0"], "--processes must be at least 1, got 0"),
+        (["-m", "--processes", "2", "hydra/launcher=ray"], "leave out hydra/launcher=ray"),
+    ],
+)
+def test_processes_out_of_place_are_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -219,12 +292,12 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
             "must be a whole number, got two",
         ),
         (
-            ["hydra/launcher=joblib", "hydra.launcher.max_runs=1"],
+            ["hydra/launcher=local", "hydra.launcher.max_runs=1"],
             "keys of hydra.launcher are n_jobs",
         ),
         (
             ["hydra/launcher=stacked", "hydra.launcher.max_runs=4"],
-            "hydra/launcher=stacked was taken out; hydra/launcher=joblib trains several runs at",
+            "hydra/launcher=stacked was taken out; a sweep trains several runs at a time by itself",
         ),
         (
             ["hydra/launcher=joblib", "hydra.launcher.batch_size=all"],
@@ -256,10 +329,10 @@ def test_hydras_default_launcher_does_one_run_too(capsys: pytest.CaptureFixture[
 def test_a_launcher_that_is_not_installed_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "joblib" else real(name)
+        importlib.util, "find_spec", lambda name: None if name == "ray" else real(name)
     )
-    with pytest.raises(ConfigError, match=r"no module joblib: pip install 'lungan\[joblib\]'"):
-        build("hydra/launcher=joblib")
+    with pytest.raises(ConfigError, match=r"no module ray: pip install 'lungan\[ray\]'"):
+        build("hydra/launcher=ray")
 
 
 def test_slurm_needs_its_commands(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,17 +362,15 @@ def test_slurms_signal_queues_the_job_again_after_its_checkpoint(
     assert order == ["checkpoint", *(["queue again"] if again else [])]
 
 
-def test_joblib_does_what_one_process_does(
+def test_two_processes_do_what_one_does(
     tmp_path: Path,
     start_train: Callable[..., Any],
     tiny_overrides: Sequence[str],
     same_bits: Callable[[Path, Path], None],
 ) -> None:
     sweep = ["--multirun", "--sweep", "t", *tiny_overrides, "optimizer=adam,rmsprop", "epochs=1,2"]
-    two = start_train(
-        *sweep, f"store={tmp_path / 'two'}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
-    )
-    one = start_train(*sweep, f"store={tmp_path / 'one'}")
+    two = start_train(*sweep, f"store={tmp_path / 'two'}", "--processes", "2")
+    one = start_train(*sweep, f"store={tmp_path / 'one'}", "--processes", "1")
     for process in (one, two):
         process.join(240)
         assert process.exitcode == 0
@@ -311,23 +382,39 @@ def test_joblib_does_what_one_process_does(
     assert owners == {1}
 
 
-def test_ctrl_c_stops_joblibs_processes_with_checkpoints(
-    stopped_sweep: Callable[..., None],
+def test_ctrl_c_stops_all_processes_with_checkpoints(stopped_sweep: Callable[..., None]) -> None:
+    stopped_sweep(signal.SIGINT, 2, "--processes", "2")
+
+
+def test_processes_stop_with_a_checkpoint_when_their_sweep_is_killed(
+    tmp_path: Path, start_train: Callable[..., Any], tiny_overrides: Sequence[str]
 ) -> None:
-    stopped_sweep(signal.SIGINT, 2, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    process = start_train(
+        *["--multirun", *tiny_overrides, "checkpoint_every_epochs=1000", "epochs=1000"],
+        *["seed=0,1", f"store={tmp_path}", "--processes", "2"],
+    )
+    wait_for(lambda: len(list(tmp_path.glob("*/metrics.jsonl"))) == 2)
+    os.kill(process.pid, signal.SIGKILL)
+    wait_for(lambda: len(list(tmp_path.glob("*/checkpoint.pt"))) == 2)
+    wait_for(lambda: not list(tmp_path.glob("*/claim.json")))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 200
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.slow
-def test_a_killed_joblib_process_costs_only_its_epochs(
+def test_a_killed_process_costs_only_its_epochs(
     tmp_path: Path, start_train: Callable[..., Any], tiny_overrides: Sequence[str]
 ) -> None:
     process = start_train(
         *["--multirun", "--sweep", "t", *tiny_overrides, "epochs=60", "seed=0,1,2"],
-        *[f"store={tmp_path}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+        *[f"store={tmp_path}", "--processes", "2"],
     )
-    deadline = time.monotonic() + 200
-    while not list(tmp_path.glob("*/checkpoint.pt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: bool(list(tmp_path.glob("*/checkpoint.pt"))))
     folder = next(tmp_path.glob("*/checkpoint.pt")).parent
     os.kill(json.loads((folder / "claim.json").read_text())["pid"], signal.SIGKILL)
     process.join(280)

@@ -197,3 +197,23 @@ def assert_equal(one: Any, other: Any, where: str) -> None:
             assert_equal(left, right, f"{where}[{index}]")
     else:
         assert one == other, where
+
+
+def test_a_run_goes_on_with_the_threads_that_it_was_begun_with(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def threads(*overrides: str, share: int = 0) -> int:
+        result = run(prepare(tiny(*overrides), share=share))
+        assert torch.get_num_threads() == result.summary["threads"]
+        return int(result.summary["threads"])
+
+    monkeypatch.setattr("lungan.device.cores", lambda: 3)
+    try:
+        assert threads("epochs=1", "threads=0") == 3
+        assert threads("epochs=2", "threads=0", share=2) == 3
+        assert threads("epochs=3", "threads=auto", share=2) == 3
+        assert threads("epochs=4", "threads=1") == 1
+        assert threads("epochs=5", "threads=auto") == 1
+        assert threads("epochs=1", "threads=auto", "seed=1", share=2) == 2
+    finally:
+        torch.set_num_threads(1)

@@ -32,7 +32,7 @@ NUM_RUNS = 4
 def run_sweep(*configs: RunConfig, dry_run: bool = False, name: str = "t") -> int:
     """What the command does; gives its exit code."""
     pairs = [(config, {"seed": str(config.seed)}) for config in configs]
-    launcher = LocalLauncher(LocalConfig())
+    launcher = LocalLauncher(LocalConfig(n_jobs=1))
     return train.sweep(pairs, launcher, name=name, question="Why?", dry_run=dry_run)
 
 
