@@ -23,6 +23,10 @@ The same seed gives the same images, and the first of many are those of few.
 More in docs/generate.md. Exit codes: 0 good, 2 bad input, 130 interrupted (nothing is left)."""
 
 
+MOST_IMAGES = 10**7
+"""As many as data=phantom draws; they take days."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Gives its exit code."""
     options = _parser().parse_args(arguments)
@@ -78,6 +82,8 @@ def _parser() -> CommandParser:
 def _generate(options: argparse.Namespace) -> int:
     if options.num_images < 1:
         raise ConfigError(f"--num-images must be at least 1, got {options.num_images}")
+    if options.num_images > MOST_IMAGES:
+        raise ConfigError(f"--num-images must be at most {MOST_IMAGES}, got {options.num_images}")
     if not 0 <= options.seed < 2**63:
         raise ConfigError(f"--seed must be from 0 to 2^63 - 1, got {options.seed}")
     cut = options.truncation

@@ -77,7 +77,7 @@ class PhantomConfig(DataConfig):
     splits: list[str] = subset_of("train", "val", "test")
     classes: list[str] = subset_of("normal", "pneumonia")
     num_images: int = between(20, 10**7)
-    num_test: int = at_least(4)
+    num_test: int = at_least(4, most=10**7)
     seed: int = at_least(0)
 
 

@@ -120,7 +120,7 @@ class DcganDiscriminatorConfig(DiscriminatorConfig):
     max_width: int = _width()
     leaky_slope: float = within(0, 1)
     dropout: float = within(0, 1)
-    hidden_width: int = at_least(0, neutral=0)
+    hidden_width: int = at_least(0, neutral=0, most=65536)
 
     def check(self, run: RunConfig) -> None:
         _check_network("discriminator", self, run.data.size)

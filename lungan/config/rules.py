@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CHOICES = "choices"
 """Field metadata: the values of a key that has few, for a shell's completion."""
 
+MOST = "most"
+"""Field metadata: the largest value of a number that would else be tried without end."""
+
 NEUTRAL = "neutral"
 """Field metadata of a key that came after runs had been named without it: its value that means
 what was before. At that value the key is left out of every id, so that stores outlive new keys."""
@@ -70,6 +73,7 @@ def rule(
 
 
 def at_least(low: float, **metadata: Any) -> Any:
+    """most: what no machine could do more of, and no one means."""
     return rule(f"at least {low}", lambda value: math.isfinite(value) and value >= low, **metadata)
 
 
@@ -187,6 +191,8 @@ def check_fields(config: Any, prefix: str = "") -> None:
             text = field.metadata["text"]
             text = text if isinstance(text, str) else text()
             raise ConfigError(f"{key} must be {text}, got {shown(value)}")
+        if MOST in field.metadata and value > field.metadata[MOST]:
+            raise ConfigError(f"{key} must be at most {field.metadata[MOST]}, got {shown(value)}")
     # Afterwards, so that a wrong lr is named, not what takes its value from it.
     for value, inner in below:
         check_fields(value, inner)

@@ -41,13 +41,13 @@ class ScoreConfig(Part):
     inception_weights: str | None
     inception_precision: str = one_of("auto", "fp32", "bf16", neutral="auto")
     require_inception: bool
-    inception_splits: int = at_least(1)
+    inception_splits: int = at_least(1, most=1000)
     nearest_k: int = at_least(1)
-    kernel_subsets: int = at_least(1)
+    kernel_subsets: int = at_least(1, most=10**5)
     kernel_subset_size: int = at_least(2)
     extrapolate: bool
     memorization: bool
-    floor_splits: int = at_least(1)
+    floor_splits: int = at_least(1, most=1000)
     extra: list[str] = subset_of(group="score", neutral=[])
 
 
@@ -115,7 +115,7 @@ class RunConfig:
     augment: AugmentConfig
     score: ScoreConfig
     tracker: TrackerConfig
-    epochs: int = at_least(1)
+    epochs: int = at_least(1, most=10**6)
     batch_size: int = at_least(2)
     lr: float = above(0)
     seed: int = any_seed()

@@ -28,7 +28,7 @@ class LossConfig(Part):
     """
 
     update: str = one_of("simultaneous", "alternating", default="alternating")
-    discriminator_updates: int = at_least(1, default=1)
+    discriminator_updates: int = at_least(1, default=1, most=1000)
     micro_batches: int = at_least(1, neutral=1)
     r1: float = at_least(0, neutral=0)
     r2: float = at_least(0, neutral=0)

@@ -144,9 +144,9 @@ class ArchiveWriter:
 
     def __exit__(self, *failure: object) -> None:
         # Where something failed before, the archive is thrown away: closing it may well fail too.
-        with contextlib.suppress(OSError, ValueError):
-            self._images.close()
-            self._archive.close()
+        for opened in (self._images, self._archive):
+            with contextlib.suppress(OSError, ValueError):
+                opened.close()
 
     def _open(self, name: str, shape: tuple[int, ...]) -> IO[bytes]:
         entry = zipfile.ZipInfo(f"{name}.npy", _FIRST_DATE)

@@ -117,9 +117,11 @@ class _Jobs:
     def run(self) -> None:
         """Return when every run has a result, has failed, or was lost by the launcher.
 
-        Raises: Interrupted, KeyboardInterrupt.
+        Raises: ConfigError where the launcher breaks off before any job has done anything;
+        Interrupted, KeyboardInterrupt.
         """
         pending = self._unfinished(self._plan.trajectories)
+        any_done = False
         while pending:
             busy = self._busy(pending)
             free = [trajectory for trajectory in pending if trajectory not in busy]
@@ -129,13 +131,20 @@ class _Jobs:
                 continue
             broke = self._launch(free)
             pending = self._unfinished(pending)
-            if not (broke and self._progressed()):
+            progressed = bool(broke) and self._progressed()
+            any_done |= progressed
+            if broke and not (any_done or self._failed or self._busy(pending)):
+                raise ConfigError(
+                    f"hydra/launcher={self._launcher.name} got no job done: {broke}; give other "
+                    "hydra.launcher.<key>=..., or another hydra/launcher"
+                )
+            if not progressed:
                 # What neither finished nor failed nor is under way was taken from the launcher.
                 now_busy = self._busy(pending)
                 pending = [each for each in pending if each in busy or each in now_busy]
 
-    def _launch(self, trajectories: list[Trajectory]) -> bool:
-        """Run one job a trajectory; gives whether the launcher broke off."""
+    def _launch(self, trajectories: list[Trajectory]) -> str:
+        """Run one job a trajectory; gives why the launcher broke off, or nothing."""
         folder = self._new_folder()
         place = self._launcher.place(self._plan)
         write_jobs(folder, self._sweep, trajectories, place)
@@ -154,10 +163,12 @@ class _Jobs:
         self._watch(thread, folder)
         if self._stop.requested():
             raise Interrupted
-        for error in errors:
-            first_line = (str(error).strip().splitlines() or [""])[0]
-            log.error("%s broke off: %s: %s", self._launcher.name, type(error).__name__, first_line)
-        return bool(errors)
+        if not errors:
+            return ""
+        first_line = (str(errors[0]).strip().splitlines() or [""])[0][:300]
+        reason = f"{type(errors[0]).__name__}: {first_line}"
+        log.error("%s broke off: %s", self._launcher.name, reason)
+        return reason
 
     def _watch(self, thread: threading.Thread, folder: Path) -> None:
         """Wait for the launcher, and for jobs that a launcher which broke off left queued."""

@@ -174,7 +174,7 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
         # torch.save puts an error of its own in front of the disk's.
         for disk in (error, error.__context__):
             if isinstance(disk, OSError):
-                raise _unwritable(path, disk) from error
+                raise unwritable(path, disk) from error
         raise
 
 
@@ -218,7 +218,7 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
@@ -297,7 +297,8 @@ def read_epochs(folder: Path, begin: int = 0) -> Iterator[tuple[dict[str, Any], 
         yield row, end
 
 
-def _unwritable(path: Path, error: OSError) -> RunFolderError:
+def unwritable(path: Path, error: OSError) -> RunFolderError:
+    """What a full disk, a quota or a missing right to write is said by."""
     return RunFolderError(
         f"{path} cannot be written: {error.strerror or error}; free space there, or choose "
         "another folder with store=<folder>; what was written before stays good"

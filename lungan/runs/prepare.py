@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,8 @@ def prepare(
     precision = resolve_precision(config.precision, device)
     if here:
         check_networks(config, device, precision)
+    for message in _without_effect(config):
+        _say_once(message)
     began = time.perf_counter()
     image_set, training_set = load(config.data)
     if config.batch_size > len(training_set):
@@ -100,6 +102,18 @@ def prepare(
     identity = identify(config, trajectory_id(config, training_set.content_hash, precision))
     seconds = time.perf_counter() - began
     return Prepared(config, device, precision, image_set, training_set, identity, seconds, share)
+
+
+def _without_effect(config: RunConfig) -> Iterator[str]:
+    """What is set, and changes nothing beside the other settings."""
+    loss, data = config.loss, config.data
+    if loss.penalty_every_steps > 1 and not (loss.r1 or loss.r2 or loss.gradient_penalty):
+        yield (
+            f"loss.penalty_every_steps={loss.penalty_every_steps} has no effect while loss.r1, "
+            "loss.r2 and loss.gradient_penalty are 0"
+        )
+    if data.fraction_seed and data.fraction == 1:
+        yield f"data.fraction_seed={data.fraction_seed} has no effect while data.fraction is 1"
 
 
 @functools.cache  # the runs of a sweep would all say the same

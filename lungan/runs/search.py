@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import optuna
+from filelock import FileLock
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -26,10 +27,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lungan.config import RunConfig
 from lungan.config.compose import Dimension
-from lungan.errors import ConfigError
-from lungan.runs.folder import SWEEPS, read_summary
+from lungan.errors import ConfigError, RunFolderError
+from lungan.runs.folder import SWEEPS, read_summary, unwritable
 from lungan.runs.plan import PlannedRun, write_manifest
 from lungan.runs.prepare import load_and_keep, prepare
+from lungan.runs.reading import DamagedError
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Owner, Store, exclusive, live_owner
 from lungan.runs.sweep import run_trajectories, run_trajectory
@@ -242,12 +244,7 @@ def open_study(request: Request, space: dict[str, BaseDistribution]) -> Study:
     path = request.store / SWEEPS / f"{request.sweep}.optuna.log"
     with exclusive(request.store):
         path.parent.mkdir(exist_ok=True)
-        study = optuna.create_study(
-            study_name=request.sweep,
-            storage=JournalStorage(JournalFileBackend(str(path))),
-            direction=request.direction,
-            load_if_exists=True,
-        )
+        study = _read_study(path, request)
         asked = {"objective": request.objective, "rungs": list(request.rungs)}
         for key, value in asked.items():
             before = study.user_attrs.get(key, value)
@@ -262,6 +259,57 @@ def open_study(request: Request, space: dict[str, BaseDistribution]) -> Study:
             if key in space and _kind(before) != _kind(space[key]):
                 raise _other(request.sweep, key, _kind(before), _kind(space[key]))
     return study
+
+
+def _read_study(path: Path, request: Request) -> Study:
+    """Raises: RunFolderError where the study's file is damaged or cannot be written."""
+    try:
+        study = optuna.create_study(
+            study_name=request.sweep,
+            storage=JournalStorage(_Journal(path)),
+            direction=request.direction,
+            load_if_exists=True,
+        )
+        study.get_trials()
+    except (OSError, RunFolderError):
+        raise
+    except Exception as error:  # Optuna believes what the file holds
+        raise DamagedError(
+            path,
+            f"Optuna cannot read it ({type(error).__name__})",
+            "remove it to begin the search anew; runs that are done are not trained again",
+        ) from error
+    return study
+
+
+class _Journal(JournalFileBackend):
+    """Optuna's file of a study, whose lock the system drops when its holder dies, and whose last
+    line is taken away where a full disk or a kill tore it: Optuna would write on behind it, and
+    could then read neither."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held = FileLock(f"{path}.held")
+        with self._held:
+            self._drop_torn_line()
+            super().__init__(str(path), self._held)  # type: ignore[arg-type]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        try:
+            super().append_logs(logs)
+        except OSError as error:
+            with self._held:
+                self._drop_torn_line()
+            raise unwritable(self._path, error) from error
+
+    def _drop_torn_line(self) -> None:
+        if not self._path.exists():
+            return
+        with self._path.open("r+b") as file:
+            content = file.read()
+            end = content.rfind(b"\n") + 1
+            if end < len(content):
+                file.truncate(end)
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:

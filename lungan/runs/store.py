@@ -17,6 +17,7 @@ import os
 import shutil
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -387,8 +388,11 @@ def _age_seconds(path: Path) -> float:
         return probe.stat().st_mtime - path.stat().st_mtime
     except FileNotFoundError:  # released meanwhile
         return LEASE_SECONDS + 1
+    except OSError:  # where nothing can be written, nobody can claim either, and any clock serves
+        return time.time() - path.stat().st_mtime
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def _system() -> str:

@@ -89,11 +89,20 @@ class TestLaunching:
         assert launcher.num_jobs == [3, 2, 1]
         assert statuses(tmp_path / "store") == ["done"] * 3
 
-    def test_a_launcher_that_gets_nothing_done_is_not_asked_for_ever(self, tiny: Tiny) -> None:
-        launcher = FakeLauncher(breaks=[0, 0])
+    @pytest.mark.parametrize("first", [0, 1])
+    def test_a_launcher_that_gets_nothing_done_is_not_asked_for_ever(
+        self, first: int, tiny: Tiny
+    ) -> None:
+        """Exit code 2 where it does nothing at all, as engines do whose arguments are wrong."""
+        launcher = FakeLauncher(breaks=[first, 0])
         configs = [tiny("epochs=1", f"seed={seed}") for seed in (0, 1)]
-        assert run_sweep(launcher, *configs) == FAILED
-        assert launcher.num_jobs == [2]
+        if first:
+            assert run_sweep(launcher, *configs) == FAILED
+        else:
+            refusal = "hydra/launcher=fake got no job done: RuntimeError: a worker was killed; "
+            with pytest.raises(ConfigError, match=refusal):
+                run_sweep(launcher, *configs)
+        assert launcher.num_jobs == ([2, 1] if first else [2])
 
     def test_a_failed_run_is_counted_and_not_repeated(
         self, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ledger: Ledger
