@@ -10,7 +10,7 @@ import contextlib
 import io
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -20,11 +20,12 @@ from lungan.errors import RunFolderError
 from lungan.results.comparisons import Summary, leading_score, main_settings, rank_groups
 from lungan.results.groups import Group
 from lungan.results.read import Problem, Run, one_line
-from lungan.runs.folder import SAMPLES, classes_path, real_images_path
+from lungan.runs.folder import METRICS, SAMPLES, classes_path, read_metrics, real_images_path
 from lungan.runs.reading import read_json
 from lungan.scores import catalogue
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
@@ -39,6 +40,10 @@ _FAR_APART = 50
 """Fréchet distances so many times apart are shown on a logarithmic axis."""
 
 _GENERATOR, _DISCRIMINATOR, _FLOOR, _POINT = "#0072B2", "#D55E00", "#009E73", "#333333"
+
+_LOSSES = {"loss_generator": _GENERATOR, "loss_discriminator": _DISCRIMINATOR}
+_MAX_RUNS = 20
+_MAX_LOSS = 1e100
 
 _WIDTH_INCHES = 9.2
 _DPI = 130
@@ -141,39 +146,67 @@ def draw(sheet: Sheet, problems: list[Problem]) -> list[Figure]:
 
 def draw_losses(sheet: Sheet, problems: list[Problem]) -> Figure | None:
     """One panel a group: mean over seeds, with a band from the lowest to the highest."""
-    from lungan.results.curves import LOSSES, MAX_RUNS, read_curves
+    import pandas as pd
 
-    curves = [read_curves(group, problems) for group in sheet.with_curves]
-    curves = [each for each in curves if each.bands or any(each.stopped.values())]
-    if not curves:
+    shown = []
+    for group in sheet.with_curves:
+        finished = _losses(group.done, problems)
+        stopped = _losses([run for run in group.runs if run.status == "diverged"], problems)
+        if any(curve.notna().any(axis=None) for curve in (*finished, *stopped)):
+            shown.append((group, finished, stopped))
+    if not shown:
         return None
-    canvas, panels = panels_of(len(curves), columns=2, panel_height=2.4, share=True)
-    for axes, each in zip(panels, curves, strict=True):
-        for loss, color in zip(LOSSES, (_GENERATOR, _DISCRIMINATOR), strict=True):
-            band = each.bands.get(loss)
-            if band is not None:
-                axes.plot(band.epochs, band.mean, color=color, lw=1.4)
-                axes.fill_between(band.epochs, band.low, band.high, color=color, alpha=0.2, lw=0)
-            for epochs, values in each.stopped[loss]:
-                axes.plot(epochs, values, color=color, lw=0.8, ls=":")
-                axes.plot(epochs[-1:], values[-1:], color=color, marker="x", ls="")
-        axes.set_title(f"{each.group.label} (n = {each.num_runs})", loc="left")
-    clipped = _limit_losses(panels[0], [b for each in curves for b in each.bands.values()])
+    canvas, panels = panels_of(len(shown), columns=2, panel_height=2.4, share=True)
+    bands = []
+    for axes, (group, finished, stopped) in zip(panels, shown, strict=True):
+        for loss, color in _LOSSES.items():
+            # Over whatever runs have an epoch, so that none has to have all.
+            by_epoch = pd.concat([pd.Series(dtype=float), *(run[loss] for run in finished)])
+            band = by_epoch.dropna().groupby(level=0).agg(["mean", "min", "max"])
+            axes.plot(band.index, band["mean"], color=color, lw=1.4)
+            axes.fill_between(band.index, band["min"], band["max"], color=color, alpha=0.2, lw=0)
+            bands.append(band)
+            for curve in (run[loss].dropna() for run in stopped):
+                axes.plot(curve.index, curve, color=color, lw=0.8, ls=":")
+                axes.plot(curve.index[-1:], curve.iloc[-1:], color=color, marker="x", ls="")
+        axes.set_title(f"{group.label} (n = {len(finished)})", loc="left")
+    clipped = _limit_losses(panels[0], pd.concat(bands))
     label_outer(panels, columns=2, x="epoch", y="loss")
-    for loss, color in zip(LOSSES, (_GENERATOR, _DISCRIMINATOR), strict=True):
+    for loss, color in _LOSSES.items():
         panels[0].plot([], [], color=color, label=loss.removeprefix("loss_"))
     panels[0].legend(loc="best")
     caption = "Mean over seeds; the band goes from the lowest to the highest seed. "
-    if any(any(each.stopped.values()) for each in curves):
+    if any(stopped for *_, stopped in shown):
         caption += "Dotted lines are runs that diverged, up to the cross. "
     if clipped:
         caption += "The axis is cut where single peaks would flatten the rest. "
     caption += sheet.left_out(sheet.num_ended, MAX_CURVE_GROUPS)
-    if any(len(group.done) > MAX_RUNS for group in sheet.with_curves):
-        caption += f"At most {MAX_RUNS} runs of a group are drawn."
+    if any(len(group.done) > _MAX_RUNS for group in sheet.with_curves):
+        caption += f"At most {_MAX_RUNS} runs of a group are drawn."
     return Figure(
         "losses.png", "Losses of generator and discriminator", caption.strip(), png_bytes(canvas)
     )
+
+
+def _losses(runs: Sequence[Run], problems: list[Problem]) -> list[pd.DataFrame]:
+    """Both losses by epoch of each of the first runs; NaN where a loss is no number to draw."""
+    import pandas as pd
+
+    read = []
+    for run in runs[:_MAX_RUNS]:
+        if run.folder is None:
+            continue
+        try:
+            rows = read_metrics(run.folder)
+        except RunFolderError:
+            problems.append(Problem(run.name, f"{METRICS} is damaged: no loss curve"))
+            continue
+        if not rows:
+            problems.append(Problem(run.name, f"{METRICS} has no epoch: no loss curve"))
+            continue
+        table = pd.DataFrame(rows).set_index("epoch").reindex(columns=list(_LOSSES)).astype(float)
+        read.append(table.where(table.abs() < _MAX_LOSS))
+    return read
 
 
 def draw_samples(sheet: Sheet, problems: list[Problem]) -> Figure | None:
@@ -186,15 +219,16 @@ def draw_samples(sheet: Sheet, problems: list[Problem]) -> Figure | None:
     for group in sheet.with_samples:
         run = next((run for run in group.done if run.config.get("seed") == seed), group.done[0])
         newest = _newest_grid(run)
-        image = None if newest is None else _read_grid(run, newest, problems)
+        image = None if newest is None else read_picture(run, f"{SAMPLES}/{newest.name}", problems)
         if newest is None or image is None:
             continue
         own = f", seed {run.config.get('seed')}" if seed is None else ""
         epoch = newest.stem.removeprefix("epoch_").lstrip("0") or "0"
         shown.append((f"{group.label}{own}, after epoch {epoch}", image))
         classes.add(_classes(run, problems))
-        if real is None and run.folder is not None and real_images_path(run.folder).is_file():
-            real = _read_grid(run, real_images_path(run.folder), problems)
+        path = real_images_path(run.folder or Path())
+        if real is None and path.is_file():
+            real = read_picture(run, f"{path.parent.name}/{path.name}", problems)
     if not shown:
         return None
     if real is not None:
@@ -204,9 +238,7 @@ def draw_samples(sheet: Sheet, problems: list[Problem]) -> Figure | None:
     if gap:
         panels.pop(1).remove()
     for axes, (label, image) in zip(panels, shown, strict=True):
-        axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axes.set_axis_off()
-        axes.set_title(label, loc="left")
+        show_picture(axes, image, label)
     caption = (
         f"Seed {seed}: the same latents in the same places, nothing selected. "
         if seed is not None
@@ -241,7 +273,8 @@ def draw_scores(sheet: Sheet) -> Figure | None:
             cut |= _make_logarithmic(axes, cells, shown)
             logarithmic = True
         else:
-            cut |= _limit_scores(axes, shown)
+            room = 0.6 * (max(shown) - min(shown))
+            cut |= limit(axes.set_xlim, axes.get_xlim(), min(shown) - room, max(shown) + room)
             axes.locator_params(axis="x", nbins=4)
         axes.set_title(_heading(score), loc="left")
         axes.set_ylim(len(groups) - 0.5, -0.5)
@@ -311,15 +344,18 @@ def _shown_values(cells: Sequence[Summary]) -> list[float]:
     return values + [v for cell in cells for v in (cell.floor, cell.real) if v is not None]
 
 
-def _limit_scores(axes: Axes, values: Sequence[float]) -> bool:
-    """Keep the interval of two or three seeds from flattening all others; whether one is cut."""
-    left, right = axes.get_xlim()
-    room = 0.6 * (max(values) - min(values))
-    low, high = max(left, min(values) - room), min(right, max(values) + room)
-    if low >= high:
+def limit(
+    set_limits: Callable[[float, float], object],
+    ends: tuple[float, float],
+    low: float,
+    high: float,
+) -> bool:
+    """Keep the intervals of two or three seeds from flattening all others: cut an axis that goes
+    from one of ``ends`` to the other at low and high. Whether anything is cut."""
+    if max(low, ends[0]) >= min(high, ends[1]):
         return False
-    axes.set_xlim(low, high)
-    return low > left or high < right
+    set_limits(max(low, ends[0]), min(high, ends[1]))
+    return ends[0] < low or high < ends[1]
 
 
 def _make_logarithmic(axes: Axes, cells: Sequence[Summary], values: Sequence[float]) -> bool:
@@ -333,17 +369,14 @@ def _make_logarithmic(axes: Axes, cells: Sequence[Summary], values: Sequence[flo
     return any(a is not None and b is not None and (a < low or b > high) for a, b in ends)
 
 
-def _limit_losses(axes: Axes, bands: Sequence[Any]) -> bool:
+def _limit_losses(axes: Axes, bands: pd.DataFrame) -> bool:
     """Keep a few peaks from flattening all curves; whether the axis had to be cut."""
-    import numpy as np
-
-    if not bands:
+    if bands.empty:
         return False
-    values = np.concatenate([band.high for band in bands])
-    usual = float(np.quantile(values, 0.99))
-    if values.max() <= 2 * usual or usual <= 0:
+    usual = float(bands["max"].quantile(0.99))
+    if bands["max"].max() <= 2 * usual or usual <= 0:
         return False
-    axes.set_ylim(min(0.0, float(min(band.low.min() for band in bands))), 1.2 * usual)
+    axes.set_ylim(min(0.0, float(bands["min"].min())), 1.2 * usual)
     return True
 
 
@@ -354,20 +387,25 @@ def _newest_grid(run: Run) -> Path | None:
     )
 
 
-def _read_grid(run: Run, path: Path, problems: list[Problem]) -> Any | None:
-    """Pixels of a grid of images; None, and a problem, where it cannot be used."""
+def read_picture(run: Run, name: str, problems: list[Problem]) -> Any | None:
+    """Pixels of a PNG in the run's folder; None, and a problem, where it cannot be used."""
     import numpy as np
     from PIL import Image
 
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with Image.open((run.folder or Path()) / name, formats=["PNG"]) as image:
             if max(image.size) > _MAX_SAMPLE_PIXELS:
                 raise ValueError("too large")
             return np.asarray(image.convert("RGB" if image.mode == "RGB" else "L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        name = f"{path.parent.name}/{path.name}"
         problems.append(Problem(run.name, f"{name} is not a usable PNG"))
         return None
+
+
+def show_picture(axes: Axes, pixels: Any, title: str) -> None:
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(title, loc="left")
 
 
 def _classes(run: Run, problems: list[Problem]) -> str:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lungan.results.arms import ARMS, PRIMARY_SCORE
 from lungan.results.comparisons import Summary
-from lungan.results.figures import Figure, panels_of, png_bytes, style
+from lungan.results.figures import (
+    Figure,
+    limit,
+    panels_of,
+    png_bytes,
+    read_picture,
+    show_picture,
+    style,
+)
 from lungan.results.groups import text
 from lungan.results.read import Problem, Run, Scalar
 from lungan.results.utility import FRACTION, GAN, NUM_REAL, Utility, setting, value
@@ -24,7 +31,6 @@ FILES = (CURVES, PICTURES)
 
 MAX_PANELS = 6
 MAX_PICTURES = 4
-_MAX_PIXELS = 4096
 
 _STYLES = {
     "real": ("#333333", "-"),
@@ -64,7 +70,10 @@ def _draw_curves(utility: Utility) -> Figure | None:
         axes.minorticks_off()
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("real training images")
-    cut = _limit(grid[0], summaries)
+    values = [one for summary in summaries for one in summary.values]
+    room = max(0.6 * (max(values) - min(values)), 0.005)
+    most = min(max(values) + room, 1 + room / 20)  # no AUC is above 1
+    cut = limit(grid[0].set_ylim, grid[0].get_ylim(), min(values) - room, most)
     grid[0].set_ylabel(f"{catalogue.title(PRIMARY_SCORE)} on test images")
     handles, labels = grid[0].get_legend_handles_labels()
     canvas.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
@@ -138,16 +147,6 @@ def _draw_panel(axes: Axes, arms: Sequence[str], members: Sequence[Summary]) -> 
             axes.vlines(*zip(*bars, strict=True), color=color, lw=1.2)
 
 
-def _limit(axes: Axes, summaries: Sequence[Summary]) -> bool:
-    """Keep the interval of two or three seeds from flattening all others; whether one is cut."""
-    values = [one for summary in summaries for one in summary.values]
-    room = max(0.6 * (max(values) - min(values)), 0.005)
-    least, most = min(values) - room, min(max(values) + room, 1 + room / 20)  # no AUC is above 1
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(low, least), min(high, most))
-    return low < least or high > most
-
-
 def _draw_convincing(utility: Utility, problems: list[Problem]) -> Figure | None:
     """The pictures that trials left, one a fraction, of the largest ratio."""
     best: dict[Scalar, tuple[float, Run]] = {}
@@ -160,16 +159,14 @@ def _draw_convincing(utility: Utility, problems: list[Problem]) -> Figure | None
                 best[fraction] = (rank, trial)
     found = []
     for _, trial in list(best.values())[:MAX_PICTURES]:
-        pixels = _read(trial, problems)
+        pixels = read_picture(trial, CONVINCING, problems)
         if pixels is not None:
             found.append((trial, pixels))
     if not found:
         return None
     canvas, panels = panels_of(len(found), columns=2, panel_height=2.6, share=False)
     for axes, (trial, pixels) in zip(panels, found, strict=True):
-        axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axes.set_axis_off()
-        axes.set_title(f"generators of {trial.config.get(NUM_REAL)} real images", loc="left")
+        show_picture(axes, pixels, f"generators of {trial.config.get(NUM_REAL)} real images")
     caption = (
         "Two rows a class, in the order of the data's classes: the synthetic images that the "
         "real-only classifier of the same real images gives their class most surely, then those "
@@ -179,21 +176,6 @@ def _draw_convincing(utility: Utility, problems: list[Problem]) -> Figure | None
         caption += f" The first {MAX_PICTURES} of {len(best)} are shown."
     title = "Synthetic images that a classifier finds most and least convincing"
     return Figure(PICTURES, title, caption, png_bytes(canvas, exact=True))
-
-
-def _read(trial: Run, problems: list[Problem]) -> Any:
-    import numpy as np
-    from PIL import Image
-
-    path = (trial.folder or Path()) / CONVINCING
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            if max(image.size) > _MAX_PIXELS:
-                raise ValueError("too large")
-            return np.asarray(image.convert("RGB" if image.mode == "RGB" else "L"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        problems.append(Problem(trial.name, f"{CONVINCING} is not a usable PNG"))
-        return None
 
 
 def _present(summaries: Sequence[Summary], key: str) -> list[Scalar]:
