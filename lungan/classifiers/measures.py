@@ -15,38 +15,63 @@ Probabilities = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 
-def measure(probabilities: Probabilities, labels: Labels, positive: int) -> dict[str, float]:
+def measure(
+    probabilities: Probabilities,
+    labels: Labels,
+    positive: int,
+    validation: tuple[Probabilities, Labels],
+) -> dict[str, float]:
     """All measures by name. probabilities: (N, K), rows sum to 1. labels: (N,), all K present.
 
-    positive: with two classes, the one whose detection is measured; with more, AUC and sensitivity
-    are means over classes of each against the rest.
+    positive: with two classes, the one whose detection is measured; with more, AUC, average
+    precision, sensitivity and specificity are means over classes of each against the rest.
+    validation: probabilities and labels of other images, from which the thresholds are taken.
     """
     wanted = [positive] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
-    sides = [(probabilities[:, index], labels == index) for index in wanted]
-    predicted = probabilities.argmax(axis=1)
-    return {
-        "auc": float(np.mean([area_under_curve(*side) for side in sides])),
+    one_against_rest = [(probabilities[:, index], labels == index) for index in wanted]
+    thresholds = [
+        threshold_at_specificity(validation[0][validation[1] != index, index], SPECIFICITY)
+        for index in wanted
+    ]
+    predicted = predict(probabilities, positive, validation)
+    found = [
+        {
+            "auc": area_under_curve(scores, is_positive),
+            "average_precision": average_precision(scores, is_positive),
+            "sensitivity_at_95_specificity": (scores[is_positive] > threshold).mean(),
+            "specificity": (scores[~is_positive] <= threshold).mean(),
+        }
+        for (scores, is_positive), threshold in zip(one_against_rest, thresholds, strict=True)
+    ]
+    means = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+    return means | {
         "accuracy": float((predicted == labels).mean()),
         "balanced_accuracy": balanced_accuracy(predicted, labels),
-        "sensitivity_at_95_specificity": float(
-            np.mean([sensitivity_at_specificity(*side) for side in sides])
-        ),
         "expected_calibration_error": expected_calibration_error(probabilities, labels),
     }
+
+
+def predict(
+    probabilities: Probabilities, positive: int, validation: tuple[Probabilities, Labels]
+) -> NDArray[np.int64]:
+    """(N,) the class that each image is called: of two, by the threshold for ``positive`` that
+    gives the highest balanced accuracy on ``validation``, of these the one nearest to 0.5; of
+    more, the class of the highest probability."""
+    if probabilities.shape[1] != 2:
+        return np.asarray(probabilities.argmax(axis=1))
+    scores, truth = validation[0][:, positive], validation[1] == positive
+    steps = np.unique(np.append(scores, [0.0, 1.0]))
+    candidates = np.append((steps[1:] + steps[:-1]) / 2, 0.5)
+    reached = (scores > candidates[:, None]) == truth
+    balanced = (reached[:, truth].mean(axis=1) + reached[:, ~truth].mean(axis=1)) / 2
+    best = candidates[balanced >= balanced.max() - 1e-12]
+    threshold = best[np.abs(best - 0.5).argmin()]
+    return np.where(probabilities[:, positive] > threshold, positive, 1 - positive)
 
 
 def balanced_accuracy(predicted: NDArray[np.int64], labels: Labels) -> float:
     """The mean over classes of the share of a class's images that are recognized."""
     return float(np.mean([(predicted[labels == k] == k).mean() for k in np.unique(labels)]))
-
-
-def sensitivity_at_specificity(
-    scores: NDArray[np.float64], positive: NDArray[np.bool_], specificity: float = SPECIFICITY
-) -> float:
-    """The share of positives above the lowest threshold that at least ``specificity`` of the
-    negatives do not exceed: a point of the curve whose area is the AUC."""
-    threshold = threshold_at_specificity(scores[~positive], specificity)
-    return float((scores[positive] > threshold).mean())
 
 
 def threshold_at_specificity(negatives: NDArray[np.float64], specificity: float) -> float:
@@ -123,3 +148,14 @@ def area_under_curve(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -
     rank_sum = float(rankdata(scores)[positive].sum())
     above = rank_sum - num_positive * (num_positive + 1) / 2
     return above / (num_positive * num_negative)
+
+
+def average_precision(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """The area under the steps of precision over recall; chance is the share of positives.
+
+    scores, positive: (N,). Images of one score enter together.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+    found = np.cumsum(positive[order])[ends]
+    return float((np.diff(found, prepend=0) * found / (ends + 1)).sum() / positive.sum())

@@ -1,11 +1,10 @@
-"""Training a classifier: the updates, and choosing weights on validation.
+"""Training a classifier: what its batches hold, the updates, and the average of its last weights.
 
 ``descend`` makes the updates of every classifier here and of the in-domain encoder.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,24 +15,27 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from lungan.classifiers.augment import augment
-from lungan.classifiers.measures import measure
 from lungan.classifiers.network import Classifier, build_classifier
 from lungan.errors import ConfigError, DivergedError
 
 MEASURE_BATCH = 256
+
+MIXUP_ALPHA = 0.2
+"""Of the beta distribution that mixing shares are drawn from, as for ImageNet in the source."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How every classifier of a study is trained, whatever its arm; part of every result's id.
 
-    SGD with Nesterov momentum and one cycle of the learning rate up to ``peak_lr``. ``looks``: how
-    often, evenly, validation is looked at; the weights with the highest AUC there are kept.
+    SGD with Nesterov momentum and one cycle of the learning rate up to ``peak_lr``. ``averaged``:
+    the share of the updates, the last ones, whose weights are averaged into the result.
     """
 
-    version: int = 1
+    version: int = 2
     classifier: str = "small"
     updates: int = 800
     batch_size: int = 64
@@ -41,7 +43,7 @@ class Recipe:
     warmup_fraction: float = 0.3
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    looks: int = 10
+    averaged: float = 0.25
 
 
 PEAK_LR = {"small": 0.2, "resnet18": 0.1}
@@ -80,61 +82,90 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """network: in evaluation mode, with the weights after ``update``. num_updates: all done."""
+class Portion:
+    """``count`` images of every batch come from ``images``, one shuffled pass after another.
+    is_real: whether they are real ones."""
 
-    network: Classifier
-    update: int
-    num_updates: int
-    validation_auc: float
+    images: Labelled
+    count: int
+    is_real: bool = True
+
+
+@dataclass(frozen=True)
+class Phase:
+    """``updates`` updates whose batches hold these portions."""
+
+    portions: tuple[Portion, ...]
+    updates: int
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is done to batches and loss. classical: ``augment`` moves every image. mixup: images and
+    labels of a batch are mixed in pairs. class_weights: of the loss, (K,), None for none.
+    Source of mixup: Zhang et al. 2018, arXiv:1710.09412."""
+
+    classical: bool = False
+    mixup: bool = False
+    class_weights: tuple[float, ...] | None = None
 
 
 def train_classifier(
-    phases: Sequence[Labelled],
-    validation: Labelled,
+    phases: Sequence[Phase],
     *,
     num_classes: int,
-    positive: int,
     recipe: Recipe,
     seed: int,
-    classical: bool,
+    changes: Changes,
     device: torch.device,
     dtype: torch.dtype,
-) -> Trained:
-    """``recipe.updates`` updates, shared evenly among phases that follow each other.
+) -> Classifier:
+    """The classifier after all updates of the phases, in evaluation mode.
 
-    Weights and order of images follow from ``seed``; torch's global random state is left alone.
+    Its weights are the average over the last ``recipe.averaged`` of the updates, so that no
+    validation image chooses them. Weights and order of images follow from ``seed``; torch's global
+    random state is left alone. Source of averaging: Izmailov et al. 2018, arXiv:1803.05407.
 
-    Raises: DivergedError where the classifier gives non-finite numbers.
+    Raises: DivergedError where weights are not finite.
     """
-    _, channels, size, _ = validation.images.shape
+    _, channels, size, _ = phases[0].portions[0].images.images.shape
     network = build_classifier(recipe.classifier, size, channels, num_classes, seed).to(device)
+    averaged = AveragedModel(network, use_buffers=True)
     rng = torch.Generator().manual_seed(seed)
-    looks = {round(recipe.updates * (k + 1) / recipe.looks) for k in range(recipe.looks)}
-    best: tuple[float, float] | None = None
-    kept: dict[str, Tensor] = {}
-    kept_update = 0
-    batches = _batches(phases, recipe, rng, device)
+    shares = np.random.default_rng([seed, 1])
+    weights = changes.class_weights
+    class_weights = None if weights is None else torch.tensor(weights, device=device)
+    batches = _batches(phases, rng, device)
 
     def loss() -> Tensor:
         images, labels = next(batches)
         inputs = network.preprocess(images)
-        if classical:
+        if changes.classical:
             inputs = augment(inputs, rng)
+        order, share = None, 1.0
+        if changes.mixup:
+            order = torch.randperm(len(labels), generator=rng).to(device)
+            share = float(shares.beta(MIXUP_ALPHA, MIXUP_ALPHA))
+            inputs = share * inputs + (1 - share) * inputs[order]
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             _, logits = network.classify(inputs.to(memory_format=torch.channels_last))
-        return F.cross_entropy(logits.float(), labels)
+        own = F.cross_entropy(logits.float(), labels, class_weights)
+        if order is None:
+            return own
+        return share * own + (1 - share) * F.cross_entropy(
+            logits.float(), labels[order], class_weights
+        )
 
-    for update in descend(network, recipe, recipe.updates, loss):
-        if update in looks:
-            found = _look(network, validation, positive, device, update)
-            if best is None or found > best:
-                best, kept_update = found, update
-                kept = {name: value.clone() for name, value in network.state_dict().items()}
-    assert best is not None
-    network.load_state_dict(kept)
+    num_updates = sum(phase.updates for phase in phases)
+    first = num_updates - max(1, round(recipe.averaged * num_updates))
+    for update in descend(network, recipe, num_updates, loss):
+        if update > first:
+            averaged.update_parameters(network)
+    network.load_state_dict(averaged.module.state_dict())
+    if not all(torch.isfinite(value).all() for value in network.parameters()):
+        raise DivergedError(f"the classifier's weights are not finite after {num_updates} updates")
     network.eval().requires_grad_(False)
-    return Trained(network, kept_update, recipe.updates, best[0])
+    return network
 
 
 class Descent(Protocol):
@@ -210,29 +241,17 @@ def probabilities_of(
     return array
 
 
-def _look(
-    network: Classifier, validation: Labelled, positive: int, device: torch.device, update: int
-) -> tuple[float, float]:
-    """AUC, and where that ties (a perfect one often does) the likelihood."""
-    probabilities = probabilities_of(network, validation.images, device)
-    network.train()
-    if not np.isfinite(probabilities).all():
-        raise DivergedError(f"the classifier's outputs are not finite after update {update}")
-    chosen = probabilities[np.arange(len(validation)), validation.labels]
-    likelihood = float(np.log(chosen.clip(min=1e-12)).mean())
-    return measure(probabilities, validation.labels, positive)["auc"], likelihood
-
-
 def _batches(
-    phases: Sequence[Labelled], recipe: Recipe, rng: torch.Generator, device: torch.device
+    phases: Sequence[Phase], rng: torch.Generator, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches from one shuffled pass after another, phase after phase, ``updates`` in all."""
-    done = 0
-    for number, phase in enumerate(phases, start=1):
-        images = torch.from_numpy(phase.images).to(device)
-        labels = torch.from_numpy(phase.labels).to(device)
-        end = round(recipe.updates * number / len(phases))
-        batches = shuffled_batches(len(phase), recipe.batch_size, rng)
-        for indices in itertools.islice(batches, end - done):
-            yield images[indices.to(device)], labels[indices.to(device)]
-        done = end
+    """The batches of all phases, one after another."""
+    for phase in phases:
+        images = [torch.from_numpy(part.images.images).to(device) for part in phase.portions]
+        labels = [torch.from_numpy(part.images.labels).to(device) for part in phase.portions]
+        passes = [shuffled_batches(len(part.images), part.count, rng) for part in phase.portions]
+        for _ in range(phase.updates):
+            rows = [next(each).to(device) for each in passes]
+            yield (
+                torch.cat([part[own] for part, own in zip(images, rows, strict=True)]),
+                torch.cat([part[own] for part, own in zip(labels, rows, strict=True)]),
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
@@ -14,7 +15,7 @@ from lungan.results.comparisons import Comparison, Summary, compare_groups, summ
 from lungan.results.figures import FILES, Figure, choose, draw
 from lungan.results.groups import Grouping, group
 from lungan.results.page import render
-from lungan.results.read import Collection, Problem, Run, collect, one_line
+from lungan.results.read import Collection, Problem, Run, collect, one_line, read_run
 from lungan.results.tables import (
     Table,
     comparisons_csv,
@@ -27,7 +28,7 @@ from lungan.results.tables import (
     summary_csv,
     summary_table,
 )
-from lungan.results.utility import read_utility
+from lungan.results.utility import Utility, gan_runs, read_utility
 from lungan.results.utility_report import FIGURES_FOLDER, STALE, UtilityReport, report_utility
 from lungan.results.verdicts import caveats, headlines
 from lungan.runs.folder import write_bytes
@@ -74,9 +75,16 @@ class Results:
 
 
 def write_results(
-    store: Path, sweep: str | None, out: Path, columns: Sequence[str] = ()
+    store: Path,
+    sweep: str | None,
+    out: Path,
+    columns: Sequence[str] = (),
+    study: str | None = None,
 ) -> Results:
     """Read the runs of a sweep, or of a whole store, and write tables, figures and report.html.
+
+    study: the name of a utility study, whose generators' runs these are then and whose answer comes
+    first.
 
     The same run folders give the same bytes. Damaged folders are named, on stderr too, and passed
     over. columns: config keys to show although they do not vary.
@@ -84,10 +92,16 @@ def write_results(
     Raises: RunFolderError where store or sweep do not exist or ``out`` cannot be written,
     ConfigError for a column that no run has.
     """
-    collection = collect(store, sweep)
+    trials = None if study is None else read_utility(store, study=study)
+    collection = collect(store, sweep) if trials is None else _of_study(store, trials)
     grouping = group(collection, columns)
     _check_writable(out)
-    results = _report(collection, grouping, out)
+    if study is None:
+        of_sweep = {run.name for run in collection.runs} if collection.sweep else None
+        trials = read_utility(store, runs=of_sweep)
+    results = _report(collection, grouping, out, trials)
+    if study is not None and results.utility is not None:
+        results.findings.insert(0, results.utility.verdicts[0])
     files = {
         "results.csv": results_csv(collection.runs, grouping),
         "summary.csv": summary_csv(results.summaries, grouping),
@@ -114,13 +128,13 @@ def write_results(
     return results
 
 
-def _report(collection: Collection, grouping: Grouping, out: Path) -> Results:
+def _report(
+    collection: Collection, grouping: Grouping, out: Path, trials: Utility | None
+) -> Results:
     runs, groups = collection.runs, grouping.groups
     summaries = summarize(groups)
     comparisons = compare_groups(summaries)
     problems = list(collection.problems)
-    of_sweep = {run.name for run in runs} if collection.sweep else None
-    trials = read_utility(collection.store, runs=of_sweep)
     utility = report_utility(trials) if trials else None
     problems += utility.problems if utility else []
     figures = draw(choose(groups, summaries), problems)
@@ -143,6 +157,23 @@ def _report(collection: Collection, grouping: Grouping, out: Path) -> Results:
         problems=problems,
         commands=_commands(collection),
         utility=utility,
+    )
+
+
+def _of_study(store: Path, utility: Utility) -> Collection:
+    """The runs of the generators, as far as they lie in the store."""
+    runs = []
+    for name in gan_runs(utility.trials):
+        with contextlib.suppress(RunFolderError):  # the table of generators says which
+            runs.append(read_run(store / name))
+    manifest = utility.manifest
+    return Collection(
+        store=store,
+        runs=runs,
+        problems=[],
+        question=f"Utility study {manifest.name}" if manifest else "",
+        command=manifest.command if manifest else "",
+        created=manifest.created if manifest else "",
     )
 
 

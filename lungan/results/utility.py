@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Collection as Container
 from collections.abc import Sequence
@@ -10,19 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lungan.errors import RunFolderError
-from lungan.results.arms import ARMS, PRIMARY_SCORE, QUESTIONS
+from lungan.results.arms import ARMS, PRIMARY, PRIMARY_SCORE, QUESTIONS
 from lungan.results.comparisons import Comparison, Summary, correct, summarize
 from lungan.results.groups import Group, Grouping, text
 from lungan.results.read import Problem, Run, Scalar, read_run
-from lungan.results.statistics import Difference, paired
+from lungan.results.statistics import SIGNIFICANCE, Difference, holm, paired
+from lungan.results.utility_manifest import Manifest, manifest_path, manifests, read_manifest
 from lungan.runs.folder import SUMMARY, UTILITY
 
 if TYPE_CHECKING:
-    from lungan.results.utility_patients import OverPatients
+    from lungan.results.utility_patients import OneClassifier, OverPatients
 
-FRACTION, NUM_REAL = "data.fraction", "data.num_real_images"
+FRACTION, PREVALENCE = "data.fraction", "data.prevalence"
+NUM_REAL, RARE, SHOWN = "data.num_real_images", "data.rare", "shown.all"
 GAN, GAN_RUNS = "gan.name", "gan.runs"
-FACTORS = (FRACTION, NUM_REAL, "arm", "ratio")
+FACTORS = (FRACTION, PREVALENCE, "arm", "ratio")
+EXPLORATORY = "exploratory"
+"""In the label of every group that was not planned before the first result."""
 _SETTINGS = tuple(f"classifier.{key}" for key in ("classifier", "updates", "batch_size", "peak_lr"))
 _WORDS = {
     "classifier.classifier": "{}",
@@ -31,21 +36,70 @@ _WORDS = {
     "classifier.peak_lr": "peak_lr={}",
     GAN: "{}",
 }
-_HIDDEN = ("used.precision", "data_hash", "classifier.positive", "classifier.version")
+_HIDDEN = (
+    *("used.precision", "data_hash", "classifier.positive", "classifier.version"),
+    *("tested_on", RARE),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The question that a study was made for, at one place: one scenario, ratio and generator.
+
+    against: the asked arm against each control, with its comparison over patients and seeds where
+    predictions were kept. p: the largest of all their p-values, after Holm over the study's places;
+    the arm differs from every control where it is below 5 %.
+    Source of the largest: Berger 1982, doi:10.1080/00401706.1982.10487790.
+    """
+
+    against: list[tuple[Comparison, OverPatients | None]]
+    p: float | None
+
+    @property
+    def asked(self) -> Summary:
+        return self.against[0][0].first
+
+    @property
+    def over_patients(self) -> bool:
+        """Whether patients were drawn again in every comparison."""
+        return all(found is not None for _, found in self.against)
+
+    @property
+    def direction(self) -> int:
+        """1 where the arm is better than every control, -1 where worse, else 0."""
+        if self.p is None or self.p >= SIGNIFICANCE:
+            return 0
+        signs = {1 if one.result.difference > 0 else -1 for one, _ in self.against}
+        return signs.pop() if len(signs) == 1 else 0
+
+    @property
+    def detectable(self) -> float | None:
+        """The smallest gain over every control that four of five such studies would find."""
+        sizes = [
+            found.results[PRIMARY_SCORE].detectable(found.num_tests)
+            for _, found in self.against
+            if found is not None
+        ]
+        return max(sizes) if self.over_patients else None
 
 
 @dataclass(frozen=True, slots=True)
 class Utility:
-    """groups: of trials that differ only in their seed. answers: each arm against its controls,
-    question by question."""
+    """groups: of trials that differ only in their seed. comparisons: each arm against its controls,
+    question by question. answers: the study's own question, place by place. manifest: None where
+    the trials are of no study, or of several."""
 
     store: Path
     trials: list[Run]
     grouping: Grouping
     summaries: list[Summary]
-    answers: list[Comparison]
+    comparisons: list[Comparison]
     problems: list[Problem]
     over_patients: list[OverPatients]
+    classifiers: list[OneClassifier]
+    answers: list[Answer]
+    question: tuple[str, tuple[str, ...]]
+    manifest: Manifest | None = None
 
     @property
     def groups(self) -> list[Group]:
@@ -53,13 +107,13 @@ class Utility:
 
 
 def read_utility(
-    store: Path,
-    *,
-    run_ids: Container[str] | None = None,
-    runs: Container[str] | None = None,
+    store: Path, *, study: str | None = None, runs: Container[str] | None = None
 ) -> Utility | None:
-    """All finished trials of a store, or those of ``run_ids``, or those whose generators are among
-    the folders ``runs`` with their controls; None where there are none."""
+    """All finished trials of a store, or those of ``study``, or those whose generators are among
+    the folders ``runs`` with their controls; None where there are none.
+
+    The manifest of the store's only study is used where none is named.
+    """
     root = store / UTILITY
     if not root.is_dir():
         return None
@@ -70,31 +124,91 @@ def read_utility(
         try:
             trial = read_run(folder)
             if trial.config.get("arm") not in ARMS:
-                raise RunFolderError(f"{SUMMARY} is not a utility trial's")
+                raise RunFolderError(f"{SUMMARY} is not a utility trial's, or of an arm of old")
         except RunFolderError as error:
             problems.append(Problem(f"{UTILITY}/{folder.name}", str(error)))
             continue
         trials.append(trial)
-    if run_ids is not None:
-        trials = [trial for trial in trials if trial.facts["run_id"] in run_ids]
+    manifest = _manifest(store, study, problems)
+    if study is not None and manifest is not None:
+        trials = [trial for trial in trials if trial.facts["run_id"] in manifest.trials]
     if runs is not None:
         trials = _with_controls(trials, runs)
-    if not trials:
-        return None
+    return analyze(store, trials, problems, manifest) if trials else None
+
+
+def analyze(
+    store: Path, trials: list[Run], problems: list[Problem], manifest: Manifest | None
+) -> Utility:
+    """Groups of the trials, and every comparison that they allow. ``problems`` grows."""
     from lungan.results.utility_patients import compare_over_patients  # which needs pandas
 
-    grouping = _group(trials)
+    grouping = _group(trials, manifest)
     summaries = summarize(grouping.groups)
-    answers = _answer(summaries)
-    over_patients = compare_over_patients(
+    arms = {str(value(group, "arm")) for group in grouping.groups}
+    question = _question(arms, manifest)
+    comparisons = _compare(summaries, question)
+    over_patients, classifiers = compare_over_patients(
+        grouping.groups,
         [
             (one.first.group, one.second.group)
-            for one in answers
+            for one in comparisons
             if one.first.score == PRIMARY_SCORE
         ],
         problems,
     )
-    return Utility(store, trials, grouping, summaries, answers, problems, over_patients)
+    answers = _answer(comparisons, over_patients, question)
+    return Utility(
+        store=store,
+        trials=trials,
+        grouping=grouping,
+        summaries=summaries,
+        comparisons=comparisons,
+        problems=problems,
+        over_patients=over_patients,
+        classifiers=classifiers,
+        answers=answers,
+        question=question,
+        manifest=manifest,
+    )
+
+
+def planned_only(utility: Utility) -> Utility:
+    """The same without the seeds, arms and places that were added after a look at results."""
+    manifest = utility.manifest
+    if manifest is None:
+        return utility
+    trials = [trial for trial in utility.trials if manifest.is_planned(trial)]
+    if not trials or len(trials) == len(utility.trials):
+        return utility
+    return analyze(utility.store, trials, [], manifest)
+
+
+def _manifest(store: Path, study: str | None, problems: list[Problem]) -> Manifest | None:
+    paths = list(manifests(store)) if study is None else [manifest_path(store, study)]
+    if len(paths) != 1:
+        return None
+    try:
+        return read_manifest(paths[0])
+    except RunFolderError as error:
+        problems.append(Problem(f"{UTILITY}/{paths[0].name}", str(error)))
+        return None
+
+
+def _question(arms: Container[str], manifest: Manifest | None) -> tuple[str, tuple[str, ...]]:
+    """The manifest's, else the usual one of these arms."""
+    if manifest is not None:
+        return manifest.asked, manifest.controls
+    return usual_question(arms)
+
+
+def usual_question(arms: Container[str]) -> tuple[str, tuple[str, ...]]:
+    """The arm that a study of these arms asks about, and its controls among them."""
+    for asked, controls in PRIMARY.items():
+        if asked in arms:
+            return asked, tuple(control for control in controls if control in arms)
+    asked, controls = next(iter(PRIMARY.items()))
+    return asked, controls
 
 
 def value(group: Group, key: str) -> Scalar:
@@ -113,10 +227,18 @@ def title(group: Group) -> str:
     return arm.title if ratio is None else f"{arm.title} (x{text(ratio)})"
 
 
-def is_primary(comparison: Comparison) -> bool:
-    """Whether this is what the study was made for."""
-    asked = tuple(value(side.group, "arm") for side in (comparison.first, comparison.second))
-    return comparison.first.score == PRIMARY_SCORE and asked == QUESTIONS[0]
+def num_real(group: Group) -> Scalar:
+    """How many real images its classifiers had, on average over seeds where whole patients are
+    drawn and the number differs."""
+    counts = [one for run in group.runs if isinstance(one := run.config.get(NUM_REAL), int)]
+    return round(sum(counts) / len(counts)) if counts else None
+
+
+def place(group: Group) -> str:
+    """``94 real images``, with the rare class's share where there is one."""
+    share = value(group, PREVALENCE)
+    rare = "" if share is None else f", {float(share):.3g} of them {value(group, RARE)}"
+    return f"{num_real(group)} real images{rare}"
 
 
 def _with_controls(trials: Sequence[Run], runs: Container[str]) -> list[Run]:
@@ -138,14 +260,15 @@ def gan_runs(trials: Sequence[Run]) -> list[str]:
 
 
 def _home(trial: Run) -> tuple[Scalar, ...]:
-    return tuple(_of_trial(trial, key) for key in (*_SETTINGS, *_HIDDEN, FRACTION, "seed"))
+    keys = (*_SETTINGS, *_HIDDEN, FRACTION, PREVALENCE, "seed")
+    return tuple(_of_trial(trial, key) for key in keys)
 
 
 def _of_trial(trial: Run, key: str) -> Scalar:
     return trial.config.get(key, trial.facts.get(key))
 
 
-def _group(trials: Sequence[Run]) -> Grouping:
+def _group(trials: Sequence[Run], manifest: Manifest | None) -> Grouping:
     shown = _varying(trials, (*_SETTINGS, GAN))
     groups: dict[tuple[Scalar, ...], Group] = {}
     for trial in trials:
@@ -153,18 +276,19 @@ def _group(trials: Sequence[Run]) -> Grouping:
         groups.setdefault(key, Group(key[: len(FACTORS)], "")).runs.append(trial)
     order = list(ARMS)
 
-    def place(group: Group) -> tuple[object, ...]:
+    def rank(group: Group) -> tuple[object, ...]:
         rest = tuple(str(value(group, key)) for key in (GAN, *_SETTINGS, *_HIDDEN))
-        ratio = value(group, "ratio")
+        where = (_float(value(group, FRACTION)), _float(value(group, PREVALENCE)))
         arm = order.index(str(value(group, "arm")))
-        return (*rest[1:], _float(value(group, FRACTION)), arm, _float(ratio), rest[0])
+        return (*rest[1:], *where, arm, _float(value(group, "ratio")), rest[0])
 
-    ordered = sorted(groups.values(), key=place)
+    ordered = sorted(groups.values(), key=rank)
     for group in ordered:
         more = [_WORDS[key].format(one) for key in shown if (one := value(group, key)) is not None]
-        words = [f"{title(group)}, {value(group, NUM_REAL)} real images", *more]
-        group.label = " / ".join(words)
-    return Grouping(list(FACTORS), ordered, [*FACTORS, "seed", *shown])
+        if manifest is not None and not all(map(manifest.is_planned, group.runs)):
+            more.append(EXPLORATORY)
+        group.label = " / ".join([f"{title(group)}, {place(group)}", *more])
+    return Grouping(list(FACTORS), ordered, [*FACTORS, NUM_REAL, SHOWN, "seed", *shown])
 
 
 def _varying(trials: Sequence[Run], keys: Sequence[str]) -> list[str]:
@@ -175,30 +299,59 @@ def _float(number: Scalar) -> float:
     return float(number) if isinstance(number, int | float) else -1.0
 
 
-def _answer(summaries: Sequence[Summary]) -> list[Comparison]:
-    """Every question that there are trials for, paired by seed; p is corrected after Holm within
-    one question and score, over fractions, ratios and generators."""
-    answers = []
+def _compare(
+    summaries: Sequence[Summary], question: tuple[str, tuple[str, ...]]
+) -> list[Comparison]:
+    """Every question that there are trials for, the study's own first, paired by seed; p is
+    corrected after Holm within one arm, control and score, over scenarios, ratios and generators.
+    """
+    asked, controls = question
+    pairs = list(dict.fromkeys([*((asked, control) for control in controls), *QUESTIONS]))
+    comparisons = []
     for score in dict.fromkeys(summary.score for summary in summaries):
         of_score = [summary for summary in summaries if summary.score == score]
-        for asked, control in QUESTIONS:
-            pairs = [
+        for arm, control in pairs:
+            found = [
                 (first, second)
                 for first in of_score
-                if value(first.group, "arm") == asked
+                if value(first.group, "arm") == arm
                 for second in of_score
                 if value(second.group, "arm") == control and _comparable(first, second)
             ]
-            answers += correct([(*pair, _paired(*pair)) for pair in pairs])
-    return answers
+            comparisons += correct([(*pair, _paired(*pair)) for pair in found])
+    return comparisons
+
+
+def _answer(
+    comparisons: Sequence[Comparison],
+    over_patients: Sequence[OverPatients],
+    question: tuple[str, tuple[str, ...]],
+) -> list[Answer]:
+    of = {(id(one.first), id(one.second)): one for one in over_patients}
+    places: dict[int, list[Comparison]] = {}
+    for one in comparisons:
+        arms = [value(side.group, "arm") for side in (one.first, one.second)]
+        if one.first.score == PRIMARY_SCORE and arms[0] == question[0] and arms[1] in question[1]:
+            places.setdefault(id(one.first.group), []).append(one)
+    found = []
+    for members in places.values():
+        if len(members) < len(question[1]):
+            continue  # a control is missing, and without it nothing is answered
+        against = [(one, of.get((id(one.first.group), id(one.second.group)))) for one in members]
+        p_values = [one.result.p for one in members]
+        p_values += [other.results[PRIMARY_SCORE].p for _, other in against if other is not None]
+        known = [p for p in p_values if p is not None]
+        found.append(Answer(against, max(known) if len(known) == len(p_values) else None))
+    adjusted = iter(holm([one.p for one in found if one.p is not None]))
+    return [one if one.p is None else dataclasses.replace(one, p=next(adjusted)) for one in found]
 
 
 def _comparable(first: Summary, second: Summary) -> bool:
     sides = (first.group, second.group)
     same = setting(sides[0]) == setting(sides[1]) and first.settings == second.settings
-    for key in (FRACTION, "ratio", GAN):
+    for key in (FRACTION, PREVALENCE, "ratio", GAN):
         left, right = (value(side, key) for side in sides)
-        free = key != FRACTION and right is None
+        free = key in ("ratio", GAN) and right is None
         same = same and (free or left == right)
     return same
 

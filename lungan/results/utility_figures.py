@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lungan.results.arms import ARMS, PRIMARY_SCORE
+from lungan.results.arms import ARMS, PRIMARY_SCORE, Arm
 from lungan.results.comparisons import Summary
 from lungan.results.figures import (
     Figure,
@@ -18,7 +18,17 @@ from lungan.results.figures import (
 )
 from lungan.results.groups import text
 from lungan.results.read import Problem, Run, Scalar
-from lungan.results.utility import FRACTION, GAN, NUM_REAL, Utility, setting, value
+from lungan.results.utility import (
+    FRACTION,
+    GAN,
+    NUM_REAL,
+    PREVALENCE,
+    RARE,
+    Utility,
+    num_real,
+    setting,
+    value,
+)
 from lungan.runs.folder import CONVINCING
 from lungan.scores import catalogue
 
@@ -32,16 +42,14 @@ FILES = (CURVES, PICTURES)
 MAX_PANELS = 6
 MAX_PICTURES = 4
 
-_STYLES = {
-    "real": ("#333333", "-"),
-    "real_classical": ("#333333", "--"),
-    "real_duplicates": ("#D55E00", "-"),
-    "real_synthetic": ("#0072B2", "-"),
-    "real_classical_synthetic": ("#0072B2", "--"),
-    "synthetic": ("#009E73", "-"),
-    "real_filtered": ("#56B4E9", "-"),
-    "pretrained": ("#CC79A7", "-"),
+_COLORS = {
+    "": "#333333",
+    "mixed": "#0072B2",
+    "on_top": "#56B4E9",
+    "only": "#009E73",
+    "first": "#CC79A7",
 }
+"""By how synthetic images take part."""
 
 
 def draw_utility(utility: Utility, problems: list[Problem]) -> list[Figure]:
@@ -64,12 +72,13 @@ def _draw_curves(utility: Utility) -> Figure | None:
         _draw_panel(axes, arms, members)
         axes.set_title(heading, loc="left")
     counts = sorted({_count(summary) for summary in summaries})
+    rare = next((one for s in summaries if (one := value(s.group, RARE))), None)
     for axes in grid:
         axes.set_xscale("log")
         axes.set_xticks(counts, [f"{count:g}" for count in counts])
         axes.minorticks_off()
         axes.tick_params(labelbottom=True)
-        axes.set_xlabel("real training images")
+        axes.set_xlabel(f"real training images{f' of {rare}' if rare else ''}")
     values = [one for summary in summaries for one in summary.values]
     room = max(0.6 * (max(values) - min(values)), 0.005)
     most = min(max(values) + room, 1 + room / 20)  # no AUC is above 1
@@ -126,7 +135,7 @@ def _competing(summaries: Sequence[Summary]) -> list[Scalar]:
 def _draw_panel(axes: Axes, arms: Sequence[str], members: Sequence[Summary]) -> None:
     for index, arm in enumerate(arms):
         own = [summary for summary in members if value(summary.group, "arm") == arm]
-        color, line = _STYLES[arm]
+        color, line = _look(ARMS[arm])
         if not own:
             axes.plot([], [], color=color, ls=line, label=ARMS[arm].title)
             continue
@@ -145,6 +154,15 @@ def _draw_panel(axes: Axes, arms: Sequence[str], members: Sequence[Summary]) -> 
         ]
         if bars:
             axes.vlines(*zip(*bars, strict=True), color=color, lw=1.2)
+
+
+def _look(arm: Arm) -> tuple[str, str]:
+    """Color by how synthetic images take part, line by what else is changed."""
+    color = _COLORS[arm.synthetic]
+    if arm.balanced or arm.weighted:
+        color = "#E69F00" if arm.synthetic else "#D55E00"
+    plain = not (arm.chosen or arm.duration or arm.mixup or arm.weighted)
+    return color, ("--" if arm.classical else "-") if plain else ":"
 
 
 def _draw_convincing(utility: Utility, problems: list[Problem]) -> Figure | None:
@@ -184,5 +202,7 @@ def _present(summaries: Sequence[Summary], key: str) -> list[Scalar]:
 
 
 def _count(summary: Summary) -> float:
-    number = value(summary.group, NUM_REAL)
-    return float(number) if isinstance(number, int | float) else 1.0
+    """Real training images, of the rare class where there is one."""
+    number, share = num_real(summary.group), value(summary.group, PREVALENCE)
+    count = float(number) if isinstance(number, int | float) else 1.0
+    return round(count * share) if isinstance(share, float) else count

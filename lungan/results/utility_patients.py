@@ -1,10 +1,10 @@
-"""Arms compared over patients and seeds together, from the predictions that trials left."""
+"""Arms compared over patients and seeds together, from the predictions that trials left; and each
+classifier's AUC with its interval over patients, and by the closed form over images."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,23 +12,27 @@ from numpy.typing import NDArray
 
 from lungan.classifiers.measures import SPECIFICITY, threshold_at_specificity
 from lungan.errors import RunFolderError
+from lungan.results.arms import PRIMARY_SCORE
 from lungan.results.groups import Group
 from lungan.results.read import Problem, Run
 from lungan.results.resampling import (
     MEASURES,
     Draws,
     Resampled,
+    delong,
     draw_patients,
     measure_draws,
     resample_difference,
 )
+from lungan.results.statistics import SIGNIFICANCE, holm
 from lungan.runs.folder import PREDICTIONS, UTILITY
 
 
 @dataclass(frozen=True, slots=True)
 class OverPatients:
     """results: by measure, first minus second. num_patients: of the test images, as many as images
-    where patients are not known. num_tests: questions of the same pair of arms in the study."""
+    where patients are not known. num_tests: questions of the same pair of arms in the study. p: of
+    the primary score, after Holm over these."""
 
     first: Group
     second: Group
@@ -36,7 +40,24 @@ class OverPatients:
     num_seeds: int
     num_images: int
     num_patients: int
-    num_tests: int
+    num_tests: int = 1
+    p: float = 1.0
+
+    @property
+    def significant(self) -> bool:
+        return self.p < SIGNIFICANCE
+
+
+@dataclass(frozen=True, slots=True)
+class OneClassifier:
+    """The AUC of one trial on the test images with two 95 % intervals: over patients drawn again,
+    and by DeLong's closed form, as if every image were of another patient. ``delong`` is None with
+    more than two classes."""
+
+    trial: Run
+    auc: float
+    over_patients: tuple[float, float]
+    delong: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +65,20 @@ class _Measured:
     """by_seed: of each seed the measures of every draw. images: what the draws are of."""
 
     by_seed: dict[object, dict[str, NDArray[np.float64]]]
+    classifiers: list[OneClassifier]
     images: tuple[str, ...]
     num_patients: int
 
 
 def compare_over_patients(
-    pairs: Sequence[tuple[Group, Group]], problems: list[Problem]
-) -> list[OverPatients]:
-    """Those of ``pairs`` whose trials all left predictions of the same test images; trials of
-    lungan before 0.2 left none. Files that cannot be read are added to ``problems``."""
+    groups: Sequence[Group], pairs: Sequence[tuple[Group, Group]], problems: list[Problem]
+) -> tuple[list[OverPatients], list[OneClassifier]]:
+    """Those of ``pairs`` whose trials all left predictions of the same test images, and every
+    classifier of ``groups`` that did; trials of lungan before 0.2 left none. Files that cannot be
+    read are added to ``problems``."""
     drawn: dict[tuple[str, ...], Draws] = {}
     measured: dict[int, _Measured | None] = {}
-    for group in {id(group): group for pair in pairs for group in pair}.values():
+    for group in groups:
         try:
             measured[id(group)] = _measure(group, drawn)
         except RunFolderError as error:
@@ -78,9 +101,19 @@ def compare_over_patients(
             for name in MEASURES
         }
         sizes = (len(seeds), len(left.images), left.num_patients)
-        found.append((first, second, results, *sizes))
-    asked = Counter(_arms(first, second) for first, second, *_ in found)
-    return [OverPatients(*one, num_tests=asked[_arms(one[0], one[1])]) for one in found]
+        found.append(OverPatients(first, second, results, *sizes))
+    by_question: dict[object, list[OverPatients]] = {}
+    for one in found:
+        by_question.setdefault(_arms(one.first, one.second), []).append(one)
+    corrected = []
+    for family in by_question.values():
+        adjusted = holm([one.results[PRIMARY_SCORE].p for one in family])
+        corrected += [
+            replace(one, num_tests=len(family), p=p)
+            for one, p in zip(family, adjusted, strict=True)
+        ]
+    classifiers = [one for each in measured.values() if each for one in each.classifiers]
+    return corrected, classifiers
 
 
 def _arms(first: Group, second: Group) -> tuple[object, object]:
@@ -90,6 +123,7 @@ def _arms(first: Group, second: Group) -> tuple[object, object]:
 def _measure(group: Group, drawn: dict[tuple[str, ...], Draws]) -> _Measured | None:
     by_seed: dict[object, dict[str, NDArray[np.float64]]] = {}
     images: tuple[str, ...] = ()
+    classifiers = []
     num_patients = 0
     for run in group.done:
         table = _read(run)
@@ -108,10 +142,10 @@ def _measure(group: Group, drawn: dict[tuple[str, ...], Draws]) -> _Measured | N
             drawn[images] = draw_patients(numbers, classes)
         positive = run.config.get("classifier.positive")
         wanted = [str(positive)] if len(names) == 2 else [str(name) for name in names]
-        sides = []
+        of_classes = []
         for name in wanted:
             negatives = validation.loc[validation["class"] != name, f"p.{name}"].to_numpy(float)
-            sides.append(
+            of_classes.append(
                 measure_draws(
                     test[f"p.{name}"].to_numpy(float),
                     (test["class"] == name).to_numpy(),
@@ -120,8 +154,16 @@ def _measure(group: Group, drawn: dict[tuple[str, ...], Draws]) -> _Measured | N
                 )
             )
         seed = run.config.get("seed")
-        by_seed[seed] = {key: np.mean([side[key] for side in sides], axis=0) for key in MEASURES}
-    return _Measured(by_seed, images, num_patients) if by_seed else None
+        by_seed[seed] = {key: np.mean([one[key] for one in of_classes], axis=0) for key in MEASURES}
+        auc, *draws = by_seed[seed][PRIMARY_SCORE]
+        low, high = np.quantile(draws, [0.025, 0.975])
+        closed = None
+        if len(wanted) == 1:
+            scores = test[f"p.{wanted[0]}"].to_numpy(float)
+            _, error = delong(scores, (test["class"] == wanted[0]).to_numpy())
+            closed = (max(0.0, auc - 1.96 * error), min(1.0, auc + 1.96 * error))
+        classifiers.append(OneClassifier(run, float(auc), (float(low), float(high)), closed))
+    return _Measured(by_seed, classifiers, images, num_patients) if by_seed else None
 
 
 def _read(run: Run) -> pd.DataFrame | None:

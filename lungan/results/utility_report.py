@@ -13,6 +13,7 @@ from lungan.results.utility_figures import draw_utility
 from lungan.results.utility_tables import (
     answers_table,
     arms_table,
+    classifiers_csv,
     generators_table,
     patients_csv,
 )
@@ -20,7 +21,8 @@ from lungan.results.utility_words import caveats, verdicts
 
 FIGURES_FOLDER = "figures"
 STALE = (
-    *("utility.csv", "utility_summary.csv", "utility_comparisons.csv", "utility_patients.csv"),
+    *("utility.csv", "utility_summary.csv", "utility_comparisons.csv"),
+    *("utility_patients.csv", "utility_classifiers.csv"),
     *("utility.md", "utility.tex", "utility_comparisons.md", "utility_comparisons.tex"),
     *(f"{FIGURES_FOLDER}/{file}" for file in FIGURE_FILES),
 )
@@ -51,10 +53,12 @@ def report_utility(utility: Utility) -> UtilityReport:
     files = {
         "utility.csv": results_csv(utility.trials, utility.grouping),
         "utility_summary.csv": summary_csv(utility.summaries, utility.grouping),
-        "utility_comparisons.csv": comparisons_csv(utility.answers),
+        "utility_comparisons.csv": comparisons_csv(utility.comparisons),
     }
     if utility.over_patients:
         files["utility_patients.csv"] = patients_csv(utility)
+    if utility.classifiers:
+        files["utility_classifiers.csv"] = classifiers_csv(utility)
     for name, table in (("utility", arms), ("utility_comparisons", answers)):
         files[f"{name}.md"], files[f"{name}.tex"] = table.markdown(), table.latex()
     files |= {f"{FIGURES_FOLDER}/{figure.file}": figure.png for figure in figures}

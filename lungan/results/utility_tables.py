@@ -5,9 +5,20 @@ from __future__ import annotations
 from lungan.errors import RunFolderError
 from lungan.results import numbers
 from lungan.results.comparisons import Summary
+from lungan.results.groups import Group
 from lungan.results.read import Problem, Run, read_run
 from lungan.results.tables import Cell, Table, comparisons_table, write_csv
-from lungan.results.utility import FRACTION, NUM_REAL, Utility, gan_runs, title, value
+from lungan.results.utility import (
+    FRACTION,
+    PREVALENCE,
+    RARE,
+    SHOWN,
+    Utility,
+    gan_runs,
+    num_real,
+    title,
+    value,
+)
 from lungan.scores import catalogue
 
 _OF_GENERATORS = (
@@ -27,13 +38,15 @@ def arms_table(utility: Utility) -> Table:
     cells: dict[tuple[int, str], Summary] = {
         (id(summary.group), summary.score): summary for summary in utility.summaries
     }
-    header = ["arm", "real images", "seeds"]
+    header = ["arm", "real images", "each shown", "seeds"]
     header += [f"{catalogue.title(key)}, {catalogue.describe(key).hint}" for key in scores]
     rows = []
     for group in utility.groups:
-        number = value(group, NUM_REAL)
-        more = group.label.split(" / ")[1:]
+        number, often = num_real(group), value(group, SHOWN)
+        more = [one for one in (_rare(group), *group.label.split(" / ")[1:]) if one]
         row = [Cell(", ".join([title(group), *more])), Cell(numbers.scalar(number), number)]
+        shown = f"{often:.0f} times" if isinstance(often, float) else numbers.NOTHING
+        row.append(Cell(shown, often))
         row.append(Cell(str(len(group.done)), len(group.done)))
         for key in scores:
             cell = cells.get((id(group), key))
@@ -48,18 +61,33 @@ def arms_table(utility: Utility) -> Table:
 
 def answers_table(utility: Utility) -> Table:
     """Every arm against its controls."""
-    return comparisons_table(utility.answers)
+    return comparisons_table(utility.comparisons)
+
+
+def _rare(group: Group) -> str:
+    share = value(group, PREVALENCE)
+    return "" if share is None else f"{share:g} {value(group, RARE)}"
+
+
+def classifiers_csv(utility: Utility) -> bytes:
+    """A row a classifier: its AUC, with intervals over patients drawn again and by DeLong."""
+    header = ["trial", "auc", "ci95_low", "ci95_high", "delong95_low", "delong95_high"]
+    rows = (
+        [one.trial.name, one.auc, *one.over_patients, *(one.delong or (None, None))]
+        for one in utility.classifiers
+    )
+    return write_csv(header, rows)
 
 
 def patients_csv(utility: Utility) -> bytes:
     """A row a question and measure, first minus second, over patients and seeds together."""
     header = ["measure", "first", "second", "seeds", "images", "patients"]
-    header += ["difference", "ci95_low", "ci95_high", "standard_error", "detectable"]
+    header += ["difference", "ci95_low", "ci95_high", "standard_error", "p", "detectable"]
     rows = []
     for one in utility.over_patients:
         for measure, found in one.results.items():
             sizes = [one.num_seeds, one.num_images, one.num_patients]
-            ends = [found.difference, found.low, found.high, found.standard_error]
+            ends = [found.difference, found.low, found.high, found.standard_error, found.p]
             names = [one.first.label, one.second.label]
             rows.append([measure, *names, *sizes, *ends, found.detectable(one.num_tests)])
     return write_csv(header, rows)

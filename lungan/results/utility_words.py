@@ -6,192 +6,243 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lungan.results import numbers
-from lungan.results.arms import ARMS, PRIMARY_SCORE, QUESTIONS
-from lungan.results.comparisons import Comparison, Summary, better
-from lungan.results.groups import text
-from lungan.results.utility import FRACTION, NUM_REAL, Utility, is_primary, title, value
+from lungan.results.arms import ARMS, PRIMARY_SCORE
+from lungan.results.comparisons import Comparison
+from lungan.results.groups import Group, text
+from lungan.results.utility import (
+    Answer,
+    Utility,
+    place,
+    planned_only,
+    title,
+    value,
+)
 from lungan.scores import catalogue
 
 if TYPE_CHECKING:
+    from lungan.results.utility_manifest import Design
     from lungan.results.utility_patients import OverPatients
 
-_MAX_IN_FULL = 4
+FEW_SEEDS = 5
 
 
 def verdicts(utility: Utility) -> list[str]:
-    """The answer that the study was made for, at every fraction and ratio; then the others."""
-    diverged = sum(trial.status == "diverged" for trial in utility.trials)
-    lines = [f"{diverged} of {len(utility.trials)} classifiers diverged."] if diverged else []
-    primary = [answer for answer in utility.answers if is_primary(answer)]
-    lines += _primary(primary, utility.over_patients)
-    if not primary:
-        asked, control = (ARMS[name].title for name in QUESTIONS[0])
-        lines.append(f"There are no trials of both {asked} and {control}, so nothing is answered.")
-    for question in QUESTIONS[1:]:
-        of_question = [
-            answer
+    """The answer that the study was made for, its numbers place by place, then the others."""
+    planned = planned_only(utility)
+    lines = [_in_short(planned), *(_in_full(answer) for answer in planned.answers)]
+    if utility.manifest is not None and utility.manifest.has_more_seeds:
+        lines += [
+            f"Exploratory, with the seeds that were added after a look: {_in_full(answer)}"
             for answer in utility.answers
-            if _asked(answer) == question and answer.first.score == PRIMARY_SCORE
         ]
-        if of_question:
-            lines.append(_in_short(question, of_question))
-    return [*lines, *_alone(utility)]
+    lines += _others(utility)
+    lines += _alone(utility)
+    diverged = sum(trial.status == "diverged" for trial in utility.trials)
+    if diverged:
+        lines.append(f"{diverged} of {len(utility.trials)} classifiers diverged.")
+    return lines
 
 
 def caveats(utility: Utility) -> list[str]:
     """How the numbers came about."""
-    selected = "selected on the validation images and tested once on the test images"
-    lines = [
-        "Every classifier had the same number of updates, whatever its arm, and was "
-        f"{selected}. Duplicates repeat real images as often as synthetic ones are added, class by "
-        "class: what they gain is owed to the count, not to the images.",
-        "Intervals and tests are over seeds: initial weights, order of images, synthetic images "
-        "and, where several were given, generators. All use the same test images, so they say "
-        "nothing about other patients."
-        + (
-            " Intervals in utility_patients.csv draw patients and seeds again together, with the "
-            "threshold for sensitivity from validation. The first question is answered by a gain "
-            "or harm only where both tests show it; the other sentences are about seeds alone."
-            if utility.over_patients
-            else ""
-        ),
-        "Differences are tested with Student's t, paired by seed. p is corrected after Holm within "
-        "one question and score, over fractions and ratios; intervals are for one pair, "
-        "uncorrected, and the verdict follows p. The first question is the one that was asked "
-        "before any result; the others explain it.",
+    asked, controls = utility.question
+    named = _listed([ARMS[name].title for name in controls])
+    lines = [_of_manifest(utility)]
+    lines += [
+        f"The question is whether {ARMS[asked].title} is better than each of: {named}. Its p is "
+        "the largest over these controls and over two tests of each: Student's t paired by seed, "
+        "and test patients and seeds drawn again together, corrected after Holm over fractions, "
+        "shares and ratios.",
+        "The other sentences say better or worse where both tests show it, each corrected within "
+        "its own pair of arms; what the t-test alone shows holds for other seeds on these test "
+        "images, and is said so. None of them was the study's question.",
+        "Intervals of the tables and the figure are over seeds: initial weights, order of images, "
+        "real and synthetic images and, where several were given, generators. They say nothing "
+        "about other patients, which utility_patients.csv does.",
+        "Weights are averaged over the last quarter of the updates and chosen by no image. "
+        "Thresholds for accuracy and sensitivity come from validation images, of which there are "
+        "as few as the fraction gives: with fewer than 20 negatives, the highest of them is the "
+        "threshold, and the specificity reached on the test images stands beside it.",
+        "How often each real image was shown stands in the table: arms of equal updates show it "
+        "less often where synthetic images take part.",
     ]
     seeds = sorted({len(group.done) for group in utility.groups})
-    if seeds and seeds[0] < 5:
+    if seeds and seeds[0] < FEW_SEEDS:
         lines.append(f"Some groups have {seeds[0]} seeds only, too few to see a small difference.")
+    if any(value(group, "tested_on") == "val" for group in utility.groups):
+        lines.append("Measured on validation images: for trying options, not for an answer.")
     return lines
 
 
-def _in_full(answer: Comparison, over_patients: OverPatients | None) -> str:
-    first, second, result = answer.first, answer.second, answer.result
-    where = f"With {value(first.group, NUM_REAL)} real images"
-    what = (
-        f"{where}, {title(first.group)} has {catalogue.title(first.score)} "
-        f"{_mean(first)} and {title(second.group)} {_mean(second)}"
-    )
-    if result.obstacle:
-        return f"{what}; this cannot be tested: {result.obstacle}."
-    assert result.low is not None and result.high is not None
-    more = _over_patients(over_patients)
-    size = (
-        f"a difference of {numbers.number(result.difference, 3)} (95 % CI "
-        f"{numbers.span(result.low, result.high)}, corrected p {numbers.p_relation(answer.p_holm)})"
-    )
-    if not answer.significant:
-        return (
-            f"{what}, {size}: no significant difference, so nothing shows that synthetic images do "
-            f"more than the real ones shown more often.{more}"
+def _in_short(utility: Utility) -> str:
+    """One sentence: with which real images synthetic ones help."""
+    asked, controls = (ARMS[utility.question[0]], utility.question[1])
+    if not utility.answers:
+        needed = _listed([arm.title for arm in (asked, *(ARMS[name] for name in controls))])
+        return f"Nothing is answered yet: that takes finished trials of {needed}."
+    said = {1: "help a classifier", -1: "harm a classifier", 0: "are not shown to help"}
+    parts = []
+    for direction, words in said.items():
+        members = [answer for answer in utility.answers if answer.direction == direction]
+        if members:
+            parts.append(f"{words} with {_places([answer.asked.group for answer in members])}")
+    return f"Synthetic images {_listed(parts)}.{_standing(utility)}"
+
+
+def _standing(utility: Utility) -> str:
+    if utility.manifest is None:
+        return " Exploratory: no manifest says what was fixed before the results."
+    if utility.manifest.results_before:
+        return " Exploratory: the question was written down after results were there."
+    if not all(answer.over_patients for answer in utility.answers):
+        return " This rests on seeds alone, since predictions were not kept."
+    return ""
+
+
+def _in_full(answer: Answer) -> str:
+    asked = answer.asked
+    line = f"With {place(asked.group)}, {title(asked.group)} has "
+    line += f"{catalogue.title(asked.score)} {asked.interval.mean:.3f}"
+    for one, found in answer.against:
+        line += f"; {title(one.second.group)} has {one.second.interval.mean:.3f}, "
+        line += _difference(one, found)
+    if answer.p is None:
+        return f"{line}. This cannot be tested."
+    line += f"; corrected p {numbers.p_relation(answer.p)}"
+    if answer.detectable is not None:
+        sizes = answer.against[0][1]
+        assert sizes is not None
+        unit = "images" if sizes.num_patients == sizes.num_images else "patients"
+        line += (
+            f" ({sizes.num_patients} test {unit} and {sizes.num_seeds} seeds drawn again together;"
+            " the smallest gain that four of five such studies would find is "
+            f"{numbers.number(answer.detectable, 2)})"
         )
-    if over_patients is not None and over_patients.results[PRIMARY_SCORE].includes_zero:
-        return f"{what}, {size}: beyond chance over seeds, but not shown for other patients.{more}"
-    word = "help" if better(answer)[0] is first else "harm"
-    return f"{what}, {size}: these synthetic images {word}.{more}"
+    return f"{line}."
 
 
-def _over_patients(one: OverPatients | None) -> str:
-    if one is None:
-        return ""
-    found = one.results[PRIMARY_SCORE]
-    unit = "images" if one.num_patients == one.num_images else "patients"
-    return (
-        f" With {one.num_patients} {unit} and {one.num_seeds} seeds drawn again together, its "
-        f"interval is {numbers.span(found.low, found.high)}; the smallest gain that four of five "
-        f"such studies would find is {numbers.number(found.detectable(one.num_tests), 2)}."
-    )
+def _difference(one: Comparison, found: OverPatients | None) -> str:
+    if found is not None:
+        result = found.results[PRIMARY_SCORE]
+        low, high = result.low, result.high
+    elif one.result.low is None or one.result.high is None:
+        return f"a difference of {numbers.number(one.result.difference, 3)}"
+    else:
+        low, high = one.result.low, one.result.high
+    size = numbers.number(one.result.difference, 3)
+    return f"a difference of {size} (95 % CI {numbers.span(low, high)})"
 
 
-def _primary(answers: Sequence[Comparison], found: Sequence[OverPatients]) -> list[str]:
-    """In full where something was found or there is little to say, the others together."""
-    of = {(id(one.first), id(one.second)): one for one in found}
-    if len(answers) <= _MAX_IN_FULL:
-        return [_in_full(answer, of.get(_sides(answer))) for answer in answers]
-    lines = [_in_full(one, of.get(_sides(one))) for one in answers if one.significant]
-    others = [answer for answer in answers if not answer.significant]
-    if others:
-        asked, control = (ARMS[name].title for name in QUESTIONS[0])
-        line = (
-            f"No significant difference in {catalogue.title(PRIMARY_SCORE)} between {asked} and "
-            f"{control} with {_places(others)}: nothing shows that synthetic images do more there "
-            "than the real ones shown more often"
+def _others(utility: Utility) -> list[str]:
+    """Each arm against each control that is not the question, in the study's score."""
+    of = {(id(one.first), id(one.second)): one for one in utility.over_patients}
+    by_question: dict[tuple[str, str], list[Comparison]] = {}
+    for one in utility.comparisons:
+        arms = (str(value(one.first.group, "arm")), str(value(one.second.group, "arm")))
+        is_asked = arms[0] == utility.question[0] and arms[1] in utility.question[1]
+        if one.first.score == PRIMARY_SCORE and not is_asked:
+            by_question.setdefault(arms, []).append(one)
+    lines = []
+    for (arm, control), members in by_question.items():
+        parts: dict[str, list[Comparison]] = {}
+        for one in members:
+            found = of.get((id(one.first.group), id(one.second.group)))
+            parts.setdefault(_judged(one, found), []).append(one)
+        said = [
+            f"{words} with {_places([one.first.group for one in parts[words]])}"
+            for words in sorted(parts)
+        ]
+        first, second = ARMS[arm].title, ARMS[control].title
+        score = catalogue.title(PRIMARY_SCORE)
+        lines.append(
+            f"{first[0].upper()}{first[1:]} against {second}, in {score}: {'; '.join(said)}."
         )
-        above = [one for one in others if one.result.low is not None and one.result.low > 0]
-        if above:
-            line += (
-                f". Uncorrected, the interval lies above 0 with {_places(above)}: worth a study of "
-                "its own, with more seeds"
-            )
-        lines.append(f"{line}.")
     return lines
 
 
-def _in_short(question: tuple[str, str], answers: Sequence[Comparison]) -> str:
-    """Of the primary score: where the arm is better, where worse, and where neither."""
-    asked, control = (ARMS[name].title for name in question)
-    parts: dict[str, list[Comparison]] = {"better": [], "worse": [], "open": []}
-    for answer in answers:
-        if not answer.significant:
-            parts["open"].append(answer)
-        else:
-            parts["better" if better(answer)[0] is answer.first else "worse"].append(answer)
-    said = [f"{word} with {_places(parts[word])}" for word in ("better", "worse") if parts[word]]
-    if parts["open"]:
-        said.append(f"no significant difference with {_places(parts['open'])}")
-    score = catalogue.title(PRIMARY_SCORE)
-    return f"{asked[0].upper()}{asked[1:]} against {control}, in {score}: {'; '.join(said)}."
+def _judged(one: Comparison, found: OverPatients | None) -> str:
+    """What both tests allow to be said."""
+    if not one.significant:
+        return "no difference shown"
+    word = "better" if one.result.difference > 0 else "worse"
+    if found is None:
+        return f"{word} over seeds alone (no predictions were kept)"
+    return word if found.significant else f"{word} over seeds alone, not shown for other patients"
 
 
-def _places(answers: Sequence[Comparison]) -> str:
-    """``235 (x0.5, x1) and 471 real images``."""
+def _places(groups: Sequence[Group]) -> str:
+    """``94 real images (x0.5, x1) and 235 real images``."""
     ratios: dict[str, list[str]] = {}
-    for answer in answers:
-        ratio = value(answer.first.group, "ratio")
-        listed = ratios.setdefault(str(value(answer.first.group, NUM_REAL)), [])
+    for group in groups:
+        ratio = value(group, "ratio")
+        listed = ratios.setdefault(place(group), [])
         words = "" if ratio is None else f"x{text(ratio)}"
-        if words not in listed:  # other generators and classifiers stand in the table
+        if words and words not in listed:  # other generators and classifiers stand in the table
             listed.append(words)
-    places = [f"{number} ({', '.join(filter(None, own))})" for number, own in ratios.items()]
-    listed = [place.removesuffix(" ()") for place in places]
-    together = ", ".join(listed[:-1]) + (" and " if len(listed) > 1 else "") + listed[-1]
-    return f"{together} real images"
+    several = any(len(own) > 1 for own in ratios.values())
+    return _listed(
+        [
+            f"{where} ({', '.join(own)})" if several and own else where
+            for where, own in ratios.items()
+        ]
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _alone(utility: Utility) -> list[str]:
     """What synthetic images are worth without any real one beside them."""
-    found = [
-        summary
-        for summary in utility.summaries
-        if summary.score == PRIMARY_SCORE and value(summary.group, "arm") == "synthetic"
-    ]
+    of_score = [one for one in utility.summaries if one.score == PRIMARY_SCORE]
+    found = [one for one in of_score if value(one.group, "arm") == "synthetic"]
     if not found:
         return []
     best = max(found, key=lambda summary: summary.interval.mean)
     real = [
-        summary
-        for summary in utility.summaries
-        if summary.score == PRIMARY_SCORE
-        and value(summary.group, "arm") == "real"
-        and value(summary.group, FRACTION) == value(best.group, FRACTION)
+        one
+        for one in of_score
+        if value(one.group, "arm") == "real" and place(one.group) == place(best.group)
     ]
-    beside = f", where the real ones reach {_mean(real[0])}" if real else ""
+    beside = f", where the real ones reach {real[0].interval.mean:.3f}" if real else ""
     return [
         f"Trained on synthetic images alone, a classifier reaches {catalogue.title(PRIMARY_SCORE)} "
-        f"{_mean(best)} at most (generators of {value(best.group, NUM_REAL)} real images, "
+        f"{best.interval.mean:.3f} at most (generators of {place(best.group)}, "
         f"{title(best.group)}){beside}."
     ]
 
 
-def _sides(answer: Comparison) -> tuple[int, int]:
-    return id(answer.first.group), id(answer.second.group)
+def _of_manifest(utility: Utility) -> str:
+    """What was fixed when."""
+    manifest = utility.manifest
+    if manifest is None:
+        return (
+            "No manifest of one study belongs to these trials, so nothing says what was fixed "
+            "before the results: all of it is exploratory."
+        )
+    before = manifest.results_before
+    when = "before the first result" if before == 0 else f"when {before} results were there"
+    line = (
+        f"Study {manifest.name}, written down on {manifest.created} {when}: "
+        f"{_design(manifest.planned)}."
+    )
+    for time, number, design in manifest.added:
+        line += f" Added on {time}, after {number} results, and exploratory: {_design(design)}."
+    if manifest.has_more_seeds:
+        line += (
+            " Adding seeds after a look finds differences that are not there more often than "
+            "tests say; the answer is therefore of the planned seeds."
+        )
+    return line
 
 
-def _mean(summary: Summary) -> str:
-    return f"{summary.interval.mean:.3f}"
-
-
-def _asked(answer: Comparison) -> tuple[str, str]:
-    first, second = (str(value(s.group, "arm")) for s in (answer.first, answer.second))
-    return first, second
+def _design(design: Design) -> str:
+    rare = ""
+    if design.prevalences:
+        rare = f", {design.rare} at shares {', '.join(map(text, design.prevalences))}"
+    return (
+        f"{design.seeds} seeds, fractions {', '.join(map(text, design.fractions))}{rare}, ratios "
+        f"{', '.join(map(text, design.ratios))}, arms {', '.join(design.arms)}"
+    )

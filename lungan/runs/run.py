@@ -46,7 +46,7 @@ from lungan.runs.store import (
 )
 from lungan.tracking import build_trackers, replay_for_agent
 from lungan.tracking.live import Followers
-from lungan.training.events import Event, Sink, Snapshot
+from lungan.training.events import Event, Sink, Snapshot, StepEnd
 from lungan.training.loop import Interrupted, train
 from lungan.training.material import Material, gather
 from lungan.training.state import TrainingState, build_state
@@ -70,6 +70,40 @@ def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None
         return claimed
     with contextlib.closing(claimed) as active:
         return active.run(stop or StopSignal())
+
+
+SPEED_SECONDS = 5.0
+"""So long at most, after the first step, a speed is measured."""
+
+
+def measure_speed(prepared: Prepared) -> float:
+    """Images a second that training shows, by a few steps on this machine whose result is thrown
+    away. The first step, which is slower, does not count."""
+    config = prepared.config
+    material = gather(config, prepared.image_set, prepared.training_set, prepared.device)
+    training_set = prepared.training_set
+    state = build_state(
+        config, training_set.size, training_set.channels, prepared.device, material.classes
+    )
+    steps: list[tuple[float, int]] = []
+
+    def count(event: Event) -> None:
+        if isinstance(event, StepEnd):
+            steps.append((time.perf_counter(), event.num_images))
+
+    def enough() -> bool:
+        return len(steps) > 1 and steps[-1][0] - steps[0][0] > SPEED_SECONDS
+
+    with contextlib.suppress(Interrupted):
+        train(
+            dataclasses.replace(config, epochs=max(2, config.epochs)),
+            state,
+            build_step(config, state, prepared.precision),
+            material,
+            emit=count,
+            stop=enough,
+        )
+    return sum(number for _, number in steps[1:]) / (steps[-1][0] - steps[0][0])
 
 
 def claim_run(prepared: Prepared, *, sweep: str | None) -> Run | ActiveRun:

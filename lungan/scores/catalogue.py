@@ -146,12 +146,18 @@ CATALOGUE = {
         high=1.0,
     ),
     "auc": _classifier("AUC", "how often does a positive image get the higher probability?"),
+    "average_precision": _classifier(
+        "Average precision", "of the images with the highest probabilities, how many are positive?"
+    ),
     "accuracy": _classifier("Accuracy", "how many images are recognized?"),
     "balanced_accuracy": _classifier(
         "Balanced accuracy", "how many images of a class are recognized, on average over classes?"
     ),
     "sensitivity_at_95_specificity": _classifier(
         "Sensitivity at 95 % specificity", "how many positives are found at 5 % false alarms?"
+    ),
+    "specificity": _classifier(
+        "Specificity at that threshold", "how many negatives are left alone by it?"
     ),
     "expected_calibration_error": Score(
         "Calibration error",

@@ -5,31 +5,44 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from lungan.cli import CommandParser, run_as_program, run_command
+from lungan.cli import CommandParser, add_config_dir, run_as_program, run_command
 from lungan.errors import ConfigError
-from lungan.results.arms import ARMS, STANDARD
-from lungan.runs.folder import SWEEPS, UTILITY, write_bytes
+from lungan.results.arms import ARMS, BASELINE, RARE, STANDARD
+from lungan.results.utility_manifest import Design
+from lungan.runs.folder import SWEEPS, UTILITY
+
+if TYPE_CHECKING:
+    from lungan.classifiers.train import Recipe
+    from lungan.utility.generators import Generators
+    from lungan.utility.images import RealImages
+    from lungan.utility.trial import Settings
 
 EXAMPLES = """examples:
-  python -m lungan.utility runs/<run of normal> runs/<run of pneumonia>
-      one generator a class, or one run with generator.conditional=true
-  python -m lungan.utility runs/* --fractions 0.05,0.1,0.25,1 --ratios 0.5,1,2 --seeds 5
-      with generators that were trained with data.splits=[train] data.fraction=0.05, ...
-  python -m lungan.utility runs/* --dry-run
-      how many classifiers there are to train, and what does not fit
+  lungan utility data=pneumoniamnist --fractions 0.02,0.05 --seeds 10
+      trains the generators that the store lacks, one a fraction and seed, then the classifiers
+  lungan utility data=folder data.path=films 'data.group=(.*)_' epochs=30 --seeds 20 --dry-run
+      what there is to do and what it will cost, at measured speed
+  lungan utility data=pneumoniamnist --imbalance normal=0.02,0.05
+      normal images so rare; synthetic ones of that class alone
+  lungan utility runs/<run of normal> runs/<run of pneumonia>
+      with generators that were trained with data.splits=[train] (data.fraction=...)
 
-Every classifier is trained by the same number of updates, selected on val and tested once on test.
-The results lie in <store>/utility; stopped by Ctrl-C, the same command goes on. Several processes
-may share a study. What the arms and controls mean: docs/utility.md.
+Overrides are those of lungan.train; epochs are of the whole training split, and a generator of
+fewer images has so many more. The page is <out>/report.html, and its first sentence the answer.
+What is asked is written down before the first result (<store>/utility/<study>.study.json); what is
+added later is exploratory. Stopped by Ctrl-C, the same command goes on; several processes may share
+a study. What the arms and controls mean: docs/utility.md.
 Exit codes: 0 good, 2 bad input, 130 interrupted (resumable)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Gives its exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     return run_command(lambda: _study(options))
 
 
@@ -40,35 +53,66 @@ def _parser() -> CommandParser:
         epilog=f"arms (--arms):\n{_arms()}\n\n{EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="finished run folders")
     parser.add_argument(
-        "--ratios", type=_numbers, default=[1.0], metavar="A,B", help="images added a real one (1)"
+        "given",
+        nargs="+",
+        metavar="key=value|RUN",
+        help="settings of the generators to train, or finished run folders",
+    )
+    add_config_dir(parser)
+    parser.add_argument("--study", default="study", metavar="NAME", help="its name (%(default)s)")
+    parser.add_argument(
+        "--ratios", type=_numbers, default=[1.0], metavar="A,B", help="synthetic a real one (1)"
     )
     parser.add_argument(
         "--fractions",
         type=_numbers,
         metavar="A,B",
-        help="of the training split (all that the runs were trained on)",
+        help="of training and validation images (1, or all that the runs were trained on)",
+    )
+    parser.add_argument(
+        "--imbalance",
+        metavar="CLASS=A,B",
+        help="make this class so rare: its shares of the training images",
     )
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="how many (5)")
     parser.add_argument(
         "--arms",
         type=lambda text: [name.strip() for name in text.split(",") if name.strip()],
-        default=list(STANDARD),
         metavar="A,B",
-        help="which (the first six)",
+        help="which (the first six; with --imbalance those for a rare class)",
+    )
+    parser.add_argument(
+        "--question",
+        metavar="ASKED:CONTROL,CONTROL",
+        help="the arm asked about, and the controls of which it must be better than each",
+    )
+    parser.add_argument(
+        "--sets", type=int, metavar="N", help="of generators a fraction (as many as seeds)"
+    )
+    parser.add_argument(
+        "--one-a-class", action="store_true", help="a generator a class, not one for all"
+    )
+    parser.add_argument(
+        "--try-on-validation",
+        action="store_true",
+        help="measure on validation images, to try options and leave the test images alone",
     )
     parser.add_argument("--classifier", default="small", metavar="NAME", help="small or resnet18")
-    parser.add_argument("--updates", type=int, default=800, metavar="N", help="in each arm (800)")
+    parser.add_argument("--updates", type=int, default=400, metavar="N", help="of real (400)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="(64)")
     parser.add_argument(
         "--peak-lr", type=float, metavar="X", help="of the one cycle (small 0.2, resnet18 0.1)"
     )
     parser.add_argument(
-        "--positive", metavar="CLASS", help="whose detection is measured, of two classes (the last)"
+        "--positive",
+        metavar="CLASS",
+        help="whose detection is measured (the rare one, or the last)",
     )
     parser.add_argument("--data-path", metavar="PATH", help="where the runs' data lies now")
-    parser.add_argument("--store", type=Path, metavar="DIR", help="(the first run's)")
+    parser.add_argument(
+        "--store", type=Path, metavar="DIR", help="(the first run's, or the config's)"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", default=Path("results/utility"), help="tables, figures"
     )
@@ -84,38 +128,152 @@ def _study(options: argparse.Namespace) -> int:
     import torch
 
     from lungan.classifiers.train import make_recipe
-    from lungan.device import resolve_device, resolve_precision
-    from lungan.utility.generators import read_generators
-    from lungan.utility.study import describe_plan, plan_trials, run_trials
-    from lungan.utility.trial import Settings
+    from lungan.device import resolve_device
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    device = resolve_device(options.device)
+    resolve_device(options.device)
     recipe = make_recipe(options.classifier, options.updates, options.batch_size, options.peak_lr)
+    overrides = [text for text in options.given if "=" in text and not Path(text).exists()]
+    if overrides and len(overrides) < len(options.given):
+        other = next(text for text in options.given if text not in overrides)
+        raise ConfigError(f"give run folders or settings, not both; got {other} and {overrides[0]}")
+    if overrides:
+        return _from_overrides(options, recipe, overrides)
+    return _from_runs(options, recipe)
+
+
+def _from_runs(options: argparse.Namespace, recipe: Recipe) -> int:
+    from lungan.utility.generators import read_generators
+    from lungan.utility.study import scenarios_of
+
     # A store's own folders, which runs/* brings along, hold no runs.
-    runs = [path for path in options.runs if path.name not in (UTILITY, SWEEPS)]
+    runs = [Path(text) for text in options.given if Path(text).name not in (UTILITY, SWEEPS)]
     if not runs:
-        raise ConfigError(f"RUN must be finished run folders, got {options.runs[0]}")
-    generators = read_generators(runs, options.fractions, options.data_path)
-    settings = Settings(
-        generators=generators,
+        raise ConfigError(f"RUN must be finished run folders, got {options.given[0]}")
+    scenarios = None
+    if options.fractions is not None or options.imbalance is not None:
+        scenarios = scenarios_of(_design(options, options.fractions or [1.0]))
+    generators = read_generators(runs, scenarios, options.data_path)
+    design = _design(options, sorted({scenario.fraction for scenario in generators.sets}))
+    settings = _settings(options, recipe, generators.real, design)
+    store: Path = options.store or runs[0].resolve().parent
+    if not options.dry_run:
+        _record(options, settings, design, store, {"runs": sorted(path.name for path in runs)})
+    return _train_classifiers(options, settings, design, store, generators)
+
+
+def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list[str]) -> int:
+    from lungan import launchers
+    from lungan.config import compose, presets
+    from lungan.runs.store import store_path
+    from lungan.runs.sweep import plan_sweep
+    from lungan.training.loop import Interrupted
+    from lungan.utility import training
+    from lungan.utility.generators import read_generators
+    from lungan.utility.images import choose_real
+    from lungan.utility.study import describe_classifiers, scenarios_of
+
+    if options.data_path is not None:
+        raise ConfigError("--data-path is for run folders; give data.path=...")
+    launching = [text for text in overrides if text.lstrip("+").startswith(("hydra.", "hydra/"))]
+    own = [text for text in overrides if text not in launching]
+    own += [f"store={options.store}"] if options.store else []
+    own += [f"threads={options.threads}"] if options.threads else []
+    own += [f"device={options.device}"] if options.device != "auto" else []
+    with presets.searching(options.config_dir), compose.composer():
+        launcher = launchers.build([compose.launcher_setting(text) for text in launching])
+        base = training.base_config(own)
+    real = choose_real(training.load_whole(base))
+    design = _design(options, options.fractions or [1.0])
+    settings = _settings(options, recipe, real, design)
+    scenarios, num_sets = scenarios_of(design), min(options.sets or design.seeds, design.seeds)
+    configs = training.generator_configs(
+        base, real.image_set, scenarios, num_sets, options.one_a_class
+    )
+    plan = plan_sweep(configs, launcher, print)
+    print(f"generators: {training.describe_cost(plan)}", flush=True)
+    store = store_path(base)
+    if options.dry_run:
+        print(f"classifiers: {describe_classifiers(design, settings, store / UTILITY)}")
+        return 0
+    _record(options, settings, design, store, {"overrides": own, "sets": num_sets})
+    try:
+        runs = training.train_generators(plan, launcher, options.study, _command())
+    except Interrupted:
+        raise KeyboardInterrupt from None
+    generators = read_generators(runs, scenarios, getattr(base.data, "path", None))
+    return _train_classifiers(options, settings, design, store, generators)
+
+
+def _settings(
+    options: argparse.Namespace, recipe: Recipe, real: RealImages, design: Design
+) -> Settings:
+    """Raises: ConfigError for arms and classes that do not fit."""
+    from lungan.device import resolve_device, resolve_precision
+    from lungan.utility.images import TEST, VALIDATION
+    from lungan.utility.study import check_arms
+    from lungan.utility.trial import Settings
+
+    class_names = real.image_set.class_names
+    check_arms(design, len(class_names), recipe.batch_size)
+    device = resolve_device(options.device)
+    return Settings(
+        real=real,
         recipe=recipe,
-        positive=_positive(options.positive, generators.real.image_set.class_names),
+        positive=_positive(options.positive or design.rare or None, class_names),
         device=device,
         precision=resolve_precision("auto", device),
+        tested_on=VALIDATION if options.try_on_validation else TEST,
     )
-    store: Path = options.store or options.runs[0].resolve().parent
+
+
+def _record(
+    options: argparse.Namespace,
+    settings: Settings,
+    design: Design,
+    store: Path,
+    generators: dict[str, Any],
+) -> None:
+    """Write down what is asked, before anything is trained."""
+    from lungan.utility.study import choose_question, record_study
+
+    question = None
+    if options.question is not None:
+        question = choose_question(options.question, design.arms)
+    record_study(
+        store, options.study, design, question, settings.described(), generators, _command()
+    )
+
+
+def _train_classifiers(
+    options: argparse.Namespace,
+    settings: Settings,
+    design: Design,
+    store: Path,
+    generators: Generators,
+) -> int:
+    from lungan.results import write_results
+    from lungan.utility.study import add_trials, describe_plan, plan_trials, run_trials
+
     root = store / UTILITY
-    trials = plan_trials(generators, options.arms, options.ratios, options.seeds)
-    print(describe_plan(trials, settings, root), flush=True)
+    trials = plan_trials(generators, design)
+    print(f"classifiers: {describe_plan(trials, settings, root)}", flush=True)
     if options.dry_run:
         return 0
+    add_trials(store, options.study, trials, settings)
     outcome = run_trials(trials, settings, root)
     if outcome.num_busy:
         print(f"under way elsewhere: {outcome.num_busy} trials; the same command adds them")
-    _write(store, options.out, outcome.run_ids)
+    results = write_results(store, None, options.out, study=options.study)
+    for line in results.verdicts:
+        print(line)
+    print(f"\n{options.out / 'report.html'} has all of it")
     return 0
+
+
+def _command() -> str:
+    return shlex.join(["lungan", "utility", *sys.argv[1:]])
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -129,27 +287,36 @@ def _check(options: argparse.Namespace) -> None:
     for fraction in options.fractions or []:
         if not 0 < fraction <= 1:
             raise ConfigError(f"--fractions must be greater than 0, at most 1, got {fraction:g}")
-    for key in ("seeds", "threads"):
-        least = 1 if key == "seeds" else 0
-        if getattr(options, key) < least:
-            raise ConfigError(f"--{key} must be at least {least}, got {getattr(options, key)}")
+    for key, least in (("seeds", 1), ("sets", 1), ("threads", 0)):
+        number = getattr(options, key)
+        if number is not None and number < least:
+            raise ConfigError(f"--{key} must be at least {least}, got {number}")
 
 
-def _write(store: Path, out: Path, run_ids: set[str]) -> None:
-    from lungan.results.utility import read_utility
-    from lungan.results.utility_report import report_utility
-
-    utility = read_utility(store, run_ids=run_ids)
-    if utility is None:
-        return
-    report = report_utility(utility)
-    for name, content in report.files.items():
-        write_bytes(out / name, content)
-    for line in report.verdicts:
-        print(line)
-    print(
-        f"\n{len(report.files)} files in {out}; python -m lungan.results {shlex.quote(str(store))} "
-        "puts them beside the runs"
+def _design(options: argparse.Namespace, fractions: Sequence[float]) -> Design:
+    """Raises: ConfigError for an --imbalance that cannot be."""
+    rare = ""
+    prevalences: tuple[float, ...] = ()
+    if options.imbalance is not None:
+        rare, _, shares = options.imbalance.partition("=")
+        try:
+            prevalences = tuple(_numbers(shares))
+        except ValueError:
+            prevalences = ()
+        fit = prevalences and all(0 < share < 1 for share in prevalences)
+        if not rare or not fit or len(set(prevalences)) < len(prevalences):
+            raise ConfigError(
+                "--imbalance must be a class and different shares between 0 and 1, such as "
+                f"pneumonia=0.02,0.05, got {options.imbalance}"
+            )
+    arms = options.arms or (RARE if rare else STANDARD)
+    return Design(
+        arms=tuple(dict.fromkeys([BASELINE, *arms])),
+        fractions=tuple(fractions),
+        rare=rare,
+        prevalences=prevalences,
+        ratios=tuple(options.ratios),
+        seeds=options.seeds,
     )
 
 

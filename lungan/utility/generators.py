@@ -16,7 +16,7 @@ from lungan.data import build as data
 from lungan.data.images import ImageSet, keep_fraction
 from lungan.errors import ConfigError, DataError
 from lungan.generation.source import Source, read_source
-from lungan.utility.images import TRAIN, RealImages, check_no_leak, choose_real
+from lungan.utility.images import TRAIN, RealImages, Scenario, check_no_leak, choose_real
 
 _NOT_SHAPING = (
     *("seed", "store", "device", "threads", "score", "tracker", "retry"),
@@ -24,17 +24,21 @@ _NOT_SHAPING = (
 )
 
 
+Key = tuple[float, int, int]
+"""Fraction, fraction seed and seed of a run."""
+
+
 @dataclass(frozen=True, slots=True)
 class GeneratorSet:
-    """Runs of one fraction, one choice of its images and one seed that together make every class,
-    each class by one of them.
+    """Runs of one scenario, one choice of its images and one seed that together make every class,
+    or the rare one where there is one; each class by one of them.
 
     name: the same for sets that differ only in seed, choice of images and fraction, if they were
     trained on equally many images, each counted as often as it was seen.
     """
 
     name: str
-    fraction: float
+    scenario: Scenario
     fraction_seed: int
     seed: int
     by_class: dict[str, Source]
@@ -50,28 +54,28 @@ class GeneratorSet:
 
 @dataclass(frozen=True, slots=True)
 class Generators:
-    """sets: by fraction, in the order of their seeds; seed s of a study takes set s modulo their
+    """sets: by scenario, in the order of their seeds; seed s of a study takes set s modulo their
     number."""
 
     real: RealImages
-    sets: dict[float, list[GeneratorSet]]
+    sets: dict[Scenario, list[GeneratorSet]]
 
-    def of(self, fraction: float, seed: int) -> GeneratorSet:
-        sets = self.sets[fraction]
+    def of(self, scenario: Scenario, seed: int) -> GeneratorSet:
+        sets = self.sets[scenario]
         return sets[seed % len(sets)]
 
 
 def read_generators(
-    paths: Sequence[Path], fractions: Sequence[float] | None, data_path: str | None = None
+    paths: Sequence[Path], scenarios: Sequence[Scenario] | None, data_path: str | None = None
 ) -> Generators:
     """Read the runs and their data, check that they fit together and that nothing leaks.
 
-    fractions: None for all that the runs were trained on. data_path: where the data lies now, in
-    place of the runs' data.path.
+    scenarios: None for all fractions that the runs were trained on. data_path: where the data lies
+    now, in place of the runs' data.path.
 
     Raises: ConfigError, DataError, RunFolderError or WeightsError saying what to give instead.
     """
-    sources = []
+    runs = []
     for path in paths:
         source = read_source(path)
         if source.config is None or source.summary is None:
@@ -79,35 +83,58 @@ def read_generators(
                 f"utility needs run folders, since a generator's file does not say which images "
                 f"it was trained on; got {path}"
             )
-        sources.append((source, source.config, source.summary))
-    image_set = _read_data([config for _, config, _ in sources], data_path)
-    real = choose_real(image_set)
-    members: dict[tuple[float, int, int], dict[str, Source]] = {}
-    for source, config, summary in sources:
-        key = _key(config)
-        if fractions is not None and key[0] not in fractions:
+        runs.append(_Trained(source, source.config, source.summary))
+    real = choose_real(_read_data([run.config for run in runs], data_path))
+    by_key: dict[Key, list[_Trained]] = {}
+    for run in runs:
+        by_key.setdefault(run.key, []).append(run)
+    wanted = scenarios or [Scenario(fraction) for fraction in sorted({key[0] for key in by_key})]
+    sets = {scenario: _sets_of(scenario, by_key, real) for scenario in wanted}
+    return Generators(real, sets)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    source: Source
+    config: RunConfig
+    summary: dict[str, Any]
+
+    @property
+    def key(self) -> Key:
+        fraction = self.config.data.fraction
+        return fraction, self.config.data.fraction_seed if fraction < 1 else 0, self.config.seed
+
+
+def _sets_of(
+    scenario: Scenario, by_key: dict[Key, list[_Trained]], real: RealImages
+) -> list[GeneratorSet]:
+    fractions = scenario.fractions(real.image_set)
+    class_names = [scenario.rare] if scenario.rare else list(fractions)
+    fraction = fractions[class_names[0]]
+    sets = []
+    for key in sorted(by_key):
+        if key[0] != fraction:
             continue
-        _check(source, config, summary, real)
-        for class_name in source.class_names:
-            other = members.setdefault(key, {}).setdefault(class_name, source)
-            if other is not source:
-                raise ConfigError(
-                    f"{other.name} and {source.name} both make {class_name} for data.fraction="
-                    f"{key[0]:g}, data.fraction_seed={key[1]} and seed={key[2]}; give one of them"
-                )
-    sets: dict[float, list[GeneratorSet]] = {}
-    for key in sorted(members):
-        generator_set = _assemble(key, members[key], image_set.class_names)
-        sets.setdefault(key[0], []).append(generator_set)
-    for fraction in fractions or []:
-        if fraction not in sets:
-            raise ConfigError(_missing(fraction, sources[0][1], sorted(sets)))
-    return Generators(real, {fraction: sets[fraction] for fraction in fractions or sorted(sets)})
-
-
-def _key(config: RunConfig) -> tuple[float, int, int]:
-    fraction = config.data.fraction
-    return fraction, config.data.fraction_seed if fraction < 1 else 0, config.seed
+        by_class: dict[str, Source] = {}
+        for run in by_key[key]:
+            made = [name for name in run.source.class_names if name in class_names]
+            if not made and scenario.rare:
+                continue
+            _check(run, real, scenario)
+            for class_name in made:
+                other = by_class.setdefault(class_name, run.source)
+                if other is not run.source:
+                    raise ConfigError(
+                        f"{other.name} and {run.source.name} both make {class_name} for "
+                        f"data.fraction={key[0]:g}, data.fraction_seed={key[1]} and seed={key[2]}; "
+                        "give one of them"
+                    )
+        if by_class or not scenario.rare:
+            sets.append(_assemble(key, by_class, scenario, class_names))
+    if not sets:
+        first = next(iter(by_key.values()))[0].config
+        raise ConfigError(_missing(fraction, first, sorted({key[0] for key in by_key})))
+    return sets
 
 
 def _read_data(configs: Sequence[RunConfig], data_path: str | None) -> ImageSet:
@@ -132,12 +159,13 @@ def _read_data(configs: Sequence[RunConfig], data_path: str | None) -> ImageSet:
     return first
 
 
-def _check(source: Source, config: RunConfig, summary: dict[str, Any], real: RealImages) -> None:
-    fraction, fraction_seed, _ = _key(config)
+def _check(run: _Trained, real: RealImages, scenario: Scenario) -> None:
+    fraction, fraction_seed, _ = run.key
+    source, config = run.source, run.config
     whole = real.image_set
     if fraction < 1:
         whole = keep_fraction(whole, config.data.splits, fraction, fraction_seed)
-    if whole.content_hash != summary["data_hash"]:
+    if whole.content_hash != run.summary["data_hash"]:
         raise DataError(
             f"the images of data={config.data.name} are not those that {source.name} was trained "
             "on, so nothing can be said of leaks; put these back, or give --data-path"
@@ -148,12 +176,12 @@ def _check(source: Source, config: RunConfig, summary: dict[str, Any], real: Rea
             "(data.classes=[...]), or one with generator.conditional=true"
         )
     trained_on = whole.select(config.data.splits, config.data.classes)
-    allowed = real.training(fraction, fraction_seed)
-    check_no_leak(source.name, trained_on, real, allowed, fraction)
+    allowed = real.draw(TRAIN, scenario, fraction_seed)
+    check_no_leak(source.name, trained_on, real, allowed, scenario)
 
 
 def _assemble(
-    key: tuple[float, int, int], by_class: dict[str, Source], class_names: Sequence[str]
+    key: Key, by_class: dict[str, Source], scenario: Scenario, class_names: Sequence[str]
 ) -> GeneratorSet:
     fraction, fraction_seed, seed = key
     for class_name in class_names:
@@ -165,7 +193,7 @@ def _assemble(
                 "generator.conditional=true"
             )
     ordered = {name: by_class[name] for name in class_names}
-    return GeneratorSet(_name(ordered), fraction, fraction_seed, seed, ordered)
+    return GeneratorSet(_name(ordered), scenario, fraction_seed, seed, ordered)
 
 
 def _name(by_class: dict[str, Source]) -> str:
@@ -196,7 +224,7 @@ def _missing(fraction: float, config: RunConfig, have: Sequence[float]) -> str:
     ]
     listed = ", ".join(f"{one:g}" for one in have) or "none"
     return (
-        f"--fractions has {fraction:g}, and the runs given were trained on {listed}: a generator "
-        "must be trained on the fraction that it helps. Train some with python -m lungan.train "
-        f"{shlex.join(overrides)} and the other settings of these"
+        f"the study needs generators of the fraction {fraction:g}, and the runs given were trained "
+        f"on {listed}: a generator must be trained on the fraction that it helps. Train some with "
+        f"python -m lungan.train {shlex.join(overrides)} and the other settings of these"
     )

@@ -10,27 +10,71 @@ from numpy.typing import NDArray
 
 from lungan.classifiers.train import Labelled
 from lungan.data.images import ImageSet, keep_fraction
-from lungan.errors import DataError
+from lungan.errors import ConfigError, DataError
 
 TRAIN, VALIDATION, TEST = "train", "val", "test"
 
 
 @dataclass(frozen=True, slots=True)
+class Scenario:
+    """Which real images the classifiers of a study see: ``fraction`` of each class in train and
+    val; of the class ``rare``, where one is named, so few that they are the share ``prevalence``
+    of the training images."""
+
+    fraction: float
+    rare: str = ""
+    prevalence: float | None = None
+
+    def fractions(self, image_set: ImageSet) -> dict[str, float]:
+        """The fraction of each class.
+
+        Raises: ConfigError for a rare class that is unknown or has too few images.
+        """
+        found = dict.fromkeys(image_set.class_names, self.fraction)
+        if self.prevalence is not None:
+            if self.rare not in found:
+                raise ConfigError(f"--imbalance must be of {' or '.join(found)}, got {self.rare}")
+            train = image_set.members([TRAIN], [])
+            counts = np.bincount(image_set.labels[train], minlength=len(found))
+            number = image_set.class_names.index(self.rare)
+            others = self.fraction * (counts.sum() - counts[number])
+            wanted = self.prevalence / (1 - self.prevalence) * others
+            found[self.rare] = round(float(wanted / counts[number]), 6)
+            if found[self.rare] > 1:
+                raise ConfigError(
+                    f"--imbalance {self.rare}={self.prevalence:g} needs {wanted:.0f} images of "
+                    f"{self.rare} in {TRAIN}, which has {counts[number]}; give a smaller share"
+                )
+        return found
+
+    def __str__(self) -> str:
+        if self.prevalence is None:
+            return f"{self.fraction:g}"
+        return f"{self.fraction:g} with {self.prevalence:g} of {self.rare}"
+
+
+@dataclass(frozen=True, slots=True)
 class RealImages:
     """image_set: all splits. validation, test: without images that equal one of an earlier split or
-    are of a group (patient) in one; ``num_dropped`` counts what that left out, by split."""
+    are of a group (patient) in one; ``num_dropped`` counts what that left out, by split. usable:
+    (N,) bool, images that were not left out."""
 
     image_set: ImageSet
     validation: Labelled
     test: Labelled
     num_dropped: dict[str, int]
+    usable: NDArray[np.bool_]
 
-    def training(self, fraction: float, seed: int) -> Labelled:
-        """The images that the classifiers of this fraction train on."""
-        kept = self.image_set
-        if fraction < 1:
-            kept = keep_fraction(kept, [TRAIN], fraction, seed)
-        return _labelled(kept.select([TRAIN], []))
+    def draw(self, split: str, scenario: Scenario, seed: int) -> Labelled:
+        """The images of ``split`` that a study of this scenario has; at least one of each class."""
+        image_set = self.image_set.take(self.usable)
+        members = np.zeros(len(image_set), dtype=bool)
+        for class_name, fraction in scenario.fractions(self.image_set).items():
+            kept = image_set
+            if fraction < 1:
+                kept = keep_fraction(kept, [split], fraction, seed)
+            members |= kept.members([split], [class_name])
+        return _labelled(image_set.take(members))
 
     @property
     def num_classes(self) -> int:
@@ -61,6 +105,7 @@ def choose_real(image_set: ImageSet) -> RealImages:
     train = image_set.select([TRAIN], [])
     known, groups = set(content_hashes(train.images)), train.groups
     kept: dict[str, Labelled] = {}
+    usable = np.ones(len(image_set), dtype=bool)
     num_dropped = {}
     # Test first: a validation image that is also a test image chooses weights by the test.
     for name in (TEST, VALIDATION):
@@ -70,8 +115,8 @@ def choose_real(image_set: ImageSet) -> RealImages:
         if groups is not None and split.groups is not None:
             fresh &= ~np.isin(split.groups, groups)
             groups = np.union1d(groups, split.groups)
-        of_patients = None if split.groups is None else split.groups[fresh]
-        kept[name] = Labelled(split.images[fresh], split.labels[fresh], of_patients)
+        kept[name] = _labelled(split.take(fresh))
+        usable[image_set.members([name], [])] = fresh
         num_dropped[name] = int((~fresh).sum())
         known |= set(hashes)
         if len(np.unique(kept[name].labels)) < len(image_set.class_names):
@@ -80,14 +125,14 @@ def choose_real(image_set: ImageSet) -> RealImages:
                 "other splits, or of the same patients, and without them a class is missing "
                 "there; divide the data anew"
             )
-    return RealImages(image_set, kept[VALIDATION], kept[TEST], num_dropped)
+    return RealImages(image_set, kept[VALIDATION], kept[TEST], num_dropped, usable)
 
 
 def check_no_leak(
-    name: str, trained_on: ImageSet, real: RealImages, allowed: Labelled, fraction: float
+    name: str, trained_on: ImageSet, real: RealImages, allowed: Labelled, scenario: Scenario
 ) -> None:
     """That a generator saw no image that a classifier is validated or tested on, and no real image
-    that the classifiers of its fraction do not see.
+    that the classifiers of its scenario do not see.
 
     trained_on: the images that the generator of run ``name`` was trained on.
 
@@ -106,10 +151,10 @@ def check_no_leak(
     if unseen:
         raise DataError(
             f"{name} was trained on {unseen} real images that the classifiers of fraction "
-            f"{fraction:g} do not see, which would help them unfairly; train it with "
-            f"data.splits=[{TRAIN}] data.fraction={fraction:g}"
+            f"{scenario} do not see, which would help them unfairly; train it with "
+            f"data.splits=[{TRAIN}] data.fraction={scenario.fraction:g}"
         )
 
 
 def _labelled(image_set: ImageSet) -> Labelled:
-    return Labelled(image_set.images, image_set.labels)
+    return Labelled(image_set.images, image_set.labels, image_set.groups)

@@ -1,71 +1,259 @@
-"""The trials of a study, each done once by whoever claims it first."""
+"""A study: its design, its manifest, and its trials, each done once by whoever claims it first."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from lungan.errors import ConfigError
-from lungan.results.arms import ARMS, BASELINE
-from lungan.runs.folder import read_summary
+from lungan.classifiers.train import Changes, Phase, Portion, train_classifier
+from lungan.errors import ConfigError, RunFolderError
+from lungan.results.arms import ARMS, PRIMARY_SCORE
+from lungan.results.utility import usual_question
+from lungan.results.utility_manifest import (
+    Design,
+    Manifest,
+    manifest_path,
+    now,
+    read_manifest,
+    write_manifest,
+)
+from lungan.runs.folder import SUMMARY, UTILITY, read_summary
+from lungan.runs.plan import check_name
 from lungan.runs.store import Busy, Claimed, Finished, Store
 from lungan.utility.generators import Generators
+from lungan.utility.images import Scenario
 from lungan.utility.trial import Bench, Settings, Trial
+
+TIMED_UPDATES = 4
+MOST_TIMED = 200
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """run_ids: of all trials of the study. num_busy: left to other processes and not done yet."""
+    """num_busy: left to other processes and not done yet."""
 
-    run_ids: set[str]
     num_done: int
     num_reused: int
     num_busy: int
 
 
-def plan_trials(
-    generators: Generators, arms: Sequence[str], ratios: Sequence[float], num_seeds: int
-) -> list[Trial]:
-    """Seed by seed, so that a study that was stopped early has whole seeds; the baseline first.
-
-    Raises: ConfigError for an unknown arm.
-    """
-    for name in arms:
-        if name not in ARMS:
-            raise ConfigError(f"--arms must be among {', '.join(ARMS)}, got {name}")
-    chosen = [arm for name, arm in ARMS.items() if name in arms or name == BASELINE]
+def scenarios_of(design: Design) -> list[Scenario]:
+    if not design.prevalences:
+        return [Scenario(fraction) for fraction in design.fractions]
     return [
-        Trial(arm, generators.of(fraction, seed), ratio, seed)
-        for seed in range(num_seeds)
-        for fraction in generators.sets
-        for arm in chosen
-        for ratio in (ratios if arm.extra else [None])
+        Scenario(fraction, design.rare, share)
+        for fraction in design.fractions
+        for share in design.prevalences
     ]
 
 
+def check_arms(design: Design, num_classes: int, batch_size: int) -> None:
+    """Raises: ConfigError for an arm that is unknown or cannot be trained in this design."""
+    for name in design.arms:
+        if name not in ARMS:
+            raise ConfigError(f"--arms must be among {', '.join(ARMS)}, got {name}")
+        if design.rare and ARMS[name].uses_generator and not ARMS[name].balanced:
+            fit = [arm.name for arm in ARMS.values() if arm.balanced or not arm.uses_generator]
+            raise ConfigError(
+                f"--imbalance makes synthetic images of {design.rare} alone, which {name} has no "
+                f"use for; --arms may have {', '.join(fit)}"
+            )
+        if ARMS[name].balanced and batch_size < 2 * num_classes:
+            raise ConfigError(
+                f"--batch-size must be at least {2 * num_classes}, two images of each class, for "
+                f"{name}; got {batch_size}"
+            )
+
+
+def choose_question(text: str | None, arms: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The asked arm and its controls, from ``ASKED:CONTROL,CONTROL`` or the usual ones.
+
+    Raises: ConfigError where an arm of the question is not among ``arms``.
+    """
+    if text is None:
+        return usual_question(arms)
+    asked, _, rest = text.partition(":")
+    controls = tuple(name.strip() for name in rest.split(",") if name.strip())
+    for name in (asked, *controls):
+        if name not in arms:
+            raise ConfigError(
+                f"--question must be of arms of the study, {', '.join(arms)}, got {name or 'none'}"
+            )
+    if not controls or asked in controls:
+        raise ConfigError(f"--question must be ASKED:CONTROL,CONTROL, got {text}")
+    return asked, controls
+
+
+def record_study(
+    store: Path,
+    name: str,
+    design: Design,
+    question: tuple[str, tuple[str, ...]] | None,
+    settings: dict[str, Any],
+    generators: dict[str, Any],
+    command: str,
+) -> Manifest:
+    """Write the manifest, or add to it what it has not; gives it.
+
+    What is added while the study has no result yet is planned like the rest. question: None to keep
+    the manifest's, or the usual one. settings: what must be the same in all of the study, compared
+    with the manifest's. generators: how they are made, for people to read.
+
+    Raises: ConfigError where the study of this name has other settings or another question.
+    """
+    check_name(name)
+    path = manifest_path(store, name)
+    if not path.exists():
+        asked, controls = question or usual_question(design.arms)
+        manifest = Manifest(
+            name=name,
+            created=now(),
+            command=command,
+            asked=asked,
+            controls=controls,
+            score=PRIMARY_SCORE,
+            planned=design,
+            settings=settings | {"generators": generators},
+            results_before=_num_results(store, design, settings),
+        )
+        write_manifest(store, manifest)
+        return manifest
+    manifest = read_manifest(path)
+    other = "give --study NAME to begin another study"
+    for key, value in settings.items():
+        before = manifest.settings.get(key)
+        if json.dumps(before, sort_keys=True) != json.dumps(value, sort_keys=True):
+            raise ConfigError(f"study {name} has {key}={before}, and this command {value}; {other}")
+    if question is not None and question != (manifest.asked, manifest.controls):
+        asked = f"{manifest.asked}:{','.join(manifest.controls)}"
+        raise ConfigError(f"study {name} asks {asked}, which cannot be changed; {other}")
+    if design.rare != manifest.planned.rare:
+        raise ConfigError(
+            f"study {name} has {manifest.planned.rare or 'no class'} made rare; {other}"
+        )
+    whole = manifest.design.with_more(design)
+    if whole == manifest.design:
+        return manifest
+    number = _num_results(store, manifest.design, settings)
+    if number:
+        added = (*manifest.added, (now(), number, design))
+        manifest = dataclasses.replace(manifest, added=added)
+    else:
+        manifest = dataclasses.replace(manifest, planned=whole, created=now())
+    write_manifest(store, manifest)
+    return manifest
+
+
+def _num_results(store: Path, design: Design, settings: dict[str, Any]) -> int:
+    """Finished trials of the design in the store, whoever asked for them."""
+    from lungan.results.read import read_run
+
+    count = 0
+    for path in (store / UTILITY).glob(f"*/{SUMMARY}"):
+        try:
+            trial = read_run(path.parent)
+        except RunFolderError:
+            continue
+        recipe = settings["recipe"] | {"positive": settings["positive"]}
+        same = all(trial.config.get(f"classifier.{key}") == one for key, one in recipe.items())
+        same = same and trial.facts.get("data_hash") == settings["data_hash"]
+        count += same and design.holds(trial.config)
+    return count
+
+
+def plan_trials(generators: Generators, design: Design) -> list[Trial]:
+    """Seed by seed, so that a study that was stopped early has whole seeds; the baseline first."""
+    chosen = [arm for name, arm in ARMS.items() if name in design.arms]
+    return [
+        Trial(arm, generators.of(scenario, seed), ratio, seed)
+        for seed in range(design.seeds)
+        for scenario in generators.sets
+        for arm in chosen
+        for ratio in (design.ratios if arm.uses_ratio else [None])
+    ]
+
+
+def add_trials(store: Path, name: str, trials: Sequence[Trial], settings: Settings) -> None:
+    """Write into the study's manifest which trials belong to it."""
+    manifest = read_manifest(manifest_path(store, name))
+    ids = {trial.identity(settings).run for trial in trials}
+    added = tuple(sorted({*manifest.trials, *ids}))
+    write_manifest(store, dataclasses.replace(manifest, trials=added))
+
+
+def describe_classifiers(design: Design, settings: Settings, root: Path) -> str:
+    """How many trials there are, and how long they take, before there are generators."""
+    per_seed = sum(len(design.ratios) if ARMS[name].uses_ratio else 1 for name in design.arms)
+    number = per_seed * len(scenarios_of(design)) * design.seeds
+    return f"{number} trials, {_time(number, settings, root)}{_about_images(settings)}"
+
+
 def describe_plan(trials: Sequence[Trial], settings: Settings, root: Path) -> str:
-    """How many trials there are, and how many of them the store has."""
-    done = _num_done(trials, settings, root)
-    real, recipe = settings.generators.real, settings.recipe
+    """How many trials there are, how many of them the store has, and how long the others take."""
+    folders = [root / trial.identity(settings).name for trial in trials]
+    num_waiting = sum(read_summary(folder) is None for folder in folders)
+    line = f"{len(trials)} trials, {len(trials) - num_waiting} of them done"
+    if num_waiting:
+        line += f", {_time(num_waiting, settings, root)}"
+    return line + _about_images(settings)
+
+
+def _time(num_trials: int, settings: Settings, root: Path) -> str:
+    minutes = num_trials * seconds_a_trial(settings, root) / 60
+    return f"about {minutes:.0f} min in one process at measured speed"
+
+
+def _about_images(settings: Settings) -> str:
+    real, recipe = settings.real, settings.recipe
     dropped = sum(real.num_dropped.values())
     line = (
-        f"{len(trials)} trials, {done} of them done: {recipe.classifier} classifier, "
-        f"{recipe.updates} updates of {recipe.batch_size} images each, selected on "
-        f"{len(real.validation)} images, tested on {len(real.test)}"
+        f": {recipe.classifier} classifier, {recipe.updates} updates of {recipe.batch_size} images "
+        f"each, tested on {len(settings.test_images)} images of {settings.tested_on}"
     )
     if dropped:
         line += f"; {dropped} copies of training or test images, or images of the same patients, "
-        line += "are left out of these"
+        line += "are left out"
     if about_val := real.image_set.facts.about_val:
         line += f"\nnote: {about_val}"
     return line
+
+
+def seconds_a_trial(settings: Settings, root: Path) -> float:
+    """The median of finished trials of this recipe, else by a few updates on this machine."""
+    recipe, times = dataclasses.asdict(settings.recipe), []
+    for path in sorted(root.glob(f"*/{SUMMARY}"))[:MOST_TIMED]:
+        try:
+            summary = read_summary(path.parent)
+        except RunFolderError:
+            continue
+        classifier = {} if summary is None else dict(summary["config"].get("classifier", {}))
+        if summary is not None and recipe.items() <= classifier.items():
+            times.append(float(summary["seconds"]["total"]))
+    if times:
+        return statistics.median(times)
+    timed = Phase((Portion(settings.test_images, settings.recipe.batch_size),), TIMED_UPDATES)
+    began = time.perf_counter()
+    train_classifier(
+        [timed],
+        num_classes=settings.real.num_classes,
+        recipe=settings.recipe,
+        seed=0,
+        changes=Changes(),
+        device=settings.device,
+        dtype=settings.dtype,
+    )
+    return (time.perf_counter() - began) / TIMED_UPDATES * settings.recipe.updates
 
 
 def run_trials(trials: Sequence[Trial], settings: Settings, root: Path) -> Outcome:
@@ -96,11 +284,7 @@ def run_trials(trials: Sequence[Trial], settings: Settings, root: Path) -> Outco
                     words = "diverged" if auc is None else f"AUC {auc:.4f}"
                     log.info("%s: %s, %.0f s", trial.describe(), words, time.perf_counter() - began)
             bar.update()
-    run_ids = {trial.identity(settings).run for trial in trials}
-    num_busy = len(elsewhere) - _num_done(elsewhere, settings, root)
-    return Outcome(run_ids, num_done, num_reused, num_busy)
-
-
-def _num_done(trials: Sequence[Trial], settings: Settings, root: Path) -> int:
-    folders = (root / trial.identity(settings).name for trial in trials)
-    return sum(read_summary(folder) is not None for folder in folders)
+    num_busy = sum(
+        read_summary(root / trial.identity(settings).name) is None for trial in elsewhere
+    )
+    return Outcome(num_done, num_reused, num_busy)

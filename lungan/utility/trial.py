@@ -23,9 +23,10 @@ from safetensors import SafetensorError
 from lungan.classifiers.measures import measure
 from lungan.classifiers.network import Classifier, build_classifier
 from lungan.classifiers.train import (
+    Changes,
     Labelled,
+    Phase,
     Recipe,
-    Trained,
     probabilities_of,
     train_classifier,
 )
@@ -41,12 +42,18 @@ from lungan.runs.folder import (
 )
 from lungan.runs.prepare import git_commit, machine, versions
 from lungan.runs.store import RunIdentity
+from lungan.utility.batches import (
+    TRUNCATION,
+    Synthetic,
+    plan_phases,
+    shown,
+    synthetic_counts,
+)
 from lungan.utility.convincing import write_convincing
-from lungan.utility.extras import Synthetic, duplicates, extra_counts, phases
-from lungan.utility.generators import Generators, GeneratorSet
-from lungan.utility.images import TEST, VALIDATION, content_hashes
+from lungan.utility.generators import GeneratorSet
+from lungan.utility.images import TEST, TRAIN, VALIDATION, RealImages, content_hashes
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 """Part of every id: raised when the same settings would give other numbers."""
 
 log = logging.getLogger(__name__)
@@ -55,23 +62,38 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What all trials of a study share. positive: index of the class whose detection is measured.
-    precision: the resolved one."""
+    precision: the resolved one. tested_on: the split that classifiers are measured on, ``test``,
+    or ``val`` where options are tried."""
 
-    generators: Generators
+    real: RealImages
     recipe: Recipe
     positive: int
     device: torch.device
     precision: str
+    tested_on: str = TEST
 
     @property
     def dtype(self) -> torch.dtype:
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
+    @property
+    def test_images(self) -> Labelled:
+        return self.real.test if self.tested_on == TEST else self.real.validation
+
+    def described(self) -> dict[str, Any]:
+        """What all of a study has in common, as its manifest keeps it."""
+        return {
+            "recipe": dataclasses.asdict(self.recipe),
+            "positive": self.real.image_set.class_names[self.positive],
+            "tested_on": self.tested_on,
+            "data_hash": self.real.image_set.content_hash,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """generators: the set that this seed uses, in every arm, since it names the real images too.
-    ratio: None for an arm that adds nothing."""
+    ratio: None for an arm that has none."""
 
     arm: Arm
     generators: GeneratorSet
@@ -82,24 +104,43 @@ class Trial:
         """As a run's, so that the store's claims serve here too."""
         parts = {
             "version": RESULT_VERSION,
-            "data": settings.generators.real.image_set.content_hash,
+            "data": settings.real.image_set.content_hash,
             "recipe": dataclasses.asdict(settings.recipe),
             "precision": settings.precision,
             "positive": settings.positive,
-            "arm": dataclasses.asdict(self.arm),
-            "fraction": [self.generators.fraction, self.generators.fraction_seed],
+            "tested_on": settings.tested_on,
+            "arm": self.arm.shaping,
+            "scenario": [
+                dataclasses.asdict(self.generators.scenario),
+                self.generators.fraction_seed,
+            ],
             "ratio": self.ratio,
             "seed": self.seed,
             "weights": self.generators.weights if self.arm.uses_generator else None,
         }
         digits = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         ratio = "" if self.ratio is None else f"-x{self.ratio:g}"
-        slug = f"{self.arm.name}-f{self.generators.fraction:g}{ratio}-s{self.seed}"
+        scenario = self.generators.scenario
+        rare = "" if scenario.prevalence is None else f"-p{scenario.prevalence:g}"
+        slug = f"{self.arm.name}-f{scenario.fraction:g}{rare}{ratio}-s{self.seed}"
         return RunIdentity(trajectory=digits, run=digits, epochs=1, slug=slug)
 
     def describe(self) -> str:
         ratio = "" if self.ratio is None else f" x{self.ratio:g}"
-        return f"{self.arm.title}{ratio}, fraction {self.generators.fraction:g}, seed {self.seed}"
+        return f"{self.arm.title}{ratio}, fraction {self.generators.scenario}, seed {self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Material:
+    """What a trial's classifier is trained on: all its images, and what its batches hold."""
+
+    real: Labelled
+    synthetic: Labelled | None
+    phases: list[Phase]
+
+    @property
+    def num_images(self) -> int:
+        return sum(len(part.images) for phase in self.phases for part in phase.portions)
 
 
 class Bench:
@@ -108,84 +149,105 @@ class Bench:
     def __init__(self, settings: Settings, root: Path) -> None:
         self._settings = settings
         self._root = root
-        self._synthetic: tuple[tuple[str, int], Synthetic] | None = None
+        self._synthetic: dict[tuple[str, int, str], Synthetic] = {}
         self._baseline: tuple[str, Classifier] | None = None
 
     def do(self, trial: Trial, folder: Path) -> dict[str, Any]:
-        """Train, select, test once, and write the result into ``folder``: its summary, last.
+        """Train, test once, and write the result into ``folder``: its summary, last.
 
         Raises: RunFolderError where it cannot be written.
         """
         began = time.perf_counter()
-        settings, real = self._settings, self._settings.generators.real
-        training = real.training(trial.generators.fraction, trial.generators.fraction_seed)
-        extra = self._extra(trial, training)
+        settings, real = self._settings, self._settings.real
+        material = self._material(trial)
+        validation = real.draw(
+            VALIDATION, trial.generators.scenario, trial.generators.fraction_seed
+        )
+        test = settings.test_images
         values: dict[str, float] = {}
-        selected: dict[str, Any] | None = None
         status, reason = "done", None
         try:
-            trained = self._train(trial, training, extra)
-            probabilities = probabilities_of(trained.network, real.test.images, settings.device)
-            values = measure(probabilities, real.test.labels, settings.positive)
-            on_validation = probabilities_of(
-                trained.network, real.validation.images, settings.device
+            network = self._train(trial, material)
+            probabilities = probabilities_of(network, test.images, settings.device)
+            on_validation = probabilities_of(network, validation.images, settings.device)
+            values = measure(
+                probabilities, test.labels, settings.positive, (on_validation, validation.labels)
             )
             content = predictions_csv(
                 real.image_set.class_names,
-                {VALIDATION: (real.validation, on_validation), TEST: (real.test, probabilities)},
+                {VALIDATION: (validation, on_validation), TEST: (test, probabilities)},
             )
             write_bytes(folder / PREDICTIONS, content)
-            selected = {"update": trained.update, "validation_auc": trained.validation_auc}
             if trial.arm.name == BASELINE:
-                _write_network(folder / CLASSIFIER, trained.network)
-            if trial.arm.name == "real_synthetic" and trial.seed == 0 and extra is not None:
+                _write_network(folder / CLASSIFIER, network)
+            if trial.arm.name == "real_synthetic" and trial.seed == 0 and material.synthetic:
                 believed = probabilities_of(
-                    self._real_classifier(trial), extra.images, settings.device
+                    self._real_classifier(trial), material.synthetic.images, settings.device
                 )
-                write_convincing(folder / CONVINCING, extra, believed)
+                write_convincing(folder / CONVINCING, material.synthetic, believed)
         except DivergedError as error:
             log.warning("%s: %s", trial.describe(), error)
             status, reason = "diverged", str(error)
-        summary = self._summary(trial, training, extra, values, time.perf_counter() - began)
-        summary |= {"status": status, "reason": reason, "selected": selected}
+        summary = self._summary(trial, material, values, time.perf_counter() - began)
+        summary |= {"status": status, "reason": reason}
         write_json(folder / SUMMARY, summary)
         return summary
 
-    def _train(self, trial: Trial, training: Labelled, extra: Labelled | None) -> Trained:
+    def _material(self, trial: Trial) -> _Material:
+        settings, recipe = self._settings, self._settings.recipe
+        real = settings.real.draw(TRAIN, trial.generators.scenario, trial.generators.fraction_seed)
+        synthetic = self._made(trial, real)
+        ratio = 1.0 if trial.ratio is None else trial.ratio
+        phases = plan_phases(trial.arm, real, synthetic, ratio, recipe.updates, recipe.batch_size)
+        return _Material(real, synthetic, phases)
+
+    def _train(self, trial: Trial, material: _Material) -> Classifier:
         settings = self._settings
+        num_classes = settings.real.num_classes
+        counts = np.bincount(material.real.labels, minlength=num_classes)
+        weights = tuple((counts.sum() / (num_classes * counts)).tolist())
         return train_classifier(
-            phases(trial.arm, training, extra),
-            settings.generators.real.validation,
-            num_classes=settings.generators.real.num_classes,
-            positive=settings.positive,
+            material.phases,
+            num_classes=num_classes,
             recipe=settings.recipe,
             seed=trial.seed,
-            classical=trial.arm.classical,
+            changes=Changes(
+                classical=trial.arm.classical,
+                mixup=trial.arm.mixup,
+                class_weights=weights if trial.arm.weighted else None,
+            ),
             device=settings.device,
             dtype=settings.dtype,
         )
 
-    def _extra(self, trial: Trial, training: Labelled) -> Labelled | None:
-        if trial.ratio is None:
+    def _made(self, trial: Trial, real: Labelled) -> Labelled | None:
+        """The synthetic images of the trial."""
+        arm, settings = trial.arm, self._settings
+        if not arm.uses_generator or trial.ratio is None:
             return None
-        real, device = self._settings.generators.real, self._settings.device
-        counts = extra_counts(training, trial.ratio, real.num_classes)
-        if trial.arm.extra == "duplicates":
-            return duplicates(training, counts, trial.seed)
-        key = (repr(sorted(trial.generators.weights.items())), trial.seed)
-        if self._synthetic is None or self._synthetic[0] != key:
-            self._synthetic = key, Synthetic(trial.generators, trial.seed, device)
-        synthetic, class_names = self._synthetic[1], real.image_set.class_names
-        if trial.arm.extra == "synthetic":
+        key = (repr(sorted(trial.generators.weights.items())), trial.seed, arm.chosen)
+        if key not in self._synthetic:
+            if key[:2] not in {other[:2] for other in self._synthetic}:
+                self._synthetic.clear()
+            truncation = TRUNCATION if arm.chosen == "truncated" else None
+            self._synthetic[key] = Synthetic(
+                trial.generators, trial.seed, settings.device, truncation
+            )
+        synthetic = self._synthetic[key]
+        class_names = settings.real.image_set.class_names
+        counts = synthetic_counts(real, trial.ratio, class_names, trial.generators)
+        if arm.chosen != "believed":
             return synthetic.images(class_names, counts)
         network = self._real_classifier(trial)
         return synthetic.filtered(
-            class_names, counts, lambda images: probabilities_of(network, images, device)
+            class_names,
+            counts,
+            lambda images: probabilities_of(network, images, settings.device),
         )
 
     def _real_classifier(self, trial: Trial) -> Classifier:
         """The one of this fraction and seed, as its own trial left it, else trained once more."""
-        settings, real = self._settings, self._settings.generators.real
+        settings, real = self._settings, self._settings.real
         baseline = Trial(ARMS[BASELINE], trial.generators, None, trial.seed)
         identity = baseline.identity(settings)
         if self._baseline is None or self._baseline[0] != identity.run:
@@ -202,33 +264,36 @@ class Bench:
             except (OSError, SafetensorError, RuntimeError) as error:
                 if path.exists():
                     log.warning("%s cannot be used and is trained again: %s", path, error)
-                training = real.training(trial.generators.fraction, trial.generators.fraction_seed)
-                network = self._train(baseline, training, None).network
+                network = self._train(baseline, self._material(baseline))
             self._baseline = identity.run, network.to(settings.device)
         return self._baseline[1]
 
     def _summary(
         self,
         trial: Trial,
-        training: Labelled,
-        extra: Labelled | None,
+        material: _Material,
         values: dict[str, float],
         seconds: float,
     ) -> dict[str, Any]:
         """In the form of a run's, which is how lungan.results reads it."""
-        settings, real = self._settings, self._settings.generators.real
+        settings, real = self._settings, self._settings.real
         identity = trial.identity(settings)
         generators = trial.generators
         config: dict[str, Any] = {
             "arm": trial.arm.name,
             "ratio": trial.ratio,
             "seed": trial.seed,
+            "tested_on": settings.tested_on,
             "data": {
-                "fraction": generators.fraction,
+                "fraction": generators.scenario.fraction,
                 "fraction_seed": generators.fraction_seed,
-                "num_real_images": len(training),
+                "rare": generators.scenario.rare,
+                "prevalence": generators.scenario.prevalence,
+                "num_real_images": len(material.real),
                 "size": real.image_set.size,
             },
+            "updates": sum(phase.updates for phase in material.phases),
+            "shown": shown(material.phases, material.real, real.image_set.class_names),
             "classifier": dataclasses.asdict(settings.recipe)
             | {"positive": real.image_set.class_names[settings.positive]},
         }
@@ -238,7 +303,7 @@ class Bench:
             "run_id": identity.run,
             "trajectory_id": identity.trajectory,
             "name": identity.name,
-            "num_train_images": sum(map(len, phases(trial.arm, training, extra))),
+            "num_train_images": material.num_images,
             "num_dropped_images": real.num_dropped,
             "data_hash": real.image_set.content_hash,
             "data_source": real.image_set.source,
@@ -251,8 +316,11 @@ class Bench:
             "seconds": {"total": seconds},
             "scores": {
                 "values": values,
-                "num_images": len(real.test),
-                "reference": {"splits": ["test"], "num_images": len(real.test)},
+                "num_images": len(settings.test_images),
+                "reference": {
+                    "splits": [settings.tested_on],
+                    "num_images": len(settings.test_images),
+                },
             },
             "config": config,
         }

@@ -1,4 +1,4 @@
-"""Classifiers are trained alike whatever their arm, and chosen on validation only."""
+"""What every arm's batches hold, how often real images are shown, and how classifiers train."""
 
 from __future__ import annotations
 
@@ -11,13 +11,23 @@ import torch
 from lungan.classifiers import train as training
 from lungan.classifiers.augment import augment
 from lungan.classifiers.network import build_classifier
-from lungan.classifiers.train import Labelled, Recipe, make_recipe, train_classifier
+from lungan.classifiers.train import (
+    Changes,
+    Labelled,
+    Phase,
+    Portion,
+    Recipe,
+    make_recipe,
+    probabilities_of,
+    train_classifier,
+)
 from lungan.errors import ConfigError, DivergedError
 from lungan.results.arms import ARMS
-from lungan.utility.extras import duplicates, extra_counts, phases
+from lungan.utility.batches import plan_phases, shown
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(updates=8, batch_size=8, looks=4)
+RECIPE = Recipe(updates=8, batch_size=8)
+CLASSES = ("dark", "bright")
 
 
 def squares(count: int, seed: int) -> Labelled:
@@ -28,90 +38,166 @@ def squares(count: int, seed: int) -> Labelled:
     return Labelled((base + 100 * labels[:, None, None, None]).astype(np.uint8), labels)
 
 
-def train(phases: list[Labelled], recipe: Recipe = RECIPE, **changes: object):
-    settings = {"num_classes": 2, "positive": 1, "seed": 0, "classical": False}
-    settings |= {"device": CPU, "dtype": torch.float32, **changes}
-    return train_classifier(phases, squares(20, 9), recipe=recipe, **settings)
+def train(
+    phases: list[Phase], recipe: Recipe = RECIPE, seed: int = 0, **changes: object
+) -> torch.nn.Module:
+    return train_classifier(
+        phases,
+        num_classes=2,
+        recipe=recipe,
+        seed=seed,
+        changes=Changes(**changes),  # type: ignore[arg-type]
+        device=CPU,
+        dtype=torch.float32,
+    )
 
 
-def weights(trained: training.Trained) -> bytes:
-    return b"".join(value.numpy().tobytes() for value in trained.network.state_dict().values())
+def alone(images: Labelled, recipe: Recipe = RECIPE) -> list[Phase]:
+    return [Phase((Portion(images, recipe.batch_size),), recipe.updates)]
 
 
-@pytest.mark.parametrize("name", ARMS)
-def test_every_arm_has_the_same_number_of_updates_and_images(
-    name: str, monkeypatch: pytest.MonkeyPatch
+def weights(network: torch.nn.Module) -> bytes:
+    return b"".join(value.numpy().tobytes() for value in network.state_dict().values())
+
+
+def batches_of(arm: str, ratio: float = 1.0, num_real: int = 30) -> list[Phase]:
+    """Of 40 updates of 8 images, with a third of the real images in class 1."""
+    real = squares(num_real, 0)
+    real = Labelled(real.images, (np.arange(num_real) % 3 == 0).astype(np.int64))
+    synthetic = squares(60, 1) if ARMS[arm].uses_generator else None
+    return plan_phases(ARMS[arm], real, synthetic, ratio, 40, 8)
+
+
+def counts(phase: Phase) -> list[tuple[int, bool]]:
+    return [(part.count, part.is_real) for part in phase.portions]
+
+
+@pytest.mark.parametrize(
+    ("arm", "ratio", "expected"),
+    [
+        ("real", 1.0, [(40, [(8, True)])]),
+        ("real_mixup", 1.0, [(40, [(8, True)])]),
+        ("real_shorter", 1.0, [(20, [(8, True)])]),
+        ("real_shorter", 3.0, [(10, [(8, True)])]),
+        ("real_synthetic", 1.0, [(40, [(4, True), (4, False)])]),
+        ("real_synthetic", 3.0, [(40, [(2, True), (6, False)])]),
+        ("real_synthetic", 0.01, [(40, [(7, True), (1, False)])]),
+        ("real_synthetic_longer", 1.0, [(80, [(4, True), (4, False)])]),
+        ("synthetic_on_top", 0.5, [(40, [(8, True), (4, False)])]),
+        ("synthetic", 1.0, [(40, [(8, False)])]),
+        ("pretrained", 1.0, [(20, [(8, False)]), (20, [(8, True)])]),
+        ("oversampled", 1.0, [(40, [(4, True), (4, True)])]),
+        (
+            "oversampled_synthetic",
+            1.0,
+            [(40, [(2, True), (2, False), (2, True), (2, False)])],
+        ),
+    ],
+)
+def test_what_the_batches_of_an_arm_hold(
+    arm: str, ratio: float, expected: list[tuple[int, list[tuple[int, bool]]]]
 ) -> None:
-    shown: list[int] = []
+    assert [(phase.updates, counts(phase)) for phase in batches_of(arm, ratio)] == expected
+
+
+def test_how_often_real_images_are_shown_is_what_training_shows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[np.ndarray] = []
     real_network = training.build_classifier
 
-    def counting(*arguments: object) -> torch.nn.Module:
+    def watching(*arguments: object) -> torch.nn.Module:
         network = real_network(*arguments)  # type: ignore[arg-type]
-        classify = network.classify
-        network.classify = lambda inputs: (  # type: ignore[method-assign,assignment]
-            (shown.append(len(inputs)) if network.training else None),
-            classify(inputs),
+        preprocess = network.preprocess
+        network.preprocess = lambda images: (  # type: ignore[method-assign]
+            seen.extend(images.numpy()),
+            preprocess(images),
         )[1]
         return network
 
-    monkeypatch.setattr(training, "build_classifier", counting)
-    real, extra, arm = squares(10, 0), squares(60, 1), ARMS[name]
-    parts = phases(arm, real, extra if arm.extra else None)
-    trained = train(parts, classical=arm.classical)
-    assert trained.num_updates == RECIPE.updates
-    assert shown == [RECIPE.batch_size] * RECIPE.updates
+    monkeypatch.setattr(training, "build_classifier", watching)
+    for arm in ("real", "real_synthetic", "real_shorter", "oversampled", "pretrained"):
+        seen.clear()
+        phases = batches_of(arm)
+        real = squares(30, 0)
+        labels = (np.arange(30) % 3 == 0).astype(np.int64)
+        train(phases)
+        times = [sum((one == image).all() for one in seen) for image in real.images]
+        expected = shown(phases, Labelled(real.images, labels), CLASSES)
+        assert np.mean(times) == pytest.approx(expected["all"])
+        for label, name in enumerate(CLASSES):
+            assert np.mean(np.array(times)[labels == label]) == pytest.approx(
+                expected[name], abs=0.5
+            )
 
 
-def test_what_each_arm_is_shown() -> None:
-    real, extra = squares(10, 0), squares(6, 1)
-    assert [len(part) for part in phases(ARMS["real"], real, None)] == [10]
-    assert [len(part) for part in phases(ARMS["real_synthetic"], real, extra)] == [16]
-    assert [len(part) for part in phases(ARMS["synthetic"], real, extra)] == [6]
-    first, second = phases(ARMS["pretrained"], real, extra)
-    assert first is extra and second is real
+def test_arms_of_equal_exposure_show_real_images_equally_often() -> None:
+    real = squares(30, 0)
+    often = {arm: shown(batches_of(arm, 3.0), real, CLASSES)["all"] for arm in ARMS}
+    assert often["real_shorter"] == often["real_synthetic"] == often["real"] / 4
+    assert often["real_synthetic_longer"] == often["synthetic_on_top"] == often["real"]
+    assert often["synthetic"] == 0
+
+
+def test_synthetic_images_of_a_rare_class_fill_up_that_class_alone() -> None:
+    real = squares(30, 0)
+    rare = squares(60, 1)
+    rare = Labelled(rare.images[rare.labels == 1], rare.labels[rare.labels == 1])
+    (phase,) = plan_phases(ARMS["oversampled_synthetic"], real, rare, 1.0, 40, 8)
+    found = [(part.count, part.is_real, set(part.images.labels)) for part in phase.portions]
+    assert found == [(4, True, {0}), (2, True, {1}), (2, False, {1})]
 
 
 def test_a_seed_repeats_and_global_randomness_is_left_alone() -> None:
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    one, same, other = (train([squares(20, 0)], seed=seed) for seed in (0, 0, 1))
-    assert weights(one) == weights(same) != weights(other)
+    for changes in ({}, {"classical": True, "mixup": True}):
+        runs = [train(alone(squares(20, 0)), seed=seed, **changes) for seed in (0, 0, 1)]
+        one, same, other = map(weights, runs)
+        assert one == same != other
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_the_look_with_the_best_validation_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    aucs = iter([(0.6, -1.0), (0.9, -0.5), (0.9, -0.4), (0.8, -0.1)])
-    states: list[bytes] = []
+def test_the_weights_are_the_average_of_the_last_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    states: list[dict[str, torch.Tensor]] = []
+    real_descend = training.descend
 
-    def look(network: torch.nn.Module, *_: object) -> tuple[float, float]:
-        states.append(b"".join(v.numpy().tobytes() for v in network.state_dict().values()))
-        return next(aucs)
+    def watching(network: torch.nn.Module, *rest: object) -> object:
+        for update in real_descend(network, *rest):  # type: ignore[arg-type]
+            states.append({name: value.clone() for name, value in network.state_dict().items()})
+            yield update
 
-    monkeypatch.setattr(training, "_look", look)
-    trained = train([squares(20, 0)])
-    assert (trained.update, trained.validation_auc) == (6, 0.9)
-    assert weights(trained) == states[2]
-
-
-def test_it_learns() -> None:
-    trained = train([squares(64, 0)], Recipe(updates=30, batch_size=16, looks=3))
-    assert trained.validation_auc > 0.95
+    monkeypatch.setattr(training, "descend", watching)
+    trained = train(alone(squares(20, 0)), Recipe(updates=8, batch_size=8, averaged=0.5))
+    for name, value in trained.state_dict().items():
+        expected = torch.stack([state[name].double() for state in states[4:]]).mean(dim=0)
+        if value.is_floating_point():
+            torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_non_finite_outputs_end_it() -> None:
-    with pytest.raises(DivergedError, match="not finite after update"):
-        train([squares(20, 0)], Recipe(updates=8, batch_size=8, looks=4, peak_lr=1e30))
+@pytest.mark.parametrize("changes", [{}, {"mixup": True}, {"class_weights": (1.0, 1.0)}])
+def test_it_learns(changes: dict[str, object]) -> None:
+    recipe = Recipe(updates=40, batch_size=16)
+    trained = train(alone(squares(64, 0), recipe), recipe, **changes)
+    fresh = squares(40, 9)
+    found = probabilities_of(trained, fresh.images, CPU).argmax(axis=1)  # type: ignore[arg-type]
+    assert (found == fresh.labels).mean() > 0.9
 
 
-def test_duplicates_are_even_and_class_by_class() -> None:
-    real = squares(10, 0)  # five of each class
-    counts = extra_counts(real, 1.4, 2)
-    assert counts == [7, 7]
-    copies = duplicates(real, counts, 0)
-    assert np.bincount(copies.labels).tolist() == counts
-    times = [sum((image == copy).all() for copy in copies.images) for image in real.images]
-    assert set(times) == {1, 2}
-    assert extra_counts(squares(4, 0), 0.01, 2) == [1, 1]
+def test_class_weights_weigh_the_loss() -> None:
+    plain = train(alone(squares(20, 0)))
+    even, skewed = (
+        train(alone(squares(20, 0)), class_weights=pair) for pair in ((1.0, 1.0), (9.0, 1.0))
+    )
+    assert weights(plain) == weights(even) != weights(skewed)
+    images = squares(20, 9).images
+    dark = [probabilities_of(one, images, CPU)[:, 0].mean() for one in (even, skewed)]  # type: ignore[arg-type]
+    assert dark[1] > dark[0]
+
+
+def test_non_finite_weights_end_it() -> None:
+    with pytest.raises(DivergedError, match="not finite after 8 updates"):
+        train(alone(squares(20, 0)), Recipe(updates=8, batch_size=8, peak_lr=1e30))
 
 
 @pytest.mark.parametrize("name", ["small", "resnet18"])

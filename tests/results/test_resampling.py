@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from lungan.results.resampling import draw_patients, measure_draws, resample_difference
+from lungan.results.resampling import delong, draw_patients, measure_draws, resample_difference
 
 
 def make(num_patients: int = 30, ties: bool = False) -> tuple[np.ndarray, ...]:
@@ -49,7 +49,7 @@ def test_the_interval_holds_both_seeds_and_patients() -> None:
     apart = np.array([scores + 0.3 * rng.normal(size=len(scores)) for _ in range(6)])
     first = np.array([measure_draws(one, labels == 1, 0, draws)["auc"] for one in apart])
     none = resample_difference(first, first, draws)
-    assert (none.difference, none.low, none.high, none.detectable()) == (0, 0, 0, 0)
+    assert (none.difference, none.low, none.high, none.detectable(), none.p) == (0, 0, 0, 0, 1)
     # Of seeds alone: every draw of patients has the same difference within a seed.
     gains = np.linspace(-0.01, 0.05, 6)
     seeds = resample_difference(first + gains[:, None], first, draws)
@@ -71,3 +71,43 @@ def test_the_detectable_gain_is_found_in_four_of_five_studies() -> None:
     result = resample_difference(first, first * 0, draws)
     assert result.detectable() == pytest.approx(2.8016 * result.standard_error, rel=1e-4)
     assert result.detectable(4) > result.detectable()
+
+
+def test_p_is_below_5_percent_where_the_interval_leaves_out_0() -> None:
+    patients, labels, scores = make(60)
+    draws = draw_patients(patients, labels, 999)
+    rng = np.random.default_rng(1)
+    for gain in np.linspace(0, 0.6, 13):
+        first, second = (
+            np.array(
+                [
+                    measure_draws(
+                        scores + more * labels + 0.5 * rng.normal(size=len(scores)),
+                        labels == 1,
+                        0,
+                        draws,
+                    )["auc"]
+                    for _ in range(4)
+                ]
+            )
+            for more in (gain, 0.0)
+        )
+        found = resample_difference(first, second, draws)
+        assert abs(found.p - 0.05) < 0.004 or (found.p < 0.05) != found.includes_zero
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_delong_by_its_definition_and_by_the_bootstrap(ties: bool) -> None:
+    _, labels, scores = make(150, ties=ties)
+    positive = labels == 1
+    wins = (scores[positive, None] > scores[~positive]) + 0.5 * (
+        scores[positive, None] == scores[~positive]
+    )
+    variance = wins.mean(axis=1).var(ddof=1) / positive.sum()
+    variance += wins.mean(axis=0).var(ddof=1) / (~positive).sum()
+    auc, error = delong(scores, positive)
+    assert auc == pytest.approx(wins.mean(), abs=1e-12)
+    assert error == pytest.approx(np.sqrt(variance), abs=1e-12)
+    draws = draw_patients(np.arange(len(labels)), labels, 1500)
+    drawn = measure_draws(scores, positive, 0, draws)["auc"][1:]
+    assert error == pytest.approx(drawn.std(ddof=1), rel=0.1)

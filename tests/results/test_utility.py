@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -13,9 +14,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from lungan.results.arms import ARMS, QUESTIONS
+from lungan.results.arms import ARMS, PRIMARY, QUESTIONS
 from lungan.results.statistics import holm, paired
-from lungan.results.utility import read_utility
+from lungan.results.utility import read_utility, value
+from lungan.results.utility_manifest import (
+    Design,
+    Manifest,
+    manifest_path,
+    read_manifest,
+    write_manifest,
+)
 from lungan.results.utility_report import report_utility
 
 NUM_REAL = {0.05: 235, 1.0: 4708}
@@ -39,6 +47,7 @@ def write_trial(
         "data": {"fraction": fraction, "fraction_seed": 0, "num_real_images": NUM_REAL[fraction]},
         "classifier": {"classifier": "small", "updates": updates, "batch_size": 64},
     }
+    config["shown"] = {"all": 100.0 if ratio is None else 50.0}
     if ARMS[arm].uses_generator:
         config["gan"] = {"name": gan, "runs": [f"run-of-{gan}"]}
     digits = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
@@ -65,7 +74,7 @@ def write_trial(
 
 
 def write_study(store: Path, gain: float, *, fraction: float = 1.0, **more: Any) -> None:
-    """Five seeds of five arms; real + synthetic is ``gain`` above the duplicates."""
+    """Five seeds of five arms; real + synthetic is ``gain`` above the real ones alone."""
     noise = [0.002, -0.001, 0.0005, -0.002, 0.0005]
     for seed, own in enumerate(noise):
         place: dict[str, Any] = {"fraction": fraction, "seed": seed, **more}
@@ -73,7 +82,7 @@ def write_study(store: Path, gain: float, *, fraction: float = 1.0, **more: Any)
         if more.get("gan", "a") == "a":
             write_trial(store, "real", base, **place)
             write_trial(store, "real_classical", base + 0.01, **place)
-            write_trial(store, "real_duplicates", base, ratio=1.0, **place)
+            write_trial(store, "real_shorter", base - 0.2 * own, ratio=1.0, **place)
         write_trial(store, "real_synthetic", base + gain + own, ratio=1.0, **place)
         write_trial(store, "synthetic", base - 0.05 - own, ratio=1.0, **place)
 
@@ -87,17 +96,47 @@ def sentences(store: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("gain", "words"),
     [
-        (0.01, "these synthetic images help."),
-        (-0.01, "these synthetic images harm."),
-        (0.0, "no significant difference, so nothing shows that synthetic images do more"),
+        (0.01, "help a classifier with 4708 real images."),
+        (-0.01, "harm a classifier with 4708 real images."),
+        (0.0, "are not shown to help with 4708 real images."),
     ],
 )
 def test_the_answer_in_words(tmp_path: Path, gain: float, words: str) -> None:
     write_study(tmp_path, gain, gan="a")
-    first, *_ = sentences(tmp_path)
-    assert first.startswith("With 4708 real images, real + synthetic (x1) has AUC ")
-    assert words in first
-    assert "95 % CI" in first
+    first, second, *_ = sentences(tmp_path)
+    assert first.startswith(f"Synthetic images {words}")
+    assert "no manifest says what was fixed before" in first
+    assert second.startswith("With 4708 real images, real + synthetic (x1) has AUC ")
+    assert second.count("95 % CI") == 2
+    assert "corrected p" in second
+
+
+def test_the_answer_must_hold_against_every_control(tmp_path: Path) -> None:
+    write_study(tmp_path, 0.01, gan="a")
+    for seed in range(5):
+        (tmp_path / "utility").joinpath("x").mkdir(exist_ok=True)
+        for path in (tmp_path / "utility").glob("real_shorter-*/summary.json"):
+            summary = json.loads(path.read_text())
+            if summary["config"]["seed"] == seed:
+                summary["scores"]["values"]["auc"] += 0.0095
+                path.write_text(json.dumps(summary))
+    utility = read_utility(tmp_path)
+    assert utility is not None
+    (answer,) = utility.answers
+    over = {value(one.second.group, "arm"): one.p_holm for one, _ in answer.against}
+    assert over["real"] is not None and over["real"] < 0.01
+    assert answer.p == pytest.approx(over["real_shorter"]) and answer.direction == 0
+    assert sentences(tmp_path)[0].startswith("Synthetic images are not shown to help")
+
+
+def test_nothing_is_answered_while_a_control_is_missing(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_trial(tmp_path, "real", 0.9 + 0.01 * seed, seed=seed)
+        write_trial(tmp_path, "real_synthetic", 0.95 + 0.012 * seed, ratio=1.0, seed=seed)
+    write_manifest(tmp_path, manifest_of(tmp_path, 3))
+    said = sentences(tmp_path)
+    assert said[0].startswith("Nothing is answered yet: that takes finished trials of real + syn")
+    assert not any(line.startswith("Real + synthetic against real only") for line in said)
 
 
 def test_answers_are_paired_by_seed_and_corrected_within_their_question(tmp_path: Path) -> None:
@@ -107,8 +146,10 @@ def test_answers_are_paired_by_seed_and_corrected_within_their_question(tmp_path
     assert utility is not None
     answers = [
         answer
-        for answer in utility.answers
-        if answer.first.score == "auc" and answer.second.group.label.startswith("real + dup")
+        for answer in utility.comparisons
+        if answer.first.score == "auc"
+        and (value(answer.first.group, "arm"), value(answer.second.group, "arm"))
+        == ("real_synthetic", "real")
     ]
     assert [answer.first.runs[0].config["data.fraction"] for answer in answers] == [0.05, 1.0]
     noise = [0.002, -0.001, 0.0005, -0.002, 0.0005]
@@ -123,12 +164,12 @@ def test_answers_are_paired_by_seed_and_corrected_within_their_question(tmp_path
 
 def test_only_seeds_that_both_have_are_compared(tmp_path: Path) -> None:
     for seed in range(3):
-        write_trial(tmp_path, "real_duplicates", 0.9 + 0.01 * seed, ratio=1.0, seed=seed)
+        write_trial(tmp_path, "real_shorter", 0.9 + 0.01 * seed, ratio=1.0, seed=seed)
     for seed in range(1, 5):
         write_trial(tmp_path, "real_synthetic", 0.95 + 0.012 * seed, ratio=1.0, seed=seed)
     utility = read_utility(tmp_path)
     assert utility is not None
-    (answer,) = [one for one in utility.answers if one.first.score == "auc"]
+    (answer,) = [one for one in utility.comparisons if one.first.score == "auc"]
     assert answer.result.dof == 1
     assert answer.result.difference == pytest.approx(0.05 + 0.002 * 1.5, abs=1e-9)
 
@@ -147,11 +188,12 @@ def test_other_generators_ratios_and_classifiers_stay_apart(tmp_path: Path) -> N
         "real + synthetic (x1), 4708 real images / 800 updates / b",
         "real + synthetic (x2), 4708 real images / 800 updates / a",
     }
-    primary = [answer for answer in utility.answers if answer.first.score == "auc"]
+    primary = [answer for answer in utility.comparisons if answer.first.score == "auc"]
     gains = {
         (answer.first.group.label, answer.second.group.label): answer.result.difference
         for answer in primary
-        if answer.second.group.label.startswith("real + duplicates")
+        if answer.first.group.label.startswith("real + synthetic (x1)")
+        and answer.second.group.label.startswith("real only, 4708")
     }
     assert sorted(round(gain, 3) for gain in gains.values()) == [-0.01, 0.01]
 
@@ -168,14 +210,15 @@ def test_the_pages_parts_and_that_they_repeat(tmp_path: Path) -> None:
     assert report.files == again.files
     assert [figure.file for figure in report.figures] == ["utility.png", "utility_convincing.png"]
     assert len(report.arms.rows) == 10
-    assert [cell.text for cell in report.arms.rows[0]][:3] == ["real only", "235", "5"]
-    assert report.arms.rows[0][3].text.startswith("0.9200 ± ")
+    first = [cell.text for cell in report.arms.rows[0]]
+    assert first[:4] == ["real only", "235", "100 times", "5"]
+    assert first[4].startswith("0.9200 ± ")
     rows = list(csv.DictReader(io.StringIO(report.files["utility.csv"].decode())))
     assert len(rows) == 50
     assert {row["arm"] for row in rows} == {
         "real",
         "real_classical",
-        "real_duplicates",
+        "real_shorter",
         "real_synthetic",
         "synthetic",
     }
@@ -195,7 +238,7 @@ def test_diverged_and_damaged_and_unfinished_trials(tmp_path: Path) -> None:
     utility = read_utility(tmp_path)
     assert utility is not None
     assert len(utility.problems) == 2
-    assert sentences(tmp_path)[0] == "1 of 26 classifiers diverged."
+    assert sentences(tmp_path)[-1] == "1 of 26 classifiers diverged."
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
@@ -206,7 +249,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
 
 def test_every_question_is_between_arms() -> None:
     assert all(arm in ARMS and control in ARMS for arm, control in QUESTIONS)
-    assert QUESTIONS[0] == ("real_synthetic", "real_duplicates")
+    assert all((asked, control) in QUESTIONS for asked, of in PRIMARY.items() for control in of)
 
 
 def write_predictions(folder: Path, shift: float, seed: int) -> None:
@@ -222,44 +265,121 @@ def write_predictions(folder: Path, shift: float, seed: int) -> None:
     (folder / "predictions.csv").write_text("\n".join(lines))
 
 
+def write_predicted(
+    store: Path, arm: str, shift: float, seed: int, noise: int | None = None
+) -> Path:
+    """A trial with its predictions; ``noise``: of the images, the seed's where there is none."""
+    ratio = 1.0 if ARMS[arm].uses_ratio else None
+    folder = write_trial(store, arm, 0.9 + shift * (0.1 + 0.01 * seed), ratio=ratio, seed=seed)
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["config"]["classifier"]["positive"] = "pneumonia"
+    (folder / "summary.json").write_text(json.dumps(summary))
+    write_predictions(folder, shift, seed if noise is None else noise)
+    return folder
+
+
 def test_patients_and_seeds_are_drawn_again_together(tmp_path: Path) -> None:
     for seed in range(3):
-        for arm, ratio, shift in (("real_synthetic", 1.0, 0.3), ("real_duplicates", 1.0, 0.05)):
-            folder = write_trial(
-                tmp_path, arm, 0.9 + shift * (0.1 + 0.01 * seed), ratio=ratio, seed=seed
-            )
-            summary = json.loads((folder / "summary.json").read_text())
-            summary["config"]["classifier"]["positive"] = "pneumonia"
-            (folder / "summary.json").write_text(json.dumps(summary))
-            write_predictions(folder, shift, seed)
+        for arm, shift in (("real_synthetic", 0.3), ("real", 0.05), ("real_shorter", 0.06)):
+            folder = write_predicted(tmp_path, arm, shift, seed)
     utility = read_utility(tmp_path)
     assert utility is not None
-    (found,) = utility.over_patients
+    by_control = {value(one.second, "arm"): one for one in utility.over_patients}
+    found = by_control["real"]
     assert (found.num_seeds, found.num_images, found.num_patients) == (3, 40, 20)
     assert found.results["auc"].low > 0
     assert found.results["sensitivity"].difference > 0
     report = report_utility(utility)
-    assert "With 20 patients and 3 seeds drawn again together" in " ".join(report.verdicts)
-    assert "these synthetic images help." in report.verdicts[0]
+    assert "(20 test patients and 3 seeds drawn again together" in report.verdicts[1]
+    assert report.verdicts[0].startswith("Synthetic images help a classifier with 4708 real")
     table = list(csv.DictReader(io.StringIO(report.files["utility_patients.csv"].decode())))
-    assert [row["patients"] for row in table] == ["20"] * 3
+    assert [row["patients"] for row in table] == ["20"] * 9
+    table = list(csv.DictReader(io.StringIO(report.files["utility_classifiers.csv"].decode())))
+    assert len(table) == 9
+    for row in table:
+        low, high = float(row["delong95_low"]), float(row["delong95_high"])
+        assert low <= float(row["auc"]) <= high <= 1
 
-    for path in tmp_path.glob("utility/real_*/predictions.csv"):
+    for path in tmp_path.glob("utility/real*/predictions.csv"):
         seed = json.loads((path.parent / "summary.json").read_text())["config"]["seed"]
-        write_predictions(path.parent, 0.05, seed + 10 * ("duplicates" in path.parent.name))
+        write_predictions(path.parent, 0.05, seed + 10 * ("real-" in path.parent.name))
     unclear = read_utility(tmp_path)
     assert unclear is not None
     assert unclear.over_patients[0].results["auc"].includes_zero
-    assert "but not shown for other patients." in report_utility(unclear).verdicts[0]
+    assert unclear.answers[0].direction == 0
+    of_real = [one.p_holm for one, _ in unclear.answers[0].against]
+    assert max(p for p in of_real if p is not None) < 0.05  # the paired t alone would have found it
 
     (folder / "predictions.csv").write_text("split,image\ntest,0\n")
     damaged = read_utility(tmp_path)
     assert damaged is not None
-    assert damaged.over_patients == []
+    assert len(damaged.over_patients) == 1
     assert "predictions.csv cannot be read" in damaged.problems[0].text
 
     (folder / "predictions.csv").unlink()  # as trials of lungan before 0.2 are
     older = read_utility(tmp_path)
     assert older is not None
-    assert (older.over_patients, older.problems) == ([], [])
-    assert "utility_patients.csv" not in report_utility(older).files
+    assert older.problems == []
+    assert not older.answers[0].over_patients
+
+
+def manifest_of(store: Path, seeds: int, **changes: Any) -> Manifest:
+    design = Design(arms=("real", "real_shorter", "real_synthetic"), fractions=(1.0,), seeds=seeds)
+    paths = sorted((store / "utility").glob("*/summary.json"))
+    made = Manifest(
+        name="mine",
+        created="2026-01-01T00:00:00+00:00",
+        command="lungan utility",
+        asked="real_synthetic",
+        controls=("real", "real_shorter"),
+        score="auc",
+        planned=design,
+        settings={},
+        results_before=0,
+        trials=tuple(json.loads(path.read_text())["run_id"] for path in paths),
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def test_what_was_added_after_a_look_is_exploratory_and_not_the_answer(tmp_path: Path) -> None:
+    write_study(tmp_path, 0.01, gan="a")
+    for seed in range(5, 9):  # later seeds say the opposite
+        write_trial(tmp_path, "real", 0.99, seed=seed)
+        write_trial(tmp_path, "real_shorter", 0.99 + 0.001 * seed, ratio=1.0, seed=seed)
+        write_trial(tmp_path, "real_synthetic", 0.5, ratio=1.0, seed=seed, gan="a")
+    manifest = manifest_of(tmp_path, 5)
+    more = dataclasses.replace(manifest.planned, seeds=9, arms=("real", "real_classical"))
+    manifest = dataclasses.replace(manifest, added=(("2026-01-02T00:00:00+00:00", 25, more),))
+    write_manifest(tmp_path, manifest)
+    assert read_manifest(manifest_path(tmp_path, "mine")) == manifest
+    utility = read_utility(tmp_path, study="mine")
+    assert utility is not None
+    report = report_utility(utility)
+    assert report.verdicts[0] == "Synthetic images help a classifier with 4708 real images." + (
+        " This rests on seeds alone, since predictions were not kept."
+    )
+    exploratory = [line for line in report.verdicts if line.startswith("Exploratory")]
+    assert len(exploratory) == 1
+    assert all("exploratory" in row[0].text for row in report.arms.rows)
+    assert "Added on 2026-01-02T00:00:00+00:00, after 25 results" in report.caveats[0]
+
+    write_manifest(tmp_path, dataclasses.replace(manifest, added=(), results_before=3))
+    late = read_utility(tmp_path)  # the store's only study
+    assert late is not None
+    assert (
+        "the question was written down after results were there" in report_utility(late).verdicts[0]
+    )
+
+
+def test_only_planned_arms_of_a_study_are_not_exploratory(tmp_path: Path) -> None:
+    write_study(tmp_path, 0.01, gan="a")
+    write_manifest(tmp_path, manifest_of(tmp_path, 5))
+    utility = read_utility(tmp_path, study="mine")
+    assert utility is not None
+    marked = {value(g, "arm") for g in utility.groups if g.label.endswith("/ exploratory")}
+    assert marked == {"real_classical", "synthetic"}
+    path = manifest_path(tmp_path, "mine")
+    path.write_text("{")
+    damaged = read_utility(tmp_path)
+    assert damaged is not None
+    assert "mine.study.json is damaged" in damaged.problems[0].text

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from lungan.classifiers.measures import area_under_curve
+from lungan.classifiers.train import Labelled
 from lungan.data.images import ImageSet
-from lungan.errors import DataError
+from lungan.errors import ConfigError, DataError
 from lungan.results import write_results
+from lungan.results.arms import ARMS, RARE
 from lungan.results.utility import read_utility
 from lungan.runs.folder import (
     CLAIM,
@@ -29,7 +31,7 @@ from lungan.runs.folder import (
 from lungan.runs.store import Claim, exclusive
 from lungan.utility import trial as trials
 from lungan.utility.__main__ import main
-from lungan.utility.images import check_no_leak, choose_real
+from lungan.utility.images import RealImages, Scenario, check_no_leak, choose_real
 
 SPLITS = "data.splits=[train]"
 QUICK = ("--updates", 2, "--batch-size", 8, "--seeds", 2, "--threads", 1, "--device", "cpu")
@@ -60,6 +62,14 @@ def summaries(store: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in paths]
 
 
+def is_shorter(row: dict[str, str]) -> bool:
+    return row["second"].startswith("real only, shown as often")
+
+
+def is_asked(row: dict[str, str]) -> bool:
+    return row["first"].startswith("real + synthetic (x1)")
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open() as stream:
         return list(csv.DictReader(stream))
@@ -84,45 +94,60 @@ def test_a_study_of_two_fractions_and_two_generators(
     assert len({s["config"]["gan"]["name"] for s in found if "gan" in s["config"]}) == 1
     whole, part = (by_arm["real", fraction][0]["num_train_images"] for fraction in (1.0, 0.5))
     assert part == pytest.approx(whole / 2, abs=1)
-    for name, factor in (("real_synthetic", 2), ("real_duplicates", 2), ("synthetic", 1)):
-        assert by_arm[name, 1.0][0]["num_train_images"] == factor * whole
+    updates = {arm: of[0]["config"]["updates"] for (arm, _), of in by_arm.items()}
+    assert updates == dict.fromkeys(updates, 2) | {"real_shorter": 1}
+    often = {arm: of[0]["config"]["shown"]["all"] for (arm, one), of in by_arm.items() if one == 1}
+    assert often["real"] == pytest.approx(2 * 8 / whole)
+    assert often["real_synthetic"] == often["real_shorter"] == often["real"] / 2
+    assert often["synthetic"] == 0
     for path in tmp_path.glob(f"{UTILITY}/*/{PREDICTIONS}"):
         table = [row for row in rows(path) if row["split"] == "test"]
         truth = [row["class"] == "pneumonia" for row in table]
         area = area_under_curve(
             np.array([float(row["p.pneumonia"]) for row in table]), np.array(truth)
         )
-        auc = json.loads((path.parent / SUMMARY).read_text())["scores"]["values"]["auc"]
-        assert area == pytest.approx(auc, abs=1e-7)
+        value = json.loads((path.parent / SUMMARY).read_text())["scores"]["values"]["auc"]
+        assert area == pytest.approx(value, abs=1e-7)
+        validation = [row["image"] for row in rows(path) if row["split"] == "val"]
+        assert len(validation) == (8 if "-f0.5" in path.parent.name else 16)
     assert len(list(tmp_path.glob(f"{UTILITY}/*/{PREDICTIONS}"))) == 24
     kept = {path.parent.name[:5] for path in tmp_path.rglob(CLASSIFIER)}
     assert kept == {"real-"}
     assert len(list(tmp_path.rglob(CONVINCING))) == 2
 
     said = capsys.readouterr().out
-    assert "24 trials, 0 of them done" in said
+    assert "24 trials, 0 of them done, about" in said
     assert f"With {part} real images, real + synthetic (x1) has AUC" in said
+    page = (tmp_path / "out/report.html").read_text()
+    answer = page.split('<p class="answer">')[1].split("</p>")[0]
+    assert answer.startswith("Synthetic images ") and answer in said
+    manifest = json.loads((tmp_path / UTILITY / "study.study.json").read_text())
+    assert manifest["planned"]["fractions"] == [0.5, 1] and manifest["results_before"] == 0
+    assert (manifest["asked"], manifest["controls"]) == ("real_synthetic", ["real", "real_shorter"])
+    assert sorted(manifest["trials"]) == sorted(summary["run_id"] for summary in found)
     table = rows(tmp_path / "out/utility.csv")
     assert len(table) == 24
     answers = rows(tmp_path / "out/utility_comparisons.csv")
-    primary = [row for row in answers if row["score"] == "auc" and "dupl" in row["second"]]
+    primary = [
+        row for row in answers if row["score"] == "auc" and is_shorter(row) and is_asked(row)
+    ]
     assert len(primary) == 2
     of = {
         arm: [s["scores"]["values"]["auc"] for s in by_arm[arm, 1.0]]
-        for arm in ("real_synthetic", "real_duplicates")
+        for arm in ("real_synthetic", "real_shorter")
     }
-    expected = np.mean(of["real_synthetic"]) - np.mean(of["real_duplicates"])
+    expected = np.mean(of["real_synthetic"]) - np.mean(of["real_shorter"])
     assert float(primary[1]["difference"]) == pytest.approx(expected, abs=1e-12)
     assert primary[1]["test"] in ("paired t", "")
     over = rows(tmp_path / "out/utility_patients.csv")
     assert {row["measure"] for row in over} == {"auc", "average_precision", "sensitivity"}
-    over = [row for row in over if row["measure"] == "auc" and "dupl" in row["second"]]
+    over = [row for row in over if row["measure"] == "auc" and is_shorter(row) and is_asked(row)]
     assert [(row["seeds"], row["images"], row["patients"]) for row in over] == [
         ("2", "40", "40")
     ] * 2
     assert float(over[1]["difference"]) == pytest.approx(expected, abs=1e-7)
     assert float(over[1]["ci95_low"]) <= expected <= float(over[1]["ci95_high"])
-    assert said.count("With 40 images and 2 seeds drawn again together") == 2
+    assert said.count("(40 test images and 2 seeds drawn again together") == 2
     for name in ("utility.png", "utility_convincing.png"):
         assert (tmp_path / "out/figures" / name).stat().st_size > 1000
 
@@ -163,6 +188,18 @@ def test_what_is_done_is_not_done_again(
     capsys.readouterr()
     assert utility(tmp_path, pair, "--arms", "synthetic", "--dry-run") == 0
     assert "4 trials, 2 of them done" in capsys.readouterr().out
+    manifest = json.loads((tmp_path / UTILITY / "study.study.json").read_text())
+    assert manifest["added"] == []  # a dry run writes nothing
+    assert utility(tmp_path, pair, "--arms", "synthetic") == 0
+    manifest = json.loads((tmp_path / UTILITY / "study.study.json").read_text())
+    assert manifest["planned"]["arms"] == ["real", "real_synthetic"]
+    assert [(one["results_before"], one["design"]["arms"]) for one in manifest["added"]] == [
+        (4, ["real", "synthetic"])
+    ]
+    capsys.readouterr()
+    assert utility(tmp_path, pair, "--updates", 3) == 2
+    said = capsys.readouterr().err
+    assert "study study has recipe=" in said and "--study NAME" in said
 
 
 def test_what_another_process_does_is_left_to_it(
@@ -211,17 +248,20 @@ def test_the_arms_that_are_asked_for_by_name(
     train: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(SPLITS, "data.classes=[]", "generator.conditional=true")
-    more = ("--arms", "real_filtered,pretrained", "--seeds", 1)
+    names = "real_filtered,real_truncated,pretrained,real_mixup,class_weights,synthetic_on_top"
+    more = ("--arms", names, "--seeds", 1, "--try-on-validation")
     assert utility(tmp_path, [run], *more) == 0
     found = {summary["config"]["arm"] for summary in summaries(tmp_path)}
-    assert found == {"real", "real_filtered", "pretrained"}
-    assert "nothing is answered" in capsys.readouterr().out
+    assert found == {"real", *names.split(",")}
+    assert {summary["scores"]["num_images"] for summary in summaries(tmp_path)} == {16}
+    assert "Nothing is answered yet" in capsys.readouterr().out
+    assert "Measured on validation images" in (tmp_path / "out/report.html").read_text()
 
 
 def test_another_classifier_is_another_study(train: Any, tmp_path: Path) -> None:
     run = train(SPLITS, "data.classes=[]", "generator.conditional=true")
     for name in ("small", "resnet18"):
-        more = ("--arms", "real", "--seeds", 1, "--classifier", name, "--updates", 2)
+        more = ("--arms", "real", "--seeds", 1, "--classifier", name, "--study", name)
         assert utility(tmp_path, [run], *more) == 0
     found = read_utility(tmp_path)
     assert found is not None
@@ -233,7 +273,7 @@ def test_the_report_of_the_store_has_it(pair: list[Path], tmp_path: Path) -> Non
     store.mkdir()
     for run in pair:
         shutil.copytree(run, store / run.name)
-    few = ("--arms", "real_synthetic,real_duplicates")
+    few = ("--arms", "real_synthetic,real_shorter")
     few = (*few, "--out", tmp_path / "tables")
     assert utility(store, [store / run.name for run in pair], *few) == 0
     assert (store / UTILITY).is_dir()
@@ -241,12 +281,12 @@ def test_the_report_of_the_store_has_it(pair: list[Path], tmp_path: Path) -> Non
     results = write_results(store, None, tmp_path / "out")
     assert not results.problems
     assert [run.name for run in results.runs] == sorted(run.name for run in pair)
-    assert any("real + duplicates" in verdict for verdict in results.verdicts)
+    assert any("shown as often as beside" in verdict for verdict in results.verdicts)
     page = (tmp_path / "out/report.html").read_text()
     for words in ("Does it help a classifier?", "real + synthetic", "The generators and their"):
         assert words in page
     assert pair[0].name in page
-    for summary in (store / UTILITY).glob(f"real_s*/{SUMMARY}"):
+    for summary in (store / UTILITY).glob(f"real_sy*/{SUMMARY}"):
         summary.write_text("{")
     damaged = write_results(store, None, tmp_path / "out")
     assert len(damaged.problems) == 2
@@ -290,7 +330,7 @@ def test_a_generator_of_more_images_is_refused(
     half: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = refused(capsys, tmp_path, half, "--fractions", "0.25,0.5")
-    assert "--fractions has 0.25, and the runs given were trained on 0.5" in said
+    assert "needs generators of the fraction 0.25, and the runs given were trained on 0.5" in said
     assert "data.fraction=0.25" in said
 
 
@@ -319,7 +359,13 @@ def test_runs_that_do_not_fit_together(
         (("--ratios", "1,1"), "--ratios must be different numbers"),
         (("--fractions", "2"), "--fractions must be greater than 0, at most 1, got 2"),
         (("--seeds", "0"), "--seeds must be at least 1, got 0"),
-        (("--arms", "fake"), "--arms must be among real, real_classical"),
+        (("--arms", "fake"), "--arms must be among real, real_shorter"),
+        (("--imbalance", "normal"), "--imbalance must be a class and different shares"),
+        (("--imbalance", "normal=2"), "--imbalance must be a class and different shares"),
+        (("--imbalance", "x=0.1"), "--imbalance must be of normal or pneumonia, got x"),
+        (("--question", "real"), "--question must be ASKED:CONTROL,CONTROL, got real"),
+        (("--question", "synthetic:fake"), "--question must be of arms of the study"),
+        (("seed=1",), "give run folders or settings, not both"),
         (("--positive", "x"), "--positive must be one of normal, pneumonia, got x"),
         (("--classifier", "x"), "--classifier must be one of small, resnet18, got x"),
         (("--ratios", "a"), "argument --ratios: invalid"),
@@ -356,11 +402,17 @@ def make_set(copies: bool = False) -> ImageSet:
     )
 
 
+def draw(real: RealImages, fraction: float = 1.0) -> Labelled:
+    return real.draw("train", Scenario(fraction), 0)
+
+
 def test_copies_across_splits_are_left_out_of_the_later_one() -> None:
     assert choose_real(make_set()).num_dropped == {"test": 0, "val": 0}
     real = choose_real(make_set(copies=True))
     assert real.num_dropped == {"test": 0, "val": 2}
-    assert (len(real.validation), len(real.test), len(real.training(1, 0))) == (10, 12, 40)
+    assert (len(real.validation), len(real.test), len(draw(real))) == (10, 12, 40)
+    assert len(real.draw("val", Scenario(1.0), 0)) == 10
+    assert len(real.draw("val", Scenario(0.5), 0)) in (4, 5)  # of each class about half
 
 
 def test_patients_across_splits_are_left_out_of_the_later_one() -> None:
@@ -378,7 +430,7 @@ def test_leaks_are_found_by_content_alone() -> None:
     whole = make_set()
     real = choose_real(whole)
     train, test = whole.select(["train"], []), whole.select(["test"], [])
-    check_no_leak("run", train, real, real.training(1, 0), 1.0)
+    check_no_leak("run", train, real, draw(real), Scenario(1.0))
     renamed = ImageSet(
         images=np.concatenate([train.images, test.images[:1]]),
         labels=np.zeros(41, dtype=np.int64),
@@ -388,9 +440,9 @@ def test_leaks_are_found_by_content_alone() -> None:
         source="renamed",
     )
     with pytest.raises(DataError, match="run was trained on 1 of the 12 images of test"):
-        check_no_leak("run", renamed, real, real.training(1, 0), 1.0)
+        check_no_leak("run", renamed, real, draw(real), Scenario(1.0))
     with pytest.raises(DataError, match="run was trained on 30 real images that the classifiers"):
-        check_no_leak("run", train, real, real.training(0.25, 0), 0.25)
+        check_no_leak("run", train, real, draw(real, 0.25), Scenario(0.25))
 
 
 def test_splits_and_classes_that_are_missing() -> None:
@@ -405,3 +457,113 @@ def test_splits_and_classes_that_are_missing() -> None:
     )
     with pytest.raises(DataError, match="val has none of a, b"):
         choose_real(only)
+
+
+def test_a_class_is_made_rare_in_training_and_validation_and_whole_elsewhere() -> None:
+    real = choose_real(make_set())
+    scenario = Scenario(1.0, "b", 0.1)
+    train = real.draw("train", scenario, 3)
+    assert np.bincount(train.labels).tolist() == [20, 2]
+    assert np.bincount(real.draw("val", scenario, 3).labels).tolist() == [6, 1]
+    smaller = real.draw("train", Scenario(0.5, "b", 0.1), 3)
+    assert np.bincount(smaller.labels).tolist() == [10, 1]
+    assert np.bincount(real.test.labels).tolist() == [6, 6]
+    with pytest.raises(ConfigError, match="needs 30 images of b in train, which has 20"):
+        real.draw("train", Scenario(1.0, "b", 0.6), 3)
+
+
+STUDY = (
+    *("data=phantom", "data.num_images=160", "data.num_test=40", "batch_size=8", "epochs=1"),
+    *("generator.width=8", "generator.max_width=8", "generator.latent_dim=4", "score=none"),
+    *("discriminator.width=8", "precision=fp32", "loss=bce", "augment=none"),
+)
+
+
+def one_command(store: Path, *more: object) -> int:
+    arguments = [*STUDY, *QUICK, "--store", store, "--out", store / "out", *more]
+    return main([str(argument) for argument in arguments])
+
+
+def test_one_command_plans_trains_and_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
+    design = ("--fractions", "0.5,1", "--arms", "real_synthetic,real_shorter")
+    assert one_command(tmp_path, *design, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "generators: 4 runs on 4 trajectories: 4 to start" in said
+    assert "6 epochs to train" in said  # one, or two of half of the images, for each seed
+    assert "measured speed" in said and "unknown" not in said
+    assert "classifiers: 12 trials, about" in said
+    assert not list(tmp_path.glob("*/summary.json")) and not (tmp_path / UTILITY).exists()
+
+    stopped = iter([False] * 5 + [True])
+    real_do = trials.Bench.do
+
+    def do(self: Any, *given: Any) -> Any:
+        if next(stopped):
+            raise KeyboardInterrupt
+        return real_do(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trials.Bench, "do", do)
+        assert one_command(tmp_path, *design) == 130
+    manifest = json.loads((tmp_path / UTILITY / "study.study.json").read_text())
+    capsys.readouterr()
+    assert one_command(tmp_path, *design) == 0
+    said = capsys.readouterr().out
+    assert "4 runs on 4 trajectories: 4 done" in said
+    assert "12 trials, 5 of them done" in said
+    assert json.loads((tmp_path / UTILITY / "study.study.json").read_text()) == manifest
+    configs = [json.loads(path.read_text())["config"] for path in tmp_path.glob(f"*/{SUMMARY}")]
+    chosen = {(c["data"]["fraction"], c["data"]["fraction_seed"], c["seed"]) for c in configs}
+    assert chosen == {(1.0, 0, 0), (1.0, 0, 1), (0.5, 0, 0), (0.5, 1, 1)}
+    assert {c["epochs"] for c in configs} == {1, 2}
+    page = (tmp_path / "out/report.html").read_text()
+    assert page.split('<p class="answer">')[1].startswith("Synthetic images ")
+
+
+def test_one_command_for_a_rare_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
+    assert one_command(tmp_path, "--imbalance", "normal=0.2", "--sets", 1) == 0
+    (run,) = [json.loads(path.read_text()) for path in tmp_path.glob(f"*/{SUMMARY}")]
+    assert run["config"]["data"]["classes"] == ["normal"]
+    found = summaries(tmp_path)
+    assert {s["config"]["arm"] for s in found} == set(RARE)
+    for summary in found:
+        config = summary["config"]
+        assert config["classifier"]["positive"] == "normal"
+        assert config["data"]["prevalence"] == 0.2 and config["data"]["rare"] == "normal"
+        assert config["data"]["num_real_images"] == 134  # of 107 and 37
+        often = config["shown"]["normal"] / config["shown"]["pneumonia"]
+        balanced = ARMS[config["arm"]].balanced
+        expected = 4 / (1 + ARMS[config["arm"]].uses_generator) if balanced else 1
+        assert often == pytest.approx(expected, rel=0.2)
+    said = capsys.readouterr().out.lower()
+    assert "rarer classes filled up with synthetic (x1) has auc" in said
+    assert "0.2 of them normal" in said
+    runs = sorted(tmp_path.glob("phantom*"))
+    more = ("--imbalance", "normal=0.2", "--arms", "real_synthetic")
+    assert utility(tmp_path / "x", runs, *more) == 2
+    assert "--imbalance makes synthetic images of normal alone" in capsys.readouterr().err
+
+
+def test_generators_of_one_class_each_and_options_that_do_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
+    more = ("--one-a-class", "--sets", 1, "--dry-run")
+    assert one_command(tmp_path, *more) == 0
+    assert "2 runs on 2 trajectories" in capsys.readouterr().out
+    for wrong, words in (
+        (("epochs=1,2",), "epochs=1,2 is a sweep: give one value"),
+        (("--sets", 0), "--sets must be at least 1, got 0"),
+        (("--data-path", "x"), "--data-path is for run folders"),
+        (("--imbalance", "normal=0.9"), "needs"),
+        (("--study", "a/b"), "must be letters"),
+    ):
+        assert one_command(tmp_path, *wrong) == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / UTILITY).exists()

@@ -1,0 +1,130 @@
+"""The generators that a study lacks: their runs, planned and done by the sweep engine."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from lungan.config import RunConfig, compose
+from lungan.data import build as data
+from lungan.data.images import ImageSet
+from lungan.errors import RunFolderError
+from lungan.runs import sweep as sweeps
+from lungan.runs.plan import Plan
+from lungan.runs.run import measure_speed
+from lungan.runs.stopping import StopSignal
+from lungan.runs.store import Store
+from lungan.runs.sweep import Launcher
+from lungan.utility.images import TRAIN, Scenario
+
+RECIPE = (
+    *("augment=diffaugment", "generator.width=32", "score=fast", "score.memorization=true"),
+    "samples_every_epochs=0",
+)
+"""Beside the experiment small_data: half as wide, to save time, and with DiffAugment, without which
+the discriminator knows a few hundred images by heart."""
+
+SMALL_SIZE = 32
+"""Up to so many pixels small_data serves, above them small_data_64."""
+
+
+def base_config(overrides: Sequence[str]) -> RunConfig:
+    """What all generators share, from overrides that change the usual recipe.
+
+    Raises: ConfigError for anything wrong with them.
+    """
+
+    def composed(experiment: str) -> RunConfig:
+        given = {text.partition("=")[0] for text in overrides}
+        usual = [f"experiment={experiment}", *RECIPE] if "experiment" not in given else []
+        return compose.compose([*usual, *overrides], sweeping="give one value")
+
+    with compose.composer():
+        config = composed("small_data")
+        if config.data.size > SMALL_SIZE:
+            config = composed("small_data_64")
+    return config
+
+
+def load_whole(config: RunConfig) -> ImageSet:
+    """All images of the data. Raises: DataError."""
+    return data.load(dataclasses.replace(config.data, fraction=1.0, splits=[], classes=[]))
+
+
+def generator_configs(
+    base: RunConfig,
+    image_set: ImageSet,
+    scenarios: Sequence[Scenario],
+    num_sets: int,
+    one_a_class: bool,
+) -> list[tuple[RunConfig, dict[str, str]]]:
+    """The runs of all generators, with what sets them apart: for each seed and scenario one
+    conditional generator, or one for each class, or one for the rare class.
+
+    ``base.epochs`` are of the whole training split: a run of fewer images has so many more that
+    every generator sees as many images.
+
+    Raises: ConfigError where a rare class has too few images.
+    """
+    train = image_set.select([TRAIN], [])
+    configs = []
+    for seed in range(num_sets):
+        for scenario in scenarios:
+            fractions = scenario.fractions(image_set)
+            groups: list[list[str]] = [[]]
+            if scenario.rare:
+                groups = [[scenario.rare]]
+            elif one_a_class:
+                groups = [[name] for name in image_set.class_names]
+            for classes in groups:
+                fraction = fractions[classes[0]] if classes else scenario.fraction
+                share = int(train.members([], classes).sum()) / len(train)
+                wanted = dataclasses.replace(
+                    base.data,
+                    splits=[TRAIN],
+                    classes=classes,
+                    fraction=fraction,
+                    fraction_seed=seed if fraction < 1 else 0,
+                )
+                config = dataclasses.replace(
+                    base,
+                    data=wanted,
+                    generator=dataclasses.replace(base.generator, conditional=not classes),
+                    epochs=max(1, round(base.epochs / (fraction * share))),
+                    seed=seed,
+                )
+                apart = {"data.fraction": f"{fraction:g}", "seed": str(seed)}
+                configs.append((config, apart | ({"data.classes": classes[0]} if classes else {})))
+    return configs
+
+
+def describe_cost(plan: Plan) -> str:
+    """The plan of the generators in lines, with a measured speed where the store has none yet."""
+    if plan.images_to_show and plan.images_per_second is None:
+        first = next(run for run in plan.runs if plan.state[run.prepared.identity.run] != "done")
+        plan = dataclasses.replace(plan, images_per_second=measure_speed(first.prepared))
+    return plan.describe()
+
+
+def train_generators(
+    plan: Plan, launcher: Launcher, name: str, command: str, stop: StopSignal | None = None
+) -> list[Path]:
+    """Do what is lacking; gives the folders of all runs.
+
+    Raises: RunFolderError where one has no result; Interrupted, KeyboardInterrupt where it was
+    stopped: the same call goes on.
+    """
+    question = "The generators of a utility study."
+    lacking = sweeps.run_sweep(
+        plan, launcher, name=name, question=question, command=command, stop=stop
+    )
+    if lacking:
+        raise RunFolderError(
+            f"{len(lacking)} of {len(plan.runs)} generators have no result, such as "
+            f"{lacking[0].prepared.identity.name}; why is in its log.txt, and the same command "
+            "tries them again"
+        )
+    folders = Store(plan.store).folders()
+    identities = [planned.prepared.identity for planned in plan.runs]
+    return [plan.store / folders.get(one.digits, one.name) for one in identities]
