@@ -167,6 +167,7 @@ def _num_results(store: Path, design: Design, settings: dict[str, Any]) -> int:
             continue
         recipe = settings["recipe"] | {"positive": settings["positive"]}
         same = all(trial.config.get(f"classifier.{key}") == one for key, one in recipe.items())
+        same = same and trial.config.get("tested_on") == settings["tested_on"]
         same = same and trial.facts.get("data_hash") == settings["data_hash"]
         count += same and design.holds(trial.config)
     return count
