@@ -134,7 +134,8 @@ def test_an_experiments_values_belong_to_its_own_choices() -> None:
         compose.compose(["experiment=small_data", f"generator={name}", f"discriminator={name}"])
     for size in (64, 128):
         larger = compose.compose([f"experiment=small_data_{size}"])
-        assert (larger.data.size, larger.optimizer) == (size, recipe.optimizer)
+        optimizer = dataclasses.replace(recipe.optimizer, discriminator_lr=larger.lr)
+        assert (larger.data.size, larger.optimizer) == (size, optimizer)
         assert (larger.generator.name, larger.discriminator.name) == ("fastgan", "fastgan")
         assert (larger.augment.name, larger.augment.cutout) == ("diffaugment", 0)
 
