@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?= optimizer=adam
+MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow gpu-check check format wheel clean
+.PHONY: help train test test-slow soak gpu-check check format wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +20,9 @@ test: $(VENV)/.tested ## Install what the tests need and run them (under 6 minut
 
 test-slow: $(VENV)/.tested ## The tests that take longer
 	$(BIN)/python -m pytest -m slow
+
+soak: $(VENV)/.tested ## Attack lungan for an hour (MINUTES=60): kills, full disks, damaged files, bad arguments
+	OMP_NUM_THREADS=1 $(BIN)/python tests/attack/soak.py --minutes $(MINUTES) --json results/soak/soak.json
 
 gpu-check: ## Tests and figures of a GPU, by a Python with lungan[test] and a torch that sees one (PYTHON=...)
 	@$(PYTHON) -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "gpu-check: torch finds no CUDA device in this Python; give another by PYTHON=...")'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -140,3 +141,16 @@ def test_a_store_that_cannot_be_written_says_which(tmp_path: Path) -> None:
         exclusive(tmp_path / "file"),
     ):
         pass
+
+
+@pytest.mark.parametrize(("seconds_ago", "alive"), [(0, True), (claims.LEASE_SECONDS + 20, False)])
+def test_a_claim_in_a_store_that_cannot_be_written(
+    seconds_ago: float, alive: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_foreign(tmp_path, seconds_ago)
+
+    def read_only(_: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "touch", read_only)
+    assert (live_owner(tmp_path) is not None) == alive

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import resource
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lungan import generate
 from lungan.train import main
 
 DISK_KIB = 12 * 1024
@@ -68,6 +70,29 @@ def test_a_disk_that_fills_up(
         (small_disk / "filler").unlink()
     assert main(command) == 0
     same_bits(store, undisturbed)
+
+
+@pytest.mark.parametrize("how", [[], ["--npz"]])
+@pytest.mark.parametrize("free_kib", [0, 4, 200])
+def test_a_disk_that_fills_up_under_generated_images(
+    how: list[str],
+    free_kib: int,
+    small_disk: Path,
+    undisturbed: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    fill(small_disk / "filler", free_kib)
+    run = str(next(undisturbed.glob("phantom*")))
+    out = small_disk / "images"
+    assert generate.main([run, "--num-images", "1000", "--out", str(out), *how]) == 2
+    gc.collect()  # what is closed only then must not complain either
+    output = capfd.readouterr()
+    assert output.out == ""
+    assert output.err == (
+        f"DataError: {out} cannot be written: No space left on device; nothing is left there: "
+        "free space, or give another --out\n"
+    )
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from collections.abc import Sequence
@@ -228,3 +229,49 @@ def test_hydras_sweep_syntax_is_the_space() -> None:
 def test_a_range_without_values_is_refused() -> None:
     with compose.composer(), pytest.raises(ConfigError, match="an empty range"):
         compose.search_space(["seed=range(3,3)"])
+
+
+@pytest.mark.parametrize("torn", [b'{"op_code": 4, "worker', b"\0\0\0"])
+def test_a_line_that_a_full_disk_tore_is_dropped(torn: bytes, search: Any, tmp_path: Path) -> None:
+    assert search("--trials", "1", LR, "epochs=1") == 0
+    path = tmp_path / "store" / "sweeps" / "s.optuna.log"
+    whole = path.read_bytes()
+    path.write_bytes(whole + torn)
+    assert search("--trials", "2", LR, "epochs=1") == 0
+    assert path.read_bytes().startswith(whole)
+    assert all(json.loads(line) for line in path.read_bytes()[len(whole) :].splitlines())
+
+
+def test_a_damaged_study_is_named(
+    search: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search("--trials", "1", LR, "epochs=1") == 0
+    path = tmp_path / "store" / "sweeps" / "s.optuna.log"
+    path.write_bytes(b'{"op_code": 99}\n[]\n' + path.read_bytes())
+    assert search("--trials", "2", LR, "epochs=1") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"DamagedError: {path} is damaged: Optuna cannot read it (")
+    assert line.endswith("begin the search anew; runs that are done are not trained again")
+
+
+def test_a_study_on_a_full_disk_is_one_line(
+    search: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert search("--trials", "1", LR, "epochs=1") == 0
+    path = tmp_path / "store" / "sweeps" / "s.optuna.log"
+
+    def half(journal: JournalFileBackend, _: object) -> None:
+        with Path(journal._file_path).open("ab") as file:
+            file.write(b'{"op_co')
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JournalFileBackend, "append_logs", half)
+        assert search("--trials", "2", LR, "epochs=1") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"RunFolderError: {path} cannot be written: No space left on device; ")
+    assert path.read_bytes().endswith(b"\n")
+    assert search("--trials", "2", LR, "epochs=1") == 0
