@@ -20,7 +20,6 @@ from lungan.files import at_home
 from lungan.results.read import load
 from lungan.runs import sweep as sweeps
 from lungan.runs.folder import Run, open_run, read_config
-from lungan.runs.plan import Plan, check_name
 from lungan.runs.prepare import prepare
 from lungan.runs.run import run
 from lungan.runs.stopping import StopSignal
@@ -31,6 +30,11 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
+    from torch import Tensor
+
+    from lungan.data.images import ImageSet
+
+    Images = str | Path | NDArray[np.uint8] | Tensor | ImageSet
 
 __all__ = ["Run", "Sweep", "generate", "load", "open", "score", "sweep", "train"]
 
@@ -54,10 +58,12 @@ def train(
 
     Raises: ConfigError, DataError, WeightsError, RunFolderError.
     """
-    (composed,) = _compose([config], start, config_dirs)
+    if not isinstance(config, RunConfig):
+        with _composing(start, config_dirs) as begin:
+            config = compose.compose(_texts(config), begin, sweeping="use lungan.sweep")
     stop = StopSignal()
     with _interruptible(), stop.installed():
-        return run(prepare(composed), stop=stop)
+        return run(prepare(config), stop=stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +104,20 @@ def sweep(
     settings = [(launchers.GROUP, launcher)]
     settings += [(f"{launchers.PREFIX}{key}", value) for key, value in launcher_settings.items()]
     chosen = launchers.build(settings)
-    with presets.searching(config_dirs), compose.composer():
-        jobs = compose.expand(_texts(overrides))
-    configs = _compose(jobs, start, config_dirs)
-    swept = [dict(text.lstrip("+").split("=", 1) for text in job) for job in jobs]
     if name is not None:
-        check_name(name)
-    plan = sweeps.plan_sweep(list(zip(configs, swept, strict=True)), chosen)
-    name = name or plan.name()
+        sweeps.check_name(name)
+    with _composing(start, config_dirs) as begin:
+        swept = compose.compose_sweep(_texts(overrides), begin)
+    plan = sweeps.plan_sweep(swept.runs, chosen)
+    name = name or swept.name or plan.name()
+    question = question or swept.question
     with _interruptible():
         sweeps.run_sweep(plan, chosen, name=name, question=question, command="lungan.sweep(...)")
     folder = sweeps.write_results(plan.store, name)
-    return Sweep(name, plan.store, folder or plan.store, tuple(_runs(plan)))
+    folders = Store(plan.store).folders()
+    runs = (planned.folder(folders) for planned in plan.runs)
+    done = tuple(open_run(each) if each.is_dir() else Run(each, {}) for each in runs)
+    return Sweep(name, plan.store, folder or plan.store, done)
 
 
 def open(run: PathLike) -> Run:
@@ -118,8 +126,8 @@ def open(run: PathLike) -> Run:
 
 
 def score(
-    real: PathLike,
-    fake: PathLike | Run,
+    real: Images,
+    fake: Images | Run,
     *,
     score: str | None = None,
     splits: Sequence[str] | None = None,
@@ -133,7 +141,9 @@ def score(
 ) -> dict[str, Any]:
     """Score generated images against real ones, with the floors that the scores are read with.
 
-    real: a folder of image files or an .npz. fake: one of these, a run, or a generator's file.
+    real: a folder of image files, an .npz, or images in memory: an array or tensor (N, H, W),
+    (N, H, W, C) or (N, C, H, W) uint8, C 1 or 3, or an ImageSet, which has classes, splits and
+    patients too. fake: one of these, a run, or a generator's file.
     score: ``fast``, ``standard`` (the default) or ``full``; changes: its settings, such as
     ``encoders=["domain"]`` and ``num_images=500``.
     splits, classes: of the real images, those that were trained on; all but a split named test.
@@ -146,15 +156,14 @@ def score(
     """
     from lungan.runs.scoring import score_pair
 
-    for name, given in (("real", real), ("fake", fake)):
-        if not isinstance(given, str | Path | Run):
-            raise ConfigError(
-                f"{name} must be a path, got an {type(given).__name__}; save uint8 images "
-                f"(N, H, W) or (N, H, W, 3) by numpy.savez('{name}.npz', images=...) and give that"
-            )
+    def place(images: Images | Run) -> Any:
+        if isinstance(images, Run):
+            return images.folder
+        return at_home(images) if isinstance(images, str | Path) else images
+
     return score_pair(
-        at_home(real),
-        fake.folder if isinstance(fake, Run) else at_home(fake),
+        place(real),
+        place(fake),
         presets.load_score(score, None, changes),
         device,
         splits=splits,
@@ -176,7 +185,6 @@ def generate(
 
     Raises: RunFolderError, WeightsError, ConfigError, DataError.
     """
-    from lungan.errors import ConfigError
     from lungan.generation.source import read_source
     from lungan.models.sampling import sample_images
 
@@ -189,19 +197,14 @@ def generate(
     return images
 
 
-def _compose(
-    configs: Sequence[RunConfig | Sequence[str]],
-    start: PathLike | None,
-    config_dirs: Sequence[PathLike],
-) -> list[RunConfig]:
+@contextlib.contextmanager
+def _composing(
+    start: PathLike | None, config_dirs: Sequence[PathLike]
+) -> Iterator[RunConfig | None]:
+    """Hydra made ready; gives the saved config to start from."""
     begin = None if start is None else read_config(at_home(start))
     with presets.searching(config_dirs), compose.composer():
-        return [
-            config
-            if isinstance(config, RunConfig)
-            else compose.compose(_texts(config), begin, sweeping="use lungan.sweep")
-            for config in configs
-        ]
+        yield begin
 
 
 def _texts(overrides: Sequence[str]) -> list[str]:
@@ -216,12 +219,3 @@ def _interruptible() -> Iterator[None]:
         yield
     except Interrupted:
         raise KeyboardInterrupt("stopped with a checkpoint; the same call goes on") from None
-
-
-def _runs(plan: Plan) -> Iterator[Run]:
-    store = Store(plan.store)
-    folders = store.folders()
-    for planned in plan.runs:
-        identity = planned.prepared.identity
-        folder = plan.store / folders.get(identity.digits, identity.name)
-        yield Run(folder, {}) if not folder.is_dir() else open_run(folder)

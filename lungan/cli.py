@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
@@ -38,20 +38,19 @@ class CallableModule(types.ModuleType):
         return getattr(importlib.import_module("lungan.api"), name)(*arguments, **keywords)
 
 
-class _LoadPlugin(argparse.Action):
-    """Loads a plug-in as soon as it is read, so that what it brings can be named."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        _: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        __: str | None = None,
-    ) -> None:
-        try:
-            registry.load_file(str(values))
-        except LunganError as error:
-            parser.exit(error.exit_code, f"{type(error).__name__}: {error}\n")
+_OF_TRAIN = "it is an option of python -m lungan.train"
+_OF_YAML = "--config-dir DIR adds YAML of your own to lungan.train and lungan.search"
+HYDRAS = {
+    "--info": "python -m lungan.train --cfg job prints the config, and docs/hydra.md says more",
+    "--hydra-help": "--help serves, and docs/hydra.md says what is as in Hydra",
+    "--config-name": "there is one main config; experiment=NAME, or --from RUN, starts elsewhere",
+    "--config-path": _OF_YAML,
+    "--config-dir": _OF_YAML,
+    "--run": "a run is what happens without --multirun",
+    "--experimental-rerun": "--from RUN starts from a saved config",
+    **dict.fromkeys(("--multirun", "-m", "--cfg", "-c", "--shell-completion"), _OF_TRAIN),
+}
+"""Hydra's own options, and what serves in a command that has none of this name."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -61,19 +60,36 @@ class CommandParser(argparse.ArgumentParser):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
         self.add_argument(
             "--plugin",
             metavar="FILE",
-            action=_LoadPlugin,
+            type=_load_plugin,
             default=argparse.SUPPRESS,
             help="a Python file whose networks, losses, ... can be named (docs/extend.md)",
         )
         self.add_argument("--version", action="version", version=f"lungan {lungan.__version__}")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        for text in sys.argv[1:] if args is None else args:
+            option = text.partition("=")[0]
+            if option in HYDRAS and option not in self._option_string_actions:
+                self.error(f"unrecognized arguments: {option}: {HYDRAS[option]}")
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         text = " ".join(message.split())
         self.exit(ConfigError.exit_code, f"ConfigError: {text}; see {self.prog} --help\n")
+
+
+def _load_plugin(path: str) -> str:
+    """Load a plug-in as soon as it is read, so that what it brings can be named."""
+    try:
+        registry.load_file(path)
+    except LunganError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    return path
 
 
 def run_as_program(main: Callable[[], int]) -> NoReturn:

@@ -6,8 +6,6 @@ import argparse
 import dataclasses
 from typing import Any, get_type_hints
 
-import yaml
-
 from lungan import registry
 from lungan.config import GROUPS, RunConfig, presets, rules
 from lungan.config.rules import CHOICES
@@ -99,13 +97,7 @@ def _values(key: str, words: list[str]) -> list[str]:
 
 def _schema(group: str, words: list[str]) -> Any:
     """The dataclass of what the line chooses, else of the default; a plug-in's is not loaded."""
-    text = (presets.conf_folder() / "config.yaml").read_text(encoding="utf-8")
-    chosen = {
-        key: value
-        for entry in yaml.safe_load(text)["defaults"]
-        if isinstance(entry, dict)
-        for key, value in entry.items()
-    }
+    chosen = dict(presets.defaults())
     chosen |= dict(word.split("=", 1) for word in words[:-1] if "=" in word)
     name = str(chosen[group])
     known = group == "score" or name in registry.known(group)

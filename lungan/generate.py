@@ -46,7 +46,6 @@ def _parser() -> CommandParser:
         prog="python -m lungan.generate",
         description="Make a data set of images with the generator of a finished run.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "run", metavar="RUN", type=Path, help="folder of a finished run, or a .safetensors"

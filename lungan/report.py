@@ -33,7 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m lungan.report",
         description=DESCRIPTION,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--sweep", metavar="NAME", required=True, help="the sweep to report on")
     parser.add_argument(

@@ -38,7 +38,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m lungan.score",
         description="Score finished runs, or any generated images against any real ones.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="folder of a finished run")
     parser.add_argument("--real", metavar="PATH", help="real images: a folder or an .npz")
@@ -74,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
         choices=("error", "skip"),
         help="skip: leave out files that cannot be read, and name them",
     )
-    images.add_argument("--pairs", metavar="FOLDER", help="write pictures of the closest pairs")
+    images.add_argument(
+        "--pairs", metavar="FOLDER", type=Path, help="write pictures of the closest pairs"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<index>")
     parser.add_argument("--json", metavar="FILE", help="write the results there")
     return parser
@@ -89,67 +90,41 @@ def _score(options: argparse.Namespace) -> int:
         bool(options.real) != bool(options.fake)
     ):
         raise ConfigError("give run folders, or --real and --fake, not both; --help has examples")
-    image_options = [
-        name
-        for name in ("splits", "classes", "size", "channels", "on_bad_image", "pairs")
-        if getattr(options, name) is not None
-    ]
-    if options.runs and image_options:
-        option = image_options[0].replace("_", "-")
-        raise ConfigError(f"--{option} needs --real and --fake: a run knows its own")
-    if options.size is not None and not 16 <= options.size <= 512:
-        raise ConfigError(f"--size must be from 16 to 512, got {options.size}")
-    results = _score_images(options) if options.real else _score_runs(options)
-    if options.json:
-        from lungan.runs.folder import write_json
-
-        write_json(Path(options.json), results)
-    return 0
-
-
-def _changes(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings of scores that the options change."""
     changes = {
         "encoders": options.encoders,
         "num_images": options.num_images,
         "inception_weights": options.inception_weights,
         "require_inception": options.require_inception or None,
     }
-    return {key: value for key, value in changes.items() if value is not None}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    names = ("splits", "classes", "size", "channels", "on_bad_image", "pairs")
+    how = {name: value for name in names if (value := getattr(options, name)) is not None}
+    for name in how if options.runs else ():
+        raise ConfigError(
+            f"--{name.replace('_', '-')} needs --real and --fake: a run knows its own"
+        )
+    if options.size is not None and not 16 <= options.size <= 512:
+        raise ConfigError(f"--size must be from 16 to 512, got {options.size}")
+    config = presets.load_score(options.score, None, changes) if options.real else None
 
-
-def _score_runs(options: argparse.Namespace) -> dict[str, Any]:
-    from lungan.runs.scoring import score_runs
-    from lungan.scores.table import format_result
-
-    results = {}
-    scored = score_runs(options.runs, options.score, _changes(options), options.device)
-    for folder, result in scored:
-        results[str(folder)] = result
-        print(f"{folder}\n{format_result(result)}\n")
-    return results
-
-
-def _score_images(options: argparse.Namespace) -> dict[str, Any]:
-    config = presets.load_score(options.score, None, _changes(options))
     # Here, so that --help and a wrong option need not wait for torch.
-    from lungan.runs.scoring import score_pair
+    from lungan.runs.folder import write_json
+    from lungan.runs.scoring import score_pair, score_runs
     from lungan.scores.table import format_result
 
-    result = score_pair(
-        at_home(options.real),
-        at_home(options.fake),
-        config,
-        options.device,
-        splits=options.splits,
-        classes=options.classes,
-        size=options.size,
-        channels=options.channels,
-        on_bad_image=options.on_bad_image or "error",
-        pairs=Path(options.pairs) if options.pairs else None,
-    )
-    print(format_result(result))
-    return result
+    results: dict[str, Any] = {}
+    if config is not None:
+        real, fake = at_home(options.real), at_home(options.fake)
+        results = score_pair(real, fake, config, options.device, **how)
+        print(format_result(results))
+    else:
+        scored = score_runs(options.runs, options.score, changes, options.device)
+        for folder, result in scored:
+            results[str(folder)] = result
+            print(f"{folder}\n{format_result(result)}\n")
+    if options.json:
+        write_json(Path(options.json), results)
+    return 0
 
 
 sys.modules[__name__].__class__ = CallableModule

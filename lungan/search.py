@@ -49,7 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m lungan.search",
         description="Search settings for the best score, by Optuna, over a store of runs.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("overrides", nargs="+", metavar="key=value", help="settings and ranges")
     add_config_dir(parser)
@@ -100,11 +99,10 @@ def _search(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise ConfigError("searching needs Optuna: pip install 'lungan[search]'") from error
     from lungan.config import compose
-    from lungan.runs.plan import check_name
-    from lungan.runs.search import Request, Search
+    from lungan.runs.search import Search
     from lungan.runs.stopping import StopSignal
     from lungan.runs.store import store_path
-    from lungan.runs.sweep import write_results
+    from lungan.runs.sweep import check_name, write_results
     from lungan.training.loop import Interrupted
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -127,21 +125,19 @@ def _search(options: argparse.Namespace) -> int:
             )
         store = store_path(first)
         search = Search(
-            Request(
-                store=store,
-                sweep=options.sweep,
-                command=shlex.join(["python", "-m", "lungan.search", *sys.argv[1:]]),
-                compose=config_of,
-                space=space,
-                objective=options.objective,
-                direction=options.direction,
-                sampler=options.sampler,
-                seed=options.sampler_seed,
-                num_trials=options.trials,
-                rungs=options.rungs,
-                reduction=options.reduction,
-            ),
-            stop,
+            store=store,
+            sweep=options.sweep,
+            command=shlex.join(["python", "-m", "lungan.search", *sys.argv[1:]]),
+            compose=config_of,
+            space=space,
+            objective=options.objective,
+            direction=options.direction,
+            sampler=options.sampler,
+            sampler_seed=options.sampler_seed,
+            num_trials=options.trials,
+            rungs=options.rungs,
+            reduction=options.reduction,
+            stop=stop,
         )
         try:
             search.run()

@@ -8,7 +8,6 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,6 @@ from lungan.cli import (
     run_command,
 )
 from lungan.config import GROUPS, presets
-from lungan.config.rules import shown
 from lungan.config.run import AGENT_VARIABLE
 from lungan.errors import ConfigError, DivergedError
 from lungan.files import at_home
@@ -33,21 +31,19 @@ from lungan.files import at_home
 if TYPE_CHECKING:
     from lungan.config import RunConfig
     from lungan.runs.folder import Run
-    from lungan.runs.sweep import Launcher
+    from lungan.runs.sweep import Launcher, Settings
 
 log = logging.getLogger(__name__)
 
-INSTEAD = {
-    "--info": "--cfg job prints the config, and docs/hydra.md says more",
-    "--hydra-help": "--help serves, and docs/hydra.md says what is as in Hydra",
-    "--config-name": "there is one main config; experiment=NAME, or --from RUN, starts elsewhere",
-    "--config-path": "--config-dir DIR adds YAML of your own",
-    "--run": "a run is what happens without --multirun",
-    "--experimental-rerun": "--from RUN starts from a saved config",
-}
-"""What serves instead of Hydra's own options."""
+IN_ORDER = [("hydra/launcher", name) for name in ("basic", "local")]
+"""What may be said of how a single run is done."""
 
-EXAMPLES = """examples:
+EPILOG = """\
+groups and their choices (group=choice):
+{groups}
+settings: --cfg job prints them all; lr, epochs, batch_size, seed, precision, ...
+
+examples:
   python -m lungan.train optimizer=adam
       the report's networks on the embedded phantom radiographs
   python -m lungan.train data=pneumoniamnist data.path=<file> optimizer=rmsprop epochs=100 lr=0.0005
@@ -68,11 +64,30 @@ Exit codes: 0 good, 2 bad input, 3 training diverged (recorded), 130 interrupted
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Gives its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    if given[:1] == ["--complete"]:
+        return completion.complete(parser, given[1])
+    options = parser.parse_intermixed_args(given)
+    verbose = [text for text in options.overrides if text.partition("=")[0] == "hydra.verbose"]
+    options.overrides = [text for text in options.overrides if text not in verbose]
+    options.verbose |= any(not text.endswith("=false") for text in verbose)
+    if options.shell_completion:
+        print(completion.script(options.shell_completion))
+        return 0
+    return run_command(lambda: _train(options), verbose=options.verbose)
+
+
+def _parser() -> CommandParser:
+    groups = [
+        f"  {group:14} {', '.join(presets.choices(group))}"
+        for group in (*GROUPS, presets.EXPERIMENT)
+    ]
     parser = CommandParser(
         prog="python -m lungan.train",
         description="Train a GAN on a small medical image set and score what it makes.",
-        epilog=f"{_groups()}\n\n{_examples()}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EPILOG.format(
+            groups="\n".join(groups), sweeps=", ".join(presets.files(presets.SWEEPS))
+        ),
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
     parser.add_argument(
@@ -109,20 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--shell-completion", choices=["bash", "zsh", "fish"], help="print what a shell needs"
     )
-    if given[:1] == ["--complete"]:
-        return completion.complete(parser, given[1])
-    options, unknown = parser.parse_known_intermixed_args(given)
-    if unknown:
-        serves = INSTEAD.get(unknown[0].partition("=")[0])
-        hint = f": {serves}" if serves else ""
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-    verbose = [text for text in options.overrides if text.partition("=")[0] == "hydra.verbose"]
-    options.overrides = [text for text in options.overrides if text not in verbose]
-    options.verbose |= any(not text.endswith("=false") for text in verbose)
-    if options.shell_completion:
-        print(completion.script(options.shell_completion))
-        return 0
-    return run_command(lambda: _train(options), verbose=options.verbose)
+    return parser
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -145,34 +147,35 @@ def _train(options: argparse.Namespace) -> int:
         from lungan.runs.folder import read_config
 
         start = read_config(at_home(options.start))
+    overrides = [text for text in options.overrides if not _is_hydras(text)]
+    launching = [text for text in options.overrides if _is_hydras(text)]
     with presets.searching(options.config_dir), compose.composer():
-        named, overrides = _named_sweep(options.overrides)
-        if named and not options.multirun:
-            raise ConfigError(f"+sweeps={named.name} is a sweep: add --multirun")
-        launching = [text for text in overrides if _key(text).startswith(("hydra.", "hydra/"))]
-        overrides = [text for text in overrides if text not in launching]
         if options.processes is not None:
             launching = _processes(options.processes, launching)
         settings = [compose.launcher_setting(text) for text in launching]
-        in_order = [("hydra/launcher", name) for name in ("basic", "local")]
-        if not options.multirun and not all(setting in in_order for setting in settings):
-            raise ConfigError(f"{launching[0]} belongs to a sweep: add --multirun")
         if not options.multirun:
+            if not all(setting in IN_ORDER for setting in settings):
+                raise ConfigError(f"{launching[0]} belongs to a sweep: add --multirun")
             config = compose.compose(overrides, start)
             if options.cfg:
                 sys.stdout.write(compose.show(config, options.package))
                 return 0
             return _run_one(config)
-        variants = named.variants if named else [[]]
-        jobs = [job for variant in variants for job in compose.expand(variant + overrides)]
-        configs = [(compose.compose(job, start), _swept(job)) for job in jobs]
+        swept = compose.compose_sweep(overrides, start)
 
     from lungan import launchers  # and torch, which a wrong setting need not wait for
 
-    launcher = launchers.build(settings)
-    name = options.sweep if options.sweep is not None else (named.name if named else None)
-    question = named.question if named else ""
-    return sweep(configs, launcher, name=name, question=question, dry_run=options.dry_run)
+    return sweep(
+        swept.runs,
+        launchers.build(settings),
+        name=swept.name if options.sweep is None else options.sweep,
+        question=swept.question,
+        dry_run=options.dry_run,
+    )
+
+
+def _is_hydras(text: str) -> bool:
+    return text.lstrip("+~").startswith(("hydra.", "hydra/"))
 
 
 def _run_one(config: RunConfig) -> int:
@@ -227,7 +230,7 @@ def describe(run: Run) -> str:
 
 
 def sweep(
-    configs: Sequence[tuple[RunConfig, dict[str, str]]],
+    runs: Settings,
     launcher: Launcher,
     *,
     name: str | None,
@@ -236,12 +239,10 @@ def sweep(
 ) -> int:
     """Plan a sweep, say so, do it, and leave its tables; gives the exit code.
 
-    configs: each with the swept keys and their values as typed. name: None for one made of the
-    runs. dry_run: say the plan only.
+    name: None for one made of the runs. dry_run: say the plan only.
 
     Raises: ConfigError, DataError, RunFolderError before the first run.
     """
-    from lungan.runs import plan as plans
     from lungan.runs import sweep as sweeps
     from lungan.tracking.upload import upload_line
     from lungan.training.loop import Interrupted
@@ -250,8 +251,8 @@ def sweep(
         print(text, flush=True)
 
     if name is not None:
-        plans.check_name(name)
-    plan = sweeps.plan_sweep(configs, launcher, tell)
+        sweeps.check_name(name)
+    plan = sweeps.plan_sweep(runs, launcher, tell)
     name = name or plan.name()
     tell(f"sweep {name}: {plan.describe()}")
     if how := launcher.describe(plan):
@@ -279,42 +280,6 @@ def sweep(
     return FAILED
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """A sweep's file. ``variants``: what comes before the command's own overrides, in turn: the
-    sweep's overrides with each of its ``runs``, where it has any."""
-
-    name: str
-    question: str
-    variants: list[list[str]]
-
-
-def _named_sweep(overrides: Sequence[str]) -> tuple[_Named | None, list[str]]:
-    """Take ``+sweeps=NAME`` or ``+sweeps=FILE.yaml`` out of the overrides.
-
-    Raises: ConfigError for an unknown name, or a file that is no sweep.
-    """
-    rest = [text for text in overrides if text.partition("=")[0] not in ("+sweeps", "sweeps")]
-    named = [text.partition("=")[2] for text in overrides if text not in rest]
-    if not named:
-        return None, rest
-    files, name = presets.files(presets.SWEEPS), named[-1]
-    path = at_home(name) if name.endswith((".yaml", ".yml")) else files.get(name)
-    if path is None:
-        raise ConfigError(f"+sweeps must be one of {', '.join(files)}, or a .yaml file, got {name}")
-    values = presets.read_sweep(path)
-    given = {_key(text) for text in rest}
-    variants = [
-        [
-            f"{key}={'' if value == '' else shown(value)}"
-            for key, value in (values["overrides"] | run).items()
-            if key not in given
-        ]
-        for run in values["runs"]
-    ]
-    return _Named(path.stem, values["question"], variants), rest
-
-
 def _processes(count: int, launching: Sequence[str]) -> list[str]:
     """The overrides that ``--processes`` stands for. launching: those that were given."""
     if count < 1:
@@ -322,31 +287,6 @@ def _processes(count: int, launching: Sequence[str]) -> list[str]:
     if launching:
         raise ConfigError(f"--processes is for sweeps on this machine: leave out {launching[0]}")
     return ["hydra/launcher=local", f"hydra.launcher.n_jobs={count}"]
-
-
-def _key(text: str) -> str:
-    return text.partition("=")[0].lstrip("+~")
-
-
-def _swept(job: Sequence[str]) -> dict[str, str]:
-    pairs = (text.partition("=") for text in job)
-    return {key.lstrip("+"): value for key, _, value in pairs}
-
-
-def _examples() -> str:
-    return EXAMPLES.format(sweeps=", ".join(presets.files(presets.SWEEPS)))
-
-
-def _groups() -> str:
-    lines = ["groups and their choices (group=choice):"]
-    lines += [
-        f"  {group:14} {', '.join(presets.choices(group))}"
-        for group in (*GROUPS, presets.EXPERIMENT)
-    ]
-    lines.append(
-        "settings: --cfg job prints them all; lr, epochs, batch_size, seed, precision, ..."
-    )
-    return "\n".join(lines)
 
 
 sys.modules[__name__].__class__ = CallableModule

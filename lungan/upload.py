@@ -33,7 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m lungan.upload",
         description=DESCRIPTION,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "store", type=Path, nargs="?", default=Path("runs"), help="folder of runs (default: runs)"

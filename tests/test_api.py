@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import lungan
+from lungan.data.build import read_images
 from lungan.scores import domain
 from lungan.train import main
 
@@ -138,17 +139,21 @@ def test_images_are_scored_against_real_ones(
     rng = np.random.default_rng(0)
     grid = np.arange(28) / rng.uniform(2, 6, (120, 1)) + rng.uniform(0, 6, (120, 1))
     waves = 128 + 60 * np.sin(grid)[:, None] + 40 * np.sin(2 * grid)[:, :, None]
-    np.savez(tmp_path / "real.npz", images=waves[:80].astype(np.uint8))
-    np.savez(tmp_path / "fake.npz", images=waves[80:].astype(np.uint8))
-    result = lungan.score(
-        tmp_path / "real.npz",
-        tmp_path / "fake.npz",
-        score="fast",
-        encoders=["domain"],
-        kernel_subset_size=10,
-    )
-    assert result["values"]["domain.frechet_distance"] >= 0
-    assert "domain.frechet_distance.floor" in result["values"]
+    real, fake = waves[:80].astype(np.uint8), waves[80:].astype(np.uint8)
+    np.savez(tmp_path / "real.npz", images=real)
+    np.savez(tmp_path / "fake.npz", images=fake)
+    ways = [
+        (tmp_path / "real.npz", str(tmp_path / "fake.npz")),
+        (real, fake[..., None]),  # as numpy and PIL have them
+        (torch.from_numpy(real)[:, None], torch.from_numpy(fake)[:, None]),
+        (read_images(tmp_path / "real.npz"), fake[:, None]),
+    ]
+    results = [
+        lungan.score(*way, score="fast", encoders=["domain"], kernel_subset_size=10) for way in ways
+    ]
+    assert results[0]["values"]["domain.frechet_distance"] >= 0
+    assert "domain.frechet_distance.floor" in results[0]["values"]
+    assert all(result["values"] == results[0]["values"] for result in results)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +166,9 @@ def test_images_are_scored_against_real_ones(
         ("lungan.load('/nowhere')", "/nowhere"),
         ("lungan.generate('/nowhere', 0)", "num_images must be at least 1, got 0"),
         ("lungan.score('/nowhere', '/nowhere', score='fst')", "score must be one of"),
-        ("lungan.score(np.zeros((9, 8, 8)), '/x')", "real must be a path, got an ndarray; save"),
+        ("lungan.score(np.zeros((9, 8, 8)), '/x')", "real: images must be uint8 from 0 to 255"),
+        ("lungan.score(np.zeros((9, 8), 'uint8'), '/x')", r"real: images must be \(N, H, W\)"),
+        ("lungan.score(np.zeros((9, 8, 8), 'uint8'), [1])", "fake: images must be uint8"),
     ],
 )
 def test_what_a_user_can_mend_is_a_lungan_error(call: str, message: str) -> None:

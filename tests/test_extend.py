@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 
 from lungan import registry, train
+from lungan.results import __main__ as results
+from lungan.scores import catalogue
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extend.md").read_text(encoding="utf-8")
 FILES = {
@@ -90,6 +93,30 @@ def test_every_command_trains(command: str, folder: Path) -> None:
         assert summary["config"]["optimizer"]["generator_lr"] == 0.0001
     if "data=circles" in arguments:
         assert summary["class_names"] == ["small", "large"]
+
+
+def test_a_scores_direction_reaches_tables_verdicts_and_page(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "CATALOGUE", dict(catalogue.CATALOGUE))
+    (command,) = (command for command in COMMANDS if "score.extra" in command)
+    swept = ["--multirun", "seed=0,1,2", "score=fast", "score.nearest_k=1"]
+    assert train.main([*TINY, *PHANTOM, *shlex.split(command), *swept]) == 0
+    told = {}
+    for direction in ("lower", "higher"):
+        (folder / "pixels.py").write_text(FILES["pixels.py"].replace('"lower"', f'"{direction}"'))
+        assert results.main(["runs", "--plugin", "pixels.py", "--out", direction]) == 0
+        row = next(
+            line
+            for line in (folder / direction / "summary.md").read_text().splitlines()
+            if "Mean distance (coarse)" in line
+        )
+        assert f"Mean distance (coarse), {direction} is better" in row
+        page = html.unescape((folder / direction / "report.html").read_text(encoding="utf-8"))
+        told[direction] = [line for line in page.split("<li>") if "Mean distance (coarse)" in line]
+    # The same numbers, above their floor: bad news where less is better, else too good to be true.
+    assert told["lower"][1].startswith("No group comes up to the floor of real images in")
+    assert told["higher"][1].startswith("Nearer to real images than real ones are to each other")
 
 
 @pytest.mark.parametrize("file", NAMES)

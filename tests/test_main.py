@@ -39,6 +39,21 @@ def test_a_command_gets_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert "lr: 0.0005\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("option", ["--hydra-help", "--info", "--config-name=x", "--cfg", "-m"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_option_of_hydras_is_answered_by_one_line(
+    name: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if name == "train" and option in ("--cfg", "-m"):
+        return  # it has them
+    with pytest.raises(SystemExit) as ended:
+        main([name, option])
+    (line,) = capsys.readouterr().err.splitlines()
+    option = option.partition("=")[0]
+    assert ended.value.code == 2
+    assert line.startswith(f"ConfigError: unrecognized arguments: {option}: ")
+
+
 WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None  # importing it raises ImportError

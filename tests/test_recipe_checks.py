@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from lungan import train
 from lungan.config import RunConfig, compose, presets, rules
 from lungan.errors import ConfigError
 
@@ -141,16 +140,12 @@ def test_an_experiments_values_belong_to_its_own_choices() -> None:
 
 
 def test_a_named_sweep_of_runs_is_each_of_them_on_top_of_the_rest() -> None:
-    named, rest = train._named_sweep(["+sweeps=small_data_ablation", "lr=0.001", "seed=7"])
-    assert named is not None
-    variants = named.variants
+    sweep = compose.compose_sweep(["+sweeps=small_data_ablation", "lr=0.001", "seed=7"])
     values = yaml.safe_load(
         (presets.conf_folder("sweeps") / "small_data_ablation.yaml").read_text(encoding="utf-8")
     )
-    assert (named.name, named.question) == ("small_data_ablation", values["question"])
-    assert rest == ["lr=0.001", "seed=7"]
-    assert len(variants) == len(values["runs"]) > 2
-    assert all(not text.startswith(("lr=", "seed=")) for run in variants for text in run)
-    jobs = [job for run in variants for job in compose.expand(run + rest)]
-    configs = [compose.compose(job) for job in jobs]
+    assert (sweep.name, sweep.question) == ("small_data_ablation", values["question"])
+    assert len(sweep.runs) == len(values["runs"]) + 1  # one is of two optimizers
+    configs = [config for config, _ in sweep.runs]
+    assert all((config.lr, config.seed) == (0.001, 7) for config in configs)
     assert len({repr(config) for config in configs}) == len(configs)

@@ -14,6 +14,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast, get_args, get_origin
 
 import hydra
@@ -173,6 +174,49 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     return [list(job) for job in itertools.product(*alternatives.values())]
 
 
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """``name``: of its file, where it has one. ``runs``: a config each, with the swept keys and
+    their values as typed."""
+
+    name: str | None
+    question: str
+    runs: list[tuple[RunConfig, dict[str, str]]]
+
+
+def compose_sweep(overrides: Sequence[str], start: RunConfig | None = None) -> Sweep:
+    """The runs of comma lists, and of ``+sweeps=NAME`` or ``+sweeps=FILE.yaml``, whose own
+    overrides are those that are not given.
+
+    Raises: ConfigError as ``compose``, for an unknown sweep, and for a file that is none.
+    """
+    files = [text for text in overrides if text.partition("=")[0] in ("+sweeps", "sweeps")]
+    own = [text for text in overrides if text not in files]
+    if not files:
+        return Sweep(None, "", _compose_jobs(expand(own), start))
+    name = files[-1].partition("=")[2]
+    sweep = presets.read_sweep(name)
+    given = {text.partition("=")[0].lstrip("+~") for text in own}
+    jobs = []
+    for more in sweep["runs"]:
+        values = {**sweep["overrides"], **more}
+        before = [
+            f"{key}={'' if value == '' else shown(value)}"
+            for key, value in values.items()
+            if key not in given
+        ]
+        jobs += expand([*before, *own])
+    return Sweep(Path(name).stem, sweep["question"], _compose_jobs(jobs, start))
+
+
+def _compose_jobs(
+    jobs: Sequence[list[str]], start: RunConfig | None
+) -> list[tuple[RunConfig, dict[str, str]]]:
+    return [
+        (compose(job, start), dict(text.lstrip("+").split("=", 1) for text in job)) for job in jobs
+    ]
+
+
 def search_space(overrides: Sequence[str]) -> tuple[list[Dimension], list[str]]:
     """The keys that a search chooses, from Hydra's sweep syntax, and the other overrides.
 
@@ -275,6 +319,8 @@ def _check_override(given: _Given, sweeping: str) -> None:
             raw = given.text.partition("=")[2]
             whole = f"for one value type {shlex.quote(f'{given.key}={_quote(raw)}')}"
         raise ConfigError(f"{given.text} is a sweep: {sweeping}, or {whole}")
+    if given.key == presets.SWEEPS:
+        raise ConfigError(f"{given.text} is a sweep: {sweeping}")
     group, _, name = given.key.rpartition(".")
     if name == "name" and group in GROUPS:
         raise ConfigError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,16 @@ def conf_folder(group: str = "") -> Path:
     package = Path(lungan.__file__).resolve().parent
     home = package if (package / "conf").is_dir() else package.parent
     return home / SWEEPS if group == SWEEPS else home / "conf" / group
+
+
+@functools.cache
+def defaults() -> Mapping[str, Any]:
+    """The values of conf/config.yaml, and the choice of each group there."""
+    path = conf_folder() / "config.yaml"
+    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for entry in values.pop("defaults"):
+        values |= entry if isinstance(entry, dict) else {}
+    return values
 
 
 def files(group: str) -> dict[str, Path]:
@@ -89,11 +100,17 @@ def load_score(
     return config
 
 
-def read_sweep(path: Path) -> dict[str, Any]:
+def read_sweep(name: str) -> dict[str, Any]:
     """A sweep's ``question``, ``overrides`` by key, and ``runs``, each with overrides of its own.
+
+    name: of one in sweeps/, or a .yaml file.
 
     Raises: ConfigError where the file is not there, or is not of this form.
     """
+    known = files(SWEEPS)
+    path = at_home(name) if name.endswith((".yaml", ".yml")) else known.get(name)
+    if path is None:
+        raise ConfigError(f"+sweeps must be one of {', '.join(known)}, or a .yaml file, got {name}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from lungan.cli import CommandParser, run_as_program, run_command
@@ -26,7 +25,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m lungan.data",
         description="See what lungan takes of your images, before it trains.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("path", metavar="PATH", help="a folder, a .csv table or an .npz")
     # default: argparse calls a list without one required.

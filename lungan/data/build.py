@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from lungan import registry
 from lungan.config import DataConfig
 from lungan.data import inspect
-from lungan.data.images import ImageSet, keep_fraction
+from lungan.data.images import ONLY_SPLIT, ImageSet, keep_fraction
 from lungan.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -65,3 +68,23 @@ def read_images(
     from lungan.data.scale import Wanted
 
     return decode_files(read_layout(path), Wanted(size, channels), on_bad_image).image_set
+
+
+def read_array(
+    images: Any, name: str, size: int | None = None, channels: int | None = None
+) -> ImageSet:
+    """Images that are in memory, of one class and one split.
+
+    images: uint8, square, (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; a numpy
+    array or a torch tensor on any device. name: what errors call them. size, channels: as of
+    ``read_images``.
+
+    Raises: DataError for arrays of a wrong kind.
+    """
+    from lungan.data.npz import read_npz, read_part
+
+    array = np.asarray(images.cpu() if hasattr(images, "cpu") else images)
+    if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
+        array = np.moveaxis(array, 1, 3)
+    place = Path(name)
+    return read_npz(place, size, channels, {ONLY_SPLIT[0]: read_part(place, {"images": array})})

@@ -140,7 +140,7 @@ def read_parts(
             f"it holds {', '.join(sorted(arrays)[:10]) or 'nothing'}"
         )
     return {
-        split: _read_part(path, arrays, prefix, with_labels, label_column)
+        split: read_part(path, arrays, prefix, with_labels, label_column)
         for split, prefix in prefixes.items()
     }
 
@@ -191,13 +191,14 @@ def _check_sizes(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
     memory.check(unpacked, f"what {path} unpacks to", "save a part of its images")
 
 
-def _read_part(
+def read_part(
     path: Path,
     arrays: dict[str, NDArray[Any]],
-    prefix: str,
-    with_labels: bool,
-    label_column: int | None,
+    prefix: str = "",
+    with_labels: bool = True,
+    label_column: int | None = None,
 ) -> Part:
+    """The images ``<prefix>images`` and their labels. Raises: DataError for a wrong kind."""
     key = f"{prefix}images"
     if key not in arrays:
         raise DataError(f"{path} has {prefix}labels but no {key}")

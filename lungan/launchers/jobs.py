@@ -30,20 +30,19 @@ from lungan.config import RunConfig, rules
 from lungan.errors import ConfigError, RunFolderError
 from lungan.files import at_home
 from lungan.runs.folder import SWEEPS, read_metrics, write_json
-from lungan.runs.plan import (
-    Plan,
-    PlannedRun,
-    Trajectory,
-    against_store,
-    ledger_size,
-    read_ledger,
-    record_attempt,
-)
 from lungan.runs.prepare import load_and_keep, prepare
 from lungan.runs.reading import read_json
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import LEASE_SECONDS, Store, live_owner
-from lungan.runs.sweep import failed_summary, run_trajectory
+from lungan.runs.sweep import (
+    Plan,
+    PlannedRun,
+    Trajectory,
+    against_store,
+    read_ledger,
+    record_failure,
+    run_trajectory,
+)
 from lungan.training.loop import Interrupted
 
 JOBS = "jobs.json"
@@ -110,7 +109,7 @@ class _Jobs:
         self._sweep = sweep
         self._launcher = launcher
         self._stop = stop
-        self._ledger = ledger_size(self._store, sweep)
+        _, self._ledger = read_ledger(self._store, sweep, 0)
         self._failed: set[str] = set()
         self._left = plan.epochs_to_train
 
@@ -348,8 +347,8 @@ def _run(jobs: dict[str, Any], number: int, place: Place, slot: int, stop: StopS
             trajectory.append(_prepared(item, _placed(config, place, slot), share))
         except Exception as error:
             log.exception("%s cannot be prepared on %s", item["name"], socket.gethostname())
-            failed = failed_summary(item["run_id"], item["name"], error)
-            record_attempt(at_home(item["config"]["store"]), sweep, failed)
+            store = at_home(item["config"]["store"])
+            record_failure(store, sweep, item["run_id"], item["name"], error)
     busy = run_trajectory(trajectory, sweep, stop)
     waited_from = time.monotonic()
     while busy and time.monotonic() - waited_from < place.wait_seconds:

@@ -20,9 +20,8 @@ from lungan import memory, registry
 from lungan.config.rules import rule
 from lungan.device import cores
 from lungan.launchers.jobs import STOP, JobLauncher, Place, read_place, run_job
-from lungan.runs.plan import Plan
 from lungan.runs.stopping import StopSignal
-from lungan.runs.sweep import run_trajectories
+from lungan.runs.sweep import Plan, run_trajectories
 
 PROCESS_MEMORY = 2**30
 """Bytes that -1 leaves for each process; one that trains the report's networks holds 0.6 GiB."""

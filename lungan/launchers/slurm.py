@@ -18,7 +18,7 @@ from submitit.helpers import DelayedSubmission
 from lungan.config.rules import at_least
 from lungan.errors import ConfigError
 from lungan.launchers.jobs import JobLauncher, Place, run_job
-from lungan.runs.plan import Plan
+from lungan.runs.sweep import Plan
 
 COMMAND_SECONDS = 60.0
 TERMINATION_SECONDS = 60.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m lungan.results",
         description=DESCRIPTION,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "store", nargs="?", type=Path, default=Path("runs"), help="folder of runs (default: runs)"

@@ -91,28 +91,21 @@ def differences(config: Mapping[str, Any]) -> dict[str, Any]:
     The settings of a choice are held against those that conf/ gives this choice. What says where
     things lie, and the scores and trackers, are left out.
     """
-    base = _read_yaml(presets.conf_folder() / "config.yaml")
-    usual: dict[str, str] = {}
-    for entry in base["defaults"]:
-        usual |= entry if isinstance(entry, dict) else {}
-    found: dict[str, Any] = {}
+    usual, found = presets.defaults(), {}
     for key, value in config.items():
         if key in _UNNAMED:
             continue
         if key not in GROUPS:
-            if key in base and value != base[key]:
+            if value != usual.get(key, value):
                 found[key] = value
             continue
         if value["name"] != usual[key]:
             found[key] = value["name"]
-        defaults = _choice_defaults(key, value["name"], config)
-        found |= {
-            f"{key}.{inner}": inner_value
-            for inner, inner_value in value.items()
-            if inner in defaults
-            and inner_value != defaults[inner]
-            and f"{key}.{inner}" not in _UNNAMED
-        }
+        of_choice = _choice_defaults(key, value["name"], config)
+        for inner, given in value.items():
+            dotted = f"{key}.{inner}"
+            if given != of_choice.get(inner, given) and dotted not in _UNNAMED:
+                found[dotted] = given
     return found
 
 

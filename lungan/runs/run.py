@@ -48,7 +48,7 @@ from lungan.tracking import build_trackers, replay_for_agent
 from lungan.tracking.live import Followers
 from lungan.training.events import Event, Sink, Snapshot, StepEnd
 from lungan.training.loop import Interrupted, train
-from lungan.training.material import Material, gather
+from lungan.training.material import gather
 from lungan.training.state import TrainingState, build_state
 from lungan.training.step import build_step
 
@@ -64,12 +64,18 @@ def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None
     Raises: RunFolderError where the store cannot be used or another process has the run,
     Interrupted and KeyboardInterrupt where it was stopped: the same call goes on.
     """
-    claimed = claim_run(prepared, sweep=sweep)
-    if isinstance(claimed, Run):
-        replay_for_agent(prepared.config, prepared.identity, claimed)
-        return claimed
-    with contextlib.closing(claimed) as active:
-        return active.run(stop or StopSignal())
+    config, identity = prepared.config, prepared.identity
+    found = Store(store_path(config)).claim(identity, retry_diverged=config.retry == "diverged")
+    match found:
+        case Busy():
+            raise BusyError(found)
+        case Finished():
+            result = _score_again(prepared, found)
+            replay_for_agent(config, identity, result)
+            return result
+        case Claimed():
+            with contextlib.closing(_ActiveRun(prepared, found, sweep)) as active:
+                return active.run(stop or StopSignal())
 
 
 SPEED_SECONDS = 5.0
@@ -106,47 +112,28 @@ def measure_speed(prepared: Prepared) -> float:
     return sum(number for _, number in steps[1:]) / (steps[-1][0] - steps[0][0])
 
 
-def claim_run(prepared: Prepared, *, sweep: str | None) -> Run | ActiveRun:
-    """The run's result where it was done, else the claimed run, which the caller closes.
-
-    Raises: RunFolderError where the store cannot be used or another process has the run.
-    """
-    config, identity = prepared.config, prepared.identity
-    found = Store(store_path(config)).claim(identity, retry_diverged=config.retry == "diverged")
-    match found:
-        case Finished():
-            return _score_again(prepared, found)
-        case Busy():
-            raise BusyError(found)
-        case Claimed():
-            return ActiveRun(prepared, found, sweep)
-
-
 def _score_again(prepared: Prepared, found: Finished) -> Run:
     """A finished run as it is, with the scores that this config asks for and it has not."""
-    config = prepared.config
-    if not config.score.encoders or found.summary["status"] != "done":
-        return Run(found.folder, found.summary, reused=True)
-    scorer = build_scorer(prepared, found.folder)
-    assert scorer is not None
-    result = scorer.find(config.epochs)
-    if result is None or result != found.summary["scores"]:
-        with claimed_finished(found.folder):
+    folder, summary, epochs = found.folder, found.summary, prepared.config.epochs
+    scorer = build_scorer(prepared, folder) if summary["status"] == "done" else None
+    if scorer is None:
+        return Run(folder, summary)
+    result = scorer.find(epochs)
+    if result is None or result != summary["scores"]:
+        with claimed_finished(folder):
             # Another process may have scored it before the claim.
-            summary = read_summary(found.folder) or found.summary
-            result = scorer.find(config.epochs)
+            summary = read_summary(folder) or summary
+            result = scorer.find(epochs)
             if result is None:
                 scorer.announce()
-                torch.set_num_threads(choose_threads(config.threads, prepared.share))
-                generator = load_generator(found.folder / GENERATOR)
-                result = scorer.score(generator, config.epochs)
+                torch.set_num_threads(choose_threads(prepared.config.threads, prepared.share))
+                result = scorer.score(load_generator(folder / GENERATOR), epochs)
             summary["scores"] = result
-            write_json(found.folder / SUMMARY, summary)
-        found = Finished(found.folder, summary)
-    return Run(found.folder, found.summary, reused=True)
+            write_json(folder / SUMMARY, summary)
+    return Run(folder, summary)
 
 
-class ActiveRun:
+class _ActiveRun:
     """A run while its claim is held."""
 
     def __init__(self, prepared: Prepared, claimed: Claimed, sweep: str | None) -> None:
@@ -159,7 +146,6 @@ class ActiveRun:
         self._threads_before = 0  # of the checkpoint that the run goes on from
         self._scorer: Scorer | None = None
         self._tracker: Followers | None = None
-        self._sinks: list[Sink] = []
         self._seconds = {"data": prepared.data_seconds, "training": 0.0, "scoring": 0.0}
         self._log = LogFile(self._folder)
         logging.getLogger("lungan").addHandler(self._log)
@@ -175,7 +161,8 @@ class ActiveRun:
     def run(self, stop: StopSignal) -> Run:
         """The run's result, also where it diverged; other failures are written down and raised."""
         try:
-            return self._run(stop)
+            state = self._train(stop)
+            return self._finish("done", None, state, self._score(state))
         except DivergedError as error:
             log.warning("%s: diverged: %s", self._folder.name, error)
             return self._finish("diverged", str(error))
@@ -186,35 +173,21 @@ class ActiveRun:
             self._finish("failed", f"{type(error).__name__}: {error}")
             raise
 
-    def _run(self, stop: StopSignal) -> Run:
-        prepared, config = self._prepared, self._config
-        material = gather(config, prepared.image_set, prepared.training_set, prepared.device)
-        state = self._begin(material)
-        progress = ProgressSink(self._folder.name, config.epochs)
-
-        def emit(event: Event) -> None:
-            for sink in self._sinks:
-                sink(event)
-            progress(event)
-
-        with self._timed("training"), contextlib.closing(progress), stop.deferred():
-            step = build_step(config, state, prepared.precision)
-            train(config, state, step, material, emit=emit, stop=stop.requested)
-        return self._end(state)
-
-    def _begin(self, material: Material) -> TrainingState:
-        """Open what the run writes to; gives the state that it goes on from."""
+    def _train(self, stop: StopSignal) -> TrainingState:
+        """Train to the end, and leave the generator and the loss curves."""
         prepared, config, folder = self._prepared, self._config, self._folder
+        training_set = prepared.training_set
+        material = gather(config, prepared.image_set, training_set, prepared.device)
         self._scorer = build_scorer(prepared, folder)
         write_config(folder, config)
         with pictures.spared("grid of real images"):
             conditional = config.generator.conditional
-            pictures.write_real_images(folder, prepared.training_set, config.seed, conditional)
+            pictures.write_real_images(folder, training_set, config.seed, conditional)
         state = self._start(material.classes)
         log.info(
             "%s: %d images, %s on %s (CPU threads: %d), from epoch %d to %d%s",
             folder.name,
-            len(prepared.training_set),
+            len(training_set),
             prepared.precision,
             prepared.device,
             torch.get_num_threads(),
@@ -226,34 +199,36 @@ class ActiveRun:
             self._scorer.announce()
         self._tracker = build_trackers(config, prepared.identity, folder, self._sweep)
         on_disk = FolderSink(folder, self._claimed.claim, self._continued_from)
-        self._sinks = [on_disk, self._score_snapshot]
+        progress = ProgressSink(folder.name, config.epochs)
+        sinks: list[Sink] = [on_disk, self._score_snapshot, progress]
         if self._tracker is not None:
-            self._sinks.append(self._tracker)
-        return state
+            sinks.append(self._tracker)
 
-    def _end(self, state: TrainingState) -> Run:
-        """Leave the trained generator, its scores and the summary."""
-        prepared, config, folder = self._prepared, self._config, self._folder
+        def emit(event: Event) -> None:
+            for sink in sinks:
+                sink(event)
+
+        with self._timed("training"), contextlib.closing(progress), stop.deferred():
+            step = build_step(config, state, prepared.precision)
+            train(config, state, step, material, emit=emit, stop=stop.requested)
         weights = serialize_generator(
             state.inference_generator,
             config.generator,
-            image_size=prepared.training_set.size,
-            channels=prepared.training_set.channels,
+            image_size=training_set.size,
+            channels=training_set.channels,
         )
         write_bytes(folder / GENERATOR, weights)
         with pictures.spared("loss curves"):
             pictures.write_loss_curves(losses_path(folder), read_metrics(folder))
-        return self._finish("done", None, state, self._score(state))
+        return state
 
     def _score(self, state: TrainingState) -> dict[str, Any] | None:
-        epochs = self._config.epochs
-        if self._scorer is None:
+        scorer, epochs = self._scorer, self._config.epochs
+        if scorer is None:
             return None
-        log.info("scoring with %s", ", ".join(self._scorer.names) or "no encoder")
+        log.info("scoring with %s", ", ".join(scorer.names) or "no encoder")
         with self._timed("scoring"):
-            return self._scorer.find(epochs) or self._scorer.score(
-                state.inference_generator, epochs
-            )
+            return scorer.find(epochs) or scorer.score(state.inference_generator, epochs)
 
     def _score_snapshot(self, event: Event) -> None:
         if isinstance(event, Snapshot) and self._scorer is not None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,26 +124,17 @@ class Scorer:
                 return result
         return None
 
-    def curve(self) -> list[dict[str, Any]]:
-        """Epoch and selecting score of every result in scores.json, by epoch."""
+    def best(self) -> dict[str, Any] | None:
+        """Epoch and selecting score of the best epoch; None where fewer than two have a score."""
         rows: dict[int, dict[str, Any]] = {}
         for result in read_scores(self._folder).values():
-            for name in self.names:
-                value = result["values"].get(f"{name}.{SELECTION}")
-                if value is not None and result["epoch"] is not None:
-                    score = f"{name}.{SELECTION}"
-                    rows[result["epoch"]] = {
-                        "epoch": result["epoch"],
-                        "score": score,
-                        "value": value,
-                    }
-                    break
-        return [rows[epoch] for epoch in sorted(rows)]
-
-    def best(self) -> dict[str, Any] | None:
-        """The epoch of the curve with the lowest selecting score; None without a curve."""
-        rows = self.curve()
-        return min(rows, key=lambda row: row["value"] or math.inf) if len(rows) > 1 else None
+            values, epoch = result["values"], result["epoch"]
+            keys = (f"{name}.{SELECTION}" for name in self.names)
+            key = next((key for key in keys if values.get(key) is not None), None)
+            if key is not None and epoch is not None:
+                rows[epoch] = {"epoch": epoch, "score": key, "value": values[key]}
+        in_order = [rows[epoch] for epoch in sorted(rows)]
+        return min(in_order, key=lambda row: float(row["value"])) if len(rows) > 1 else None
 
     def _built(self) -> list[Encoder]:
         if self._encoders is None:
@@ -212,8 +203,8 @@ def score_runs(
 
 
 def score_pair(
-    real: Path,
-    fake: Path,
+    real: Any,
+    fake: Any,
     config: ScoreConfig,
     device: str,
     *,
@@ -226,7 +217,9 @@ def score_pair(
 ) -> dict[str, Any]:
     """Score any images against any real ones.
 
-    real: a folder of image files or an .npz. fake: one of these, a run or a generator's file.
+    real: the path of a folder of image files or of an .npz, an ImageSet, or an array of images as
+    ``data.build.read_array`` takes them. fake: one of these, or the path of a run or a generator's
+    file.
     splits, classes: of the real images, those that were trained on; all but a split named test.
     size, channels: crop, resize and convert both sides. pairs: a folder for pictures of the
     closest pairs.
@@ -235,23 +228,30 @@ def score_pair(
     """
     chosen_device = resolve_device(device)
 
-    def read(path: Path) -> ImageSet:
-        images = data.read_images(path, size, channels, on_bad_image)
-        for line in describe_images(images, str(path)):
+    def read(images: Any, name: str) -> ImageSet:
+        if isinstance(images, Path):
+            name = str(images)
+            found = data.read_images(images, size, channels, on_bad_image)
+        elif isinstance(images, ImageSet):
+            fitted = data.read_array(images.images, name, size, channels)
+            found = dataclasses.replace(images, images=fitted.images)
+        else:
+            found = data.read_array(images, name, size, channels)
+        for line in describe_images(found, name):
             log.info(line)
-        return images
+        return found
 
-    real_images = read(real)
+    real_images = read(real, "real")
     trained_on = list(splits or _splits_without_test(real_images))
     reference = real_images.select(trained_on, list(classes or []))
-    if (fake / GENERATOR).is_file():
+    if isinstance(fake, Path) and (fake / GENERATOR).is_file():
         fake = fake / GENERATOR
     generated: NDArray[np.uint8] | Tensor
-    if fake.suffix == ".safetensors":
+    if isinstance(fake, Path) and fake.suffix == ".safetensors":
         count = evaluate.num_images_a_side(len(reference), config)
         generated = sample_images(load_generator(fake), count, config.seed, chosen_device)
     else:
-        generated = read(fake).images
+        generated = read(fake, "fake").images
     check_generated(generated, reference)
     names, reasons = encoders.resolve(config)
     built, unfit = encoders.build_all(names, config, real_images, chosen_device)

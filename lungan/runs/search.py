@@ -29,12 +29,11 @@ from lungan.config import RunConfig
 from lungan.config.compose import Dimension
 from lungan.errors import ConfigError, RunFolderError
 from lungan.runs.folder import SWEEPS, read_summary, unwritable
-from lungan.runs.plan import PlannedRun, write_manifest
 from lungan.runs.prepare import load_and_keep, prepare
 from lungan.runs.reading import DamagedError
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Owner, Store, exclusive, live_owner
-from lungan.runs.sweep import run_trajectories, run_trajectory
+from lungan.runs.sweep import PlannedRun, run_trajectories, run_trajectory, write_manifest
 
 FOREIGN_SECONDS = 3600.0
 """How long a trial of another machine may show no live run before it is asked for again."""
@@ -42,13 +41,15 @@ FOREIGN_SECONDS = 3600.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What the command line asked for.
+@dataclass(kw_only=True)
+class Search:
+    """A study and this process's part in it, as the command line asked for it.
 
     compose: the config of the values of one trial, given as overrides.
     num_trials: of the study, those of earlier commands and other processes included.
     rungs: epochs at which a trial must be among the best ``1 / reduction`` so far to go on.
+
+    Raises: ConfigError where a study of this name asks for something else.
     """
 
     store: Path
@@ -59,32 +60,24 @@ class Request:
     objective: str
     direction: Literal["minimize", "maximize"]
     sampler: str
-    seed: int
+    sampler_seed: int
     num_trials: int
     rungs: tuple[int, ...]
     reduction: int
+    stop: StopSignal
+    num_failed: int = 0
 
-
-class Search:
-    """A study and this process's part in it.
-
-    Raises: ConfigError where a study of this name asks for something else.
-    """
-
-    def __init__(self, request: Request, stop: StopSignal) -> None:
-        self._request = request
-        self._stop = stop
-        self._space = {each.key: distribution(each) for each in request.space}
-        self.study = open_study(request, self._space)
-        self.num_failed = 0
+    def __post_init__(self) -> None:
+        self._space = {each.key: distribution(each) for each in self.space}
+        self.study = self._open_study()
 
     def run(self) -> None:
         """Do trials until the study has its number. Raises: Interrupted, KeyboardInterrupt."""
-        with exclusive(self._request.store):
+        with exclusive(self.store):
             # Once a command: what fails always must not keep it from ending.
             self._ask_again(TrialState.FAIL)
         while True:
-            with exclusive(self._request.store):
+            with exclusive(self.store):
                 self._ask_again(TrialState.RUNNING)
                 trial = self._ask()
             if trial is None:
@@ -100,27 +93,70 @@ class Search:
         }
         said = ", ".join(f"{number} {name}" for name, number in count.items() if number)
         if not count["complete"]:
-            return f"search {self._request.sweep}: {said}; no trial has a score"
+            return f"search {self.sweep}: {said}; no trial has a score"
         best = self.study.best_trial
         values = " ".join(f"{key}={_text(value)}" for key, value in best.params.items())
         return (
-            f"search {self._request.sweep}: {said}\n"
-            f"best: {self._request.objective} {best.value:.6g} with {values} "
+            f"search {self.sweep}: {said}\n"
+            f"best: {self.objective} {best.value:.6g} with {values} "
             f"({best.user_attrs['folder']})\n"
             f"It is the best of {count['complete'] + count['pruned']} by this very score, so its "
             "score flatters it: repeat it and a\nrival with new seeds before comparing: "
             f"python -m lungan.train --multirun {values} seed=1,2,3,4,5 ..."
         )
 
+    def _open_study(self) -> Study:
+        """The study in the store, begun or gone on with."""
+        path = self.store / SWEEPS / f"{self.sweep}.optuna.log"
+        with exclusive(self.store):
+            path.parent.mkdir(exist_ok=True)
+            study = self._read_study(path)
+            for key, value in {"objective": self.objective, "rungs": list(self.rungs)}.items():
+                self._check_same(f"--{key}", study.user_attrs.get(key, value), value)
+                study.set_user_attr(key, value)
+        self._check_same("--direction", study.direction.name.lower(), self.direction)
+        for trial in study.get_trials(deepcopy=False):
+            for key, before in trial.distributions.items():
+                if key in self._space:
+                    self._check_same(key, _kind(before), _kind(self._space[key]))
+        return study
+
+    def _read_study(self, path: Path) -> Study:
+        """Raises: RunFolderError where the study's file is damaged or cannot be written."""
+        try:
+            study = optuna.create_study(
+                study_name=self.sweep,
+                storage=JournalStorage(_Journal(path)),
+                direction=self.direction,
+                load_if_exists=True,
+            )
+            study.get_trials()
+        except (OSError, RunFolderError):
+            raise
+        except Exception as error:  # Optuna believes what the file holds
+            raise DamagedError(
+                path,
+                f"Optuna cannot read it ({type(error).__name__})",
+                "remove it to begin the search anew; runs that are done are not trained again",
+            ) from error
+        return study
+
+    def _check_same(self, key: str, before: Any, value: Any) -> None:
+        if before != value:
+            raise ConfigError(
+                f"the search {self.sweep} was begun with {key} {before}, got {value}; "
+                "choose another --sweep, or repeat that"
+            )
+
     def _ask(self) -> Trial | None:
         """The next trial; None where the study has enough. Under the store's lock."""
         trials = self.study.get_trials(deepcopy=False)
         waiting = [trial for trial in trials if trial.state is TrialState.WAITING]
         given = len(trials) - len(waiting) - len(self._replaced())
-        if not waiting and given >= self._request.num_trials:
+        if not waiting and given >= self.num_trials:
             return None
         # From seed and number, so that a search that was stopped goes on as if it had not been.
-        self.study.sampler = sampler(self._request.sampler, self._request.seed, len(trials))
+        self.study.sampler = sampler(self.sampler, self.sampler_seed, len(trials))
         trial = self.study.ask(self._space)
         trial.set_user_attr("owner", asdict(Owner.this_process()))
         return trial
@@ -141,16 +177,13 @@ class Search:
         return list(self.study.user_attrs.get("replaced", []))
 
     def _is_lost(self, trial: FrozenTrial) -> bool:
-        owner = trial.user_attrs.get("owner")
+        owner, folder = trial.user_attrs.get("owner"), trial.user_attrs.get("folder")
         dead = Owner(**owner).is_dead_here() if owner is not None else None
         if dead is not None or trial.datetime_start is None:
             return bool(dead)
-        silent_seconds = time.time() - trial.datetime_start.timestamp()
-        return silent_seconds > FOREIGN_SECONDS and not self._is_under_way(trial)
-
-    def _is_under_way(self, trial: FrozenTrial) -> bool:
-        folder = trial.user_attrs.get("folder")
-        return folder is not None and live_owner(self._request.store / folder) is not None
+        if time.time() - trial.datetime_start.timestamp() <= FOREIGN_SECONDS:
+            return False
+        return folder is None or live_owner(self.store / folder) is None
 
     def _try(self, trial: Trial) -> None:
         """Train and score one trial, rung by rung, and tell the study."""
@@ -158,7 +191,7 @@ class Search:
         said = " ".join(f"{key}={value}" for key, value in values.items())
         log.info("trial %d: %s", trial.number, said)
         score = math.nan
-        for epochs in self._request.rungs or (None,):
+        for epochs in self.rungs or (None,):
             summary = self._run(trial, values | ({"epochs": str(epochs)} if epochs else {}))
             if summary is None or summary["status"] == "diverged":
                 # A diverged trial is told as the worst, so that the search turns away from it.
@@ -170,10 +203,10 @@ class Search:
             if found is None:
                 return
             score = found
-            log.info("trial %d: %s %.6g", trial.number, self._request.objective, score)
+            log.info("trial %d: %s %.6g", trial.number, self.objective, score)
             if epochs is not None:
                 trial.report(score, epochs)
-                if epochs != self._request.rungs[-1] and not self._is_promising(epochs, score):
+                if epochs != self.rungs[-1] and not self._is_promising(epochs, score):
                     log.info("trial %d: not among the best at %d epochs", trial.number, epochs)
                     self.study.tell(trial, state=TrialState.PRUNED)
                     return
@@ -181,30 +214,28 @@ class Search:
 
     def _run(self, trial: Trial, overrides: dict[str, str]) -> dict[str, Any] | None:
         """The summary of the run that the values stand for; None where it failed."""
-        request = self._request
         try:
-            config = request.compose(overrides)
+            config = self.compose(overrides)
             planned = PlannedRun(prepare(config, load_and_keep), overrides, config.device)
         except ConfigError as error:
             log.error("trial %d: %s", trial.number, error)
             return None
-        store = Store(request.store)
-        entry = planned.entry(store.folders())
-        write_manifest(request.store, request.sweep, "", request.command, [entry])
-        trial.set_user_attr("folder", entry.folder)
-        busy = run_trajectory([planned], request.sweep, self._stop)
-        run_trajectories((), request.sweep, self._stop, waiting=busy)
+        store = Store(self.store)
+        write_manifest(self.store, self.sweep, "", self.command, [planned])
+        trial.set_user_attr("folder", planned.folder(store.folders()).name)
+        busy = run_trajectory([planned], self.sweep, self.stop)
+        run_trajectories((), self.sweep, self.stop, waiting=busy)
         folders = store.folders()
         if not planned.has_result(folders):
             return None
-        return read_summary(request.store / folders[planned.prepared.identity.digits])
+        return read_summary(self.store / folders[planned.prepared.identity.digits])
 
     def _score(self, trial: Trial, summary: dict[str, Any]) -> float | None:
         """The objective; None, and the trial is told as failed, where the run has none.
 
         Raises: ConfigError where no run has it.
         """
-        objective = self._request.objective
+        objective = self.objective
         values = (summary["scores"] or {}).get("values", {})
         if values.get(objective) is not None:
             return float(values[objective])
@@ -222,64 +253,18 @@ class Search:
         Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning".
         """
         trials = self.study.get_trials(deepcopy=False)
-        sign = -1 if self._request.direction == "maximize" else 1
+        sign = -1 if self.direction == "maximize" else 1
         reached = sorted(
             sign * trial.intermediate_values[epochs]
             for trial in trials
             if epochs in trial.intermediate_values
         )
-        places = math.ceil(len(reached) / self._request.reduction)
+        places = math.ceil(len(reached) / self.reduction)
         return sign * score <= reached[places - 1]
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
-
-
-def open_study(request: Request, space: dict[str, BaseDistribution]) -> Study:
-    """The study in the store, begun or gone on with.
-
-    Raises: ConfigError where a study of this name asks for something else.
-    """
-    path = request.store / SWEEPS / f"{request.sweep}.optuna.log"
-    with exclusive(request.store):
-        path.parent.mkdir(exist_ok=True)
-        study = _read_study(path, request)
-        asked = {"objective": request.objective, "rungs": list(request.rungs)}
-        for key, value in asked.items():
-            before = study.user_attrs.get(key, value)
-            if before != value:
-                raise _other(request.sweep, f"--{key}", before, value)
-            study.set_user_attr(key, value)
-    if study.direction.name.lower() != request.direction:
-        before = study.direction.name.lower()
-        raise _other(request.sweep, "--direction", before, request.direction)
-    for trial in study.get_trials(deepcopy=False):
-        for key, before in trial.distributions.items():
-            if key in space and _kind(before) != _kind(space[key]):
-                raise _other(request.sweep, key, _kind(before), _kind(space[key]))
-    return study
-
-
-def _read_study(path: Path, request: Request) -> Study:
-    """Raises: RunFolderError where the study's file is damaged or cannot be written."""
-    try:
-        study = optuna.create_study(
-            study_name=request.sweep,
-            storage=JournalStorage(_Journal(path)),
-            direction=request.direction,
-            load_if_exists=True,
-        )
-        study.get_trials()
-    except (OSError, RunFolderError):
-        raise
-    except Exception as error:  # Optuna believes what the file holds
-        raise DamagedError(
-            path,
-            f"Optuna cannot read it ({type(error).__name__})",
-            "remove it to begin the search anew; runs that are done are not trained again",
-        ) from error
-    return study
 
 
 class _Journal(JournalFileBackend):
@@ -339,10 +324,3 @@ def sampler(name: str, seed: int, number: int) -> BaseSampler:
     if name == "random":
         return RandomSampler(seed=own_seed)
     return TPESampler(seed=own_seed, constant_liar=True)
-
-
-def _other(sweep: str, key: str, before: Any, value: Any) -> ConfigError:
-    return ConfigError(
-        f"the search {sweep} was begun with {key} {before}, got {value}; "
-        "choose another --sweep, or repeat that"
-    )

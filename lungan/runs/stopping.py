@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class StopSignal:
-    """``requested()`` is True once a signal came while ``deferred`` was entered, or once ``file``
-    exists, which is how the jobs of a sweep on other processes or machines are stopped.
+    """``requested()`` is True once a signal came, or once ``file`` exists, which is how the jobs
+    of a sweep on other processes or machines are stopped.
 
-    Elsewhere, and at Ctrl-C after another signal, KeyboardInterrupt is raised as usual.
+    Outside of ``deferred``, and at Ctrl-C after another signal, KeyboardInterrupt is raised too.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -79,8 +79,8 @@ class StopSignal:
         self.received.add(number)
         if not first and number != signal.SIGINT:
             return  # clusters send several of them at once
-        if not first or not self._deferring:
-            self._interrupted = True
-            raise KeyboardInterrupt
         self._requested = True
+        if not first or not self._deferring:
+            self._interrupted = True  # what is being imported may turn it into an error of its own
+            raise KeyboardInterrupt
         log.info("%s: stopping after this step with a checkpoint", signal.Signals(number).name)

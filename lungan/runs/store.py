@@ -12,6 +12,7 @@ been touched for ``LEASE_SECONDS`` by the file server's own clock.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import shutil
@@ -69,6 +70,10 @@ class RunIdentity:
     def digits(self) -> str:
         """What the run folder's name ends in."""
         return self.run[:HASH_DIGITS]
+
+    def folder_among(self, folders: dict[str, str]) -> str:
+        """The folder's name in a store of these folders, which an earlier version may have made."""
+        return folders.get(self.digits, self.name)
 
 
 def identify(config: RunConfig, trajectory: str) -> RunIdentity:
@@ -142,7 +147,7 @@ class Store:
         """
         with exclusive(self.root):
             by_hash = self.folders()
-            folder = self.root / by_hash.get(identity.digits, identity.name)
+            folder = self.root / identity.folder_among(by_hash)
             summary = read_summary(folder)
             if summary is not None and summary["run_id"] != identity.run:
                 raise RunFolderError(
@@ -161,17 +166,10 @@ class Store:
             claim = Claim(folder)
             remove_unfinished(folder)
             if summary is not None:
-                self._clear(folder, keep_checkpoint=summary["status"] == "failed")
+                (folder / SUMMARY).unlink()
+                if summary["status"] == "diverged":
+                    (folder / CHECKPOINT).unlink(missing_ok=True)
             return Claimed(folder, claim, shorter)
-
-    def claim_finished(self, folder: Path) -> Claim | Busy:
-        """The right to add to the folder of a finished run, such as scores.
-
-        Raises: RunFolderError where the store cannot be written.
-        """
-        with exclusive(self.root):
-            owner = live_owner(folder)
-            return Claim(folder) if owner is None else Busy(folder, owner)
 
     def folders(self) -> dict[str, str]:
         """Run folders by the hash that their names end in."""
@@ -188,7 +186,7 @@ class Store:
     def owner(self, identity: RunIdentity, folders: dict[str, str]) -> Owner | None:
         """Who is at work on the run, or on a shorter one of its trajectory; None where it could
         be claimed."""
-        owner = live_owner(self.root / folders.get(identity.digits, identity.name))
+        owner = live_owner(self.root / identity.folder_among(folders))
         if owner is not None:
             return owner
         shorter = self.shorter(identity, folders)
@@ -222,19 +220,15 @@ class Store:
                 return Shorter(folder, epochs)
         return None
 
-    @staticmethod
-    def _clear(folder: Path, *, keep_checkpoint: bool) -> None:
-        (folder / SUMMARY).unlink()
-        if not keep_checkpoint:
-            (folder / CHECKPOINT).unlink(missing_ok=True)
-
 
 @contextlib.contextmanager
 def claimed_finished(folder: Path) -> Iterator[None]:
     """Hold the claim on the folder of a finished run, to add to it. Raises: RunFolderError."""
-    claim = Store(folder.parent).claim_finished(folder)
-    if isinstance(claim, Busy):
-        raise BusyError(claim)
+    with exclusive(folder.parent):
+        owner = live_owner(folder)
+        if owner is not None:
+            raise BusyError(Busy(folder, owner))
+        claim = Claim(folder)
     try:
         yield
     finally:
@@ -250,9 +244,8 @@ def adopt(shorter: Path, folder: Path) -> None:
         if (shorter / SAMPLES).is_dir():
             shutil.copytree(shorter / SAMPLES, folder / SAMPLES, dirs_exist_ok=True)
         # The checkpoint last: with it, the rest counts.
-        for name in (SCORES, METRICS, CHECKPOINT):
-            if name == SCORES and not (shorter / name).exists():
-                continue
+        scores = [SCORES] if (shorter / SCORES).exists() else []
+        for name in (*scores, METRICS, CHECKPOINT):
             with (shorter / name).open("rb") as source, write_whole(folder / name) as target:
                 shutil.copyfileobj(source, target)
     except OSError as error:
@@ -314,7 +307,7 @@ class Claim:
     def __init__(self, folder: Path) -> None:
         self.path = folder / CLAIM
         self._owner = Owner.this_process()
-        write_json(self.path, {name: getattr(self._owner, name) for name in Owner.__slots__})
+        write_json(self.path, dataclasses.asdict(self._owner))
         self._released = threading.Event()
         self._lost = False
         self._thread = threading.Thread(target=self._beat, name="claim", daemon=True)
@@ -322,8 +315,7 @@ class Claim:
 
     def assert_held(self) -> None:
         """Raises: RunFolderError where another process has taken the run over."""
-        owner = read_owner(self.path)
-        if self._lost or owner is None or owner.token != self._owner.token:
+        if self._lost or read_owner(self.path) != self._owner:
             raise RunFolderError(
                 f"{self.path.parent} was taken over by another process, since this one did not "
                 f"answer for {LEASE_SECONDS:.0f} s; this one stops, and the other goes on"
@@ -334,22 +326,18 @@ class Claim:
         try:
             self._thread.join()
         finally:  # also where an interrupt ends the waiting
-            owner = read_owner(self.path)
-            if owner is not None and owner.token == self._owner.token:
+            if read_owner(self.path) == self._owner:
                 self.path.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._released.wait(BEAT_SECONDS):
             try:
-                owner = read_owner(self.path)
-                if owner is None or owner.token != self._owner.token:
+                if read_owner(self.path) != self._owner:
                     self._lost = True
                     return
                 os.utime(self.path)
-            except (
-                OSError,
-                RunFolderError,
-            ) as error:  # a server that is away for a moment is no reason to stop
+            except (OSError, RunFolderError) as error:
+                # A server that is away for a moment is no reason to stop.
                 log.warning("%s cannot be touched: %s", self.path, error)
 
 
@@ -409,16 +397,12 @@ def _process_start(pid: int) -> str:
     try:
         # The name of the program, in parentheses, may hold spaces: count from its end.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return "" if not _exists(pid) else "unknown"
-    return "" if fields[0] in "ZX" else fields[19]
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+        return "" if fields[0] in "ZX" else fields[19]
+    except OSError:  # ended, or on a system without /proc
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return ""
+        except PermissionError:
+            pass
+        return "unknown"

@@ -1,33 +1,141 @@
-"""A sweep: the plan, the manifest, each run once by a launcher, and the tables at the end."""
+"""A sweep: what it has to do, what of it is written down, each run once, and the tables at the end.
+
+The plan: its runs, along their trajectories, and what the store has of them. The manifest: what was
+asked for, so that a missing run shows. The ledger: what was tried, a line an attempt.
+"""
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import datetime
+import hashlib
 import logging
+import re
+import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lungan.config import RunConfig
+from lungan.config import DataConfig, RunConfig, rules
+from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, LunganError, RunFolderError
-from lungan.runs.folder import SWEEPS, Run
-from lungan.runs.naming import name_runs
-from lungan.runs.plan import (
-    Plan,
-    PlannedRun,
-    Trajectory,
-    make_plan,
-    record_attempt,
-    write_manifest,
+from lungan.runs.folder import (
+    ATTEMPT,
+    CHECKPOINT,
+    SUMMARY,
+    SWEEPS,
+    append_line,
+    read_manifest,
+    read_metrics,
+    read_summary,
+    write_json,
 )
+from lungan.runs.naming import name_runs
+from lungan.runs.prepare import Prepared, load_sets, prepare
+from lungan.runs.reading import read_lines
 from lungan.runs.run import run
 from lungan.runs.stopping import StopSignal
-from lungan.runs.store import BusyError, Store
+from lungan.runs.store import BusyError, Shorter, Store, exclusive, store_path
 from lungan.training.loop import Interrupted
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+MAX_RUNS_TIMED = 50
 POLL_SECONDS = 5.0
 
+Settings = Sequence[tuple[RunConfig, dict[str, str]]]
+"""Configs of a sweep's runs, each with the swept keys and their values as typed."""
+
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One run of the sweep. ``overrides``: the swept keys and their values as typed. ``device``:
+    the config's own, where the plan was made for other machines."""
+
+    prepared: Prepared
+    overrides: dict[str, str]
+    device: str
+
+    @property
+    def store(self) -> Path:
+        return store_path(self.prepared.config)
+
+    def folder(self, folders: dict[str, str]) -> Path:
+        """folders: the store's."""
+        return self.store / self.prepared.identity.folder_among(folders)
+
+    def has_result(self, folders: dict[str, str]) -> bool:
+        """Whether the run is done or diverged. folders: the store's."""
+        try:
+            summary = read_summary(self.folder(folders))
+        except RunFolderError:
+            return False
+        return summary is not None and summary["status"] in ("done", "diverged")
+
+
+Trajectory = Sequence[PlannedRun]
+"""Runs that differ in their epochs only, fewest first: each goes on from the one before."""
+
+_STATES = {
+    "done": "done",
+    "diverged": "diverged before",
+    "failed": "to try again",
+    "continue": "to continue",
+    "start": "to start",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a sweep has to do. ``state``: done, diverged, failed, continue or start, by run id."""
+
+    trajectories: tuple[Trajectory, ...]
+    state: dict[str, str]
+    epochs_to_train: int
+    epochs_saved: int
+    images_to_show: int
+    images_per_second: float | None
+
+    @property
+    def runs(self) -> list[PlannedRun]:
+        return [run for trajectory in self.trajectories for run in trajectory]
+
+    @property
+    def store(self) -> Path:
+        return self.runs[0].store
+
+    def without_result(self) -> list[PlannedRun]:
+        """The runs that are neither done nor diverged in the store now."""
+        folders = Store(self.store).folders()
+        return [run for run in self.runs if not run.has_result(folders)]
+
+    def name(self) -> str:
+        """A name made of the runs, for a sweep that was given none."""
+        ids = sorted(run.prepared.identity.run for run in self.runs)
+        return f"sweep-{hashlib.sha256(''.join(ids).encode()).hexdigest()[:8]}"
+
+    def describe(self) -> str:
+        """The plan as lines for a terminal."""
+        count = collections.Counter(self.state.values())
+        parts = [f"{count[state]} {what}" for state, what in _STATES.items() if state in count]
+        lines = f"{len(self.state)} runs on {len(self.trajectories)} trajectories: "
+        lines += ", ".join(parts)
+        if self.epochs_to_train:
+            how_long = "time unknown: no run of these networks in the store yet"
+            if self.images_per_second is not None:
+                how_long = (
+                    f"about {self.images_to_show / self.images_per_second / 60:.0f} min of "
+                    "training in one process at the store's measured speed"
+                )
+            lines += (
+                f"\n{self.epochs_to_train} epochs to train, {self.epochs_saved} saved by going on "
+                f"from shorter or stopped runs; {how_long}"
+            )
+        return lines
 
 
 class Launcher(Protocol):
@@ -47,28 +155,124 @@ class Launcher(Protocol):
 
 
 def plan_sweep(
-    configs: Sequence[tuple[RunConfig, dict[str, str]]],
-    launcher: Launcher,
-    tell: Callable[[str], object] = log.info,
+    configs: Settings, launcher: Launcher, tell: Callable[[str], object] = log.info
 ) -> Plan:
-    """The plan of configs, each with the swept keys and their values as typed.
+    """The plan of a sweep that the launcher will do. tell: takes what the user should know.
 
     Raises: ConfigError, DataError, RunFolderError.
     """
     if len({config.store for config, _ in configs}) > 1:
         raise ConfigError("store must be the same for all runs of a sweep")
+    is_auto = [config for config, _ in configs if config.precision == "auto"]
     if launcher.elsewhere:
-        for config, _ in configs:
-            if config.precision == "auto" and config.device.startswith("cuda"):
+        for config in is_auto:
+            if config.device.startswith("cuda"):
                 raise ConfigError(
                     f"precision must be fp32 or bf16 with device={config.device} and a launcher, "
                     "since this machine cannot see what that device computes in; got auto"
                 )
     plan = make_plan(configs, here=not launcher.elsewhere)
-    precisions = {planned.prepared.precision for planned in plan.runs}
-    if launcher.elsewhere and any(config.precision == "auto" for config, _ in configs):
-        tell(f"precision=auto is {'/'.join(precisions)} on this machine, and so in every job")
+    if launcher.elsewhere and is_auto:
+        precisions = "/".join({planned.prepared.precision for planned in plan.runs})
+        tell(f"precision=auto is {precisions} on this machine, and so in every job")
     return plan
+
+
+def make_plan(configs: Settings, *, here: bool = True) -> Plan:
+    """Prepare every run, so that whatever is wrong with any of them shows before the first.
+
+    here: the runs will be done on this machine; if not, their devices are not looked for on it.
+
+    Raises: ConfigError, DataError, RunFolderError.
+    """
+    loaded: dict[str, tuple[ImageSet, ImageSet]] = {}
+
+    def load(config: DataConfig) -> tuple[ImageSet, ImageSet]:
+        key = repr(config)
+        if key not in loaded:
+            loaded[key] = load_sets(config)
+        return loaded[key]
+
+    by_trajectory: dict[str, dict[int, PlannedRun]] = {}
+    for config, overrides in configs:
+        there = config if here else dataclasses.replace(config, device="auto")
+        planned = PlannedRun(prepare(there, load, here=here), overrides, config.device)
+        identity = planned.prepared.identity
+        by_trajectory.setdefault(identity.trajectory, {})[identity.epochs] = planned
+    return against_store(
+        tuple(
+            tuple(by_epochs[epochs] for epochs in sorted(by_epochs))
+            for by_epochs in by_trajectory.values()
+        )
+    )
+
+
+def against_store(trajectories: tuple[Trajectory, ...]) -> Plan:
+    """What the store lacks now. Raises: RunFolderError."""
+    states: dict[str, str] = {}
+    to_train = saved = to_show = 0
+    first = trajectories[0][0]
+    store = Store(first.store)
+    folders = store.folders()
+    for trajectory in trajectories:
+        # Runs of this plan are counted below; an earlier sweep may have left shorter ones.
+        shorter = store.shorter(trajectory[0].prepared.identity, folders)
+        reached = shorter.epochs if isinstance(shorter, Shorter) else 0
+        for planned in trajectory:
+            identity = planned.prepared.identity
+            state, epochs = _state_in_store(planned, folders)
+            reached = max(reached, epochs)
+            if state not in ("done", "diverged"):
+                begun = min(reached, identity.epochs)
+                state = "failed" if state == "failed" else "continue" if begun else "start"
+                to_train += identity.epochs - begun
+                saved += begun
+                to_show += (identity.epochs - begun) * len(planned.prepared.training_set)
+                reached = identity.epochs
+            states[identity.run] = state
+    speed = _speed(first.prepared.config, store, folders)
+    return Plan(trajectories, states, to_train, saved, to_show, speed)
+
+
+def _state_in_store(planned: PlannedRun, folders: dict[str, str]) -> tuple[str, int]:
+    """``done``, ``diverged``, ``failed``, which is tried again, or ``start``; and the epochs that
+    can be gone on from, about: an unfinished run's metrics may be ahead of its checkpoint."""
+    folder = planned.folder(folders)
+    try:
+        summary = read_summary(folder)
+        state = summary["status"] if summary else "start"
+        if state in ("start", "failed"):
+            kept = len(read_metrics(folder)) if (folder / CHECKPOINT).exists() else 0
+            return state, kept
+    except RunFolderError as error:
+        log.warning("%s", error)
+        return "failed", 0
+    if state == "diverged" and planned.prepared.config.retry == "diverged":
+        return "failed", 0
+    assert summary is not None
+    return state, summary["epochs_done"]
+
+
+def _speed(config: RunConfig, store: Store, folders: dict[str, str]) -> float | None:
+    """Median images/s of finished runs of the same networks, the store's newest; None without."""
+
+    def shape(config: RunConfig) -> list[Any]:
+        return [config.generator, config.discriminator, config.loss, config.batch_size]
+
+    paths = (store.root / name / SUMMARY for name in folders.values())
+    found = sorted((path.stat().st_mtime, path.parent) for path in paths if path.exists())
+    speeds = []
+    for _, folder in found[-MAX_RUNS_TIMED:]:
+        try:
+            summary = read_summary(folder)
+            if summary is None or summary["status"] != "done":
+                continue
+            # Parsed, so that keys which came after the run stand at their neutral values.
+            if shape(rules.parse(RunConfig, summary["config"])) == shape(config):
+                speeds.append(read_metrics(folder)[-1]["images_per_second"])
+        except (RunFolderError, ConfigError, LookupError):
+            continue
+    return statistics.median(speeds) if speeds else None
 
 
 def run_sweep(
@@ -86,9 +290,7 @@ def run_sweep(
     stopped: the same call goes on with what is left.
     """
     stop = stop or StopSignal()
-    folders = Store(plan.store).folders()
-    entries = [planned.entry(folders) for planned in plan.runs]
-    write_manifest(plan.store, name, question, command, entries)
+    write_manifest(plan.store, name, question, command, plan.runs)
     with stop.installed():
         launcher.run(plan, name, stop)
     return plan.without_result()
@@ -127,31 +329,23 @@ def run_trajectory(
     for planned in trajectory:
         if stop.requested():
             raise Interrupted
+        identity = planned.prepared.identity
         try:
-            record_result(planned, sweep, run(planned.prepared, sweep=sweep, stop=stop), prefix)
+            result = run(planned.prepared, sweep=sweep, stop=stop)
+            if not result.reused:
+                record_attempt(planned.store, sweep, result.summary)
+            status = "was finished before" if result.reused else result.status
+            log.info("%s%s: %s", prefix, _called(planned, sweep), status)
         except BusyError as error:
             log.info("%s%s", prefix, error)
             busy.append(planned)
         except Interrupted:
             raise
         except Exception as error:
-            record_failure(planned, sweep, error, prefix)
+            said = f"{type(error).__name__}: {error}"
+            log.error("%s%s failed: %s", prefix, _called(planned, sweep), said)
+            record_failure(planned.store, sweep, identity.run, identity.name, error)
     return busy
-
-
-def record_result(planned: PlannedRun, sweep: str, result: Run, prefix: str = "") -> None:
-    """Write a result to the log, and a new one to the ledger."""
-    if not result.reused:
-        record_attempt(planned.store, sweep, result.summary)
-    status = "was finished before" if result.reused else result.status
-    log.info("%s%s: %s", prefix, _called(planned, sweep), status)
-
-
-def record_failure(planned: PlannedRun, sweep: str, error: Exception, prefix: str = "") -> None:
-    identity = planned.prepared.identity
-    said = f"{type(error).__name__}: {error}"
-    log.error("%s%s failed: %s", prefix, _called(planned, sweep), said)
-    record_attempt(planned.store, sweep, failed_summary(identity.run, identity.name, error))
 
 
 def _called(planned: PlannedRun, sweep: str) -> str:
@@ -162,17 +356,6 @@ def _called(planned: PlannedRun, sweep: str) -> str:
     except RunFolderError:
         name = None
     return f"{name} ({identity.name})" if name else identity.name
-
-
-def failed_summary(run_id: str, name: str, error: Exception) -> dict[str, Any]:
-    """What the ledger holds of a run that ended in an error."""
-    return {
-        "run_id": run_id,
-        "name": name,
-        "status": "failed",
-        "reason": f"{type(error).__name__}: {error}",
-        "seconds": {"total": None},
-    }
 
 
 def write_results(store: Path, sweep: str) -> Path | None:
@@ -189,3 +372,86 @@ def write_results(store: Path, sweep: str) -> Path | None:
         log.exception("the results could not be written; the runs are whole")
         return None
     return out
+
+
+def check_name(sweep: str) -> None:
+    """Raises: ConfigError where the name would not do as a file's."""
+    if not NAME.fullmatch(sweep):
+        raise ConfigError(
+            f"--sweep must be letters, digits, '.', '_' and '-', at most 100, got {sweep}"
+        )
+
+
+def write_manifest(
+    store: Path, sweep: str, question: str, command: str, planned: Sequence[PlannedRun]
+) -> None:
+    """Write what the sweep asks for, before anything runs, so that a missing run shows.
+
+    Runs that an earlier command asked for under this name stay in it.
+
+    Raises: RunFolderError where the store cannot be written.
+    """
+    path = store / SWEEPS / f"{sweep}.json"
+    folders = Store(store).folders()
+    with exclusive(store):
+        before = read_manifest(store, sweep) if path.exists() else {}
+        runs = {run["run_id"]: run for run in before.get("runs", [])}
+        for each in planned:
+            identity = each.prepared.identity
+            runs[identity.run] = {
+                "run_id": identity.run,
+                "trajectory_id": identity.trajectory,
+                "folder": identity.folder_among(folders),
+                "overrides": each.overrides,
+                "epochs": identity.epochs,
+            }
+        write_json(
+            path,
+            {
+                "name": sweep,
+                "question": question or before.get("question", ""),
+                "command": command,
+                "created": before.get("created", _now()),
+                "runs": list(runs.values()),
+            },
+        )
+
+
+def ledger_path(store: Path, sweep: str) -> Path:
+    return store / SWEEPS / f"{sweep}.ledger.jsonl"
+
+
+def record_attempt(store: Path, sweep: str, summary: dict[str, Any]) -> None:
+    """Add the end of one attempt at a run to the ledger. Raises: RunFolderError."""
+    line = {
+        "run_id": summary["run_id"],
+        "status": summary["status"],
+        "reason": summary["reason"],
+        "folder": summary["name"],
+        "seconds": summary["seconds"]["total"],
+        "time": _now(),
+    }
+    with exclusive(store):  # network file systems do not append as one act
+        append_line(ledger_path(store, sweep), line)
+
+
+def record_failure(store: Path, sweep: str, run_id: str, name: str, error: Exception) -> None:
+    """Add a run that ended in an error to the ledger. Raises: RunFolderError."""
+    reason = f"{type(error).__name__}: {error}"
+    summary = {"run_id": run_id, "name": name, "status": "failed", "reason": reason}
+    record_attempt(store, sweep, {**summary, "seconds": {"total": None}})
+
+
+def read_ledger(store: Path, sweep: str, begin: int) -> tuple[list[dict[str, Any]], int]:
+    """The ledger's whole lines from byte ``begin`` on, and where they end. A line that a crash
+    tore is passed over."""
+    lines = []
+    end = begin
+    for line, end in read_lines(ledger_path(store, sweep), ATTEMPT, begin):  # noqa: B007
+        if line is not None:
+            lines.append(line)
+    return lines, end
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

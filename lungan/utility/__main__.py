@@ -51,7 +51,6 @@ def _parser() -> CommandParser:
         prog="python -m lungan.utility",
         description="Train classifiers with and without generated images, and compare them.",
         epilog=f"arms (--arms):\n{_arms()}\n\n{EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "given",

@@ -27,8 +27,8 @@ from lungan.results.utility_manifest import (
     write_manifest,
 )
 from lungan.runs.folder import SUMMARY, UTILITY, read_summary
-from lungan.runs.plan import check_name
 from lungan.runs.store import Busy, Claimed, Finished, Store
+from lungan.runs.sweep import check_name
 from lungan.utility.generators import Generators
 from lungan.utility.images import Scenario
 from lungan.utility.trial import Bench, Settings, Trial

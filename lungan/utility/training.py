@@ -11,11 +11,10 @@ from lungan.data import build as data
 from lungan.data.images import ImageSet
 from lungan.errors import RunFolderError
 from lungan.runs import sweep as sweeps
-from lungan.runs.plan import Plan
 from lungan.runs.run import measure_speed
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Store
-from lungan.runs.sweep import Launcher
+from lungan.runs.sweep import Launcher, Plan
 from lungan.utility.images import TRAIN, Scenario
 
 RECIPE = (

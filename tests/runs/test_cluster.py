@@ -21,7 +21,10 @@ from lungan.config import presets
 
 Compare = Callable[[Path, Path], None]
 
-SMOKE = ("+sweeps=smoke", "score=none", "precision=fp32", "threads=1", "samples_every_epochs=0")
+SLURM = (
+    *("hydra/launcher=slurm", "hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1"),
+    *("hydra.launcher.timeout_min=30", "optimizer=adam,rmsprop", "--sweep", "t"),
+)
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -55,18 +58,18 @@ def statuses(store: Path) -> list[str]:
 
 
 def training(store: Path) -> list[str]:
-    """SLURM's ids of the jobs that are in the middle of a run."""
+    """SLURM's ids of the jobs that are in the middle of their longer run."""
     found = []
-    for job in running():
-        logs = store.glob(f"sweeps/smoke/launcher/*/job-{job.partition('_')[2]}.log")
-        if any(" epoch 1/" in path.read_text() for path in logs):
+    for job in queued("--states=RUNNING"):
+        logs = store.glob(f"sweeps/t/launcher/*/job-{job.partition('_')[2]}.log")
+        if any(" epoch 2/" in path.read_text() for path in logs):
             found.append(job)
     return found
 
 
-def running() -> list[str]:
+def queued(*options: str) -> list[str]:
     listed = subprocess.run(
-        ["squeue", "--noheader", "--array", "--states=RUNNING", "--format=%i"],
+        ["squeue", "--noheader", "--array", "--format=%i", *options],
         capture_output=True,
         text=True,
         check=True,
@@ -74,63 +77,69 @@ def running() -> list[str]:
     return listed.stdout.split()
 
 
+needs_slurm = pytest.mark.skipif(
+    shutil.which("sbatch") is None, reason="no SLURM: tests/slurm/setup.sh"
+)
+
+
 @pytest.mark.slurm
-@pytest.mark.timeout(1800)
-@pytest.mark.skipif(shutil.which("sbatch") is None, reason="no SLURM: tests/slurm/setup.sh")
-def test_jobs_that_are_preempted_requeued_or_killed_lose_no_run(
-    tmp_path: Path, same_bits: Compare
+@pytest.mark.timeout(900)
+@needs_slurm
+def test_jobs_that_give_way_or_are_requeued_lose_no_run(
+    tmp_path: Path, same_bits: Compare, tiny_overrides: Sequence[str]
 ) -> None:
-    """A job is told to give way, one is requeued with no warning, one is killed."""
-    longer = ("epochs=40,120", "checkpoint_every_epochs=10", *SMOKE)
-    here = ("hydra/launcher=slurm", "hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1")
+    """A job is told to give way, and one is queued again with no warning."""
+    sweep = (*tiny_overrides, "epochs=1,1000", "checkpoint_every_epochs=100")
     store = tmp_path / "slurm"
-    driver = start(*longer, *here, "hydra.launcher.timeout_min=30", f"store={store}")
+    driver = start(*sweep, *SLURM, f"store={store}")
     gives_way, requeued = until(lambda: found if len(found := training(store)) == 2 else [])
     subprocess.run(["scontrol", "requeue", requeued], check=True)
     # scancel complains of a job that queues itself again before the signal is acknowledged.
     subprocess.run(["scancel", "--signal=USR2", gives_way], check=False, timeout=200)
-    code, said = end(driver, 1500)
+    code, said = end(driver, 600)
     assert code == 0, said
-    logs = "".join(path.read_text() for path in store.glob("sweeps/smoke/launcher/*/job-*.log"))
+    logs = "".join(path.read_text() for path in store.glob("sweeps/t/launcher/*/job-*.log"))
     assert "SIGUSR2: stopping after this step with a checkpoint" in logs
-    assert statuses(store) == ["done"] * 8
+    assert statuses(store) == ["done"] * 4
 
-    calm = start(*longer, f"store={tmp_path / 'here'}")
-    code, said = end(calm, 600)
+    code, said = end(start(*sweep, *SLURM[-3:], f"store={tmp_path / 'here'}"), 300)
     assert code == 0, said
     same_bits(store, tmp_path / "here")
 
 
 @pytest.mark.slurm
-@pytest.mark.timeout(1800)
-@pytest.mark.skipif(shutil.which("sbatch") is None, reason="no SLURM: tests/slurm/setup.sh")
-def test_a_killed_job_shows_and_the_command_goes_on(tmp_path: Path) -> None:
-    here = ("hydra/launcher=slurm", "hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1")
-    command = ("epochs=200", "optimizer=adam,rmsprop", "seed=0", *SMOKE, *here, f"store={tmp_path}")
+@pytest.mark.timeout(900)
+@needs_slurm
+def test_a_killed_job_shows_and_the_command_goes_on(
+    tmp_path: Path, tiny_overrides: Sequence[str]
+) -> None:
+    command = (*tiny_overrides, "epochs=1000", *SLURM, f"store={tmp_path}")
     driver = start(*command)
     checkpoint = until(lambda: list(tmp_path.glob("*/checkpoint.pt")))[0]
     claim = json.loads((checkpoint.parent / "claim.json").read_text())
     os.kill(claim["pid"], signal.SIGKILL)
-    code, said = end(driver, 600)
+    code, said = end(driver, 300)
     assert code == 1 and "1 of 2 runs have no result" in said, said
     assert statuses(tmp_path) == ["done"]
-    code, said = end(start(*command), 600)
+    code, said = end(start(*command), 300)
     assert code == 0 and "1 done, 1 to continue" in said, said
     assert statuses(tmp_path) == ["done"] * 2
 
 
 @pytest.mark.slurm
-@pytest.mark.timeout(1800)
-@pytest.mark.skipif(shutil.which("sbatch") is None, reason="no SLURM: tests/slurm/setup.sh")
-def test_ctrl_c_stops_running_jobs_and_takes_waiting_ones_back(tmp_path: Path) -> None:
-    here = ("hydra/launcher=slurm", "hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1")
-    driver = start("epochs=500", "optimizer=adam,rmsprop", *SMOKE, *here, f"store={tmp_path}")
+@pytest.mark.timeout(900)
+@needs_slurm
+def test_ctrl_c_stops_running_jobs_and_takes_waiting_ones_back(
+    tmp_path: Path, tiny_overrides: Sequence[str]
+) -> None:
+    endless = (*tiny_overrides, "epochs=1000000", "seed=0,1", *SLURM, f"store={tmp_path}")
+    driver = start(*endless)
     until(lambda: len(list(tmp_path.glob("*/metrics.jsonl"))) == 2)
     driver.send_signal(signal.SIGINT)
     code, said = end(driver, 300)
     assert code == 130, said
     assert len(list(tmp_path.glob("*/checkpoint.pt"))) == 2
-    assert not list(tmp_path.glob("*/claim.json")) and not running()
+    assert not list(tmp_path.glob("*/claim.json")) and not queued()
 
 
 @pytest.mark.slow

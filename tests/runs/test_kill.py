@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 import lungan
+from lungan.runs.stopping import StopSignal
 from lungan.train import main
 
 EPOCHS = 24
@@ -112,3 +114,12 @@ def wait_for(what: Callable[[], bool], exit_code: Callable[[], int | None]) -> N
         assert exit_code() is None, "the process ended by itself"
         assert time.monotonic() < deadline, "nothing happened"
         time.sleep(0.005)
+
+
+def test_an_interrupt_that_an_import_turns_into_another_error_stops_all_the_same() -> None:
+    stop = StopSignal()
+    with stop.installed():
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        assert stop.requested()

@@ -23,8 +23,8 @@ from lungan.errors import ConfigError
 from lungan.launchers import jobs, local, slurm
 from lungan.launchers.jobs import Place, run_job
 from lungan.runs import run as runs
-from lungan.runs.plan import Plan, make_plan
 from lungan.runs.stopping import StopSignal
+from lungan.runs.sweep import Plan, make_plan
 from lungan.training.loop import Interrupted
 
 Tiny = Callable[..., RunConfig]

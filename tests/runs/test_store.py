@@ -16,11 +16,11 @@ from lungan.config import RunConfig
 from lungan.errors import RunFolderError
 from lungan.runs import run as runs
 from lungan.runs.folder import Run
-from lungan.runs.plan import make_plan
 from lungan.runs.prepare import prepare
 from lungan.runs.run import run
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Busy, BusyError, Claimed, Finished, Store, claimed_finished
+from lungan.runs.sweep import make_plan
 from lungan.training.loop import Interrupted
 
 Tiny = Callable[..., RunConfig]
@@ -207,12 +207,11 @@ def test_speed_is_known_from_runs_older_than_a_key(tiny: Tiny) -> None:
     assert make_plan([(tiny("epochs=2"), {})]).images_per_second is not None
 
 
-def test_a_finished_run_is_added_to_by_one_process_at_a_time(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_finished_run_is_added_to_by_one_process_at_a_time(tiny: Tiny) -> None:
     folder = do(tiny("epochs=1")).folder
-    with claimed_finished(folder):
-        assert isinstance(Store(tmp_path / "store").claim_finished(folder), Busy)
-        with pytest.raises(BusyError, match="under way in process"), claimed_finished(folder):
-            pass
+    busy = pytest.raises(BusyError, match="under way in process")
+    with claimed_finished(folder), busy, claimed_finished(folder):
+        pass
     with claimed_finished(folder):
         pass
     assert not (folder / "claim.json").exists()

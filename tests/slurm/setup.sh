@@ -4,7 +4,8 @@
 #     sh tests/slurm/setup.sh && python -m pytest -m slurm tests/runs/test_cluster.py
 #
 # It installs munge and slurm-wlm where they are absent, writes slurm.conf and starts the three
-# daemons. Repeating it restarts them. There is no accounting, so submitit warns about sacct.
+# daemons. Repeating it restarts them and cancels what was queued. A job that is queued again waits
+# as long as a credential lives: 15 s here, 2 minutes where nothing is said. There is no accounting, so submitit warns about sacct.
 set -eu
 
 if ! command -v slurmctld >/dev/null || ! command -v munged >/dev/null; then
@@ -27,6 +28,7 @@ ClusterName=test
 SlurmctldHost=$host
 SlurmUser=root
 AuthType=auth/munge
+AuthInfo=cred_expire=15
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -55,6 +57,7 @@ slurmd
 
 for _ in $(seq 60); do
     if sinfo --noheader --format=%t 2>/dev/null | grep -qE 'idle|mix|alloc'; then
+        scancel --user=root
         sinfo
         exit 0
     fi
