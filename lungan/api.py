@@ -24,7 +24,6 @@ from lungan.runs.prepare import prepare
 from lungan.runs.run import run
 from lungan.runs.stopping import StopSignal
 from lungan.runs.store import Store
-from lungan.training.loop import Interrupted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +61,7 @@ def train(
         with _composing(start, config_dirs) as begin:
             config = compose.compose(_texts(config), begin, sweeping="use lungan.sweep")
     stop = StopSignal()
-    with _interruptible(), stop.installed():
+    with stop.installed():
         return run(prepare(config), stop=stop)
 
 
@@ -111,8 +110,7 @@ def sweep(
     plan = sweeps.plan_sweep(swept.runs, chosen)
     name = name or swept.name or plan.name()
     question = question or swept.question
-    with _interruptible():
-        sweeps.run_sweep(plan, chosen, name=name, question=question, command="lungan.sweep(...)")
+    sweeps.run_sweep(plan, chosen, name=name, question=question, command="lungan.sweep(...)")
     folder = sweeps.write_results(plan.store, name)
     folders = Store(plan.store).folders()
     runs = (planned.folder(folders) for planned in plan.runs)
@@ -211,11 +209,3 @@ def _texts(overrides: Sequence[str]) -> list[str]:
     if isinstance(overrides, str) or not all(isinstance(each, str) for each in overrides):
         raise ConfigError('overrides must be a list of text, such as ["lr=0.0005"]')
     return list(overrides)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    try:
-        yield
-    except Interrupted:
-        raise KeyboardInterrupt("stopped with a checkpoint; the same call goes on") from None

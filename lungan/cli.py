@@ -135,15 +135,16 @@ def run_command(command: Callable[[], int], *, verbose: bool = False) -> int:
             what = " ".join(str(error).split()) or "there is not enough memory"
             print(f"{type(error).__name__}: {what[:500]}", file=sys.stderr)
             return ConfigError.exit_code
-        except (KeyboardInterrupt, Exception) as error:
-            # Some packages turn an interrupt into an error of their own.
-            if not (interrupts or isinstance(error, KeyboardInterrupt)):
-                raise
-            return _interrupted()
+        except KeyboardInterrupt as error:
+            return _interrupted(str(error))
+        except Exception:
+            if interrupts:  # Some packages turn one into an error of their own.
+                return _interrupted()
+            raise
 
 
-def _interrupted() -> int:
-    print("interrupted; the same command goes on", file=sys.stderr)
+def _interrupted(text: str = "") -> int:
+    print(text or "interrupted; the same command goes on", file=sys.stderr)
     return INTERRUPTED
 
 

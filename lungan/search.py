@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from lungan.cli import (
     FAILED,
-    INTERRUPTED,
     CommandParser,
     add_config_dir,
     run_as_program,
@@ -103,7 +102,6 @@ def _search(options: argparse.Namespace) -> int:
     from lungan.runs.stopping import StopSignal
     from lungan.runs.store import store_path
     from lungan.runs.sweep import check_name, write_results
-    from lungan.training.loop import Interrupted
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     check_name(options.sweep)
@@ -139,11 +137,7 @@ def _search(options: argparse.Namespace) -> int:
             reduction=options.reduction,
             stop=stop,
         )
-        try:
-            search.run()
-        except (Interrupted, KeyboardInterrupt):
-            print("interrupted; the same command goes on", flush=True)
-            return INTERRUPTED
+        search.run()
     if out := write_results(store, options.sweep):
         print(f"results: {out / 'report.html'}, {out / 'results.csv'}, {out / 'summary.csv'}")
     print(search.describe())

@@ -182,15 +182,10 @@ def _run_one(config: RunConfig) -> int:
     from lungan.runs.prepare import prepare
     from lungan.runs.run import run
     from lungan.runs.stopping import StopSignal
-    from lungan.training.loop import Interrupted
 
     stop = StopSignal()
     with stop.installed():
-        try:
-            result = run(prepare(config), stop=stop)
-        except Interrupted:
-            print("interrupted, checkpoint written; the same command goes on", file=sys.stderr)
-            return INTERRUPTED
+        result = run(prepare(config), stop=stop)
     print(describe(result))
     if result.status == "diverged":
         print(
@@ -245,7 +240,6 @@ def sweep(
     """
     from lungan.runs import sweep as sweeps
     from lungan.tracking.upload import upload_line
-    from lungan.training.loop import Interrupted
 
     def tell(text: str) -> None:
         print(text, flush=True)
@@ -265,7 +259,7 @@ def sweep(
     command = shlex.join(["python", "-m", "lungan.train", *(sys.argv[1:])])
     try:
         lacking = sweeps.run_sweep(plan, launcher, name=name, question=question, command=command)
-    except (Interrupted, KeyboardInterrupt):
+    except KeyboardInterrupt:
         tell("interrupted; the same command goes on with what is left")
         return INTERRUPTED
     if out := sweeps.write_results(plan.store, name):

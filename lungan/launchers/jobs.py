@@ -318,7 +318,7 @@ def run_job(
             place = read_place(folder)
             with _slot(folder, place.processes) as slot:
                 _run(jobs, number, place, slot, stop)
-        except (Interrupted, KeyboardInterrupt):
+        except KeyboardInterrupt:
             log.info("stopped; the sweep's command goes on from the last checkpoint")
     return stop.received
 

@@ -62,7 +62,7 @@ def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None
     recorded as ``failed``, with its traceback in log.txt, and raised.
 
     Raises: RunFolderError where the store cannot be used or another process has the run,
-    Interrupted and KeyboardInterrupt where it was stopped: the same call goes on.
+    KeyboardInterrupt where it was stopped: the same call goes on.
     """
     config, identity = prepared.config, prepared.identity
     found = Store(store_path(config)).claim(identity, retry_diverged=config.retry == "diverged")
@@ -166,8 +166,8 @@ class _ActiveRun:
         except DivergedError as error:
             log.warning("%s: diverged: %s", self._folder.name, error)
             return self._finish("diverged", str(error))
-        except (Interrupted, LunganError):
-            raise  # stopped, or the user can mend it: unfinished, and the same command goes on
+        except LunganError:
+            raise  # the user can mend it: unfinished, and the same command goes on
         except Exception as error:
             log.exception("%s failed", self._folder.name)
             self._finish("failed", f"{type(error).__name__}: {error}")

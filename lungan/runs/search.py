@@ -72,7 +72,7 @@ class Search:
         self.study = self._open_study()
 
     def run(self) -> None:
-        """Do trials until the study has its number. Raises: Interrupted, KeyboardInterrupt."""
+        """Do trials until the study has its number. Raises: KeyboardInterrupt."""
         with exclusive(self.store):
             # Once a command: what fails always must not keep it from ending.
             self._ask_again(TrialState.FAIL)

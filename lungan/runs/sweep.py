@@ -150,7 +150,7 @@ class Launcher(Protocol):
     def run(self, plan: Plan, sweep: str, stop: StopSignal) -> None:
         """Return when every run has a result, has failed, or was lost.
 
-        Raises: Interrupted, KeyboardInterrupt.
+        Raises: KeyboardInterrupt.
         """
 
 
@@ -286,8 +286,8 @@ def run_sweep(
 ) -> list[PlannedRun]:
     """Write the manifest and do every run once; gives the runs that have no result then.
 
-    Raises: RunFolderError before the first run; Interrupted, KeyboardInterrupt where it was
-    stopped: the same call goes on with what is left.
+    Raises: RunFolderError before the first run; KeyboardInterrupt where it was stopped: the same
+    call goes on with what is left.
     """
     stop = stop or StopSignal()
     write_manifest(plan.store, name, question, command, plan.runs)
@@ -323,7 +323,7 @@ def run_trajectory(
 
     A run that fails is written to the ledger and its log, and the longer ones are tried still.
 
-    Raises: Interrupted, KeyboardInterrupt.
+    Raises: KeyboardInterrupt.
     """
     busy = []
     for planned in trajectory:
@@ -339,8 +339,6 @@ def run_trajectory(
         except BusyError as error:
             log.info("%s%s", prefix, error)
             busy.append(planned)
-        except Interrupted:
-            raise
         except Exception as error:
             said = f"{type(error).__name__}: {error}"
             log.error("%s%s failed: %s", prefix, _called(planned, sweep), said)

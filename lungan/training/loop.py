@@ -30,8 +30,11 @@ from lungan.training.state import TrainingState
 NUM_SAMPLES = 32
 
 
-class Interrupted(Exception):  # noqa: N818
+class Interrupted(KeyboardInterrupt):
     """Training stopped because ``stop`` said so; the state was emitted as a checkpoint before."""
+
+    def __init__(self) -> None:
+        super().__init__("interrupted, checkpoint written; the same command goes on")
 
 
 def train(

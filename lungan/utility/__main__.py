@@ -167,7 +167,6 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
     from lungan.config import compose, presets
     from lungan.runs.store import store_path
     from lungan.runs.sweep import plan_sweep
-    from lungan.training.loop import Interrupted
     from lungan.utility import training
     from lungan.utility.generators import read_generators
     from lungan.utility.images import choose_real
@@ -197,10 +196,7 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
         print(f"classifiers: {describe_classifiers(design, settings, store / UTILITY)}")
         return 0
     _record(options, settings, design, store, {"overrides": own, "sets": num_sets})
-    try:
-        runs = training.train_generators(plan, launcher, options.study, _command())
-    except Interrupted:
-        raise KeyboardInterrupt from None
+    runs = training.train_generators(plan, launcher, options.study, _command())
     generators = read_generators(runs, scenarios, getattr(base.data, "path", None))
     return _train_classifiers(options, settings, design, store, generators)
 

@@ -111,7 +111,7 @@ def train_generators(
 ) -> list[Path]:
     """Do what is lacking; gives the folders of all runs.
 
-    Raises: RunFolderError where one has no result; Interrupted, KeyboardInterrupt where it was
+    Raises: RunFolderError where one has no result; KeyboardInterrupt where it was
     stopped: the same call goes on.
     """
     question = "The generators of a utility study."
