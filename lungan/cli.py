@@ -53,6 +53,11 @@ HYDRAS = {
 """Hydra's own options, and what serves in a command that has none of this name."""
 
 
+class _Refuse(argparse.Action):
+    def __call__(self, parser: Any, _: Any, __: Any, option: str | None = None) -> None:
+        parser.error(f"unrecognized arguments: {option}: {HYDRAS[str(option)]}")
+
+
 class CommandParser(argparse.ArgumentParser):
     """Reports a wrong option in one line, as every other mistake is reported.
 
@@ -60,7 +65,13 @@ class CommandParser(argparse.ArgumentParser):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            conflict_handler="resolve",  # a command's own option takes the place of Hydra's
+            **options,
+        )
+        for option in HYDRAS:
+            self.add_argument(option, nargs="?", action=_Refuse, help=argparse.SUPPRESS)
         self.add_argument(
             "--plugin",
             metavar="FILE",
@@ -69,13 +80,6 @@ class CommandParser(argparse.ArgumentParser):
             help="a Python file whose networks, losses, ... can be named (docs/extend.md)",
         )
         self.add_argument("--version", action="version", version=f"lungan {lungan.__version__}")
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        for text in sys.argv[1:] if args is None else args:
-            option = text.partition("=")[0]
-            if option in HYDRAS and option not in self._option_string_actions:
-                self.error(f"unrecognized arguments: {option}: {HYDRAS[option]}")
-        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         text = " ".join(message.split())

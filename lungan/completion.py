@@ -59,7 +59,8 @@ def complete(parser: argparse.ArgumentParser, line: str) -> int:
 def _completions(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
     word = words[-1]
     if word.startswith("-"):
-        options = [text for action in parser._actions for text in action.option_strings]
+        actions = [each for each in parser._actions if each.help != argparse.SUPPRESS]
+        options = [text for action in actions for text in action.option_strings]
         return [text for text in sorted(options) if text.startswith(word)]
     key, sign, value = word.partition("=")
     if sign:
