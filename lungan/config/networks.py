@@ -48,56 +48,27 @@ class GeneratorConfig(Part):
 
 
 @dataclass(kw_only=True, slots=True)
-class DcganGeneratorConfig(GeneratorConfig):
-    """``width`` channels before the last layer, doubled a stage up to ``max_width``."""
+class StagedGeneratorConfig(GeneratorConfig):
+    """``width`` channels where the image is largest, doubled a stage up to ``max_width``."""
 
     width: int = _width()
     max_width: int = _width()
-    leaky_slope: float = within(0, 1)
     batch_norm_momentum: float = portion()
     batch_norm_epsilon: float = above(0)
 
     def check(self, run: RunConfig) -> None:
         GeneratorConfig.check(self, run)
         _check_network("generator", self, run.data.size)
-
-
-declare("generator", "dcgan", "lungan.models.dcgan:DcganGenerator", DcganGeneratorConfig)
 
 
 @dataclass(kw_only=True, slots=True)
-class ResnetGeneratorConfig(GeneratorConfig):
-    """``width`` channels in the last block, doubled a stage up to ``max_width``."""
-
-    width: int = _width()
-    max_width: int = _width()
-    batch_norm_momentum: float = portion()
-    batch_norm_epsilon: float = above(0)
-
-    def check(self, run: RunConfig) -> None:
-        GeneratorConfig.check(self, run)
-        _check_network("generator", self, run.data.size)
-
-
-declare("generator", "resnet", "lungan.models.resnet:ResnetGenerator", ResnetGeneratorConfig)
-
-
-@dataclass(kw_only=True, slots=True)
-class FastganGeneratorConfig(GeneratorConfig):
-    """``width`` channels at full size, doubled a stage up to ``max_width``."""
-
-    width: int = _width()
-    max_width: int = _width()
+class LeakyGeneratorConfig(StagedGeneratorConfig):
     leaky_slope: float = within(0, 1)
-    batch_norm_momentum: float = portion()
-    batch_norm_epsilon: float = above(0)
-
-    def check(self, run: RunConfig) -> None:
-        GeneratorConfig.check(self, run)
-        _check_network("generator", self, run.data.size)
 
 
-declare("generator", "fastgan", "lungan.models.fastgan:FastganGenerator", FastganGeneratorConfig)
+declare("generator", "dcgan", "lungan.models.dcgan:DcganGenerator", LeakyGeneratorConfig)
+declare("generator", "resnet", "lungan.models.resnet:ResnetGenerator", StagedGeneratorConfig)
+declare("generator", "fastgan", "lungan.models.fastgan:FastganGenerator", LeakyGeneratorConfig)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -108,66 +79,40 @@ class DiscriminatorConfig(Part):
 
 
 @dataclass(kw_only=True, slots=True)
-class DcganDiscriminatorConfig(DiscriminatorConfig):
-    """``width`` channels after the first layer, doubled a stage up to ``max_width``.
-
-    ``hidden_width``: features of a dense layer before the logit, 0 for none. Without it the logit
-    is a sum over places, each seen through a window of the convolutions, and how places far from
-    each other fit together goes unseen.
-    """
+class StagedDiscriminatorConfig(DiscriminatorConfig):
+    """``width`` channels where the image is largest, doubled a stage up to ``max_width``."""
 
     width: int = _width()
     max_width: int = _width()
     leaky_slope: float = within(0, 1)
+
+    def check(self, run: RunConfig) -> None:
+        _check_network("discriminator", self, run.data.size)
+
+
+@dataclass(kw_only=True, slots=True)
+class DcganDiscriminatorConfig(StagedDiscriminatorConfig):
+    """``hidden_width``: features of a dense layer before the logit, 0 for none. Without it the
+    logit is a sum over places, each seen through a window of the convolutions, and how places far
+    from each other fit together goes unseen."""
+
     dropout: float = within(0, 1)
     hidden_width: int = at_least(0, neutral=0, most=65536)
 
-    def check(self, run: RunConfig) -> None:
-        _check_network("discriminator", self, run.data.size)
-
-
-declare(
-    "discriminator", "dcgan", "lungan.models.dcgan:DcganDiscriminator", DcganDiscriminatorConfig
-)
-
 
 @dataclass(kw_only=True, slots=True)
-class ResnetDiscriminatorConfig(DiscriminatorConfig):
-    """``width`` channels in the first block, doubled a stage up to ``max_width``."""
+class FastganDiscriminatorConfig(StagedDiscriminatorConfig):
+    """``hidden_width``: features of the dense layer that sees the whole image."""
 
-    width: int = _width()
-    max_width: int = _width()
-    leaky_slope: float = within(0, 1)
-
-    def check(self, run: RunConfig) -> None:
-        _check_network("discriminator", self, run.data.size)
-
-
-declare(
-    "discriminator", "resnet", "lungan.models.resnet:ResnetDiscriminator", ResnetDiscriminatorConfig
-)
-
-
-@dataclass(kw_only=True, slots=True)
-class FastganDiscriminatorConfig(DiscriminatorConfig):
-    """``width`` channels after the first layer, doubled a stage up to ``max_width``.
-    ``hidden_width``: features of the dense layer that sees the whole image."""
-
-    width: int = _width()
-    max_width: int = _width()
-    leaky_slope: float = within(0, 1)
     hidden_width: int = between(1, 65536)
 
-    def check(self, run: RunConfig) -> None:
-        _check_network("discriminator", self, run.data.size)
 
-
-declare(
-    "discriminator",
-    "fastgan",
-    "lungan.models.fastgan:FastganDiscriminator",
-    FastganDiscriminatorConfig,
-)
+for _name, _builder, _config in (
+    ("dcgan", "dcgan:DcganDiscriminator", DcganDiscriminatorConfig),
+    ("resnet", "resnet:ResnetDiscriminator", StagedDiscriminatorConfig),
+    ("fastgan", "fastgan:FastganDiscriminator", FastganDiscriminatorConfig),
+):
+    declare("discriminator", _name, f"lungan.models.{_builder}", _config)
 
 
 def stages(size: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from lungan.config.networks import DcganDiscriminatorConfig, DcganGeneratorConfig, stages
+from lungan.config.networks import DcganDiscriminatorConfig, LeakyGeneratorConfig, stages
 from lungan.models.activation import leaky_relu
 from lungan.models.conditioning import ClassProjection, batch_norm, normalized
 from lungan.models.dropout import RandomBits, leaky_dropout, survivors_scale
@@ -30,7 +30,7 @@ class DcganGenerator(nn.Module):
 
     def __init__(
         self,
-        config: DcganGeneratorConfig,
+        config: LeakyGeneratorConfig,
         image_size: int,
         channels: int,
         rng: torch.Generator,
@@ -53,7 +53,7 @@ class DcganGenerator(nn.Module):
         self.to_images = UpConvolution(widths[-1], channels, rng)
 
     @staticmethod
-    def _norm(config: DcganGeneratorConfig, channels: int, num_classes: int | None) -> BatchNorm:
+    def _norm(config: LeakyGeneratorConfig, channels: int, num_classes: int | None) -> BatchNorm:
         momentum, epsilon = config.batch_norm_momentum, config.batch_norm_epsilon
         return batch_norm(channels, momentum, epsilon, num_classes)
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lungan.config.networks import FastganDiscriminatorConfig, FastganGeneratorConfig, stages
+from lungan.config.networks import FastganDiscriminatorConfig, LeakyGeneratorConfig, stages
 from lungan.models.activation import leaky_relu
 from lungan.models.conditioning import ClassProjection, batch_norm, normalized
 from lungan.models.dropout import RandomBits
@@ -36,7 +36,7 @@ class NormedBlock(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        config: FastganGeneratorConfig,
+        config: LeakyGeneratorConfig,
         num_classes: int | None,
         rng: torch.Generator,
     ) -> None:
@@ -71,7 +71,7 @@ class FastganGenerator(nn.Module):
 
     def __init__(
         self,
-        config: FastganGeneratorConfig,
+        config: LeakyGeneratorConfig,
         image_size: int,
         channels: int,
         rng: torch.Generator,

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lungan.config.networks import ResnetDiscriminatorConfig, ResnetGeneratorConfig, stages
+from lungan.config.networks import StagedDiscriminatorConfig, StagedGeneratorConfig, stages
 from lungan.models.activation import leaky_relu
 from lungan.models.conditioning import ClassProjection, batch_norm, normalized
 from lungan.models.convolution import convolution
@@ -48,7 +48,7 @@ class UpBlock(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        config: ResnetGeneratorConfig,
+        config: StagedGeneratorConfig,
         num_classes: int | None,
         rng: torch.Generator,
     ) -> None:
@@ -78,7 +78,7 @@ class ResnetGenerator(nn.Module):
 
     def __init__(
         self,
-        config: ResnetGeneratorConfig,
+        config: StagedGeneratorConfig,
         image_size: int,
         channels: int,
         rng: torch.Generator,
@@ -119,7 +119,7 @@ class DownBlock(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        config: ResnetDiscriminatorConfig,
+        config: StagedDiscriminatorConfig,
         rng: torch.Generator,
         *,
         halves: bool,
@@ -150,7 +150,7 @@ class ResnetDiscriminator(nn.Module):
 
     def __init__(
         self,
-        config: ResnetDiscriminatorConfig,
+        config: StagedDiscriminatorConfig,
         image_size: int,
         channels: int,
         rng: torch.Generator,

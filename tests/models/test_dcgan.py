@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lungan.config.networks import DcganDiscriminatorConfig, DcganGeneratorConfig
+from lungan.config.networks import DcganDiscriminatorConfig, LeakyGeneratorConfig
 from lungan.errors import ConfigError
 from lungan.models.build import build_discriminator, build_generator
 from lungan.models.layers import BatchNorm, DownConvolution, UpConvolution, glorot_uniform
 
 
-def generator_config(name: str = "dcgan", width: int = 64) -> DcganGeneratorConfig:
-    return DcganGeneratorConfig(
+def generator_config(name: str = "dcgan", width: int = 64) -> LeakyGeneratorConfig:
+    return LeakyGeneratorConfig(
         name=name,
         latent_dim=100,
         width=width,

@@ -6,13 +6,13 @@ from torch.nn import functional as F
 
 from lungan import registry
 from lungan.config import presets
-from lungan.config.networks import FastganGeneratorConfig
+from lungan.config.networks import LeakyGeneratorConfig
 from lungan.models.build import build_discriminator, build_generator
 from lungan.models.fastgan import Excitation, HalvingBlock
 
 
-def generator_config(width: int = 8) -> FastganGeneratorConfig:
-    config: FastganGeneratorConfig = presets.load("generator", "fastgan")
+def generator_config(width: int = 8) -> LeakyGeneratorConfig:
+    config: LeakyGeneratorConfig = presets.load("generator", "fastgan")
     config.width = width
     return config
 

@@ -5,19 +5,19 @@ import torch
 from torch.nn import functional as F
 
 from lungan.config import presets
-from lungan.config.networks import ResnetDiscriminatorConfig, ResnetGeneratorConfig
+from lungan.config.networks import StagedDiscriminatorConfig, StagedGeneratorConfig
 from lungan.models.build import build_discriminator, build_generator
 from lungan.models.resnet import DownBlock, UpBlock
 
 
-def generator_config(width: int = 8) -> ResnetGeneratorConfig:
-    config: ResnetGeneratorConfig = presets.load("generator", "resnet")
+def generator_config(width: int = 8) -> StagedGeneratorConfig:
+    config: StagedGeneratorConfig = presets.load("generator", "resnet")
     config.width = width
     return config
 
 
-def discriminator_config(width: int = 8) -> ResnetDiscriminatorConfig:
-    config: ResnetDiscriminatorConfig = presets.load("discriminator", "resnet")
+def discriminator_config(width: int = 8) -> StagedDiscriminatorConfig:
+    config: StagedDiscriminatorConfig = presets.load("discriminator", "resnet")
     config.width = width
     return config
 

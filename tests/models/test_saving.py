@@ -15,12 +15,12 @@ import safetensors
 import safetensors.torch
 import torch
 
-from lungan.config.networks import DcganGeneratorConfig
+from lungan.config.networks import LeakyGeneratorConfig
 from lungan.errors import WeightsError
 from lungan.models.build import build_generator
 from lungan.models.saving import load_generator, serialize_generator
 
-CONFIG = DcganGeneratorConfig(
+CONFIG = LeakyGeneratorConfig(
     name="dcgan",
     latent_dim=10,
     width=8,

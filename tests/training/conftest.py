@@ -15,7 +15,7 @@ from lungan.config import (
     TrackerConfig,
 )
 from lungan.config.data import PhantomConfig
-from lungan.config.networks import DcganDiscriminatorConfig, DcganGeneratorConfig
+from lungan.config.networks import DcganDiscriminatorConfig, LeakyGeneratorConfig
 from lungan.config.training import AdamConfig, ConstantScheduleConfig, RmspropConfig
 
 ConfigMaker = Callable[..., RunConfig]
@@ -73,7 +73,7 @@ def make_config() -> ConfigMaker:
                 num_test=8,
                 seed=0,
             ),
-            generator=DcganGeneratorConfig(
+            generator=LeakyGeneratorConfig(
                 name="dcgan",
                 latent_dim=latent_dim,
                 width=width,
