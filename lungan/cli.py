@@ -71,7 +71,9 @@ class CommandParser(argparse.ArgumentParser):
             **options,
         )
         for option in HYDRAS:
-            self.add_argument(option, nargs="?", action=_Refuse, help=argparse.SUPPRESS)
+            self.add_argument(
+                option, nargs="?", action=_Refuse, help=argparse.SUPPRESS, default=argparse.SUPPRESS
+            )
         self.add_argument(
             "--plugin",
             metavar="FILE",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import sys
 from collections.abc import Sequence
@@ -97,8 +98,8 @@ def _generate(options: argparse.Namespace) -> int:
 
     check_new(options.out)
     device = resolve_device(options.device)
-    values = {name: value for name, value in vars(options).items() if name != "device"}
-    made = make_images(read_source(options.run), Request(**values), device)
+    asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(Request)}
+    made = make_images(read_source(options.run), Request(**asked), device)
     listed = ", ".join(f"{count} {name}" for name, count in made.counts.items())
     print(f"{options.num_images} images in {options.out} ({listed})")
     if made.rejected is not None:
