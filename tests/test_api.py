@@ -122,8 +122,11 @@ def test_a_sweep_takes_a_launcher_and_its_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
-    overrides = [*TINY, "seed=1,2", f"store={tmp_path}"]
+    own = tmp_path / "seeds.yaml"
+    own.write_text("question: Does the seed matter?\noverrides: {seed: '1,2'}\n")
+    overrides = [*TINY, f"+sweeps={own}", f"store={tmp_path}"]
     done = lungan.sweep(overrides, n_jobs=2)
+    assert done.name == "seeds" and [run.config.seed for run in done.runs] == [1, 2]
     assert [run.summary["status"] for run in done.runs] == ["done", "done"]
     assert list((tmp_path / "sweeps").glob("*/launcher/*/jobs.json"))
     with pytest.raises(lungan.LunganError, match="n_job is not a key; did you mean"):
