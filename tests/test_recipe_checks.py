@@ -10,6 +10,7 @@ import yaml
 
 from lungan.config import RunConfig, compose, presets, rules
 from lungan.errors import ConfigError
+from lungan.runs.prepare import prepare
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -149,3 +150,19 @@ def test_a_named_sweep_of_runs_is_each_of_them_on_top_of_the_rest() -> None:
     configs = [config for config, _ in sweep.runs]
     assert all((config.lr, config.seed) == (0.001, 7) for config in configs)
     assert len({repr(config) for config in configs}) == len(configs)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["loss.penalty_every_steps=4"], "loss.penalty_every_steps=4 has no effect while loss.r1"),
+        (["data.fraction_seed=3"], "data.fraction_seed=3 has no effect while data.fraction is 1"),
+        (["loss.penalty_every_steps=4", "loss.r2=1", "data.fraction=0.5"], ""),
+    ],
+)
+def test_a_setting_without_effect_is_said(
+    overrides: list[str], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare(compose.compose([*overrides, "data.num_images=40", "batch_size=2"]))
+    assert said in caplog.text
+    assert bool(said) == ("has no effect" in caplog.text)
