@@ -1,6 +1,6 @@
 """Real images beside the sample grids of runs, in one picture.
 
-PYTHONPATH=. python benchmarks/side_by_side.py --out sheet.png [TITLE=]RUN [[TITLE=]RUN ...]
+PYTHONPATH=. python benchmarks/side_by_side.py --out sheet.png [--rows N] [TITLE=]RUN [...]
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lungan.data import build as data
 from lungan.runs import pictures
@@ -27,12 +28,14 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="[TITLE=]RUN", help="finished runs")
     parser.add_argument("--out", type=Path, required=True, help="the PNG to write")
     parser.add_argument("--columns", type=int, default=2, metavar="N", help="sheets in a row (2)")
+    parser.add_argument("--rows", type=int, default=4, metavar="N", help="of eight images (4)")
     options = parser.parse_args()
     runs = [_titled(text) for text in options.runs]
     config = read_config(runs[0][1]).data
     real = data.load(config).select(config.splits, config.classes).images
     chosen = real[np.random.default_rng(0).choice(len(real), NUM_SAMPLES, replace=False)]
-    parts = [_headed(pictures.grid(chosen), "real")]
+    height = options.rows * (real.shape[2] + pictures.GAP_PIXELS) - pictures.GAP_PIXELS
+    parts = [_headed(pictures.grid(chosen)[:height], "real")]
     for title, run in runs:
         summary = read_summary(run)
         if summary is None:
@@ -41,7 +44,7 @@ def main() -> None:
         channels = real.shape[1]
         title = title or summary["config"]["optimizer"]["name"]
         heading = f"{title}, {summary['epochs_done']} epochs"
-        parts.append(_headed(sheet[..., ::-1][..., :channels], heading))
+        parts.append(_headed(sheet[:height, :, ::-1][..., :channels], heading))
     blank = np.full_like(parts[0], 255)
     parts += [blank] * (-len(parts) % options.columns)
     gap = np.full((parts[0].shape[0], GAP_PIXELS, parts[0].shape[2]), 255, np.uint8)
@@ -49,7 +52,11 @@ def main() -> None:
     for first in range(0, len(parts), options.columns):
         row = parts[first : first + options.columns]
         rows.append(np.hstack([piece for part in row for piece in (gap, part)][1:]))
-    pictures.write_png(options.out, np.vstack(rows))
+    # Pillow finds that enlarged pixels repeat: half the size that OpenCV's file has.
+    whole = np.vstack(rows)
+    Image.fromarray(whole[..., 0] if whole.shape[2] == 1 else whole).save(
+        options.out, optimize=True
+    )
 
 
 def _titled(text: str) -> tuple[str, Path]:

@@ -2,10 +2,9 @@
 
 Source: Liu et al. 2021, arXiv:2101.04775 (FastGAN): nearest neighbours before a convolution,
 skip-layer excitation, by which a small map scales the channels of a large one, and a discriminator
-of halving blocks with two ways. Other than there, activations are leaky ReLUs, where a CPU needs a
-tenth of the time that gated linear units need, no noise is injected, and the discriminator has no
-decoder, no normalization, so that it judges images one by one, and a dense layer that sees the
-whole image.
+of halving blocks with two ways. Other than there, activations are leaky ReLUs, as gated linear
+units are slow on CPUs, no noise is injected, and the discriminator has no decoder, no
+normalization, so that it judges images one by one, and a dense layer that sees the whole image.
 """
 
 from __future__ import annotations
