@@ -51,8 +51,14 @@ class ScoreConfig(Part):
     extra: list[str] = subset_of(group="score", neutral=[])
 
 
-for _name in ("inception", "domain", "efficientnet_lite2", "spectrum", "contrast"):
-    declare("encoder", _name, f"lungan.scores.encoders:{_name}")
+for _name, _module in {
+    "inception": "inception",
+    "domain": "domain",
+    "efficientnet_lite2": "efficientnet",
+    "spectrum": "texture",
+    "contrast": "texture",
+}.items():
+    declare("encoder", _name, f"lungan.scores.{_module}:build_{_name}")
 
 
 @dataclass(kw_only=True, slots=True)

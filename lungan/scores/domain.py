@@ -31,6 +31,7 @@ from lungan.classifiers.network import (
     SmallNetwork,
     in_channels_last,
 )
+from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet, draw_share
 from lungan.device import native_dtype
 from lungan.errors import DataError
@@ -76,6 +77,11 @@ class Training:
     uses_labels: bool
     precision: str
     seconds: float
+
+
+def build_domain(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> NetworkEncoder:
+    """Raises: DataError."""
+    return load_encoder(image_set, device)
 
 
 def load_encoder(

@@ -9,6 +9,7 @@ the Lite variant has no squeeze-and-excitation and clipped activations.
 
 from __future__ import annotations
 
+import functools
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lungan.classifiers.network import in_channels_last
+from lungan.config import ScoreConfig
+from lungan.data.images import ImageSet
 from lungan.errors import WeightsError
 from lungan.scores.encoders import NetworkEncoder, precision_note
 from lungan.scores.weights import checked_hash, load_into, read_tensors
@@ -36,6 +39,12 @@ def missing_packages() -> tuple[str, ...]:
     return tuple(package for package in _PACKAGES if find_spec(package) is None)
 
 
+def build_efficientnet_lite2(_: ScoreConfig, __: ImageSet, device: torch.device) -> NetworkEncoder:
+    """Raises: WeightsError."""
+    return load_encoder(device)
+
+
+@functools.lru_cache(maxsize=1)
 def load_encoder(device: torch.device) -> NetworkEncoder:
     """The encoder with its package's weights, in float32 on every device.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,7 +15,7 @@ from lungan import registry
 from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, DataError, WeightsError
-from lungan.scores.inception_weights import InceptionWeights, find_weights
+from lungan.scores.inception_weights import find_weights
 
 __all__ = ["Encoded", "Encoder", "build", "resolve"]
 
@@ -65,19 +64,6 @@ def build(name: str, config: ScoreConfig, image_set: ImageSet, device: torch.dev
     return encoder
 
 
-# Each network's module is imported when used: torchvision alone takes seconds.
-def inception(config: ScoreConfig, _: ImageSet, device: torch.device) -> Encoder:
-    """Inception-v3. Raises: WeightsError."""
-    return _inception(find_weights(config.inception_weights), device, config.inception_precision)
-
-
-def domain(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> Encoder:
-    """The in-domain encoder. Raises: DataError."""
-    from lungan.scores import domain
-
-    return domain.load_encoder(image_set, device)
-
-
 def build_all(
     names: Sequence[str], config: ScoreConfig, image_set: ImageSet, device: torch.device
 ) -> tuple[list[Encoder], dict[str, str]]:
@@ -93,40 +79,6 @@ def build_all(
         except DataError as error:
             reasons[name] = str(error)
     return built, reasons
-
-
-# The runs of a sweep are scored with one network, read and folded once.
-@functools.lru_cache(maxsize=1)
-def _inception(weights: InceptionWeights, device: torch.device, precision: str) -> Encoder:
-    from lungan.scores import inception
-
-    return inception.load_encoder(weights, device, precision)
-
-
-def efficientnet_lite2(_: ScoreConfig, __: ImageSet, device: torch.device) -> Encoder:
-    """EfficientNet-Lite2. Raises: WeightsError."""
-    return _efficientnet(device)
-
-
-def spectrum(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> Encoder:
-    """The radial power spectrum. Raises: DataError."""
-    from lungan.scores import texture
-
-    return texture.load_spectrum(image_set, device)
-
-
-def contrast(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> Encoder:
-    """Local contrast. Raises: DataError."""
-    from lungan.scores import texture
-
-    return texture.load_contrast(image_set, device)
-
-
-@functools.lru_cache(maxsize=1)
-def _efficientnet(device: torch.device) -> Encoder:
-    from lungan.scores import efficientnet
-
-    return efficientnet.load_encoder(device)
 
 
 def _missing(name: str, config: ScoreConfig) -> str | None:

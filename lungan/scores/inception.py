@@ -7,6 +7,7 @@ the TensorFlow graph of 2015 that pytorch-fid and torch-fidelity use.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import torch
@@ -16,10 +17,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lungan.classifiers.network import in_channels_last
 from lungan.classifiers.vision import torchvision
+from lungan.config import ScoreConfig
+from lungan.data.images import ImageSet
 from lungan.device import native_dtype
 from lungan.models.pixels import to_floats
 from lungan.scores.encoders import NetworkEncoder, precision_note
-from lungan.scores.inception_weights import PUBLISHED_HASH, InceptionWeights
+from lungan.scores.inception_weights import PUBLISHED_HASH, InceptionWeights, find_weights
 from lungan.scores.weights import load_into, read_tensors
 
 NAME = "inception"
@@ -31,6 +34,13 @@ NUM_CLASSES = 1000
 _MAX_BATCH_SIZE = {"cpu": 32, "cuda": 256}
 
 
+def build_inception(config: ScoreConfig, _: ImageSet, device: torch.device) -> NetworkEncoder:
+    """Raises: WeightsError."""
+    return load_encoder(find_weights(config.inception_weights), device, config.inception_precision)
+
+
+# The runs of a sweep are scored with one network, read and folded once.
+@functools.lru_cache(maxsize=1)
 def load_encoder(
     weights: InceptionWeights, device: torch.device, precision: str = "auto"
 ) -> NetworkEncoder:

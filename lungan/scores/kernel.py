@@ -10,8 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from lungan.errors import DataError
 from lungan.scores.features import Features, as_pair
 
-Subsets = NDArray[np.int64]
-
 
 @dataclass(frozen=True, slots=True)
 class KernelDistance:
@@ -46,15 +44,12 @@ def kernel_distance(
     if subsets < 1:
         raise DataError(f"kernel subsets must be at least 1, got {subsets}")
     rng = np.random.default_rng(seed)
-    rows_one = _draw(rng, subsets, len(one), subset_size)
-    rows_two = _draw(rng, subsets, len(two), subset_size)
-    within_one = _kernel_sums(one, one, rows_one, rows_one, chunk_size)
-    within_one -= _diagonal_sums(one, rows_one)
-    within_two = _kernel_sums(two, two, rows_two, rows_two, chunk_size)
-    within_two -= _diagonal_sums(two, rows_two)
-    between = _kernel_sums(one, two, rows_one, rows_two, chunk_size)
-    num_pairs = subset_size * (subset_size - 1)
-    distances = (within_one + within_two) / num_pairs - 2 * between / subset_size**2
+    rows = np.concatenate([one, two])
+    members = np.zeros((2, subsets, len(rows)), dtype=bool)
+    for side, (start, count) in zip(members, ((0, len(one)), (len(one), len(two))), strict=True):
+        for subset in side:
+            subset[start + rng.choice(count, subset_size, replace=False)] = True
+    distances = kernel_distances(rows, members[0], members[1], chunk_size)
     return KernelDistance(mean=float(distances.mean()), std=float(distances.std()))
 
 
@@ -90,50 +85,8 @@ def kernel_distances(
     return distances
 
 
-def _draw(rng: np.random.Generator, subsets: int, count: int, size: int) -> Subsets:
-    return np.stack([rng.choice(count, size, replace=False) for _ in range(subsets)])
-
-
 def _kernel(one: Features, two: Features) -> Features:
     kernel: Features = one @ two.T
     kernel /= one.shape[1]
     kernel += 1
     return kernel * kernel * kernel
-
-
-def _diagonal_sums(rows: Features, subsets: Subsets) -> Features:
-    diagonal = ((rows**2).sum(axis=1) / rows.shape[1] + 1) ** 3
-    sums: Features = diagonal[subsets].sum(axis=1)
-    return sums
-
-
-def _kernel_sums(
-    one: Features, two: Features, rows_one: Subsets, rows_two: Subsets, chunk_size: int
-) -> Features:
-    """Sum of the kernel over the pairs of each subset, the cheaper of two ways.
-
-    Where subsets overlap much, one pass over the whole kernel matrix gives all the sums.
-    """
-    if rows_one.size * rows_two.shape[1] < len(one) * len(two):
-        return np.array(
-            [
-                sum(
-                    _kernel(one[a[start : start + chunk_size]], two[b]).sum()
-                    for start in range(0, len(a), chunk_size)
-                )
-                for a, b in zip(rows_one, rows_two, strict=True)
-            ]
-        )
-    member_one, member_two = _indicator(rows_one, len(one)), _indicator(rows_two, len(two))
-    sums = np.zeros(len(rows_one))
-    for start in range(0, len(one), chunk_size):
-        chunk = slice(start, start + chunk_size)
-        sums += (member_one[chunk] * (_kernel(one[chunk], two) @ member_two)).sum(axis=0)
-    return sums
-
-
-def _indicator(subsets: Subsets, count: int) -> Features:
-    """(count, subsets): 1 where the row belongs to the subset."""
-    member = np.zeros((count, len(subsets)))
-    np.put_along_axis(member, subsets.T, 1.0, axis=0)
-    return member

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.errors import DataError
 from lungan.scores import feature_cache
@@ -37,7 +38,7 @@ ROUNDING = 1 / 12
 _MAX_BATCH_SIZE = 256
 
 
-def load_spectrum(image_set: ImageSet, device: torch.device) -> NetworkEncoder:
+def build_spectrum(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> NetworkEncoder:
     """Log power at each spatial frequency. Raises: DataError for images below 16 pixels."""
     height, width = _size("spectrum", image_set)
     network = RadialSpectrum(height, width)
@@ -48,7 +49,7 @@ def load_spectrum(image_set: ImageSet, device: torch.device) -> NetworkEncoder:
     return _encoder("spectrum", network.num_rings + 1, network, note, device)
 
 
-def load_contrast(image_set: ImageSet, device: torch.device) -> NetworkEncoder:
+def build_contrast(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> NetworkEncoder:
     """Log local contrast, by place. Raises: DataError for images below 16 pixels."""
     _size("contrast", image_set)
     sides = " and ".join(map(str, WINDOWS))

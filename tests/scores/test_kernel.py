@@ -48,7 +48,6 @@ def test_equals_torch_fidelity_and_torchmetrics(shift: float) -> None:
 
 
 def test_many_overlapping_subsets_are_those_that_one_by_one_would_give() -> None:
-    # 40 subsets of 30 out of 50 take the way over the whole kernel matrix, 1 subset does not.
     one, two = features(50), features(70, seed=1, shift=0.3)
     rng = np.random.default_rng(5)
     rows_one = [rng.choice(50, 30, replace=False) for _ in range(40)]
