@@ -2,10 +2,11 @@
 
 Two arms are simulated whose classifiers differ from seed to seed and whose scores of a patient's
 images are correlated. An arm may do better on some patients and worse on others, with no gain on
-average. Every study is tested in three ways: Student's t paired by seed; images and seeds drawn
-again together, as if every image were another patient; patients and seeds drawn again together.
+average. Every study is tested in four ways: Student's t paired by seed; images and seeds drawn
+again together, as if every image were another patient; patients and seeds drawn again together;
+and as lungan answers, by the first and the last of these, for one control.
 
-    python benchmarks/utility_null_simulation.py --studies 120
+    python benchmarks/utility_null_simulation.py --studies 300
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ OF_ARM, OF_SEED = 0.25, 0.35
 """Those of one arm's own opinion of a patient, and of one classifier's of an image."""
 QUALITY = 0.12
 """That of a classifier's separation of the classes, from seed to seed."""
-TESTS = ("paired_t", "images_and_seeds", "patients_and_seeds")
+TESTS = ("paired_t", "images_and_seeds", "patients_and_seeds", "answer")
 NUM_DRAWS = 300
 
 
@@ -67,6 +68,7 @@ def simulate(
     areas = [_areas(arm, labels, Draws(whole.patients[:1])) for arm in arms]
     p = paired(*(list(map(float, area[:, 0])) for area in areas)).p
     found["paired_t"] = p is not None and p < 0.05
+    found["answer"] = found["paired_t"] and by_patient.p < 0.05
     return found, by_patient.detectable()
 
 
@@ -88,7 +90,7 @@ def rates(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--studies", type=int, default=120)
+    parser.add_argument("--studies", type=int, default=300)
     parser.add_argument("--out", type=Path, default=Path("results/utility_null"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
