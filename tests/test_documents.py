@@ -120,10 +120,23 @@ def test_the_null_simulation_is_quoted_right() -> None:
 def test_the_simulated_utility_studies_are_quoted_right() -> None:
     document = text_of("docs/utility.md")
     for row in rows_of("results/utility_null/utility_null.csv"):
-        tests = ("paired_t", "images_and_seeds", "patients_and_seeds")
+        tests = ("paired_t", "images_and_seeds", "patients_and_seeds", "answer")
         cells = " | ".join(f"{float(row[test]) * 100:.0f} %" for test in tests)
         expected = f"| {row['seeds']} | {float(row['gain']):g} | {cells} | "
         assert f"{expected}{float(row['detectable']):.3f} |" in document
+
+
+def test_the_ways_to_choose_weights_are_quoted_right() -> None:
+    rows = rows_of("results/classifier_weights/pneumoniamnist.csv")
+    ways = ("best_look", "average_0.25", "last")
+    best, averaged, last = (
+        f"{sum(float(row[way]) for row in rows) / len(rows):.3f}" for way in ways
+    )
+    said = " ".join(text_of("docs/utility.md").split())
+    assert (
+        f"gave AUC {best} on average over {len(rows)} trainings, the average of the last quarter "
+        f"{averaged}, and the last weights alone {last} "
+    ) in said
 
 
 def test_every_promise_of_security_names_a_test_that_is_there() -> None:

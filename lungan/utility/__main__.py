@@ -231,14 +231,16 @@ def _record(
     generators: dict[str, Any],
 ) -> None:
     """Write down what is asked, before anything is trained."""
-    from lungan.utility.study import choose_question, record_study
+    from lungan.runs.store import exclusive
+    from lungan.utility.study import parse_question, record_study
 
     question = None
     if options.question is not None:
-        question = choose_question(options.question, design.arms)
-    record_study(
-        store, options.study, design, question, settings.described(), generators, _command()
-    )
+        question = parse_question(options.question, design.arms)
+    with exclusive(store / UTILITY):
+        record_study(
+            store, options.study, design, question, settings.described(), generators, _command()
+        )
 
 
 def _train_classifiers(

@@ -27,7 +27,7 @@ from lungan.results.utility_manifest import (
     write_manifest,
 )
 from lungan.runs.folder import SUMMARY, UTILITY, read_summary
-from lungan.runs.store import Busy, Claimed, Finished, Store
+from lungan.runs.store import Busy, Claimed, Finished, Store, exclusive
 from lungan.runs.sweep import check_name
 from lungan.utility.generators import Generators
 from lungan.utility.images import Scenario
@@ -76,13 +76,11 @@ def check_arms(design: Design, num_classes: int, batch_size: int) -> None:
             )
 
 
-def choose_question(text: str | None, arms: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """The asked arm and its controls, from ``ASKED:CONTROL,CONTROL`` or the usual ones.
+def parse_question(text: str, arms: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The asked arm and its controls, from ``ASKED:CONTROL,CONTROL``.
 
     Raises: ConfigError where an arm of the question is not among ``arms``.
     """
-    if text is None:
-        return usual_question(arms)
     asked, _, rest = text.partition(":")
     controls = tuple(name.strip() for name in rest.split(",") if name.strip())
     for name in (asked, *controls):
@@ -104,7 +102,8 @@ def record_study(
     generators: dict[str, Any],
     command: str,
 ) -> Manifest:
-    """Write the manifest, or add to it what it has not; gives it.
+    """Write the manifest, or add to it what it has not; gives it. The caller holds the lock of
+    ``store/utility``.
 
     What is added while the study has no result yet is planned like the rest. question: None to keep
     the manifest's, or the usual one. settings: what must be the same in all of the study, compared
@@ -187,10 +186,11 @@ def plan_trials(generators: Generators, design: Design) -> list[Trial]:
 
 def add_trials(store: Path, name: str, trials: Sequence[Trial], settings: Settings) -> None:
     """Write into the study's manifest which trials belong to it."""
-    manifest = read_manifest(manifest_path(store, name))
     ids = {trial.identity(settings).run for trial in trials}
-    added = tuple(sorted({*manifest.trials, *ids}))
-    write_manifest(store, dataclasses.replace(manifest, trials=added))
+    with exclusive(store / UTILITY):
+        manifest = read_manifest(manifest_path(store, name))
+        added = tuple(sorted({*manifest.trials, *ids}))
+        write_manifest(store, dataclasses.replace(manifest, trials=added))
 
 
 def describe_classifiers(design: Design, settings: Settings, root: Path) -> str:
