@@ -36,9 +36,10 @@ def render(results: Results) -> str:
     )
     environment.filters["base64"] = _base64
     script, style = (loader.get_source(environment, name)[0] for name in ("script.js", "style.css"))
-    sweep = results.collection.sweep
+    sweep, study = results.collection.sweep, results.collection.study
+    title = f"Utility study {study}" if study else "All runs of the store"
     return environment.get_template("report.html.j2").render(
-        title=f"Sweep {sweep}" if sweep else "All runs of the store",
+        title=f"Sweep {sweep}" if sweep else title,
         results=results,
         counts=status_counts(results.runs),
         statuses=STATUSES,

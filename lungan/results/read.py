@@ -73,7 +73,8 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """swept: the config columns that the sweep sets, in its order; empty for a whole store."""
+    """swept: the config columns that the sweep sets, in its order; empty for a whole store. study:
+    the utility study whose generators these are."""
 
     store: Path
     runs: list[Run]
@@ -83,6 +84,7 @@ class Collection:
     command: str = ""
     created: str = ""
     swept: list[str] = field(default_factory=list)
+    study: str = ""
 
 
 def load(store: str | Path = "runs", sweep: str | None = None) -> pd.DataFrame:

@@ -171,7 +171,8 @@ def _of_study(store: Path, utility: Utility) -> Collection:
         store=store,
         runs=runs,
         problems=[],
-        question=f"Utility study {manifest.name}" if manifest else "",
+        question="Do synthetic images help a classifier?",
+        study=manifest.name if manifest else "",
         command=manifest.command if manifest else "",
         created=manifest.created if manifest else "",
     )

@@ -135,7 +135,8 @@ def _measure(group: Group, drawn: dict[tuple[str, ...], Draws]) -> _Measured | N
             return None
         images = found
         patients = test["patient"].where(test["patient"] != "", test["image"])
-        num_patients = patients.nunique()
+        are_named = (test["patient"] != "").any()
+        num_patients = patients.nunique() if are_named else len(test)
         numbers, _ = pd.factorize(patients)
         classes, names = pd.factorize(test["class"])
         if images not in drawn:

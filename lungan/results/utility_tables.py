@@ -29,6 +29,7 @@ _OF_GENERATORS = (
     "memorization_distance_ratio",
     "memorization_share",
     "authenticity",
+    "near_copies",
 )
 
 
