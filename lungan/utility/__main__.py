@@ -232,8 +232,10 @@ def _record(
 ) -> None:
     """Write down what is asked, before anything is trained."""
     from lungan.runs.store import exclusive
+    from lungan.runs.sweep import check_name
     from lungan.utility.study import parse_question, record_study
 
+    check_name(options.study)
     question = None
     if options.question is not None:
         question = parse_question(options.question, design.arms)

@@ -28,7 +28,6 @@ from lungan.results.utility_manifest import (
 )
 from lungan.runs.folder import SUMMARY, UTILITY, read_summary
 from lungan.runs.store import Busy, Claimed, Finished, Store, exclusive
-from lungan.runs.sweep import check_name
 from lungan.utility.generators import Generators
 from lungan.utility.images import Scenario
 from lungan.utility.trial import Bench, Settings, Trial
@@ -111,7 +110,6 @@ def record_study(
 
     Raises: ConfigError where the study of this name has other settings or another question.
     """
-    check_name(name)
     path = manifest_path(store, name)
     if not path.exists():
         asked, controls = question or usual_question(design.arms)
