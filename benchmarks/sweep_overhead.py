@@ -30,7 +30,7 @@ from lungan.runs.folder import CHECKPOINT
 from lungan.runs.prepare import prepare
 from lungan.runs.sinks import FolderSink, ProgressSink
 from lungan.runs.store import Claimed, Store
-from lungan.tracking import build_tracker
+from lungan.tracking import build_trackers
 from lungan.training.events import Event
 from lungan.training.loop import train
 from lungan.training.material import gather
@@ -124,13 +124,13 @@ def sinks(folder: Path, rounds: int, num_steps: int, tracker: str) -> dict[str, 
     claimed = Store(Path(config.store)).claim(prepared.identity)
     assert isinstance(claimed, Claimed)
     progress = ProgressSink(claimed.folder.name, config.epochs)
-    follow = build_tracker(config, prepared.identity, claimed.folder, None)
-    own = FolderSink(claimed.folder, claimed.claim, None)
+    follow = build_trackers(config, prepared.identity, claimed.folder, None)
+    sinks = [FolderSink(claimed.folder, claimed.claim, None), progress, *filter(None, [follow])]
     waited: dict[str, list[float]] = {}
 
     def emit(event: Event) -> None:
         began = time.perf_counter()
-        for sink in (own, follow, progress):
+        for sink in sinks:
             sink(event)
         waited.setdefault(type(event).__name__, []).append(time.perf_counter() - began)
 
@@ -142,7 +142,8 @@ def sinks(folder: Path, rounds: int, num_steps: int, tracker: str) -> dict[str, 
     try:
         train(config, state, step, material, emit=emit)
     finally:
-        follow.close()
+        if follow is not None:
+            follow.close()
         claimed.claim.release()
     total = time.perf_counter() - began
     return {

@@ -9,7 +9,8 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import pytest
 
 from lungan import registry, train
 from lungan.results import __main__ as results
+from lungan.runs.folder import read_metrics
+from lungan.runs.naming import name_by_differences
 from lungan.scores import catalogue
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extend.md").read_text(encoding="utf-8")
@@ -42,9 +45,17 @@ NAMES = {
     "softplus.py": "soft_hinge",
     "more.py": "halving noise",
     "circles.py": "circles",
-    "jsonl.py": "lines",
+    "mlflow_tracker.py": "mlflow",
     "pixels.py": "mean_distance coarse",
 }
+SCORED = ["score=fast", "score.encoders=[contrast]", "epochs=2", "samples_every_epochs=1"]
+
+
+def each_with_mlflow(texts: Iterable[str]) -> list[Any]:
+    """The texts; those about MLflow are skipped where it is not installed, as it brings 40 packages
+    that nothing else needs: ``pip install mlflow-skinny``."""
+    lacks = pytest.mark.skipif(find_spec("mlflow") is None, reason="needs mlflow-skinny")
+    return [pytest.param(text, marks=lacks if "mlflow" in text else []) for text in texts]
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +68,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(registry, "_choices", dict(registry._choices))
     monkeypatch.setattr(registry, "_files", {})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     yield tmp_path
 
 
@@ -68,10 +81,33 @@ def test_every_file_is_short_and_has_its_command() -> None:
         assert any(name in command for command in COMMANDS), name
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def assert_mlflow_has(folder: Path, summary: dict[str, Any]) -> None:
+    """Every epoch, grid and score of the run folder is in MLflow's store, once."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("lungan")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED" and run.info.run_name == name_by_differences(
+        summary["config"]
+    )
+    for key in (rows := read_metrics(folder))[0]:
+        known = [(row["epoch"], row[key]) for row in rows if row[key] is not None]
+        history = client.get_metric_history(run.info.run_id, key)
+        assert [(each.step, each.value) for each in history] == known, key
+    scores = {key: v for key, v in summary["scores"]["values"].items() if v is not None}
+    assert "contrast.recall.floor" in scores
+    assert scores.items() <= run.data.metrics.items()
+    grids = client.list_artifacts(run.info.run_id, "samples")
+    assert [Path(each.path).name for each in grids] == ["epoch_0001.png", "epoch_0002.png"]
+
+
+@pytest.mark.parametrize("command", each_with_mlflow(COMMANDS))
 def test_every_command_trains(command: str, folder: Path) -> None:
     arguments = shlex.split(command)
     more = [] if "data=circles" in arguments else PHANTOM
+    if "tracker=mlflow" in arguments:
+        more = [*PHANTOM, *SCORED]
     assert train.main([*TINY, *more, *arguments]) == 0
     (path,) = folder.glob("runs/*/summary.json")
     summary: dict[str, Any] = json.loads(path.read_text())
@@ -81,10 +117,8 @@ def test_every_command_trains(command: str, folder: Path) -> None:
     assert used == {str(folder / plugin)}
     first = (path.parent / "config.yaml").read_text().splitlines()[0]
     assert first.startswith("# plug-in: ") and first.endswith(f"--plugin {folder / plugin}")
-    if "tracker=lines" in arguments:
-        lines = (path.parent / "tracker.jsonl").read_text().splitlines()
-        assert json.loads(lines[0])["epoch"] == 1
-        assert json.loads(lines[-1]) == {"status": "done"}
+    if "tracker=mlflow" in arguments:
+        assert_mlflow_has(path.parent, summary)
     if "score.extra" in command:
         values = summary["scores"]["values"]
         assert values["coarse.mean_distance"] > values["coarse.mean_distance.floor"] > 0
@@ -119,7 +153,7 @@ def test_a_scores_direction_reaches_tables_verdicts_and_page(
     assert told["higher"][1].startswith("Nearer to real images than real ones are to each other")
 
 
-@pytest.mark.parametrize("file", NAMES)
+@pytest.mark.parametrize("file", each_with_mlflow(NAMES))
 def test_every_part_holds_its_contract(file: str, folder: Path) -> None:
     registry.load_file(folder / file)
     for name in NAMES[file].split():

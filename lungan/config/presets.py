@@ -71,14 +71,15 @@ def choices(group: str) -> list[str]:
 
 
 def load(group: str, name: str) -> Any:
-    """The dataclass of one choice of a group, with the values of its YAML file, without Hydra.
+    """The dataclass of one choice of a group, with the values of its YAML file, where it has one,
+    without Hydra.
 
     Raises: ConfigError for an unknown choice.
     """
-    found = files(group)
-    if name not in found:
-        raise ConfigError(f"{group} must be one of {', '.join(found)}, got {name}")
-    values = yaml.safe_load(found[name].read_text(encoding="utf-8"))
+    if name not in choices(group):
+        raise ConfigError(f"{group} must be one of {', '.join(choices(group))}, got {name}")
+    path = files(group).get(name)
+    values = {"name": name} if path is None else yaml.safe_load(path.read_text(encoding="utf-8"))
     return parse_choice(GROUPS[group], group, values)
 
 

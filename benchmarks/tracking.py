@@ -1,0 +1,140 @@
+"""How much longer a run takes with a tracker than without, W&B's server well and in trouble.
+
+    python benchmarks/tracking.py [--rounds 3] [--json FILE|-]
+
+In each round every case has one tiny run, a whole process of ``python -m lungan.train``, and is
+held against the round's run with ``tracker=none``. The W&B server is that of the tests. Figures are
+written after every round, and rounds that FILE has already stay. A run that lacks an epoch, a grid
+or its summary ends the benchmark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import figures
+
+from lungan.runs.folder import read_metrics, read_summary
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "tracking"))
+import wandb_server
+
+EPOCHS = 3
+TINY = [
+    "data=phantom", "data.num_images=96", "data.num_test=16", "score=none", "precision=fp32",
+    "generator.width=8", "discriminator.width=8", "batch_size=16", f"epochs={EPOCHS}",
+    "samples_every_epochs=1",
+]  # fmt: skip
+ONLINE = ["tracker=wandb", "tracker.mode=online"]
+CASES = {
+    "none": ["tracker=none"],
+    "tensorboard": ["tracker=tensorboard"],
+    "offline": ["tracker=wandb", "tracker.mode=offline"],
+    "online": ONLINE,
+    "refuses": ONLINE,
+    "hangs": ONLINE,
+    "hangs after the start": ONLINE,
+    "dies midway": ONLINE,
+    "answers 500": ONLINE,
+}
+LIMIT_SECONDS = 5.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3, help="of every case (default: 3)")
+    figures.add_json_option(parser)
+    options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {options.rounds}")
+    seconds: dict[str, list[float]] = {name: [] for name in CASES}
+    if options.json and Path(options.json).is_file():
+        seconds = json.loads(Path(options.json).read_text())["seconds"]
+    for _ in range(options.rounds):
+        for name in CASES:
+            seconds[name].append(round(run(name), 2))
+        result = {
+            "rounds": len(seconds["none"]),
+            "limit_seconds": LIMIT_SECONDS,
+            "longer_seconds": {name: longer(seconds, name) for name in CASES if name != "none"},
+            "seconds": seconds,
+            "machine": figures.machine(),
+        }
+        figures.write(result, options.json, print_table)
+
+
+def longer(seconds: dict[str, list[float]], name: str) -> dict[str, float]:
+    """Than ``tracker=none`` of the same round."""
+    by_round = [each - none for each, none in zip(seconds[name], seconds["none"], strict=True)]
+    return {
+        "median": round(statistics.median(by_round), 2),
+        "greatest": round(max(by_round), 2),
+    }
+
+
+def run(case: str) -> float:
+    """The seconds of a whole process; its run folder must have everything."""
+    with tempfile.TemporaryDirectory() as folder, wandb_server.serving() as server:
+        with trouble(case, server) as address:
+            environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+            environment |= {"WANDB_BASE_URL": address, "WANDB_API_KEY": "a" * 40}
+            command = [sys.executable, "-m", "lungan.train", *TINY, *CASES[case]]
+            began = time.perf_counter()
+            subprocess.run(
+                [*command, f"store={folder}"], env=environment, check=True, capture_output=True
+            )
+            seconds = time.perf_counter() - began
+        (made,) = Path(folder).glob("*/summary.json")
+        summary = read_summary(made.parent)
+        assert summary is not None and summary["status"] == "done"
+        assert len(read_metrics(made.parent)) == EPOCHS
+        assert len(list(made.parent.glob("samples/*.png"))) == EPOCHS
+    return seconds
+
+
+@contextlib.contextmanager
+def trouble(case: str, server: wandb_server.WandbServer) -> Iterator[str]:
+    """The address of a W&B server that is as the case says."""
+
+    def when_streaming(act: Callable[[], Any]) -> Callable[[str], Any]:
+        return lambda path: act() if path.endswith("file_stream") else None
+
+    match case:
+        case "hangs after the start":
+            server.trouble = when_streaming(lambda: time.sleep(60))
+        case "dies midway":
+            server.trouble = when_streaming(server.die)
+        case "answers 500":
+            server.trouble = when_streaming(lambda: 500)
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{port.getsockname()[1]}"
+        if case == "hangs":
+            port.listen(64)
+        if case in ("hangs", "refuses"):
+            yield address
+        else:
+            yield server.address
+
+
+def print_table(result: Any) -> None:
+    print(f"{result['rounds']} rounds, {figures.describe(result['machine'])}; seconds longer")
+    print(f"{'':24}{'median':>8}{'greatest':>10}")
+    for name, row in result["longer_seconds"].items():
+        print(f"{name:24}{row['median']:8.2f}{row['greatest']:10.2f}")
+
+
+if __name__ == "__main__":
+    main()
