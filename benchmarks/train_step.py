@@ -244,12 +244,12 @@ def milliseconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 @contextlib.contextmanager
-def busy(count: int) -> Iterator[None]:
-    """``count`` other processes that compute without a pause."""
+def busy(count: int) -> Iterator[list[int]]:
+    """``count`` other processes that compute without a pause; gives their numbers."""
     command = [sys.executable, "-c", "while True: pass"]
     processes = [subprocess.Popen(command) for _ in range(count)]
     try:
-        yield
+        yield [process.pid for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -1,0 +1,266 @@
+"""What each trick of the CPU's step is worth: steps without each of them in turn.
+
+    python benchmarks/tricks.py [--rounds N] [--seconds S] [--json FILE|-]
+
+The report's step has one backward pass for both losses. small_data's has two, and gradient
+penalties in some steps, so as many steps are timed together as have one with penalties. The forms
+take turns as turns.py says. What is counted is CPU time, the kernel's included, of one thread,
+since that hardly depends on what else a machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import figures
+import torch
+import torch.nn.functional as F
+import train_step
+import turns
+from torch import Tensor
+
+from lungan.models import convolution as convolutions
+from lungan.models import dcgan, layers
+from lungan.models.pixels import to_floats
+from lungan.training import step as steps
+from lungan.training.outcome import StepOutcome
+from lungan.training.stepping import gradient_norm
+
+WORKLOADS = ("report bf16", "report fp32", "small_data bf16", "small_data fp32")
+"""Experiment and precision."""
+WARMUP_CALLS = 3
+
+
+class _Padded(torch.autograd.Function):
+    """DownConvolution's function on a padded copy, with gradients by the same means."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, low: Tensor) -> Tensor:
+        padded = F.pad(features, (1, 2, 1, 2))
+        ctx.save_for_backward(padded, weight, low)
+        return F.conv2d(padded, low, bias.to(low.dtype), 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        padded, weight, low = ctx.saved_tensors
+        (gradient,) = gradients
+        is_bf16 = low.dtype == torch.bfloat16
+        for_features = None
+        if is_bf16 or low.shape[1] < convolutions.FEW_CHANNELS:
+            turned = convolutions.block_kernel(low, before=1)
+            for_features = convolutions.from_blocks(F.conv2d(gradient, turned, padding=1))
+        wanted = [for_features is None, not is_bf16, False]
+        own = convolutions._own_gradients(gradient, padded, low, 2, 0, wanted)
+        if for_features is None:
+            for_features = own[0][:, :, 1:-2, 1:-2]
+        for_weight = own[1]
+        if is_bf16:
+            for_weight = convolutions._kernel_gradient(padded, gradient, 5, 2, 0)
+        return for_features, for_weight, gradient.sum((0, 2, 3), dtype=weight.dtype), None
+
+
+def without_turned_weights() -> None:
+    """Features are padded by a copy before each convolution of the discriminator, as Keras does."""
+
+    def forward(self: layers.DownConvolution, features: Tensor, scale: float = 1.0) -> Tensor:
+        low = torch.is_autocast_enabled("cpu")
+        weight = self.weight * scale
+        kernel = weight.detach().to(torch.bfloat16 if low else torch.float32)
+        features = features.to(kernel.dtype)
+        return _Padded.apply(features, weight, self.bias * scale, kernel)  # type: ignore[no-any-return, no-untyped-call]
+
+    layers.DownConvolution.forward = forward  # type: ignore[method-assign]
+
+
+def without_shared_backward() -> None:
+    """The discriminator sees real and generated images apart, and each loss is sent back on its
+    own, so that no logit's gradient has to be kept from zero."""
+
+    def gradients(self: Any, images: Tensor, labels: Tensor | None) -> Tensor:
+        state = self.state
+        with self.autocast():
+            fake = state.generator(self.latents(len(images), 0), labels)
+        leaf = fake.detach().requires_grad_()
+        real_logits = self.logits(to_floats(images, fake.dtype), None, 0)
+        fake_logits = self.logits(leaf, None, 1)
+        loss_generator = self.loss.of_generator(real_logits, fake_logits)
+        with convolutions.no_kernel_gradients():
+            (gradient,) = torch.autograd.grad(loss_generator, leaf, retain_graph=True)
+        torch.autograd.backward(fake, gradient.to(fake.dtype))
+        leaf.requires_grad_(False)
+        loss_discriminator = self.loss.discriminator(real_logits, fake_logits)
+        torch.autograd.backward(loss_discriminator)
+        return StepOutcome(
+            loss_generator=loss_generator.detach(),
+            loss_discriminator=loss_discriminator.detach(),
+            logit_real=real_logits.detach().mean(),
+            logit_fake=fake_logits.detach().mean(),
+            overfitting=self.loss.overfitting(real_logits, fake_logits),
+            penalty=torch.zeros(()),
+            grad_norm_generator=gradient_norm(state.generator),
+            grad_norm_discriminator=gradient_norm(state.discriminator),
+        ).stacked()
+
+    steps.SimultaneousStep.gradients = gradients  # type: ignore[method-assign]
+
+
+def without_own_gradients() -> None:
+    """PyTorch's own gradients of convolutions."""
+
+    def convolution(
+        features: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+    ) -> Tensor:
+        return F.conv2d(features, weight, bias, stride, padding)
+
+    layers.convolution = convolution
+
+
+def without_blocks() -> None:
+    """PyTorch's own transposed convolutions, with their gradients, and a crop."""
+
+    def forward(self: layers.UpConvolution, features: Tensor) -> Tensor:
+        return F.conv_transpose2d(features, self.weight, None, 2, 1)[:, :, :-1, :-1]
+
+    layers.UpConvolution.forward = forward  # type: ignore[method-assign]
+
+
+def without_kept_memory() -> None:
+    """glibc hands freed blocks back to the kernel."""
+    steps.keep_freed_memory = lambda: None
+
+
+def without_bits() -> None:
+    """PyTorch's leaky ReLU and dropout."""
+
+    def leaky_dropout(features: Tensor, slope: float, probability: float, _: Any) -> Tensor:
+        return F.dropout(F.leaky_relu(features, slope), probability)
+
+    dcgan.leaky_dropout = leaky_dropout
+
+
+def without_constant_signs() -> None:
+    """PyTorch's leaky ReLU, whose signs are sent gradients of gradients."""
+
+    def leaky_relu(features: Tensor, slope: float, *, inplace: bool = True) -> Tensor:
+        return F.leaky_relu(features, slope, inplace)
+
+    dcgan.leaky_relu = leaky_relu
+
+
+TRICKS: dict[str, Callable[[], None]] = {
+    "turned weights": without_turned_weights,
+    "shared backward": without_shared_backward,
+    "own gradients of convolutions": without_own_gradients,
+    "transposed convolutions as blocks": without_blocks,
+    "kept freed memory": without_kept_memory,
+    "bits for dropout": without_bits,
+    "constant signs of leaky ReLU": without_constant_signs,
+}
+ALL = "all"
+TRICKS_OF = {
+    workload: [
+        name
+        for name in TRICKS
+        if (name == "shared backward") <= workload.startswith("report")
+        and (name == "bits for dropout") <= workload.startswith("report")
+        and (name == "constant signs of leaky ReLU") <= workload.startswith("small_data")
+    ]
+    for workload in WORKLOADS
+}
+"""The tricks that a workload uses."""
+
+
+def serve(workload: str, without: str | None) -> None:
+    if without:
+        TRICKS[without]()
+    experiment, precision = workload.split()
+    device = torch.device("cpu")
+    wanted = train_step.workload(experiment, 28)
+    work = train_step.lungan_steps(wanted, wanted.some_images(device), precision)
+    for _ in range(WARMUP_CALLS):
+        work()
+
+    def cpu_milliseconds() -> float:
+        began = time.process_time()
+        work()
+        return (time.process_time() - began) * 1e3 / wanted.num_steps
+
+    turns.serve(cpu_milliseconds)
+
+
+def measure(workload: str, rounds: int, seconds: float) -> dict[str, Any]:
+    forms = {name: form(workload, name) for name in (ALL, *TRICKS_OF[workload])}
+    taken = turns.take(forms, rounds, seconds, others=turns.ANY)
+    for each in forms.values():
+        each.close()
+    with_all = taken.times[ALL]
+    return {
+        "forms": {name: row(times, with_all) for name, times in taken.times.items()},
+        "rounds": taken.count,
+    }
+
+
+def form(workload: str, without: str) -> turns.Form:
+    options = [] if without == ALL else ["--without", without]
+    command = [sys.executable, __file__, "--serve", workload, *options]
+    return turns.Form(command, os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def row(times: list[float], with_all: list[float]) -> dict[str, float]:
+    """``saved``: of the time without the trick, what the step with all tricks does not take, round
+    by round; its median, and the quartiles of the rounds."""
+    saved = [1 - whole / own for own, whole in zip(times, with_all, strict=True)]
+    quartiles = statistics.quantiles(saved, n=4) if len(saved) > 1 else saved * 3
+    return {
+        "ms_per_step": statistics.median(times),
+        "ms_min": min(times),
+        "ms_max": max(times),
+        "saved": quartiles[1],
+        "saved_lower_quartile": quartiles[0],
+        "saved_upper_quartile": quartiles[2],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=20, help="that count (default: 20)")
+    parser.add_argument("--seconds", type=float, default=600, help="a workload, at most (600)")
+    parser.add_argument("--workload", choices=WORKLOADS, help="default: all")
+    parser.add_argument("--serve", choices=WORKLOADS, help=argparse.SUPPRESS)
+    parser.add_argument("--without", choices=list(TRICKS), help=argparse.SUPPRESS)
+    figures.add_json_option(parser)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(arguments.serve, arguments.without)
+        return
+    if arguments.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {arguments.rounds}")
+    result: dict[str, Any] = {
+        workload: measure(workload, arguments.rounds, arguments.seconds)
+        for workload in ([arguments.workload] if arguments.workload else WORKLOADS)
+    }
+    figures.write(result | {"machine": figures.machine()}, arguments.json, print_table)
+
+
+def print_table(result: dict[str, Any]) -> None:
+    print(figures.describe(result["machine"]))
+    for workload in (each for each in WORKLOADS if each in result):
+        measured = result[workload]
+        print(f"{workload}, CPU time of a step in one thread, {measured['rounds']} rounds")
+        for name, each in measured["forms"].items():
+            title = "with all" if name == ALL else f"without {name}"
+            print(
+                f"{title:>42} {each['ms_per_step']:7.1f} ms ({each['ms_min']:.1f} to "
+                f"{each['ms_max']:.1f}); saved {each['saved']:6.1%} "
+                f"({each['saved_lower_quartile']:.1%} to {each['saved_upper_quartile']:.1%})"
+            )
+
+
+if __name__ == "__main__":
+    main()
