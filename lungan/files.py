@@ -33,6 +33,17 @@ def at_home(path: str | Path) -> Path:
         raise ConfigError(f"{path} names a home folder that does not exist") from error
 
 
+def is_folder_name(name: str) -> bool:
+    """Whether a class of this name can have a folder of its own on every system."""
+    return (
+        0 < len(name) <= 100
+        and name.isprintable()
+        and not name.startswith(".")
+        and name == name.strip()
+        and not any(sign in name for sign in '/\\:*?"<>|')
+    )
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A new binary file that takes the name ``path`` at the end, or leaves nothing behind.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lungan import registry
-from lungan.config import DataConfig
+from lungan.config.data import DataConfig, FilesConfig
 from lungan.data import inspect
 from lungan.data.images import ONLY_SPLIT, ImageSet, keep_fraction
 from lungan.errors import DataError
@@ -30,6 +30,12 @@ def load(
     Raises: DataError where the data cannot be had or used, ConfigError for an unknown name.
     """
     image_set: ImageSet = registry.builder("data", config.name)(config, progress=progress)
+    if (shade := image_set.images.min()) == image_set.images.max():
+        way_out = "; data.scale=range takes black and white from the values of the files"
+        raise DataError(
+            f"all {len(image_set)} images are of one shade, {shade} of 0 to 255, and show nothing"
+            f"{way_out if isinstance(config, FilesConfig) else ''}"
+        )
     if config.fraction != 1:
         image_set = keep_fraction(image_set, config.splits, config.fraction, config.fraction_seed)
     if say is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import unicodedata
+import warnings
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -17,12 +19,16 @@ if TYPE_CHECKING:
 
 _SEPARATORS = ",;\t|"
 _IMAGE_NAME = re.compile(r"\.(?:png|jpe?g|bmp|tiff?|dcm)$", re.I)
+_NO_VALUE = re.compile(r"nan|<na>|null|#n/a", re.I)
+"""What programs write where there is nothing."""
+
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 _CONDITION = re.compile(r"\s*(.+?)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*")
 
 
 def read_cells(path: Path, given: Sequence[str], notes: list[str]) -> pd.DataFrame:
-    """All cells of a CSV file as text, stripped. Rows are named as a spreadsheet numbers them.
+    """All cells of a CSV file as text, stripped, empty where a program wrote that there is nothing.
+    Rows are named as a spreadsheet numbers them.
 
     given: the columns that will be asked for. Where these are numbers that the first line does not
     have, the table has no header, and its columns are named by their numbers, from 0.
@@ -37,24 +43,35 @@ def read_cells(path: Path, given: Sequence[str], notes: list[str]) -> pd.DataFra
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"data.path must be a table, {path}: {error.strerror}") from error
-    text = _decode(path, data, notes)
+    # One letter may be written in two ways, which look the same.
+    text = unicodedata.normalize("NFC", _decode(path, data, notes))
     if not text.strip():
         raise DataError(f"data.path must be a table, {path} is empty")
-    head = text.partition("\n")[0]
-    separator = max(_SEPARATORS, key=head.count)
+    head, _, rest = text.partition("\n")
+    skipped = 0
+    if says := re.fullmatch(r"sep=(.)\s*", head):  # Excel's first line
+        text, head, skipped = rest, rest.partition("\n")[0], 1
+    separator = says[1] if says else max(_SEPARATORS, key=head.count)
     cells = [cell.strip(' "\r') for cell in head.split(separator)]
     is_numbered = bool(given) and all(name.isdigit() for name in given)
     has_header = not is_numbered or set(given) <= set(cells)
     try:
-        table = pd.read_csv(
-            io.StringIO(text),
-            sep=separator,
-            header=0 if has_header else None,
-            dtype=str,
-            keep_default_na=False,
-            index_col=False,
-            skip_blank_lines=True,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                io.StringIO(text),
+                sep=separator,
+                header=0 if has_header else None,
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+                skip_blank_lines=True,
+            )
+    except pd.errors.ParserWarning as error:  # that cells would be dropped
+        raise DataError(
+            f"{path} cannot be read as a table: its rows have more cells than its first line, "
+            f"which must name the columns: {head.strip()[:100]}"
+        ) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         reason = " ".join(str(error).split())
         if longer := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", reason):
@@ -64,9 +81,10 @@ def read_cells(path: Path, given: Sequence[str], notes: list[str]) -> pd.DataFra
             )
         raise DataError(f"{path} cannot be read as a table: {reason}") from error
     table.columns = pd.Index([str(name).strip() for name in table.columns])
-    table.index = pd.Index([f"row {number + 1 + has_header}" for number in range(len(table))])
+    before = 1 + skipped + has_header
+    table.index = pd.Index([f"row {number + before}" for number in range(len(table))])
     stripped: pd.DataFrame = table.apply(lambda column: column.str.strip())
-    return stripped
+    return stripped.mask(stripped.map(lambda cell: bool(_NO_VALUE.fullmatch(cell))), "")
 
 
 def _decode(path: Path, data: bytes, notes: list[str]) -> str:
@@ -130,7 +148,8 @@ def choose_rows(table: pd.DataFrame, where: str) -> pd.DataFrame:
             limit = float(value)
         except ValueError:
             raise ConfigError(f"data.where: {name}{sign} needs a number, got {value}") from None
-        numbers = pd.to_numeric(cells.str.extract(r"^(-?[\d.]+)", expand=False), errors="coerce")
+        digits = cells.str.extract(r"^(-?[\d.,]+)", expand=False).str.replace(",", ".")
+        numbers = pd.to_numeric(digits, errors="coerce")
         fits = {
             "<": numbers < limit,
             "<=": numbers <= limit,

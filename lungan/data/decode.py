@@ -70,6 +70,8 @@ _KNOWN = {
     b"PK\x03\x04": "ZIP",
     b"\x1f\x8b": "gzip",
     b"<svg|<\\?xml": "SVG or XML",
+    b"\\s*(?i:<!DOCTYPE html|<html)": "web page",
+    b"version https://git-lfs": "Git LFS pointer (git lfs pull gets the file)",
     b"ObjectType|NDims": "MetaImage",
     b"v/1\x01": "OpenEXR",
     _PNG_START + b"....CgBI": "PNG with Apple's CgBI extension",

@@ -71,15 +71,14 @@ def _render(dataset: Any, num_bytes: int, frame: int | None, use_window: bool) -
     check_unpacked(num_bits // 8, num_bytes)
     index = choose_frame(int(dataset.get("NumberOfFrames") or 1), frame)
     stored = _stored_pixels(dataset, index)
+    if dataset.get("Modality") == "SEG":
+        raise BadImageError("DICOM segmentation, a mask and no image")
     modality = f"DICOM {dataset.get('Modality') or 'image'}"
     photometric = dataset.PhotometricInterpretation
     is_grey = stored.ndim == 2 and photometric in ("MONOCHROME1", "MONOCHROME2")
     is_colour = stored.ndim == 3 and photometric.startswith(("RGB", "YBR"))
     if not (is_grey or is_colour or photometric == "PALETTE COLOR"):
         raise BadImageError(f"DICOM with photometric interpretation {photometric}")
-    high_bit = dataset.get("HighBit")
-    if stored.dtype.kind != "f" and high_bit not in (None, dataset.BitsStored - 1):
-        raise BadImageError(f"DICOM of {dataset.BitsStored} bits whose high bit is {high_bit}")
     if not is_grey:
         return _render_colour(stored, dataset, modality)
     return _render_grey(stored, dataset, _layers(dataset, index), modality, use_window)
@@ -91,6 +90,7 @@ def _stored_pixels(dataset: Any, index: int) -> NDArray[Any]:
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
 
+    bits, shift = int(dataset.get("BitsStored") or 0), 0
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if not syntax:  # As in files without a preamble, whose encoding pydicom has guessed.
         is_implicit, is_little_endian = dataset.original_encoding
@@ -107,9 +107,32 @@ def _stored_pixels(dataset: Any, index: int) -> NDArray[Any]:
             raise DataError(f"DICOM files in {syntax.name} need more decoders: {WAY_OUT}")
         num_frames = int(dataset.get("NumberOfFrames") or 1)
         check_coded_size(get_frame(dataset.PixelData, index, number_of_frames=num_frames))
+    if bits and not (syntax and syntax.is_encapsulated):
+        shift = max(0, int(dataset.get("HighBit") or 0) + 1 - bits)
+        dataset.BitsStored = bits + shift  # pydicom leaves out what is above, and no bits below
     # pylibjpeg's decoder of run lengths ends the process over damaged files.
     plugin = "pydicom" if syntax == uid.RLELossless else ""
-    return np.asarray(pixel_array(dataset, index=index, decoding_plugin=plugin))
+    stored = np.asarray(pixel_array(dataset, index=index, decoding_plugin=plugin))
+    if shift:
+        dataset.BitsStored = bits
+        stored = _from_high_bit(stored, bits, shift)
+    return stored
+
+
+def _from_high_bit(stored: NDArray[Any], bits: int, shift: int) -> NDArray[Any]:
+    """Values whose highest bit stands ``shift`` higher than the number of bits says.
+
+    Source: PS3.5, 8.1.1, which allowed that before 2014. Where the low bits hold values and the
+    high ones none, the header is wrong, as pydicom and viewers take it to be.
+    """
+    if not (stored & (2**shift - 1)).any():
+        return np.asarray(stored >> shift)
+    if stored.dtype.kind == "u" and stored.max() < 2**bits:
+        return stored
+    raise BadImageError(
+        f"DICOM of {bits} bits whose high bit is {bits + shift - 1}, while other bits hold values, "
+        f"too; if the values stand in the low bits, write HighBit={bits - 1} into the file"
+    )
 
 
 def _render_colour(stored: NDArray[Any], dataset: Any, modality: str) -> StoredImage:

@@ -23,7 +23,10 @@ from lungan.files import at_home, cache_folder
 Parts = tuple[str, ...]
 """The folders of a path and the file's name."""
 
-_SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
+_SYSTEM_FILES = {
+    *("thumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+    *("__macosx", "@eadir", "#recycle", "lost+found"),
+}
 """What operating systems leave in folders, beside names that start with a dot."""
 
 _IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom", ".gif", ".webp"}
@@ -37,6 +40,9 @@ _GENERATED = "images that lungan generated"
 
 _MASK_FOLDERS = re.compile(
     r"masks?|labels?|gt|ground[ _-]?truths?|(.*[ _-])?masks|seg|segmentations?|annotations?", re.I
+)
+_SPLIT_IN_NAME = re.compile(
+    rf"(?<![a-z])({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))})(?![a-z])", re.I
 )
 _MASK_FILES = re.compile(r"[ _-](mask|seg|segmentation|label|gt)([ _-]?\d+)?$", re.I)
 
@@ -85,7 +91,8 @@ def read_layout(
             f"{many(len(documents), 'file')} left out, no image by name: {first(documents)}"
         )
     if not names:
-        raise DataError(f"data.path must hold images, {root} has none")
+        but = "" if exclude is None else f" but those that data.exclude={exclude} leaves out"
+        raise DataError(f"data.path must hold images, {root} has none{but}")
     paths: list[Parts] = [tuple(name.split("/")) for name in names]
     depth = _look_inside(root, paths, group, notes)
     has_splits = _check_splits(root, {_folder(path, depth) for path in paths} - {""})
@@ -194,6 +201,12 @@ def _check_classes(top: Path, names: set[str], empty: Sequence[Parts]) -> None:
         )
     if empty:
         raise DataError(f"class folder {'/'.join(empty[0])} of {top} is empty; remove or fill it")
+    words = {found[0].lower() for name in names for found in _SPLIT_IN_NAME.finditer(name)}
+    if len({SPLIT_WORDS[word] for word in words}) > 1:
+        raise DataError(
+            f"{top} holds folders whose names say splits ({first(sorted(names))}), and they would "
+            f"be taken for classes; name them {', '.join(SPLITS)}, or give data.labels=none"
+        )
     masks = sorted(name for name in names if _MASK_FOLDERS.fullmatch(name))
     if masks and len(names) > 1:
         raise DataError(_say_masks(top, masks[0], [*sorted(names - {*masks}), *masks[1:]][0]))
@@ -261,6 +274,7 @@ def _walk(root: Path) -> tuple[list[str], list[Parts], list[str]]:
     files: list[str] = []
     empty: set[Parts] = set()
     outputs: list[str] = []
+    links: list[str] = []
     seen = set()
 
     def fail(error: OSError) -> None:
@@ -275,12 +289,16 @@ def _walk(root: Path) -> tuple[list[str], list[Parts], list[str]]:
         if what and here != Path():
             outputs.append(f"{here.as_posix()} ({what})")
             names.clear()
-        if real in seen or (what and here != Path()):  # a link leads back to where we have been
+        if real in seen:
+            links.append(here.as_posix())
+        if real in seen or (what and here != Path()):
             empty.discard(here.parts)
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = [name for name in folders if _counts(name)]
+        folders[:] = sorted(
+            filter(_counts, folders), key=lambda name: (Path(parent, name).is_symlink(), name)
+        )
         empty |= {(*here.parts, name) for name in folders}
         found = [(here / name).as_posix() for name in names if _counts(name)]
         if found:
@@ -288,6 +306,8 @@ def _walk(root: Path) -> tuple[list[str], list[Parts], list[str]]:
             empty -= {here.parts[:end] for end in range(1, len(here.parts) + 1)}
     outputs.sort()
     notes = [f"lungan's own output was left out: {first(outputs)}"] if outputs else []
+    if links:
+        notes.append(f"links to folders that were read already were left out: {first(links)}")
     return sorted(files), sorted(empty), notes
 
 

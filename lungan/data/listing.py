@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -36,8 +37,9 @@ from lungan.data.images import (
 from lungan.data.scale import FittedImage, Wanted, read_image, scale_images
 from lungan.data.stored import BadImageError, quiet, read_bytes
 from lungan.errors import ConfigError, DataError
+from lungan.files import is_folder_name
 
-VERSION = 3
+VERSION = 4
 """Part of every cache key: raised when the same files would decode to other images."""
 
 USUAL_SHARE = 0.15
@@ -101,9 +103,9 @@ class Decoded(NamedTuple):
 def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> ImageSet:
     """The image set of these files, in their order.
 
-    Raises: DataError for files that cannot be used where ``on_bad_image`` is ``error``, for groups
-    that stand in two given splits where ``straddle`` is, and for images of one shade; ConfigError
-    for shares of a split where splits are given.
+    Raises: DataError for files that cannot be used where ``on_bad_image`` is ``error``, and for
+    groups that stand in two given splits where ``straddle`` is; ConfigError for shares of a split
+    where splits are given.
     """
     shares = [config.val_fraction, config.test_fraction]
     if listing.has_splits and any(shares):
@@ -143,7 +145,9 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
             raise DataError(f"{said}. Move their images, or go on by data.straddle=warn")
         warnings.append(said)
     warnings += _say_copies(decoded, "class", [file.label for file in files])
-    warnings += [*_say_flat(decoded), *_say_spellings(listing.class_names), *listing.warnings]
+    warnings += [*_say_flat(decoded), *_say_classes(listing), *listing.warnings]
+    if num_copies := len(places) - len(np.unique(places)):
+        notes.append(f"{many(num_copies, 'image')} the same as others, pixel for pixel")
     num_skipped = len(facts.skipped)
     return dataclasses.replace(
         image_set,
@@ -290,16 +294,10 @@ def _check_alike(files: Sequence[ImageFile], fitted: Sequence[FittedImage], want
 
 
 def _say_flat(decoded: Decoded) -> list[str]:
-    """A warning where single images are of one shade. Raises: DataError where the set is."""
+    """A warning where single images are of one shade."""
     pixels = decoded.image_set.images.reshape(len(decoded.files), -1)
-    darkest, brightest = pixels.min(axis=1), pixels.max(axis=1)
-    if darkest.min() == brightest.max():
-        raise DataError(
-            f"all {len(pixels)} images are of one shade, {darkest[0]} of 0 to 255, and show "
-            "nothing; data.scale=range takes black and white from the values of the files"
-        )
-    flat = [file.name for file, is_flat in zip(decoded.files, darkest == brightest, strict=True)
-            if is_flat]  # fmt: skip
+    is_flat = pixels.min(axis=1) == pixels.max(axis=1)
+    flat = [decoded.files[at].name for at in np.flatnonzero(is_flat).tolist()]
     if not flat:
         return []
     return [
@@ -308,18 +306,25 @@ def _say_flat(decoded: Decoded) -> list[str]:
     ]
 
 
-def _say_spellings(class_names: Sequence[str]) -> list[str]:
-    """A warning where classes are one word in several spellings."""
+def _say_classes(listing: Listing) -> list[str]:
+    """Warnings: of classes of one image, of one word in several spellings, of unfit names."""
+    counts = Counter(file.label for file in listing.files)
     spellings = defaultdict(list)
-    for name in class_names:
-        spellings[" ".join(re.split(r"[\s_-]+", name.casefold()))].append(name)
+    for name in listing.class_names:
+        word = unicodedata.normalize("NFC", name.casefold())
+        spellings[" ".join(re.split(r"[\s_-]+", word))].append(name)
+    alone = [name for name in listing.class_names if counts[name] == 1 and len(counts) > 1]
     alike = [" and ".join(names) for names in spellings.values() if len(names) > 1]
-    if not alike:
-        return []
-    return [
-        f"classes that differ only in their spelling are taken for different: {first(alike)}; if "
-        "they are one, spell them alike"
-    ]
+    unfit = [name for name in listing.class_names if not is_folder_name(name)]
+    warnings = {
+        f"{len(alone)} of {len(counts)} classes have one image only: {first(alone)}; data.classes "
+        "takes fewer classes, and of a table data.where, or data.label one against all": alone,
+        "classes that differ only in their spelling are taken for different: "
+        f"{first(alike)}; if they are one, spell them alike": alike,
+        "images of classes cannot be generated into folders of their names, rename them: "
+        f"{first(unfit)}": unfit,
+    }
+    return [warning for warning, names in warnings.items() if names]
 
 
 def _straddling(names: Iterable[str], sides: Iterable[str]) -> list[str]:

@@ -204,7 +204,10 @@ def read_part(
         raise DataError(f"{path} has {prefix}labels but no {key}")
     images = arrays[key]
     if images.dtype != np.uint8:
-        raise DataError(f"{path}: {key} must be uint8 from 0 to 255, got {images.dtype}")
+        raise DataError(
+            f"{path}: {key} must be uint8 from 0 to 255, got {images.dtype}; "
+            "scale all of them by one range first"
+        )
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     if not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
@@ -227,7 +230,10 @@ def read_part(
             )
         labels = labels[:, label_column]
     if labels.dtype.kind not in "iub":
-        raise DataError(f"{path}: {key} must be integers, got {labels.dtype}")
+        raise DataError(
+            f"{path}: {key} must be integers, got {labels.dtype}; number the "
+            "classes by numpy.unique(labels, return_inverse=True)[1]"
+        )
     if labels.shape not in ((len(images),), (len(images), 1)):
         raise DataError(
             f"{path}: {key} must be one number an image, ({len(images)},) or ({len(images)}, 1), "

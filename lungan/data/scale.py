@@ -149,7 +149,8 @@ def scale_images(images: Sequence[FittedImage], scale: Scale = "auto") -> Scaled
     each kind of values its own."""
     scaled = np.empty((len(images), *images[0].pixels.shape), dtype=np.uint8)
     scaling, warnings = [], _say_some_windowed(images)
-    for kind in sorted({image.kind for image in images}):
+    num_of_kind = Counter(image.kind for image in images)
+    for kind in sorted(num_of_kind):
         indices = [index for index, image in enumerate(images) if image.kind == kind]
         waiting = [images[index].pixels for index in indices if _waits(images[index])]
         low, high = 0.0, 255.0
@@ -178,6 +179,12 @@ def scale_images(images: Sequence[FittedImage], scale: Scale = "auto") -> Scaled
                 f"{many(len(indices), 'image')} ({kind}), nearly one grey; data.scale=range "
                 "stretches them"
             )
+    if len(num_of_kind) > 1 and any(_waits(image) for image in images):
+        kinds = ", ".join(f"{kind} ({number})" for kind, number in num_of_kind.most_common())
+        warnings.append(
+            f"black and white are of their own for each of {len(num_of_kind)} kinds of values, so "
+            f"their greys may not compare: {kinds}; data.scale=[black,white] is one for all"
+        )
     facts = Facts(
         sizes=_count_sizes(images),
         modes=dict(Counter(image.mode for image in images).most_common()),
@@ -202,10 +209,12 @@ def _count_sizes(images: Sequence[FittedImage]) -> dict[str, int]:
 
 def _say_changed(images: Sequence[FittedImage]) -> list[str]:
     num_grey = sum(image.mode.startswith("colour") and len(image.pixels) == 1 for image in images)
+    num_small = sum(min(image.width, image.height) < image.pixels.shape[2] for image in images)
     num_turned = sum(image.is_turned for image in images)
     num_windowed = sum(image.is_windowed for image in images)
     changes = [
         (num_grey, "image", "in colour made grey; data.channels=3 keeps colour"),
+        (num_small, "image", "smaller than data.size and enlarged"),
         (num_turned, "image", "turned upright, as EXIF data say"),
         (num_windowed, "DICOM image", "seen through the file's own window"),
     ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lungan.config.data import TableConfig
 from lungan.data.cells import choose_rows, get_column, guess_column, normalize, read_cells
-from lungan.data.images import ONLY_CLASS, ImageSet, first, many
+from lungan.data.images import ONLY_CLASS, READERS, ImageSet, first, many
 from lungan.data.listing import (
     SPLIT_WORDS,
     ImageFile,
@@ -59,6 +60,7 @@ def read_listing(config: TableConfig) -> Listing:
     rows["file"] = get_column(table, str(config.image_column), "data.image_column")
     rows["path"] = pd.Series(_find_files(root, rows["file"], notes), rows.index, dtype=object)
     rows["label"], rows["wrong"] = _read_labels(table, config)
+    rows.loc[(rows["label"] == "") & (rows["wrong"] == ""), "wrong"] = "no letter or digit"
     absent, unlabelled = rows["path"].isna(), rows["wrong"] != ""
     for reasons, what, way_out in (
         (rows["file"][absent], f"no file in {root}", "data.root says where"),
@@ -68,12 +70,6 @@ def read_listing(config: TableConfig) -> Listing:
         _check_rows(config, reasons, len(rows), f"there is {what}", way_out, warnings)
     rows = _without_duplicates(config, rows[~absent & ~unlabelled], warnings)
 
-    counts = rows["label"].value_counts(sort=False)
-    if alone := sorted(counts.index[counts == 1]):
-        warnings.append(
-            f"{len(alone)} of {len(counts)} classes have one image only: {first(alone)}; "
-            "data.classes or data.where takes fewer classes, data.label one against all others"
-        )
     rows["name"] = [os.path.relpath(path, root).replace(os.sep, "/") for path in rows["path"]]
     if config.split_column is not None:
         rows["split"] = _read_splits(config, rows)
@@ -126,17 +122,24 @@ def _find_files(root: Path, names: pd.Series[str], notes: list[str]) -> list[Pat
         return found
     for parent, _, files in os.walk(root, followlinks=False):
         for file in files:
-            for key in {file.casefold(), Path(file).stem.casefold()}:
+            if Path(file).suffix.lower() in READERS:  # the table itself
+                continue
+            for key in {_as_key(file), _as_key(Path(file).stem)}:
                 by_name[key].append(Path(parent, file))
     num_searched = 0
     for at, name in enumerate(names):
-        alike = by_name.get(re.split(r"[/\\]", name)[-1].casefold(), [])
+        alike = by_name.get(_as_key(re.split(r"[/\\]", name)[-1]), [])
         if found[at] is None and name and len(alike) == 1:
             found[at] = alike[0]
             num_searched += 1
     if num_searched:
         notes.append(f"{many(num_searched, 'file')} found by name alone, in sub-folders of {root}")
     return found
+
+
+def _as_key(name: str) -> str:
+    """A file's name as macOS and Windows compare it."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _at(root: Path, name: str) -> Path | None:
@@ -223,7 +226,7 @@ def _yes_or_no(finding: str, value: bool) -> str:
 
 def _as_name(text: str) -> str:
     """A class's name becomes a folder's where images are generated."""
-    return re.sub(r"[/\\]+", "-", " ".join(text.split())).strip(". ")
+    return re.sub(r'[/\\:*?"<>|]+', "-", " ".join(text.split())).strip(". ")
 
 
 def _check_rows(

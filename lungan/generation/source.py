@@ -17,11 +17,9 @@ from lungan.data.folder import read_layout
 from lungan.data.images import ONLY_CLASS
 from lungan.data.medmnist import CLASS_NAMES
 from lungan.errors import ConfigError, DataError, RunFolderError, WeightsError
-from lungan.files import at_home
+from lungan.files import at_home, is_folder_name
 from lungan.models.saving import load_generator
 from lungan.runs.folder import GENERATOR, read_config, read_summary
-
-MAX_NAME_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,13 +122,5 @@ def _describe(
 
 def _check_name(path: Path, name: object) -> None:
     """A class's name becomes a folder's, so it must not lead out of where it is put."""
-    unfit = (
-        not isinstance(name, str)
-        or not 0 < len(name) <= MAX_NAME_LENGTH
-        or name.startswith(".")
-        or not name.isprintable()
-        or any(sign in name for sign in '/\\:*?"<>|')
-        or name != name.strip()
-    )
-    if unfit:
+    if not isinstance(name, str) or not is_folder_name(name):
         raise WeightsError(f"{path} names a class {name!r}, which is unfit for a folder's name")

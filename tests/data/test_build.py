@@ -53,7 +53,7 @@ CONFIGS = {
 def data_folder(tmp_path: Path) -> Path:
     arrays = {}
     for split in ("train", "val", "test"):
-        arrays[f"{split}_images"] = np.zeros((2, 28, 28), np.uint8)
+        arrays[f"{split}_images"] = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28)
         arrays[f"{split}_labels"] = np.array([[0], [1]], np.uint8)
     np.savez(tmp_path / "data.npz", **arrays)
     (tmp_path / "images").mkdir()

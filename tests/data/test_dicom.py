@@ -196,13 +196,40 @@ def test_refused(elements: dict[str, Any], message: str) -> None:
         decode(dicom(RAMP, **elements))
 
 
-def test_a_high_bit_that_moves_the_pixels_is_refused() -> None:
-    dataset = pydicom.dcmread(io.BytesIO(dicom(RAMP)))
+@pytest.mark.parametrize(
+    ("pixels", "bits", "high_bit"),
+    [
+        (RAMP << 4, 12, 15),  # as the standard once allowed
+        (RAMP | 1, 12, 15),  # the header is wrong
+        (RAMP, 12, 7),
+        ((RAMP.astype(np.int16) - 2048) << 4, 12, 15),
+    ],
+)
+def test_a_high_bit_elsewhere_is_where_the_values_are(
+    pixels: np.ndarray, bits: int, high_bit: int
+) -> None:
+    dataset = pydicom.dcmread(io.BytesIO(dicom(pixels, BitsStored=bits)))
+    dataset.HighBit = high_bit
+    file = io.BytesIO()
+    pydicom.dcmwrite(file, dataset)
+    image = decode(file.getvalue())
+    expected = RAMP.astype(float) - (2048 if pixels.dtype.kind == "i" else 0)
+    assert np.abs(image.values - expected).max() <= 1
+    assert image.kind == f"DICOM image, {'signed ' if pixels.dtype.kind == 'i' else ''}12 bit"
+
+
+def test_a_high_bit_that_fits_no_values_is_refused_with_the_way_out() -> None:
+    dataset = pydicom.dcmread(io.BytesIO(dicom(RAMP * 16 + 1, BitsStored=12)))
     dataset.HighBit = 15
     file = io.BytesIO()
     pydicom.dcmwrite(file, dataset)
-    with pytest.raises(BadImageError, match="DICOM of 12 bits whose high bit is 15"):
+    with pytest.raises(BadImageError, match=r"whose high bit is 15, .* write HighBit=11 into"):
         decode(file.getvalue())
+
+
+def test_a_segmentation_is_a_mask() -> None:
+    with pytest.raises(BadImageError, match="DICOM segmentation, a mask and no image"):
+        decode(dicom(RAMP, Modality="SEG"))
 
 
 @pytest.mark.parametrize(

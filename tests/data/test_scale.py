@@ -198,8 +198,17 @@ def test_windows_that_only_some_have_are_said() -> None:
         .facts.warnings[0]
         .startswith("1 of 2 images (DICOM CT, HU) have a window of their own and the others not")
     )
-    for alike in (fitted[:1], fitted[1:]):
+    for alike in (fitted[:1], fitted[1:2]):
         assert not scale_images(alike).facts.warnings
+
+
+def test_kinds_of_values_that_do_not_compare_are_said() -> None:
+    ramp = np.linspace(0, 255, 64).reshape(8, 8)
+    images = [units(ramp, kind="float"), stored(ramp.astype(np.uint8))]
+    for scale, is_said in (("auto", True), ("range", True), ("dtype", False), ([0, 255], False)):
+        fitted = [fit_image(image, None, None, scale) for image in images]
+        warnings = scale_images(fitted, scale).facts.warnings
+        assert any("float (1), 8 bit (1)" in warning for warning in warnings) == is_said
 
 
 def test_the_warning_s_way_out_works(tmp_path: Path) -> None:
