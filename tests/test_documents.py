@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -137,6 +138,19 @@ def test_the_ways_to_choose_weights_are_quoted_right() -> None:
         f"gave AUC {best} on average over {len(rows)} trainings, the average of the last quarter "
         f"{averaged}, and the last weights alone {last} "
     ) in said
+
+
+@pytest.mark.parametrize("name", ["soak.json", "soak_again.json"])
+def test_the_soak_is_quoted_right(name: str) -> None:
+    values = json.loads((ROOT / "results/soak" / name).read_text())
+    document = text_of("SECURITY.md")
+    tried = f"`{values['command']}`, {values['minutes']:.0f} minutes, {values['cores']} cores"
+    assert tried in document
+    rows = document.partition(tried)[2]
+    kinds = ("tries", "lost", "different", "tracebacks", "wrong_codes", "outside")
+    for attack, figures in values["attacks"].items():
+        cells = " | ".join(str(figures[kind]) for kind in kinds)
+        assert f"| {attack} | {cells} |" in rows
 
 
 def test_every_promise_of_security_names_a_test_that_is_there() -> None:

@@ -73,7 +73,8 @@ def main() -> int:
             "attacks": as_values(figures),
         }
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(values, indent=1) + "\n")
+        text = json.dumps(values, indent=1).replace(str(root), "<folder>")
+        options.json.write_text(text + "\n")
     return 1 if any(each.faults for each in figures.values()) else 0
 
 
