@@ -313,7 +313,7 @@ def _other_keys(path: Path) -> None:
         (_text, r"data\.npz must be an \.npz of plain arrays; it is not an \.npz, or holds .*"),
         (_torn, r"data\.npz .*not an \.npz.*"),
         (_objects, r"data\.npz must be an \.npz of plain arrays; .*never unpickled"),
-        (_floats, r"data\.npz: images must be uint8 from 0 to 255, got float64"),
+        (_floats, r"data\.npz: images must be uint8 from 0 to 255, got float64; scale .*"),
         (_oblong, r"data\.npz: images must be square, got 28x30"),
         (_few_labels, r"data\.npz: labels must be one number an image, .* got \(49,\)"),
         (_other_keys, r"data\.npz must hold images, or train_images, .*; it holds pictures"),
@@ -355,7 +355,8 @@ def test_classes_that_the_data_has_not(
     empty_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = empty_folder / "data.npz"
-    np.savez(path, images=np.zeros((50, 28, 28), np.uint8), labels=np.arange(50) % 2)
+    images = np.random.default_rng(0).integers(0, 256, (50, 28, 28), np.uint8)
+    np.savez(path, images=images, labels=np.arange(50) % 2)
     (line,) = lines("data=npz data.path=data.npz data.classes=[7]", capsys)
     assert line == "ConfigError: data.classes must be among 0, 1, got 7"
 
