@@ -1,4 +1,4 @@
-"""The memory that there is, asked before much of it is taken."""
+"""The free memory of this machine or container, checked before lungan allocates much."""
 
 from __future__ import annotations
 

@@ -313,7 +313,11 @@ def _other_keys(path: Path) -> None:
         (_text, r"data\.npz must be an \.npz of plain arrays; it is not an \.npz, or holds .*"),
         (_torn, r"data\.npz .*not an \.npz.*"),
         (_objects, r"data\.npz must be an \.npz of plain arrays; .*never unpickled"),
-        (_floats, r"data\.npz: images must be uint8 from 0 to 255, got float64; scale .*"),
+        (
+            _floats,
+            r"data\.npz: images must be uint8 from 0 to 255, got float64; "
+            "scale all of them by one range first",
+        ),
         (_oblong, r"data\.npz: images must be square, got 28x30"),
         (_few_labels, r"data\.npz: labels must be one number an image, .* got \(49,\)"),
         (_other_keys, r"data\.npz must hold images, or train_images, .*; it holds pictures"),

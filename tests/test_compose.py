@@ -103,6 +103,13 @@ def test_the_report_experiment_is_its_recipe_on_its_data() -> None:
     assert (rmsprop.optimizer.name, rmsprop.epochs) == ("rmsprop", 100)
 
 
+def test_no_experiment_can_be_said_and_swept() -> None:
+    assert compose.compose(["experiment=null", "seed=3"]) == compose.compose(["seed=3"])
+    none, report = compose.expand(["experiment=null,report"])
+    assert compose.compose(none) == compose.compose([])
+    assert compose.compose(report) == compose.compose(["experiment=report"])
+
+
 def test_lr_sets_both_networks_and_each_can_be_set_alone() -> None:
     config = compose.compose(["lr=0.01", "optimizer.generator_lr=0.02"])
     assert (config.optimizer.generator_lr, config.optimizer.discriminator_lr) == (0.02, 0.01)

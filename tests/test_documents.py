@@ -153,6 +153,17 @@ def test_the_soak_is_quoted_right(name: str) -> None:
         assert f"| {attack} | {cells} |" in rows
 
 
+def test_the_tricks_of_a_step_are_quoted_right() -> None:
+    figures = json.loads((ROOT / "results/benchmarks/tricks_cpu.json").read_text())
+    steps = [key for key in figures if key != "machine"]
+    document = text_of("docs/performance.md")
+    assert f"| | {' | '.join(steps)} |" in document
+    for trick in {name for step in steps for name in figures[step]["forms"]} - {"all"}:
+        found = [figures[step]["forms"].get(trick) for step in steps]
+        cells = ["not used" if one is None else f"{100 * one['saved']:.1f} %" for one in found]
+        assert f"| {trick} | {' | '.join(cells)} |" in document
+
+
 def test_every_promise_of_security_names_a_test_that_is_there() -> None:
     promises = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "SECURITY.md").read_text())
     assert len(promises) >= 10

@@ -134,7 +134,9 @@ def compose(
     given = [_read(text) for text in overrides]
     for each in given:
         _check_override(each, sweeping)
-    chosen = tuple(f"{each.key}={each.value or 'null'}" for each in given if each.is_group)
+    # experiment=null is the default, which Hydra takes from the file and not as an override.
+    groups = [each for each in given if each.is_group and each.value is not None]
+    chosen = tuple(f"{each.key}={each.value}" for each in groups)
     config = copy.deepcopy(_compose_groups(chosen))
     if start is not None:
         config = _changed(start, config, {each.key for each in given if each.is_group})

@@ -96,7 +96,7 @@ def within(low: float, high: float, **metadata: Any) -> Any:
 
 
 def portion(**metadata: Any) -> Any:
-    """A part of something, up to all of it, but not nothing."""
+    """A field for a share of a whole: greater than 0, at most 1."""
     return rule("greater than 0, at most 1", lambda value: 0 < value <= 1, **metadata)
 
 

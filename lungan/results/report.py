@@ -42,7 +42,7 @@ _MAX_LOGGED = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """What was read and found, and what is written of it below ``out``.
+    """The runs that were read, the findings, and the files that are written below ``out``.
 
     names: display names of runs, by their ids. findings: sentences, the answer first; caveats:
     what a reader has to know beside them. tables: ``results``, ``summary`` and ``comparisons``.

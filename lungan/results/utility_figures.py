@@ -85,7 +85,7 @@ def _draw_curves(utility: Utility) -> Figure | None:
     cut = limit(grid[0].set_ylim, grid[0].get_ylim(), min(values) - room, most)
     grid[0].set_ylabel(f"{catalogue.title(PRIMARY_SCORE)} on test images")
     handles, labels = grid[0].get_legend_handles_labels()
-    canvas.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+    canvas.legend(handles, labels, loc="outside lower center", ncols=min(2, len(labels)))
     title = "AUC against the number of real training images"
     caption = (
         "Mean over seeds with the 95 % interval; points of one number stand beside each other. "

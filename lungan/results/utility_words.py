@@ -220,7 +220,7 @@ def _of_manifest(utility: Utility) -> str:
     if manifest is None:
         return (
             "No manifest of one study belongs to these trials, so nothing says what was fixed "
-            "before the results: all of it is exploratory."
+            "before the results: the whole study is exploratory."
         )
     before = manifest.results_before
     when = "before the first result" if before == 0 else f"when {before} results were there"

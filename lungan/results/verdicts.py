@@ -465,10 +465,10 @@ def _about_scores(summaries: Sequence[Summary]) -> list[str]:
     if any(summary.floor is not None for summary in summaries):
         lines.append(
             "The floor is the same score between two disjoint sets of real images of the same "
-            "size: no generator can be expected to do better. Whether a group stands at it, short "
-            "of it or past it accounts for the floor's own scatter and for the one half of the "
-            "real images that all seeds are compared with; p is corrected after Holm for all "
-            "groups and scores."
+            "size: no generator can be expected to do better. Whether a group is said to stand at "
+            "the floor, short of the floor or past the floor takes into account the floor's own "
+            "scatter and the one half of the real images that all seeds are compared with; p is "
+            "corrected after Holm for all groups and scores."
         )
     inception = [summary for summary in summaries if catalogue.is_inception_score(summary.score)]
     if inception:

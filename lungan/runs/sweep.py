@@ -1,4 +1,4 @@
-"""A sweep: what it has to do, what of it is written down, each run once, and the tables at the end.
+"""A sweep: its plan, its manifest and ledger, its runs, each done once, and its tables.
 
 The plan: its runs, along their trajectories, and what the store has of them. The manifest: what was
 asked for, so that a missing run shows. The ledger: what was tried, a line an attempt.

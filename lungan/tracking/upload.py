@@ -137,15 +137,16 @@ def _replay(
 ) -> None:
     """Send a finished run with the artifacts that it used and made.
 
-    Raises: TrackerError, ConfigError.
+    Raises: TrackerError, ConfigError; RunFolderError where a file of the run is damaged.
     """
     if tracker.is_disabled:
         raise ConfigError(
             "WANDB_MODE=disabled or WANDB_DISABLED says to record nothing; unset it to upload"
         )
+    epochs = list(Records(run.folder).new())  # a damaged folder is named before W&B is asked
     try:
         tracker.open()
-        for epoch in Records(run.folder).new():
+        for epoch in epochs:
             tracker.add(epoch)
         tracker.add_artifacts(used, made)
         tracker.close(run.summary)
