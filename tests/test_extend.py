@@ -68,6 +68,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(registry, "_choices", dict(registry._choices))
     monkeypatch.setattr(registry, "_files", {})
+    for name in ("CATALOGUE", "_ORDER"):
+        monkeypatch.setattr(catalogue, name, dict(getattr(catalogue, name)))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     yield tmp_path
