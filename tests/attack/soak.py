@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -35,6 +36,8 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first try")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to keep the figures")
     options = parser.parse_args()
+    # Under nohup SIGHUP is ignored, and every command that is attacked would inherit that.
+    signal.signal(signal.SIGHUP, lambda *_: None)
     from lungan.runs.prepare import git_commit, machine, versions
     from tests.attack.attacks import ATTACKS, Arena, Figures, as_values, attack
 
