@@ -123,7 +123,7 @@ def sinks(folder: Path, rounds: int, num_steps: int, tracker: str) -> dict[str, 
     prepared = prepare(config)
     claimed = Store(Path(config.store)).claim(prepared.identity)
     assert isinstance(claimed, Claimed)
-    progress = ProgressSink(claimed.folder.name, config.epochs)
+    progress = ProgressSink("", config.epochs)
     follow = build_trackers(config, prepared.identity, claimed.folder, None)
     sinks = [FolderSink(claimed.folder, claimed.claim, None), progress, *filter(None, [follow])]
     waited: dict[str, list[float]] = {}

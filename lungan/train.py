@@ -252,9 +252,8 @@ def sweep(
     if how := launcher.describe(plan):
         tell(how)
     if dry_run:
-        for planned in plan.runs:
-            identity = planned.prepared.identity
-            tell(f"  {plan.state[identity.run]:9} {identity.name}")
+        for run_id, called in plan.names().items():
+            tell(f"  {plan.state[run_id]:9} {called}")
         return 0
     command = shlex.join(["python", "-m", "lungan.train", *(sys.argv[1:])])
     try:
@@ -269,7 +268,7 @@ def sweep(
         return 0
     log.error("%d of %d runs have no result:", len(lacking), len(plan.runs))
     for planned in lacking[:10]:
-        log.error("  %s", planned.prepared.identity.name)
+        log.error("  %s", plan.names()[planned.prepared.identity.run])
     log.error("the same command tries them again; why is in each folder's log.txt")
     return FAILED
 

@@ -253,15 +253,16 @@ class _Jobs:
 
     def _progress(self) -> str:
         """How many runs have a result, and how far those are that are under way."""
-        folders = Store(self._store).folders()
+        folders, names = Store(self._store).folders(), self._plan.names()
         unfinished = [planned for planned in self._plan.runs if not planned.has_result(folders)]
         under_way = []
         for planned in unfinished:
             identity = planned.prepared.identity
             folder = self._store / folders.get(identity.digits, identity.name)
             if live_owner(folder) is not None:
-                with contextlib.suppress(RunFolderError):  # which the job will say
-                    under_way.append(f"{folder.name} after epoch {len(read_metrics(folder))}")
+                with contextlib.suppress(RunFolderError):
+                    epochs = len(read_metrics(folder))  # or the job will say why not
+                    under_way.append(f"{names[identity.run]} after epoch {epochs}")
         count = len(self._plan.runs)
         more = f" and {len(under_way) - MOST_SHOWN} more" if len(under_way) > MOST_SHOWN else ""
         return (

@@ -15,7 +15,7 @@ import yaml
 
 from lungan.config import presets, rules
 from lungan.config.run import GROUPS
-from lungan.errors import ConfigError
+from lungan.errors import ConfigError, RunFolderError
 from lungan.runs.folder import read_manifest
 
 MAX_LENGTH = 128
@@ -40,7 +40,27 @@ def name_runs(store: Path, sweep: str) -> dict[str, str]:
     Raises: RunFolderError where the sweep's manifest is absent or damaged.
     """
     runs = read_manifest(store, sweep)["runs"]
-    settings = {run["run_id"]: {"epochs": run["epochs"], **run["overrides"]} for run in runs}
+    return display_names(
+        {run["run_id"]: {"epochs": run["epochs"], **run["overrides"]} for run in runs}
+    )
+
+
+def name_in_sweep(store: Path, sweep: str | None, run_id: str) -> str:
+    """The display name of one run; empty outside of sweeps, for a run that nothing sets apart, and
+    where the sweep's manifest cannot be read."""
+    try:
+        return name_runs(store, sweep).get(run_id, "") if sweep else ""
+    except RunFolderError:
+        return ""
+
+
+def beside_folder(name: str, folder: str) -> str:
+    """``lr=0.0003 seed=2 (phantom28-dcgan-...)``, or the folder alone where the name is empty."""
+    return f"{name} ({folder})" if name else folder
+
+
+def display_names(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Display names by run id. settings: what a sweep sets, by run id and dotted key."""
     varied = varied_keys(settings.values())
     return {
         run_id: name for run_id, given in settings.items() if (name := display_name(given, varied))

@@ -30,6 +30,7 @@ from lungan.runs.folder import (
     write_config,
     write_json,
 )
+from lungan.runs.naming import beside_folder, name_in_sweep
 from lungan.runs.prepare import Prepared, git_commit, machine, versions
 from lungan.runs.scoring import Scorer, build_scorer
 from lungan.runs.sinks import FolderSink, LogFile, ProgressSink, rewind_metrics
@@ -142,6 +143,8 @@ class _ActiveRun:
         self._claimed = claimed
         self._folder = claimed.folder
         self._sweep = sweep
+        self._display_name = name_in_sweep(self._folder.parent, sweep, prepared.identity.run)
+        self._called = beside_folder(self._display_name, self._folder.name)
         self._continued_from: str | None = None
         self._threads_before = 0  # of the checkpoint that the run goes on from
         self._scorer: Scorer | None = None
@@ -164,12 +167,12 @@ class _ActiveRun:
             state = self._train(stop)
             return self._finish("done", None, state, self._score(state))
         except DivergedError as error:
-            log.warning("%s: diverged: %s", self._folder.name, error)
+            log.warning("%s: diverged: %s", self._called, error)
             return self._finish("diverged", str(error))
         except LunganError:
             raise  # the user can mend it: unfinished, and the same command goes on
         except Exception as error:
-            log.exception("%s failed", self._folder.name)
+            log.exception("%s failed", self._called)
             self._finish("failed", f"{type(error).__name__}: {error}")
             raise
 
@@ -186,7 +189,7 @@ class _ActiveRun:
         state = self._start(material.classes)
         log.info(
             "%s: %d images, %s on %s (CPU threads: %d), from epoch %d to %d%s",
-            folder.name,
+            self._called,
             len(training_set),
             prepared.precision,
             prepared.device,
@@ -199,7 +202,7 @@ class _ActiveRun:
             self._scorer.announce()
         self._tracker = build_trackers(config, prepared.identity, folder, self._sweep)
         on_disk = FolderSink(folder, self._claimed.claim, self._continued_from)
-        progress = ProgressSink(folder.name, config.epochs)
+        progress = ProgressSink(self._display_name, config.epochs)
         sinks: list[Sink] = [on_disk, self._score_snapshot, progress]
         if self._tracker is not None:
             sinks.append(self._tracker)

@@ -87,13 +87,13 @@ class LogFile(logging.FileHandler):
 
 class ProgressSink:
     """A bar on a terminal and in a notebook; elsewhere a line in the log at the first epoch and
-    then every half minute."""
+    then every half minute. name: what sets the run apart in its sweep; empty outside of sweeps."""
 
     def __init__(self, name: str, epochs: int) -> None:
         self._epochs = epochs
         self._shows_bar = sys.stderr.isatty() or issubclass(tqdm, tqdm_notebook)
         self._bar: Any = None
-        self._name = name
+        self._prefix = f"{name}: " if name else ""
         self._began = time.monotonic()
         self._spoke = -LINE_EVERY_SECONDS
         self._first_epoch = 0
@@ -106,10 +106,10 @@ class ProgressSink:
                     self._bar = tqdm(
                         total=self._epochs * event.num_steps,
                         initial=(event.epoch - 1) * event.num_steps,
-                        desc=f"epoch {event.epoch}/{self._epochs}",
+                        desc=f"{self._prefix}epoch {event.epoch}/{self._epochs}",
                         unit="step",
                         dynamic_ncols=True,
-                        bar_format="{desc} {bar} {percentage:3.0f}% · {remaining} left{postfix}",
+                        bar_format="{desc} {percentage:3.0f}% {bar} {remaining} left{postfix}",
                     )
             case StepEnd() if self._bar is not None:
                 self._bar.update()
@@ -130,7 +130,8 @@ class ProgressSink:
         )
         if self._bar is not None:
             self._bar.set_description_str(
-                f"epoch {min(event.epoch + 1, self._epochs)}/{self._epochs}", refresh=False
+                f"{self._prefix}epoch {min(event.epoch + 1, self._epochs)}/{self._epochs}",
+                refresh=False,
             )
             self._bar.set_postfix_str(figures)
             return
@@ -141,7 +142,8 @@ class ProgressSink:
         per_epoch = (now - self._began) / (event.epoch - self._first_epoch + 1)
         left = per_epoch * (self._epochs - event.epoch)
         log.info(
-            "epoch %d/%d: losses %s, %s left",
+            "%sepoch %d/%d: losses %s, %s left",
+            self._prefix,
             event.epoch,
             self._epochs,
             figures,

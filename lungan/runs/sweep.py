@@ -33,7 +33,7 @@ from lungan.runs.folder import (
     read_summary,
     write_json,
 )
-from lungan.runs.naming import name_runs
+from lungan.runs.naming import beside_folder, display_names, name_in_sweep
 from lungan.runs.prepare import Prepared, load_sets, prepare
 from lungan.runs.reading import read_lines
 from lungan.runs.run import run
@@ -107,6 +107,16 @@ class Plan:
     @property
     def store(self) -> Path:
         return self.runs[0].store
+
+    def names(self) -> dict[str, str]:
+        """What sets each run apart, and its folder's name, by run id."""
+        identities = [run.prepared.identity for run in self.runs]
+        settings = {
+            identity.run: {"epochs": identity.epochs, **run.overrides}
+            for identity, run in zip(identities, self.runs, strict=True)
+        }
+        shown = display_names(settings)
+        return {each.run: beside_folder(shown.get(each.run, ""), each.name) for each in identities}
 
     def without_result(self) -> list[PlannedRun]:
         """The runs that are neither done nor diverged in the store now."""
@@ -347,13 +357,8 @@ def run_trajectory(
 
 
 def _called(planned: PlannedRun, sweep: str) -> str:
-    """What sets the run apart in its sweep, and its folder's name."""
     identity = planned.prepared.identity
-    try:
-        name = name_runs(planned.store, sweep).get(identity.run)
-    except RunFolderError:
-        name = None
-    return f"{name} ({identity.name})" if name else identity.name
+    return beside_folder(name_in_sweep(planned.store, sweep, identity.run), identity.name)
 
 
 def write_results(store: Path, sweep: str) -> Path | None:

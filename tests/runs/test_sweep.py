@@ -197,17 +197,26 @@ def test_a_dry_run_writes_nothing(
 ) -> None:
     assert run_sweep(tiny("epochs=1"), tiny("epochs=2"), dry_run=True) == 0
     said = capsys.readouterr().out
-    assert "1 to continue, 1 to start" in said and "start     phantom28-dcgan-bce-adam" in said
+    assert "1 to continue, 1 to start" in said and "continue  epochs=2 (phantom28-dcgan-" in said
     assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.usefixtures("no_curves")
-def test_a_damaged_run_folder_fails_alone(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_damaged_run_folder_fails_alone(
+    tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     configs = [tiny(f"seed={seed}", "epochs=1") for seed in (0, 1)]
-    assert run_sweep(*configs) == 0
+    with caplog.at_level("INFO", "lungan"):
+        assert run_sweep(*configs) == 0
+    for seed in (0, 1):
+        assert f"seed={seed}: epoch 1/1: losses generator" in caplog.text
+        assert f"seed={seed} (phantom28-dcgan-bce-adam" in caplog.text
     summary = next((tmp_path / "store").glob("*-s0-*")) / "summary.json"
     summary.write_text("{")
+    caplog.clear()
     assert run_sweep(*configs) == FAILED
+    assert "seed=0 (phantom28-dcgan-bce-adam" in caplog.text
+    assert caplog.messages[-2].startswith("  seed=0 (phantom28-dcgan-bce-adam")
     summary.unlink()
     assert run_sweep(*configs) == 0
 
