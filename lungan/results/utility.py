@@ -15,14 +15,15 @@ from lungan.results.arms import ARMS, PRIMARY, PRIMARY_SCORE, QUESTIONS
 from lungan.results.comparisons import Comparison, Summary, correct, summarize
 from lungan.results.groups import Group, Grouping, text
 from lungan.results.read import Problem, Run, Scalar, read_run
-from lungan.results.statistics import SIGNIFICANCE, Difference, holm, paired
+from lungan.results.statistics import SIGNIFICANCE, Difference, holm, mean_interval, paired
 from lungan.results.utility_manifest import Manifest, manifest_path, manifests, read_manifest
 from lungan.runs.folder import SUMMARY, UTILITY
+from lungan.scores import catalogue
 
 if TYPE_CHECKING:
     from lungan.results.utility_patients import OneClassifier, OverPatients
 
-FRACTION, PREVALENCE = "data.fraction", "data.prevalence"
+FRACTION, PREVALENCE, DRAW = "data.fraction", "data.prevalence", "data.fraction_seed"
 NUM_REAL, RARE, SHOWN = "data.num_real_images", "data.rare", "shown.all"
 GAN, GAN_RUNS = "gan.name", "gan.runs"
 FACTORS = (FRACTION, PREVALENCE, "arm", "ratio")
@@ -144,7 +145,7 @@ def analyze(
     from lungan.results.utility_patients import compare_over_patients  # which needs pandas
 
     grouping = _group(trials, manifest)
-    summaries = summarize(grouping.groups)
+    summaries = [_pool(summary) for summary in summarize(grouping.groups)]
     arms = {str(value(group, "arm")) for group in grouping.groups}
     question = _question(arms, manifest)
     comparisons = _compare(summaries, question)
@@ -260,7 +261,7 @@ def gan_runs(trials: Sequence[Run]) -> list[str]:
 
 
 def _home(trial: Run) -> tuple[Scalar, ...]:
-    keys = (*_SETTINGS, *_HIDDEN, FRACTION, PREVALENCE, "seed")
+    keys = (*_SETTINGS, *_HIDDEN, FRACTION, PREVALENCE, DRAW, "seed")
     return tuple(_of_trial(trial, key) for key in keys)
 
 
@@ -289,6 +290,27 @@ def _group(trials: Sequence[Run], manifest: Manifest | None) -> Grouping:
             more.append(EXPLORATORY)
         group.label = " / ".join([f"{title(group)}, {place(group)}", *more])
     return Grouping(list(FACTORS), ordered, [*FACTORS, NUM_REAL, SHOWN, "seed", *shown])
+
+
+def repeat(trial: Run) -> tuple[Scalar, Scalar]:
+    """The seed and the draw of real images: trials that have both in common are compared."""
+    return trial.config.get("seed"), trial.config.get(DRAW)
+
+
+def _pool(summary: Summary) -> Summary:
+    """With one value for each repeat: the mean over its sets of generators, where it has several,
+    since these are no further seeds."""
+    by_repeat: dict[tuple[Scalar, Scalar], list[float]] = {}
+    for run, one in zip(summary.runs, summary.values, strict=True):
+        by_repeat.setdefault(repeat(run), []).append(one)
+    if len(by_repeat) == len(summary.values):
+        return summary
+    first = {repeat(run): run for run in reversed(summary.runs)}
+    values = [sum(members) / len(members) for members in by_repeat.values()]
+    score = catalogue.describe(summary.score)
+    interval = mean_interval(values, least=score.low, greatest=score.high)
+    runs = [first[one] for one in by_repeat]
+    return dataclasses.replace(summary, runs=runs, values=values, interval=interval)
 
 
 def _varying(trials: Sequence[Run], keys: Sequence[str]) -> list[str]:
@@ -357,12 +379,12 @@ def _comparable(first: Summary, second: Summary) -> bool:
 
 
 def _paired(first: Summary, second: Summary) -> Difference:
-    """Over the seeds that both have: the same images, initial weights and order of batches."""
-    by_seed = [
-        {run.config.get("seed"): one for run, one in zip(side.runs, side.values, strict=True)}
+    """Over the repeats that both have: the same images, initial weights and order of batches."""
+    of_first, of_second = (
+        {repeat(run): one for run, one in zip(side.runs, side.values, strict=True)}
         for side in (first, second)
-    ]
-    common = [seed for seed in by_seed[0] if seed in by_seed[1]]
+    )
+    common = [one for one in of_first if one in of_second]
     if not common:
         return paired([first.interval.mean], [second.interval.mean])
-    return paired([by_seed[0][seed] for seed in common], [by_seed[1][seed] for seed in common])
+    return paired([of_first[one] for one in common], [of_second[one] for one in common])

@@ -25,6 +25,7 @@ from lungan.results.resampling import (
     resample_difference,
 )
 from lungan.results.statistics import SIGNIFICANCE, holm
+from lungan.results.utility import repeat
 from lungan.runs.folder import PREDICTIONS, UTILITY
 
 
@@ -62,9 +63,10 @@ class OneClassifier:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """by_seed: of each seed the measures of every draw. images: what the draws are of."""
+    """by_repeat: of each seed and draw of real images the measures of every draw of patients, on
+    average over sets of generators. images: what the draws are of."""
 
-    by_seed: dict[object, dict[str, NDArray[np.float64]]]
+    by_repeat: dict[object, dict[str, NDArray[np.float64]]]
     classifiers: list[OneClassifier]
     images: tuple[str, ...]
     num_patients: int
@@ -89,18 +91,18 @@ def compare_over_patients(
         left, right = measured[id(first)], measured[id(second)]
         if left is None or right is None or left.images != right.images:
             continue
-        seeds = [seed for seed in left.by_seed if seed in right.by_seed]
-        if len(seeds) < 2:
+        repeats = [one for one in left.by_repeat if one in right.by_repeat]
+        if len(repeats) < 2:
             continue
         results = {
             name: resample_difference(
-                np.array([left.by_seed[seed][name] for seed in seeds]),
-                np.array([right.by_seed[seed][name] for seed in seeds]),
+                np.array([left.by_repeat[one][name] for one in repeats]),
+                np.array([right.by_repeat[one][name] for one in repeats]),
                 drawn[left.images],
             )
             for name in MEASURES
         }
-        sizes = (len(seeds), len(left.images), left.num_patients)
+        sizes = (len(repeats), len(left.images), left.num_patients)
         found.append(OverPatients(first, second, results, *sizes))
     by_question: dict[object, list[OverPatients]] = {}
     for one in found:
@@ -121,7 +123,7 @@ def _arms(first: Group, second: Group) -> tuple[object, object]:
 
 
 def _measure(group: Group, drawn: dict[tuple[str, ...], Draws]) -> _Measured | None:
-    by_seed: dict[object, dict[str, NDArray[np.float64]]] = {}
+    by_repeat: dict[object, list[dict[str, NDArray[np.float64]]]] = {}
     images: tuple[str, ...] = ()
     classifiers = []
     num_patients = 0
@@ -154,9 +156,9 @@ def _measure(group: Group, drawn: dict[tuple[str, ...], Draws]) -> _Measured | N
                     drawn[images],
                 )
             )
-        seed = run.config.get("seed")
-        by_seed[seed] = {key: np.mean([one[key] for one in of_classes], axis=0) for key in MEASURES}
-        auc, *draws = by_seed[seed][PRIMARY_SCORE]
+        own = _mean(of_classes)
+        by_repeat.setdefault(repeat(run), []).append(own)
+        auc, *draws = own[PRIMARY_SCORE]
         low, high = np.quantile(draws, [0.025, 0.975])
         closed = None
         if len(wanted) == 1:
@@ -164,7 +166,14 @@ def _measure(group: Group, drawn: dict[tuple[str, ...], Draws]) -> _Measured | N
             _, error = delong(scores, (test["class"] == wanted[0]).to_numpy())
             closed = (max(0.0, auc - 1.96 * error), min(1.0, auc + 1.96 * error))
         classifiers.append(OneClassifier(run, float(auc), (float(low), float(high)), closed))
-    return _Measured(by_seed, classifiers, images, num_patients) if by_seed else None
+    if not by_repeat:
+        return None
+    pooled = {one: _mean(members) for one, members in by_repeat.items()}
+    return _Measured(pooled, classifiers, images, num_patients)
+
+
+def _mean(measures: list[dict[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.float64]]:
+    return {key: np.mean([one[key] for one in measures], axis=0) for key in MEASURES}
 
 
 def _read(run: Run) -> pd.DataFrame | None:

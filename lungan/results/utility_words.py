@@ -66,6 +66,11 @@ def caveats(utility: Utility) -> list[str]:
         "How often each real image was shown stands in the table: arms of equal updates show it "
         "less often where synthetic images take part.",
     ]
+    if any(summary.interval.n < len(summary.group.done) for summary in utility.summaries):
+        lines.append(
+            "Several sets of generators of one name, seed and draw of real images count once, by "
+            "their mean; trials are compared with controls of the same seed and draw."
+        )
     seeds = sorted({len(group.done) for group in utility.groups})
     if seeds and seeds[0] < FEW_SEEDS:
         lines.append(f"Some groups have {seeds[0]} seeds only, too few to see a small difference.")

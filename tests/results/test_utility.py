@@ -39,17 +39,23 @@ def write_trial(
     seed: int = 0,
     gan: str = "dcgan-bce-0123abcd",
     updates: int = 800,
+    runs: str = "",
+    draw: int = 0,
 ) -> Path:
     config: dict[str, Any] = {
         "arm": arm,
         "ratio": ratio,
         "seed": seed,
-        "data": {"fraction": fraction, "fraction_seed": 0, "num_real_images": NUM_REAL[fraction]},
+        "data": {
+            "fraction": fraction,
+            "fraction_seed": draw,
+            "num_real_images": NUM_REAL[fraction],
+        },
         "classifier": {"classifier": "small", "updates": updates, "batch_size": 64},
     }
     config["shown"] = {"all": 100.0 if ratio is None else 50.0}
     if ARMS[arm].uses_generator:
-        config["gan"] = {"name": gan, "runs": [f"run-of-{gan}"]}
+        config["gan"] = {"name": gan, "runs": [f"run-of-{runs or gan}"]}
     digits = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
     folder = store / "utility" / f"{arm}-{digits[:8]}"
     folder.mkdir(parents=True)
@@ -127,6 +133,31 @@ def test_the_answer_must_hold_against_every_control(tmp_path: Path) -> None:
     assert over["real"] is not None and over["real"] < 0.01
     assert answer.p == pytest.approx(over["real_shorter"]) and answer.direction == 0
     assert sentences(tmp_path)[0].startswith("Synthetic images are not shown to help")
+
+
+@pytest.mark.parametrize("draw", [0, 10])
+def test_a_second_set_of_generators_adds_no_seeds(tmp_path: Path, draw: int) -> None:
+    """Of the same draw of real images it is pooled with the first; of another it has no control."""
+    write_study(tmp_path, 0.0, fraction=0.05)
+    for seed in range(5):
+        place: dict[str, Any] = {"fraction": 0.05, "ratio": 1.0, "seed": seed}
+        trained = {"runs": "second", "draw": draw + seed if draw else 0}
+        write_trial(tmp_path, "real_synthetic", 0.99, **place, **trained)
+    utility = read_utility(tmp_path)
+    assert utility is not None
+    auc = [one for one in utility.comparisons if one.first.score == "auc"]
+    found = {
+        tuple(value(side.group, "arm") for side in (one.first, one.second)): one for one in auc
+    }
+    one = found["real_synthetic", "real"]
+    base, noise = 0.92, (0.002, -0.001, 0.0005, -0.002, 0.0005)
+    gains = [own if draw else (own + 0.07 - 3 * own) / 2 for own in noise]
+    assert one.result.difference == pytest.approx(sum(gains) / 5)
+    assert (one.result.dof, one.result.test) == (4, "paired t")
+    assert one.first.interval.n == (10 if draw else 5)
+    assert one.second.interval.mean == pytest.approx(base)
+    pooled = any("count once, by their mean" in line for line in report_utility(utility).caveats)
+    assert pooled == (draw == 0)
 
 
 def test_nothing_is_answered_while_a_control_is_missing(tmp_path: Path) -> None:
