@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Arm:
     """What a classifier is trained on, and how.
 
-    controls: the arms that it is compared to, at the same fraction, ratio and seeds.
+    compared_to: the names of its controls, at the same fraction, ratio and seeds.
     synthetic: how generated images take part, ``ratio`` of them for each real one: ``mixed`` into
     batches of the usual size, ``on_top`` of batches that hold as many real images as without them,
     ``first`` for half of the updates with the real ones after them, ``only``, or not at all.
@@ -21,12 +21,12 @@ class Arm:
     makes so many more updates that a real image among mixed ones is shown as often as in ``real``.
     balanced: every batch holds as many images of each class. weighted: the loss weighs classes by
     the inverse of their number. classical: random geometric and grey-level changes of every image.
-    mixup: pairs of images are mixed. source: where the arm is from.
+    mixup: pairs of images are mixed.
     """
 
     name: str
     title: str
-    controls: tuple[str, ...] = ()
+    compared_to: str = ""
     synthetic: str = ""
     chosen: str = ""
     duration: str = ""
@@ -34,7 +34,10 @@ class Arm:
     weighted: bool = False
     classical: bool = False
     mixup: bool = False
-    source: str = ""
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        return tuple(self.compared_to.split())
 
     @property
     def uses_generator(self) -> bool:
@@ -47,7 +50,7 @@ class Arm:
     @property
     def shaping(self) -> dict[str, Any]:
         """What another result would follow from."""
-        words = ("title", "controls", "source")
+        words = ("title", "compared_to")
         return {key: one for key, one in dataclasses.asdict(self).items() if key not in words}
 
 
@@ -55,120 +58,79 @@ BASELINE = "real"
 PRIMARY_SCORE = "auc"
 
 _ARMS = (
-    Arm(name="real", title="real only"),
+    Arm("real", "real only"),
     Arm(
-        name="real_shorter",
-        title="real only, shown as often as beside synthetic",
-        controls=("real",),
-        duration="shorter",
+        "real_shorter", "real only, shown as often as beside synthetic", "real", duration="shorter"
+    ),
+    Arm("real_classical", "real, classical augmentation", "real", classical=True),
+    Arm(  # Frid-Adar et al. 2018, arXiv:1803.01229
+        "real_synthetic",
+        "real + synthetic",
+        "real real_shorter real_classical oversampled real_mixup",
+        "mixed",
     ),
     Arm(
-        name="real_classical",
-        title="real, classical augmentation",
-        controls=("real",),
+        "real_classical_synthetic",
+        "real + synthetic, classical augmentation",
+        "real_classical",
+        "mixed",
         classical=True,
     ),
+    # Ravuri and Vinyals 2019, arXiv:1905.10887
+    Arm("synthetic", "synthetic only", "real", "only"),
     Arm(
-        name="real_synthetic",
-        title="real + synthetic",
-        controls=("real", "real_shorter", "real_classical", "oversampled", "real_mixup"),
-        synthetic="mixed",
-        source="Frid-Adar et al. 2018, arXiv:1803.01229",
-    ),
-    Arm(
-        name="real_classical_synthetic",
-        title="real + synthetic, classical augmentation",
-        controls=("real_classical",),
-        synthetic="mixed",
-        classical=True,
-    ),
-    Arm(
-        name="synthetic",
-        title="synthetic only",
-        controls=("real",),
-        synthetic="only",
-        source="Ravuri and Vinyals 2019, arXiv:1905.10887",
-    ),
-    Arm(
-        name="real_synthetic_longer",
-        title="real + synthetic, real ones shown as often as alone",
-        controls=("real",),
-        synthetic="mixed",
+        "real_synthetic_longer",
+        "real + synthetic, real ones shown as often as alone",
+        "real",
+        "mixed",
         duration="longer",
     ),
+    Arm("synthetic_on_top", "real, synthetic on top of each batch", "real", "on_top"),
+    # Buda et al. 2018, arXiv:1710.05381
+    Arm("oversampled", "real, rarer classes oversampled", "real", balanced=True),
     Arm(
-        name="synthetic_on_top",
-        title="real, synthetic on top of each batch",
-        controls=("real",),
-        synthetic="on_top",
-    ),
-    Arm(
-        name="oversampled",
-        title="real, rarer classes oversampled",
-        controls=("real",),
-        balanced=True,
-        source="Buda et al. 2018, arXiv:1710.05381",
-    ),
-    Arm(
-        name="oversampled_classical",
-        title="real, rarer classes oversampled, classical augmentation",
-        controls=("oversampled",),
+        "oversampled_classical",
+        "real, rarer classes oversampled, classical augmentation",
+        "oversampled",
         balanced=True,
         classical=True,
     ),
-    Arm(
-        name="class_weights",
-        title="real, class weights",
-        controls=("real",),
-        weighted=True,
-        source="King and Zeng 2001, doi:10.1093/oxfordjournals.pan.a004868",
-    ),
-    Arm(
-        name="real_mixup",
-        title="real, mixup",
-        controls=("real",),
-        mixup=True,
-        source="Zhang et al. 2018, arXiv:1710.09412",
-    ),
-    Arm(
-        name="oversampled_synthetic",
-        title="rarer classes filled up with synthetic",
-        controls=("real", "oversampled", "class_weights", "oversampled_classical"),
-        synthetic="mixed",
+    # King and Zeng 2001, doi:10.1093/oxfordjournals.pan.a004868
+    Arm("class_weights", "real, class weights", "real", weighted=True),
+    # Zhang et al. 2018, arXiv:1710.09412
+    Arm("real_mixup", "real, mixup", "real", mixup=True),
+    Arm(  # Mariani et al. 2018, arXiv:1803.09655
+        "oversampled_synthetic",
+        "rarer classes filled up with synthetic",
+        "real oversampled class_weights oversampled_classical",
+        "mixed",
         balanced=True,
-        source="Mariani et al. 2018, arXiv:1803.09655",
     ),
     Arm(
-        name="oversampled_classical_synthetic",
-        title="rarer classes filled up with synthetic, classical augmentation",
-        controls=("oversampled_classical",),
-        synthetic="mixed",
+        "oversampled_classical_synthetic",
+        "rarer classes filled up with synthetic, classical augmentation",
+        "oversampled_classical",
+        "mixed",
         balanced=True,
         classical=True,
     ),
+    # Xue et al. 2019, arXiv:1907.10655
     Arm(
-        name="real_filtered",
-        title="real + filtered synthetic",
-        controls=("real", "real_synthetic"),
-        synthetic="mixed",
+        "real_filtered",
+        "real + filtered synthetic",
+        "real real_synthetic",
+        "mixed",
         chosen="believed",
-        source="Xue et al. 2019, arXiv:1907.10655",
     ),
-    Arm(
-        name="real_truncated",
-        title="real + synthetic of truncated latents",
-        controls=("real", "real_synthetic"),
-        synthetic="mixed",
+    Arm(  # Brock et al. 2019, arXiv:1809.11096
+        "real_truncated",
+        "real + synthetic of truncated latents",
+        "real real_synthetic",
+        "mixed",
         chosen="truncated",
-        source="Brock et al. 2019, arXiv:1809.11096",
     ),
-    Arm(
-        name="pretrained",
-        title="synthetic, then real",
-        controls=("real", "real_synthetic"),
-        synthetic="first",
-        source="He et al. 2023, arXiv:2210.07574",
-    ),
+    # He et al. 2023, arXiv:2210.07574
+    Arm("pretrained", "synthetic, then real", "real real_synthetic", "first"),
 )
 
 ARMS = {arm.name: arm for arm in _ARMS}

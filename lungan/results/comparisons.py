@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
-from typing import Any
+from itertools import combinations, islice
 
 from lungan.results.groups import Group
 from lungan.results.read import Run, Scalar
@@ -28,8 +27,11 @@ MAX_PAIRED_GROUPS = 20
 
 NO_DIFFERENCE = "no significant difference"
 
+BESIDE = ("floor", "floor_std", "floor_low", "floor_high", "floor_shared", "real")
+"""What may stand beside a score, with a point between them in a run's keys."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Summary:
     """One score of one group over its finished runs.
 
@@ -57,16 +59,24 @@ class Summary:
         return catalogue.describe(self.score).scale == "log" and min(self.values) > 0
 
     @property
-    def num_images(self) -> Scalar:
-        return self.settings[0] if self.settings else None
-
-    @property
     def least(self) -> float:
         return min(self.values)
 
     @property
     def greatest(self) -> float:
         return max(self.values)
+
+    @property
+    def num_images(self) -> Scalar:
+        return self.settings[0] if self.settings else None
+
+    @property
+    def by_seed(self) -> dict[Hashable, float]:
+        """Where a seed is unknown or there twice, by run, so that none is paired."""
+        seeds: list[Hashable] = [run.config.get("seed") for run in self.runs]
+        if not all(isinstance(seed, int) for seed in seeds) or len(set(seeds)) < len(seeds):
+            seeds = [(self, index) for index in range(len(seeds))]
+        return dict(zip(seeds, self.values, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +107,50 @@ class Comparison:
 
 def summarize(groups: Sequence[Group]) -> list[Summary]:
     """All scores of all groups, score by score; runs scored otherwise stand apart."""
-    summaries = []
-    for group in groups:
-        cells: dict[str, dict[tuple[Scalar, ...], list[Run]]] = {}
+    import pandas as pd
+
+    rows = []
+    for number, group in enumerate(groups):
         for run in group.done:
-            for key, encoder in _own_keys(tuple(run.scores)):
-                if run.scores[key] is not None:
+            for key, encoder, beside in _own_keys(tuple(run.scores)):
+                if (value := run.scores[key]) is not None:
                     settings = run.settings.get(encoder) or run.settings.get("", ())
-                    cells.setdefault(key, {}).setdefault(settings, []).append(run)
-        for key, by_settings in cells.items():
-            summaries += [_summary(group, key, *cell) for cell in by_settings.items()]
+                    others = map(run.scores.get, beside)
+                    rows.append((number, key, settings, run, value, *others))
+    columns = ["group", "score", "settings", "runs", "values", *BESIDE]
+    table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(BESIDE, float))
+    cells = table.groupby(["group", "score", "settings"], sort=False)
+    found = cells[["runs", "values"]].agg(list).join(cells[list(BESIDE)].mean()).reset_index()
+    summaries = []
+    for number, key, settings, runs, values, *means in found.itertuples(index=False):
+        score = catalogue.describe(key)
+        interval = mean_interval(
+            values,
+            logarithmic=score.scale == "log" and min(values) > 0,
+            least=score.low,
+            greatest=score.high,
+        )
+        floors = (None if math.isnan(mean) else mean for mean in means)
+        cell = (groups[number], key, settings, runs, values, interval, *floors)
+        summaries.append(Summary(*cell))
     return sorted(summaries, key=lambda summary: catalogue.order(summary.score))
+
+
+@lru_cache(maxsize=256)
+def _own_keys(keys: tuple[str, ...]) -> list[tuple[str, str, tuple[str, ...]]]:
+    """The scores among a run's flat keys with their encoders and the keys beside them; most runs
+    have the same keys."""
+    return [
+        (key, catalogue.split_key(key)[0], tuple(f"{key}.{beside}" for beside in BESIDE))
+        for key in keys
+        if catalogue.is_score(key)
+    ]
+
+
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """The mean of those that are known."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def main_settings(summaries: Sequence[Summary]) -> dict[str, tuple[Scalar, ...]]:
@@ -126,72 +169,47 @@ def leading_score(summaries: Sequence[Summary]) -> str | None:
     return next((s for s in scores if catalogue.split_key(s)[1] == "frechet_distance"), first)
 
 
-def rank_groups(summaries: Sequence[Summary]) -> dict[int, float]:
-    """By the id of each group its mean in the leading score, with the sign that puts the best
-    first."""
+def leaders(summaries: Sequence[Summary]) -> list[Summary]:
+    """Those of the leading score under its main settings, the best first."""
     leading = leading_score(summaries)
     if leading is None:
-        return {}
+        return []
     settings = main_settings(summaries)[leading]
-    sign = -1 if catalogue.describe(leading).direction == "higher" else 1
-    members = [s for s in summaries if s.score == leading and s.settings == settings]
-    return {id(each.group): sign * each.interval.center for each in members}
+    members = [each for each in summaries if (each.score, each.settings) == (leading, settings)]
+    highest_first = catalogue.describe(leading).direction == "higher"
+    return sorted(members, key=lambda each: each.interval.center, reverse=highest_first)
 
 
 def compare_groups(summaries: Sequence[Summary]) -> list[Comparison]:
     """Pairs of groups, score by score, corrected after Holm over all pairs and scores together.
 
-    Only scores taken under the same settings are compared. A pair without a test has no part in
-    the correction. With equal groups, a report names a difference in at most 5 % of studies.
+    Only scores taken under the same settings are compared, by ratios where they are of that kind in
+    every group. A pair without a test has no part in the correction. With equal groups, a report
+    names a difference in at most 5 % of studies.
     """
-    families: dict[str, dict[tuple[Scalar, ...], list[Summary]]] = {}
+    families: defaultdict[Hashable, list[Summary]] = defaultdict(list)
     for summary in summaries:
-        by_settings = families.setdefault(summary.score, {})
-        by_settings.setdefault(summary.settings, []).append(summary)
-    tested = [
-        result
-        for by_settings in families.values()
-        for result in _test([pair for members in by_settings.values() for pair in _pairs(members)])
-    ]
+        families[summary.score, summary.settings].append(summary)
+    tested = []
+    for members in families.values():
+        logarithmic = all(member.is_logarithmic for member in members)
+        # Those of the first with each other come first.
+        num_pairs = len(members) - 1 if len(members) > MAX_PAIRED_GROUPS else None
+        for first, second in islice(combinations(members, 2), num_pairs):
+            result = compare(first.by_seed, second.by_seed, logarithmic=logarithmic)
+            tested.append((first, second, result))
     return correct(tested)
 
 
 def correct(tested: Sequence[tuple[Summary, Summary, Difference]]) -> list[Comparison]:
     """The comparisons of one family, with p-values after Holm and what they could have found."""
-    adjusted = iter(holm([result.p for *_, result in tested if result.p is not None]))
-    level = SIGNIFICANCE / max(1, sum(result.p is not None for *_, result in tested))
+    p_values = [result.p for *_, result in tested if result.p is not None]
+    adjusted = iter(holm(p_values))
+    level = SIGNIFICANCE / max(1, len(p_values))
     return [
-        Comparison(
-            first,
-            second,
-            result,
-            None if result.p is None else next(adjusted),
-            detectable(result, level),
-        )
-        for first, second, result in tested
+        Comparison(*each, None if each[2].p is None else next(adjusted), detectable(each[2], level))
+        for each in tested
     ]
-
-
-def _test(pairs: Sequence[tuple[Summary, Summary]]) -> list[tuple[Summary, Summary, Difference]]:
-    """Tests of one score; by ratios where it is of that kind in every group that takes part."""
-    logarithmic = all(summary.is_logarithmic for pair in pairs for summary in pair)
-    results = compare(
-        [(_by_seed(first, logarithmic), _by_seed(second, logarithmic)) for first, second in pairs],
-        logarithmic=logarithmic,
-    )
-    return [
-        (first, second, replace(result, difference=first.interval.mean - second.interval.mean))
-        for (first, second), result in zip(pairs, results, strict=True)
-    ]
-
-
-def _by_seed(summary: Summary, logarithmic: bool) -> dict[Any, float]:
-    """Values by seed; where a seed is unknown or there twice, by run, so that none is paired."""
-    values = [math.log(value) for value in summary.values] if logarithmic else summary.values
-    seeds: list[Any] = [run.config.get("seed") for run in summary.runs]
-    if not all(isinstance(seed, int) for seed in seeds) or len(set(seeds)) < len(seeds):
-        seeds = [(id(summary), index) for index in range(len(seeds))]
-    return dict(zip(seeds, values, strict=True))
 
 
 def better(comparison: Comparison) -> tuple[Summary, Summary, str]:
@@ -199,53 +217,8 @@ def better(comparison: Comparison) -> tuple[Summary, Summary, str]:
 
     Only for significant comparisons: nothing else has an order.
     """
-    first, second = comparison.first, comparison.second
+    first, second, result = comparison.first, comparison.second, comparison.result
     direction = catalogue.describe(first.score).direction
-    result = comparison.result
-    is_above = result.effect > (1 if result.is_ratio else 0)
-    if is_above == (direction == "lower"):
+    if (result.effect > (1 if result.is_ratio else 0)) == (direction == "lower"):
         first, second = second, first
-    word = "better" if direction in ("higher", "lower") else "higher"
-    return first, second, word
-
-
-def _pairs(members: Sequence[Summary]) -> list[tuple[Summary, Summary]]:
-    if len(members) <= MAX_PAIRED_GROUPS:
-        return list(combinations(members, 2))
-    return [(members[0], other) for other in members[1:]]
-
-
-@lru_cache(maxsize=256)
-def _own_keys(keys: tuple[str, ...]) -> list[tuple[str, str]]:
-    """The scores among a run's flat keys with their encoders; most runs have the same keys."""
-    return [(key, catalogue.split_key(key)[0]) for key in keys if catalogue.is_score(key)]
-
-
-def _summary(group: Group, key: str, settings: tuple[Scalar, ...], runs: list[Run]) -> Summary:
-    values = [value for run in runs if (value := run.scores[key]) is not None]
-    described = catalogue.describe(key)
-    interval = mean_interval(
-        values,
-        logarithmic=described.scale == "log" and min(values) > 0,
-        least=described.low,
-        greatest=described.high,
-    )
-    return Summary(
-        group=group,
-        score=key,
-        settings=settings,
-        runs=runs,
-        values=values,
-        interval=interval,
-        floor=_mean(runs, f"{key}.floor"),
-        floor_std=_mean(runs, f"{key}.floor_std"),
-        floor_low=_mean(runs, f"{key}.floor_low"),
-        floor_high=_mean(runs, f"{key}.floor_high"),
-        floor_shared=_mean(runs, f"{key}.floor_shared"),
-        real=_mean(runs, f"{key}.real"),
-    )
-
-
-def _mean(runs: Sequence[Run], key: str) -> float | None:
-    values = [value for run in runs if (value := run.scores.get(key)) is not None]
-    return sum(values) / len(values) if values else None
+    return first, second, "better" if direction in ("higher", "lower") else "higher"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lungan.errors import RunFolderError
-from lungan.results.comparisons import Summary, leading_score, main_settings, rank_groups
+from lungan.results.comparisons import Summary, leaders, main_settings, mean_of
 from lungan.results.groups import Group
 from lungan.results.read import Problem, Run, one_line
 from lungan.runs.folder import METRICS, SAMPLES, classes_path, read_metrics, real_images_path
@@ -75,81 +75,42 @@ class Figure:
     png: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """What the figures show of any number of runs.
-
-    with_scores, with_samples, with_curves: the best groups by the leading score, in the tables'
-    order; num_done, num_ended: how many groups have a finished run, a finished or diverged one.
-    ranked_by: the leading score's title, empty without one. summaries: of ``with_scores``, by
-    score, under the settings that most runs share; num_scores: how many scores there are.
-    """
-
-    with_scores: list[Group]
-    with_samples: list[Group]
-    with_curves: list[Group]
-    num_done: int
-    num_ended: int
-    ranked_by: str
-    summaries: dict[str, list[Summary]]
-    num_scores: int
-
-    def left_out(self, count: int, limit: int) -> str:
-        """What a caption says of groups that are not shown."""
-        if count <= limit:
-            return ""
-        which = f"best in {self.ranked_by}" if self.ranked_by else "first"
-        return f"Of {count} groups, the {limit} {which} are shown. "
-
-
-def choose(groups: Sequence[Group], summaries: Sequence[Summary]) -> Sheet:
-    """The sheet of all groups and summaries."""
-    main, leading = main_settings(summaries), leading_score(summaries)
-    rank = rank_groups(summaries)
-
-    def best(candidates: Sequence[Group], limit: int) -> list[Group]:
-        chosen = sorted(candidates, key=lambda group: rank.get(id(group), math.inf))[:limit]
-        known = set(map(id, chosen))
-        return [group for group in candidates if id(group) in known]
-
+def draw(
+    groups: Sequence[Group], summaries: Sequence[Summary], problems: list[Problem]
+) -> list[Figure]:
+    """All figures that the runs have material for; files that cannot be used become problems."""
+    best = leaders(summaries)
     done = [group for group in groups if group.done]
     ended = [group for group in groups if group.done or group.count("diverged")]
-    with_scores = best(done, MAX_SCORE_GROUPS)
-    limit = max(6, min(24, 120 // max(1, len(with_scores))))
-    shown: dict[str, list[Summary]] = {score: [] for score in list(main)[:limit]}
-    known = set(map(id, with_scores))
-    for summary in summaries:
-        if id(summary.group) in known and summary.settings == main[summary.score]:
-            shown.get(summary.score, []).append(summary)
-    return Sheet(
-        with_scores=with_scores,
-        with_samples=best(done, MAX_SAMPLE_GROUPS),
-        with_curves=best(ended, MAX_CURVE_GROUPS),
-        num_done=len(done),
-        num_ended=len(ended),
-        ranked_by="" if leading is None else catalogue.title(leading),
-        summaries={score: cells for score, cells in shown.items() if cells},
-        num_scores=len(main),
-    )
-
-
-def draw(sheet: Sheet, problems: list[Problem]) -> list[Figure]:
-    """All figures that the runs have material for; files that cannot be used become problems."""
     with style():
         figures = (
-            draw_scores(sheet),
-            draw_samples(sheet, problems),
-            draw_losses(sheet, problems),
+            draw_scores(*choose(done, best, MAX_SCORE_GROUPS), summaries),
+            draw_samples(*choose(done, best, MAX_SAMPLE_GROUPS), problems),
+            draw_losses(*choose(ended, best, MAX_CURVE_GROUPS), problems),
         )
     return [figure for figure in figures if figure is not None]
 
 
-def draw_losses(sheet: Sheet, problems: list[Problem]) -> Figure | None:
+def choose(
+    candidates: Sequence[Group], best: Sequence[Summary], limit: int
+) -> tuple[list[Group], str]:
+    """The ``limit`` groups that come first in ``best``, in the order of the tables, and what the
+    caption says of the others."""
+    if len(candidates) <= limit:
+        return list(candidates), ""
+    rank = {each.group: place for place, each in enumerate(best)}
+    chosen = sorted(candidates, key=lambda group: rank.get(group, math.inf))[:limit]
+    which = f"best in {catalogue.title(best[0].score)}" if best else "first"
+    left_out = f"Of {len(candidates)} groups, the {limit} {which} are shown. "
+    return [group for group in candidates if group in chosen], left_out
+
+
+def draw_losses(groups: list[Group], left_out: str, problems: list[Problem]) -> Figure | None:
     """One panel a group: mean over seeds, with a band from the lowest to the highest."""
     import pandas as pd
 
     shown = []
-    for group in sheet.with_curves:
+    for group in groups:
         finished = _losses(group.done, problems)
         stopped = _losses([run for run in group.runs if run.status == "diverged"], problems)
         if any(curve.notna().any(axis=None) for curve in (*finished, *stopped)):
@@ -170,8 +131,16 @@ def draw_losses(sheet: Sheet, problems: list[Problem]) -> Figure | None:
                 axes.plot(curve.index, curve, color=color, lw=0.8, ls=":")
                 axes.plot(curve.index[-1:], curve.iloc[-1:], color=color, marker="x", ls="")
         axes.set_title(f"{group.label} (n = {len(finished)})", loc="left")
-    clipped = _limit_losses(panels[0], pd.concat(bands))
-    label_outer(panels, columns=2, x="epoch", y="loss")
+    # A few peaks must not flatten all curves.
+    ends = pd.concat(bands)
+    usual = ends["max"].quantile(0.99)
+    if clipped := bool(ends["max"].max() > 2 * usual > 0):
+        panels[0].set_ylim(min(0.0, ends["min"].min()), 1.2 * usual)
+    for index, axes in enumerate(panels):
+        axes.set(ylabel="" if index % 2 else "loss")
+        if index + 2 >= len(panels):
+            axes.set_xlabel("epoch")
+            axes.tick_params(labelbottom=True)
     for loss, color in _LOSSES.items():
         panels[0].plot([], [], color=color, label=loss.removeprefix("loss_"))
     panels[0].legend(loc="best")
@@ -180,8 +149,8 @@ def draw_losses(sheet: Sheet, problems: list[Problem]) -> Figure | None:
         caption += "Dotted lines are runs that diverged, up to the cross. "
     if clipped:
         caption += "The axis is cut where single peaks would flatten the rest. "
-    caption += sheet.left_out(sheet.num_ended, MAX_CURVE_GROUPS)
-    if any(len(group.done) > _MAX_RUNS for group in sheet.with_curves):
+    caption += left_out
+    if any(len(group.done) > _MAX_RUNS for group in groups):
         caption += f"At most {_MAX_RUNS} runs of a group are drawn."
     return Figure(
         "losses.png", "Losses of generator and discriminator", caption.strip(), png_bytes(canvas)
@@ -209,16 +178,17 @@ def _losses(runs: Sequence[Run], problems: list[Problem]) -> list[pd.DataFrame]:
     return read
 
 
-def draw_samples(sheet: Sheet, problems: list[Problem]) -> Figure | None:
+def draw_samples(groups: list[Group], left_out: str, problems: list[Problem]) -> Figure | None:
     """Training images in the first row, where a run has kept a grid of some; below, the last sample
     grid of one run of each group, of the same seed where all have one."""
-    seed = _common_seed(sheet.with_samples)
+    seed = _common_seed(groups)
     shown: list[tuple[str, Any]] = []
     real = None
     classes = set()
-    for group in sheet.with_samples:
+    for group in groups:
         run = next((run for run in group.done if run.config.get("seed") == seed), group.done[0])
-        newest = _newest_grid(run)
+        grids = ((run.folder or Path()) / SAMPLES).glob("epoch_*.png")
+        newest = max(grids, default=None, key=lambda path: (len(path.name), path.name))
         image = None if newest is None else read_picture(run, f"{SAMPLES}/{newest.name}", problems)
         if newest is None or image is None:
             continue
@@ -248,28 +218,39 @@ def draw_samples(sheet: Sheet, problems: list[Problem]) -> Figure | None:
         caption += f"Classes, row by row: {named}. "
     if real is not None:
         caption += "Real images may be patients': who gets this page gets them. "
-    caption += sheet.left_out(sheet.num_done, MAX_SAMPLE_GROUPS)
+    caption += left_out
     data = png_bytes(canvas, exact=True)
     title = "Generated images side by side" if real is None else "Real and generated images"
     return Figure("samples.png", title, caption.strip(), data)
 
 
-def draw_scores(sheet: Sheet) -> Figure | None:
-    """One panel a score: mean, 95 % interval and single runs of each group, beside the floor."""
-    groups, scores = sheet.with_scores, sheet.summaries
+def draw_scores(groups: list[Group], left_out: str, summaries: Sequence[Summary]) -> Figure | None:
+    """One panel a score: mean, 95 % interval and single runs of each group, beside the floor; of
+    the summaries under the settings that most runs share."""
+    main = main_settings(summaries)
+    most = max(6, min(24, 120 // max(1, len(groups))))
+    scores: dict[str, list[Summary]] = {}
+    known = set(groups)
+    for each in summaries:
+        is_shown = each.group in known and each.settings == main[each.score]
+        if is_shown and (each.score in scores or len(scores) < most):
+            scores.setdefault(each.score, []).append(each)
     if all(catalogue.is_inception_score(score) for score in scores):
         return None
-    rows = {id(group): row for row, group in enumerate(groups)}
+    rows = {group: row for row, group in enumerate(groups)}
     labels = [textwrap.fill(group.label, _LABEL_CHARACTERS) for group in groups]
     height = 0.75 + (0.34 if any("\n" in label for label in labels) else 0.24) * len(groups)
     columns = 2 if len(scores) in (2, 4) else 3
     canvas, panels = panels_of(len(scores), columns, panel_height=height, share=False)
     cut = logarithmic = False
     for index, (axes, (score, cells)) in enumerate(zip(panels, scores.items(), strict=True)):
-        _draw_intervals(axes, [(cell, rows[id(cell.group)]) for cell in cells])
+        _draw_intervals(axes, [(cell, rows[cell.group]) for cell in cells])
         _draw_floor(axes, cells)
-        shown = _shown_values(cells)
-        if _is_distance(score) and 0 < min(shown) * _FAR_APART < max(shown):
+        beside = [v for cell in cells for v in (cell.floor, cell.real) if v is not None]
+        shown = [value for cell in cells for value in cell.values] + beside
+        # A distance is never negative and has no upper end.
+        is_distance = catalogue.split_key(score)[1] == "frechet_distance"
+        if is_distance and 0 < min(shown) * _FAR_APART < max(shown):
             cut |= _make_logarithmic(axes, cells, shown)
             logarithmic = True
         else:
@@ -292,9 +273,9 @@ def draw_scores(sheet: Sheet) -> Figure | None:
         caption += f"Distances more than {_FAR_APART} times apart are on a logarithmic axis. "
     if cut:
         caption += "Intervals of too few seeds are cut at the edge of the panel. "
-    if sheet.num_scores > len(scores):
-        caption += f"The first {len(scores)} of {sheet.num_scores} scores are shown. "
-    caption += sheet.left_out(sheet.num_done, MAX_SCORE_GROUPS)
+    if len(main) > len(scores):
+        caption += f"The first {len(scores)} of {len(main)} scores are shown. "
+    caption += left_out
     return Figure("scores.png", "Scores beside their floors", caption.strip(), png_bytes(canvas))
 
 
@@ -321,27 +302,15 @@ def _draw_intervals(axes: Axes, placed: Sequence[tuple[Summary, int]]) -> None:
 
 
 def _draw_floor(axes: Axes, cells: Sequence[Summary]) -> None:
-    floors = [cell.floor for cell in cells if cell.floor is not None]
-    spreads = [cell.floor_std for cell in cells if cell.floor_std is not None]
-    if floors:
-        floor = sum(floors) / len(floors)
-        spread = sum(spreads) / len(spreads) if spreads else 0.0
-        axes.axvspan(floor - spread, floor + spread, color=_FLOOR, alpha=0.2, lw=0, zorder=0)
+    floor, spread, real = (
+        mean_of(getattr(cell, name) for cell in cells) for name in ("floor", "floor_std", "real")
+    )
+    if floor is not None:
+        ends = floor - (spread or 0.0), floor + (spread or 0.0)
+        axes.axvspan(*ends, color=_FLOOR, alpha=0.2, lw=0, zorder=0)
         axes.axvline(floor, color=_FLOOR, lw=1.2, zorder=0)
-    reals = [cell.real for cell in cells if cell.real is not None]
-    if reals:
-        axes.axvline(sum(reals) / len(reals), color=_POINT, lw=1.0, ls="--", zorder=0)
-
-
-def _is_distance(score: str) -> bool:
-    """Of a kind that is never negative and has no upper end."""
-    return catalogue.split_key(score)[1] == "frechet_distance"
-
-
-def _shown_values(cells: Sequence[Summary]) -> list[float]:
-    """Of the runs, the floors and the real images."""
-    values = [value for cell in cells for value in cell.values]
-    return values + [v for cell in cells for v in (cell.floor, cell.real) if v is not None]
+    if real is not None:
+        axes.axvline(real, color=_POINT, lw=1.0, ls="--", zorder=0)
 
 
 def limit(
@@ -367,24 +336,6 @@ def _make_logarithmic(axes: Axes, cells: Sequence[Summary], values: Sequence[flo
     axes.xaxis.set_minor_formatter("")
     ends = [(cell.interval.low, cell.interval.high) for cell in cells]
     return any(a is not None and b is not None and (a < low or b > high) for a, b in ends)
-
-
-def _limit_losses(axes: Axes, bands: pd.DataFrame) -> bool:
-    """Keep a few peaks from flattening all curves; whether the axis had to be cut."""
-    if bands.empty:
-        return False
-    usual = float(bands["max"].quantile(0.99))
-    if bands["max"].max() <= 2 * usual or usual <= 0:
-        return False
-    axes.set_ylim(min(0.0, float(bands["min"].min())), 1.2 * usual)
-    return True
-
-
-def _newest_grid(run: Run) -> Path | None:
-    folder = (run.folder or Path()) / SAMPLES
-    return max(
-        folder.glob("epoch_*.png"), default=None, key=lambda path: (len(path.name), path.name)
-    )
 
 
 def read_picture(run: Run, name: str, problems: list[Problem]) -> Any | None:
@@ -426,8 +377,8 @@ def _classes(run: Run, problems: list[Problem]) -> str:
 def _common_seed(groups: Sequence[Group]) -> Any:
     """The lowest seed that every group has a finished run of."""
     seeds = [{run.config.get("seed") for run in group.done} for group in groups]
-    common = [seed for seed in (set.intersection(*seeds) if seeds else ()) if isinstance(seed, int)]
-    return min(common, default=None)
+    common = set.intersection(*seeds) if seeds else set()
+    return min((seed for seed in common if isinstance(seed, int)), default=None)
 
 
 @contextlib.contextmanager
@@ -457,15 +408,6 @@ def panels_of(
     for unused in panels[count:]:
         unused.remove()
     return canvas, panels[:count]
-
-
-def label_outer(panels: Sequence[Axes], columns: int, x: str, y: str) -> None:
-    for index, axes in enumerate(panels):
-        if index % columns == 0:
-            axes.set_ylabel(y)
-        if index + columns >= len(panels):
-            axes.set_xlabel(x)
-            axes.tick_params(labelbottom=True)
 
 
 def png_bytes(canvas: Canvas, *, exact: bool = False) -> bytes:

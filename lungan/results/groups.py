@@ -32,7 +32,7 @@ _DRAWN = "drawn from "
 """With the source's name in place of the hash of a fraction of it, which differs by draw."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Group:
     """values: one for each factor; None where the config has no such key."""
 

@@ -70,7 +70,7 @@ def _links(results: Results) -> dict[str, str]:
     if named != list(given[len(given) - len(named) :]):
         return {}
     return {
-        results.names[id(run)]: quote(os.fsencode(way / run.folder.name)) + "/"
+        results.names[run]: quote(os.fsencode(way / run.folder.name)) + "/"
         for run in results.runs
         if run.folder is not None
     }

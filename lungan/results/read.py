@@ -21,8 +21,17 @@ from lungan.config import GROUPS, rules
 from lungan.config.rules import NEUTRAL
 from lungan.errors import RunFolderError
 from lungan.files import at_home
-from lungan.runs.folder import ATTEMPT, CONFIG, METRICS, SUMMARY, UTILITY
-from lungan.runs.reading import DamagedError, read_json, read_lines, read_yaml
+from lungan.runs.folder import (
+    ATTEMPT,
+    CONFIG,
+    SUMMARY,
+    SWEEPS,
+    UTILITY,
+    read_manifest,
+    read_metrics,
+    read_summary,
+)
+from lungan.runs.reading import DamagedError, read_lines, read_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,12 +44,16 @@ sweep without a folder that can be read is missing."""
 
 _SCALAR_TYPES = frozenset((str, int, float, bool, type(None)))
 _MAX_NUMBER = 1e100
-_TAIL_BYTES = 64 * 2**10
-SWEEPS_FOLDER = "sweeps"
 _HASH_DIGITS = 8
+_FACTS = (
+    *("run_id", "trajectory_id", "continued_from", "git_commit", "machine"),
+    *("data_hash", "data_source", "epochs_done", "num_train_images"),
+)
+_SCORING = ("nearest_k", "kernel_subsets", "kernel_subset_size", "inception_splits")
+"""Settings of the scores that change what they can be compared with."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
     """config: dotted keys of RunConfig; for a missing run only those that its sweep set.
     facts: what else is known, by column name. scores: flat keys, None where there is a reason.
@@ -135,67 +148,39 @@ def collect(store: Path, sweep: str | None = None) -> Collection:
     return Collection(store=store, runs=runs, problems=problems)
 
 
-def sweep_names(store: Path) -> list[str]:
-    """The sweeps that have a manifest in ``store``."""
-    return sorted(path.stem for path in (store / SWEEPS_FOLDER).glob("*.json"))
-
-
 def _folders(store: Path) -> list[Path]:
     with os.scandir(store) as entries:
         found = sorted(entry.name for entry in entries if entry.is_dir())
-    others = (SWEEPS_FOLDER, UTILITY)
-    return [store / name for name in found if name not in others and name[0] not in "._"]
+    return [store / name for name in found if name not in (SWEEPS, UTILITY) and name[0] not in "._"]
 
 
 def _of_sweep(store: Path, sweep: str) -> Collection:
-    known = sweep_names(store)
+    known = sorted(path.stem for path in (store / SWEEPS).glob("*.json"))
     if sweep not in known:
         have = f"it has {', '.join(known)}" if known else "it has none"
         raise RunFolderError(f"no sweep named {one_line(sweep)} in the store {store}; {have}")
-    try:
-        manifest = read_json(store / SWEEPS_FOLDER / f"{sweep}.json")
-    except DamagedError as error:
-        raise RunFolderError(f"the manifest of sweep {sweep}: {error}") from error
+    manifest = read_manifest(store, sweep)
     problems: list[Problem] = []
-    attempts = _last_attempts(store / SWEEPS_FOLDER / f"{sweep}.ledger.jsonl", problems)
+    attempts = _last_attempts(store / SWEEPS / f"{sweep}.ledger.jsonl", problems)
     by_hash = {folder.name[-_HASH_DIGITS:]: folder for folder in _folders(store)}
     runs: list[Run] = []
     swept: dict[str, None] = {}
-    for run_id, entry in _entries(manifest, sweep, problems).items():
+    for run_id, entry in {each["run_id"]: each for each in manifest["runs"]}.items():
         overrides = _overrides(entry)
-        swept.update(dict.fromkeys(overrides))
+        swept |= dict.fromkeys(overrides)
         attempt = attempts.get(run_id, {})
-        named = entry.get("folder") or attempt.get("folder")
-        folder = _inside(store, named) or by_hash.get(run_id[:_HASH_DIGITS])
+        named = str(entry.get("folder") or attempt.get("folder") or "")
+        # A manifest cannot point out of the store.
+        is_inside = named and named == Path(named).name != ".."
+        folder = store / named if is_inside else by_hash.get(run_id[:_HASH_DIGITS])
         run = _member(folder, run_id, overrides, attempt, problems)
         runs.append(run if run.folder else replace(run, name=one_line(named or run.name)))
     if not runs:
         raise RunFolderError(f"the manifest of sweep {sweep} names no run; start the sweep again")
+    about = {key: one_line(manifest.get(key) or "") for key in ("question", "command", "created")}
     return Collection(
-        store=store,
-        runs=runs,
-        problems=problems,
-        sweep=sweep,
-        question=one_line(manifest.get("question") or ""),
-        command=one_line(manifest.get("command") or ""),
-        created=one_line(manifest.get("created") or ""),
-        swept=list(swept),
+        store=store, runs=runs, problems=problems, sweep=sweep, swept=list(swept), **about
     )
-
-
-def _entries(
-    manifest: dict[str, Any], sweep: str, problems: list[Problem]
-) -> dict[str, dict[str, Any]]:
-    listed = manifest.get("runs")
-    if not isinstance(listed, list):
-        raise RunFolderError(f"the manifest of sweep {sweep} is damaged: it has no list of runs")
-    entries: dict[str, dict[str, Any]] = {}
-    for number, entry in enumerate(listed, 1):
-        if isinstance(entry, dict) and isinstance(entry.get("run_id"), str):
-            entries.setdefault(entry["run_id"], entry)
-        else:
-            problems.append(Problem(f"{sweep}.json", f"run {number} has no run_id"))
-    return entries
 
 
 def _member(
@@ -208,8 +193,8 @@ def _member(
     """The run of a manifest's entry, as far as it got."""
     last = ""
     if attempt.get("status") not in (None, "done"):
-        last = f"last attempt: {one_line(attempt['status'])}"
-        last += f", {one_line(attempt['reason'])}" if attempt.get("reason") else ""
+        last = ", ".join(one_line(attempt[key]) for key in ("status", "reason") if attempt.get(key))
+        last = f"last attempt: {last}"
     missing = Run(
         name=f"(no folder) {run_id[:_HASH_DIGITS]}",
         status="missing",
@@ -234,13 +219,11 @@ def _member(
 
 def _overrides(entry: dict[str, Any]) -> dict[str, Scalar]:
     """Overrides as config columns: ``optimizer=adam`` is the column ``optimizer.name``."""
-    given = entry.get("overrides")
     columns: dict[str, Scalar] = {}
-    for key, value in flatten(given if isinstance(given, dict) else {}).items():
+    for key, value in flatten(entry["overrides"]).items():
         name = key.lstrip("+")
         columns[f"{name}.name" if name in GROUPS else name] = _typed(value)
-    if isinstance(entry.get("epochs"), int):
-        columns.setdefault("epochs", entry["epochs"])
+    columns.setdefault("epochs", entry["epochs"])
     return columns
 
 
@@ -253,13 +236,6 @@ def _typed(value: Scalar) -> Scalar:
     except (ValueError, RecursionError):
         return value
     return parsed if parsed is None or isinstance(parsed, int | float | bool) else value
-
-
-def _inside(store: Path, name: Any) -> Path | None:
-    """A folder of the store by its name; a manifest cannot point out of the store."""
-    if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name:
-        return None
-    return store / name
 
 
 def _last_attempts(path: Path, problems: list[Problem]) -> dict[str, dict[str, Any]]:
@@ -284,20 +260,18 @@ def read_run(folder: Path) -> Run:
 
     Raises: RunFolderError where the folder is not a run's, or one of its files is damaged.
     """
-    summary = folder / SUMMARY
     try:
-        if summary.exists():
-            return _finished(folder, read_json(summary))
-        if (folder / CONFIG).exists():
-            config = _completed(flatten(read_yaml(folder / CONFIG)))
-            epochs_done = last_epoch(folder / METRICS)
-            facts: dict[str, Scalar] = {"epochs_done": epochs_done}
-            return Run(
-                name=folder.name, status="unfinished", folder=folder, config=config, facts=facts
-            )
+        summary = read_summary(folder)
+        if summary is not None:
+            return _finished(folder, summary)
+        if not (folder / CONFIG).exists():
+            raise RunFolderError(f"neither {SUMMARY} nor {CONFIG}: not a run folder")
+        config = _completed(flatten(read_yaml(folder / CONFIG)))
+        epochs_done = max((row["epoch"] for row in read_metrics(folder)), default=0)
     except DamagedError as error:
         raise RunFolderError(error.reason) from error
-    raise RunFolderError(f"neither {SUMMARY} nor {CONFIG}: not a run folder")
+    facts: dict[str, Scalar] = {"epochs_done": epochs_done}
+    return Run(name=folder.name, status="unfinished", folder=folder, config=config, facts=facts)
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
@@ -313,25 +287,6 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
         else:
             flat[f"{prefix}{key}"] = str(value)
     return flat
-
-
-def last_epoch(path: Path) -> int:
-    """The last epoch that a metrics file has in full, 0 where there is none."""
-    try:
-        with path.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _TAIL_BYTES))
-            lines = file.read().split(b"\n")
-    except OSError:
-        return 0
-    for line in reversed(lines):
-        try:
-            epoch = json.loads(line)["epoch"]
-        except (ValueError, RecursionError, KeyError, TypeError):
-            continue
-        if isinstance(epoch, int):
-            return epoch
-    return 0
 
 
 def one_line(value: object) -> str:
@@ -360,86 +315,44 @@ def _neutral_values(group: str, name: Scalar) -> list[tuple[str, Scalar]]:
 
 
 def _finished(folder: Path, summary: dict[str, Any]) -> Run:
-    status = summary.get("status")
-    if status not in STATUSES[:3]:
-        raise RunFolderError(
-            f"{SUMMARY}: status must be {', '.join(STATUSES[:3])}, got {one_line(status)!r}"
-        )
-    nested = summary.get("config")
-    config = read_yaml(folder / CONFIG) if nested is None else _mapping(nested, "config")
-    facts: dict[str, Scalar] = {}
-    for key in ("run_id", "trajectory_id", "continued_from", "git_commit", "machine"):
-        facts[key] = _scalar(summary.get(key), key)
-    for key in ("data_hash", "data_source", "epochs_done", "num_train_images"):
-        facts[key] = _scalar(summary.get(key), key)
-    for key in ("device", "precision"):
-        facts[f"used.{key}"] = _scalar(summary.get(key), key)
+    facts = flatten({key: summary.get(key) for key in _FACTS})
+    facts |= flatten({key: summary.get(key) for key in ("device", "precision")}, "used.")
     for key in ("seconds", "num_parameters", "versions"):
-        facts.update(flatten(_mapping(summary.get(key) or {}, key), f"{key}."))
-    scores, settings = _scores(summary.get("scores"), facts)
+        facts |= flatten(summary.get(key) or {}, f"{key}.")
+    scoring = summary.get("scores") or {}
+    settings = _read_settings(scoring, facts) if scoring else {}
+    values = scoring.get("values", {})
+    if any(value is not None and _MAX_NUMBER < abs(value) < math.inf for value in values.values()):
+        raise RunFolderError(f"{SUMMARY}: a score is too large to be one")
     return Run(
         name=folder.name,
-        status=status,
+        status=summary["status"],
         reason=one_line(summary.get("reason") or ""),
         folder=folder,
-        config=_completed(flatten(config)),
+        config=_completed(flatten(summary["config"])),
         facts=facts,
-        scores=scores,
+        scores={
+            key: None if value is None or not math.isfinite(value) else float(value)
+            for key, value in values.items()
+        },
         settings=settings,
     )
 
 
-def _scores(
-    result: Any, facts: dict[str, Scalar]
-) -> tuple[dict[str, float | None], dict[str, tuple[Scalar, ...]]]:
-    """The values of a scoring, what each encoder's can be compared under, and new ``facts``."""
-    if result is None:
-        return {}, {}
-    result = _mapping(result, "scores")
-    values = {
-        key: value if type(value) is float and abs(value) <= _MAX_NUMBER else _number(value, key)
-        for key, value in _mapping(result.get("values"), "scores.values").items()
-    }
-    for key in ("num_images", "epoch", "scoring_id"):
-        facts[f"scores.{key}"] = _scalar(result.get(key), f"scores.{key}")
-    facts.update(flatten(_mapping(result.get("reference") or {}, "scores.reference"), "reference."))
-    reasons = _mapping(result.get("reasons") or {}, "scores.reasons")
-    facts["scores.reasons"] = "; ".join(f"{k}: {one_line(v)}" for k, v in sorted(reasons.items()))
-    config = _mapping(result.get("config") or {}, "scores.config")
-    encoders = _mapping(result.get("encoders") or {}, "scores.encoders")
-    shared = (
-        facts["scores.num_images"],
-        facts.get("reference.content_hash"),
-        *(
-            _scalar(config.get(key), key)
-            for key in ("nearest_k", "kernel_subsets", "kernel_subset_size", "inception_splits")
-        ),
-    )
-    settings: dict[str, tuple[Scalar, ...]] = {"": shared}
-    for name, encoder in encoders.items():
-        weights = _scalar(_mapping(encoder, f"encoders.{name}").get("weights_hash"), "weights_hash")
-        facts[f"encoders.{name}.weights_hash"] = weights
-        settings[name] = (*shared, weights)
-    return values, settings
-
-
-def _number(value: Any, key: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RunFolderError(f"{SUMMARY}: scores.values.{key} must be a number or null")
-    if math.isfinite(value) and abs(value) > _MAX_NUMBER:
-        raise RunFolderError(f"{SUMMARY}: scores.values.{key} is too large to be a score")
-    return float(value) if math.isfinite(value) else None
-
-
-def _scalar(value: Any, key: str) -> Scalar:
-    if type(value) in _SCALAR_TYPES:
-        return value  # type: ignore[no-any-return]
-    raise RunFolderError(f"{SUMMARY}: {key} must be one value, not a list or mapping")
-
-
-def _mapping(value: Any, name: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise RunFolderError(f"{name} must be a mapping, not {type(value).__name__}")
-    return value
+def _read_settings(
+    scoring: dict[str, Any], facts: dict[str, Scalar]
+) -> dict[str, tuple[Scalar, ...]]:
+    """What each encoder's scores can be compared under; adds what else is known to ``facts``."""
+    about = ("num_images", "epoch", "scoring_id")
+    facts |= flatten({key: scoring.get(key) for key in about}, "scores.")
+    facts |= flatten(scoring.get("reference", {}), "reference.")
+    reasons = sorted(scoring.get("reasons", {}).items())
+    facts["scores.reasons"] = "; ".join(f"{key}: {one_line(why)}" for key, why in reasons)
+    config = flatten(scoring.get("config", {}))
+    alike = (facts.get("scores.num_images"), facts.get("reference.content_hash"))
+    settings = {"": (*alike, *map(config.get, _SCORING))}
+    for name, encoder in scoring.get("encoders", {}).items():
+        weights = flatten({"weights_hash": encoder.get("weights_hash")}, f"encoders.{name}.")
+        facts |= weights
+        settings[name] = (*settings[""], *weights.values())
+    return settings

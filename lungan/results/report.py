@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lungan.errors import RunFolderError
 from lungan.results.comparisons import Comparison, Summary, compare_groups, summarize
-from lungan.results.figures import FILES, Figure, choose, draw
+from lungan.results.figures import FILES, Figure, draw
 from lungan.results.groups import Grouping, group
 from lungan.results.page import render
 from lungan.results.read import Collection, Problem, Run, collect, one_line, read_run
@@ -21,12 +21,12 @@ from lungan.results.tables import (
     comparisons_csv,
     comparisons_table,
     encode,
-    problems_csv,
     results_csv,
     run_names,
     runs_table,
     summary_csv,
     summary_table,
+    write_csv,
 )
 from lungan.results.utility import Utility, gan_runs, read_utility
 from lungan.results.utility_report import FIGURES_FOLDER, STALE, UtilityReport, report_utility
@@ -44,7 +44,7 @@ _MAX_LOGGED = 20
 class Results:
     """The runs that were read, the findings, and the files that are written below ``out``.
 
-    names: display names of runs, by their ids. findings: sentences, the answer first; caveats:
+    names: display names of runs. findings: sentences, the answer first; caveats:
     what a reader has to know beside them. tables: ``results``, ``summary`` and ``comparisons``.
     commands: what to type to have this again. utility: of a utility study in the same store.
     """
@@ -52,7 +52,7 @@ class Results:
     out: Path
     collection: Collection
     grouping: Grouping
-    names: dict[int, str]
+    names: dict[Run, str]
     summaries: list[Summary]
     comparisons: list[Comparison]
     findings: list[str]
@@ -111,7 +111,8 @@ def write_results(
         files[f"{name}.md"], files[f"{name}.tex"] = table.markdown(), table.latex()
     files |= results.utility.files if results.utility else {}
     if results.problems:
-        files[PROBLEMS] = problems_csv(results.problems)
+        rows = [[each.name, each.text] for each in results.problems]
+        files[PROBLEMS] = write_csv(["name", "problem"], rows)
     for figure in results.figures:
         files[f"{FIGURES_FOLDER}/{figure.file}"] = figure.png
     files[REPORT] = encode(render(results))
@@ -137,7 +138,7 @@ def _report(
     problems = list(collection.problems)
     utility = report_utility(trials) if trials else None
     problems += utility.problems if utility else []
-    figures = draw(choose(groups, summaries), problems)
+    figures = draw(groups, summaries, problems)
     names = run_names(grouping)
     return Results(
         out=out,

@@ -11,9 +11,9 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lungan.results import numbers
-from lungan.results.comparisons import Comparison, Summary, main_settings
+from lungan.results.comparisons import Comparison, Summary, main_settings, mean_of
 from lungan.results.groups import Group, Grouping
-from lungan.results.read import Problem, Run, Scalar
+from lungan.results.read import STATUSES, Problem, Run, Scalar, one_line
 from lungan.results.standing import stand
 from lungan.scores import catalogue
 
@@ -107,7 +107,7 @@ class Table:
         """A booktabs tabular, or a longtable where it cannot fit on a page. The preamble needs
         ``booktabs``, ``longtable`` and a font encoding (T1) or engine that has the names' letters.
         """
-        style = self._frame(_one_line).style.hide(axis="index").format(escape="latex")
+        style = self._frame(one_line).style.hide(axis="index").format(escape="latex")
         text = style.format_index(escape="latex", axis="columns").to_latex(
             column_format="l" * len(self.header),
             hrules=True,
@@ -125,34 +125,25 @@ class Table:
 
 def results_csv(runs: Sequence[Run], grouping: Grouping) -> bytes:
     """A row a run: what it is, how it ended, the columns that vary, all scores and facts."""
-    labels = {id(run): group.label for group in grouping.groups for run in group.runs}
-    scores = score_columns(runs)
-    facts = _fact_columns(runs)
+    labels = {run: group.label for group in grouping.groups for run in group.runs}
+    scores, facts = score_columns(runs), _fact_columns(runs)
     header = ["run", "status", "reason", "group", *grouping.columns, *scores, *facts]
-    rows = (
-        [
-            run.name,
-            run.status,
-            run.reason,
-            labels[id(run)],
-            *map(run.config.get, grouping.columns),
-            *map(run.scores.get, scores),
-            *map(run.facts.get, facts),
-        ]
-        for run in runs
-    )
+    rows = []
+    for run in runs:
+        row: list[Scalar] = [run.name, run.status, run.reason, labels[run]]
+        row += map(run.config.get, grouping.columns)
+        row += map(run.scores.get, scores)
+        row += map(run.facts.get, facts)
+        rows.append(row)
     return write_csv(header, rows)
 
 
 def summary_csv(summaries: Sequence[Summary], grouping: Grouping) -> bytes:
     """A row a group and score, over its finished runs."""
-    statuses = ("done", "diverged", "failed", "unfinished", "missing")
     header = ["group", *grouping.factors, "score", "better", *_SUMMARY_COLUMNS]
-    header += ["against_floor", "p_floor_holm", "runs", *statuses]
-    standings = {id(each.summary): (each.side, each.p_holm) for each in stand(summaries)}
-    counts = {
-        id(group): [len(group.runs), *map(group.count, statuses)] for group in grouping.groups
-    }
+    header += ["against_floor", "p_floor_holm", "runs", *STATUSES]
+    standings = {each.summary: (each.side, each.p_holm) for each in stand(summaries)}
+    counts = {group: [len(group.runs), *map(group.count, STATUSES)] for group in grouping.groups}
     values = attrgetter(*_SUMMARY_COLUMNS.values())
     rows = (
         [
@@ -161,8 +152,8 @@ def summary_csv(summaries: Sequence[Summary], grouping: Grouping) -> bytes:
             summary.score,
             catalogue.describe(summary.score).direction,
             *values(summary),
-            *standings.get(id(summary), (None, None)),
-            *counts[id(summary.group)],
+            *standings.get(summary, (None, None)),
+            *counts[summary.group],
         ]
         for summary in summaries
     )
@@ -176,10 +167,6 @@ def comparisons_csv(comparisons: Sequence[Comparison]) -> bytes:
     """
     rows = map(attrgetter(*_COMPARISON_COLUMNS.values()), comparisons)
     return write_csv(list(_COMPARISON_COLUMNS), rows)
-
-
-def problems_csv(problems: Sequence[Problem]) -> bytes:
-    return write_csv(["name", "problem"], ([each.name, each.text] for each in problems))
 
 
 def write_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
@@ -196,7 +183,7 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def runs_table(runs: Sequence[Run], names: Mapping[int, str]) -> Table:
+def runs_table(runs: Sequence[Run], names: Mapping[Run, str]) -> Table:
     """A row a run under its display name, with the scores that any of them has."""
     taken = {key for run in runs for key, value in run.scores.items() if value is not None}
     scores = sorted(filter(catalogue.is_score, taken), key=catalogue.order)
@@ -207,7 +194,7 @@ def runs_table(runs: Sequence[Run], names: Mapping[int, str]) -> Table:
         seconds = total if isinstance(total, int | float) else None
         rows.append(
             [
-                Cell(names[id(run)]),
+                Cell(names[run]),
                 Cell(run.status),
                 *(_number(run.scores.get(key)) for key in scores),
                 Cell(numbers.scalar(run.num_images), run.num_images),
@@ -218,18 +205,18 @@ def runs_table(runs: Sequence[Run], names: Mapping[int, str]) -> Table:
     return Table(header, rows, _more(len(runs), MAX_ROWS, "runs", "results.csv"))
 
 
-def run_names(grouping: Grouping) -> dict[int, str]:
-    """By the id of each run what sets it apart, as ``adam / 50 epochs, seed 0``; with the hash of
-    its folder where that leaves two alike."""
-    runs = {id(run): (run, group) for group in grouping.groups for run in group.runs}
-    names = {
-        key: group.label + ("" if (seed := run.config.get("seed")) is None else f", seed {seed}")
-        for key, (run, group) in runs.items()
-    }
+def run_names(grouping: Grouping) -> dict[Run, str]:
+    """What sets each run apart, as ``adam / 50 epochs, seed 0``; with the hash of its folder where
+    that leaves two alike."""
+    names = {}
+    for group in grouping.groups:
+        for run in group.runs:
+            seed = run.config.get("seed")
+            names[run] = group.label + ("" if seed is None else f", seed {seed}")
     counts = Counter(names.values())
     return {
-        key: name if counts[name] == 1 else f"{name} ({runs[key][0].name[-8:]})"
-        for key, name in names.items()
+        run: name if counts[name] == 1 else f"{name} ({run.name[-8:]})"
+        for run, name in names.items()
     }
 
 
@@ -238,15 +225,20 @@ def summary_table(summaries: Sequence[Summary], groups: Sequence[Group]) -> Tabl
     across where these are few, else the other way round."""
     more = _more(len(groups), MAX_GROUPS, "groups", "summary.csv")
     groups = groups[:MAX_GROUPS]
+
+    def heading(group: Group) -> str:
+        done, total = len(group.done), len(group.runs)
+        return f"{group.label} (n = {done if done == total else f'{done} of {total}'})"
+
     main = main_settings(summaries)
     shown = {
-        (id(summary.group), summary.score): summary
+        (summary.group, summary.score): summary
         for summary in summaries
         if summary.settings == main[summary.score]
     }
-    grid = [[Cell("score"), Cell("N"), Cell("floor"), *(Cell(_with_n(group)) for group in groups)]]
+    grid = [[Cell("score"), Cell("N"), Cell("floor"), *(Cell(heading(group)) for group in groups)]]
     for score, settings in main.items():
-        cells = [shown.get((id(group), score)) for group in groups]
+        cells = [shown.get((group, score)) for group in groups]
         row = [
             Cell(f"{catalogue.title(score)}, {catalogue.describe(score).hint}"),
             Cell(numbers.scalar(settings[0] if settings else None)),
@@ -308,11 +300,7 @@ def score_columns(runs: Iterable[Run]) -> list[str]:
 
 
 def markdown_text(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", _one_line(text)).replace("&", "&amp;")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", one_line(text)).replace("&", "&amp;")
 
 
 def _more(count: int, limit: int, what: str, file: str) -> str:
@@ -323,25 +311,16 @@ def _number(value: float | None) -> Cell:
     return Cell(numbers.NOTHING) if value is None else Cell(numbers.number(value), value)
 
 
-def _with_n(group: Group) -> str:
-    done, total = len(group.done), len(group.runs)
-    return (
-        f"{group.label} (n = {done})" if done == total else f"{group.label} (n = {done} of {total})"
-    )
-
-
 def _floor(summaries: Sequence[Summary]) -> str:
     """The mean floor; then the real images' own score."""
-    floors = [summary.floor for summary in summaries if summary.floor is not None]
-    reals = [summary.real for summary in summaries if summary.real is not None]
-    words = [numbers.number(sum(floors) / len(floors), 3)] if floors else []
-    if reals:
-        words.append(f"real images {numbers.number(sum(reals) / len(reals), 3)}")
+    floor, real = (mean_of(getattr(each, name) for each in summaries) for name in ("floor", "real"))
+    words = [] if floor is None else [numbers.number(floor, 3)]
+    if real is not None:
+        words.append(f"real images {numbers.number(real, 3)}")
     return "; ".join(words) or numbers.NOTHING
 
 
 def _fact_columns(runs: Iterable[Run]) -> list[str]:
     found = dict.fromkeys(chain.from_iterable(run.facts for run in runs))
-    first = [key for key in _FACTS_FIRST if key in found]
-    last = [key for key in _FACTS_LAST if key in found]
-    return [*first, *(key for key in found if key not in (*first, *last)), *last]
+    middle = [key for key in found if key not in (*_FACTS_FIRST, *_FACTS_LAST)]
+    return [key for key in (*_FACTS_FIRST, *middle, *_FACTS_LAST) if key in found]

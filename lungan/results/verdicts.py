@@ -12,12 +12,12 @@ from lungan.results.comparisons import (
     Comparison,
     Summary,
     better,
+    leaders,
     leading_score,
     main_settings,
-    rank_groups,
 )
 from lungan.results.groups import Group, status_counts
-from lungan.results.read import Problem, Run
+from lungan.results.read import Problem, Run, one_line
 from lungan.results.standing import Side, stand
 from lungan.scores import catalogue
 
@@ -42,7 +42,7 @@ def headlines(
     lines = [answer(runs, summaries, comparisons), _completeness(runs, groups)]
     if all(catalogue.is_inception_score(summary.score) for summary in summaries):
         return lines
-    if len({id(summary.group) for summary in summaries}) > 1:
+    if len({summary.group for summary in summaries}) > 1:
         lines += _differences(comparisons)
     return [*lines, *_floors(summaries)]
 
@@ -65,16 +65,15 @@ def answer(
             f"Inception Scores are the only ones here{inception_note(summaries)}. They say nothing "
             "alone: score the runs again with python -m lungan.score."
         )
-    settings = main_settings(summaries)[score]
-    members = [each for each in summaries if each.score == score and each.settings == settings]
-    names = set(map(id, members))
-    family = [each for each in comparisons if id(each.first) in names]
+    members = leaders(summaries)
+    known = set(members)
+    family = [each for each in comparisons if each.first in known]
     tested = [each for each in family if each.p_holm is not None]
     supported = [each for each in family if each.significant]
     if supported:
         return f"{_clearest(supported, len(members) - 1)} {_NOT_SHOWN}"
     if len(members) < 2:
-        return _alone(members[0], len({id(summary.group) for summary in summaries}))
+        return _alone(members[0], len({summary.group for summary in summaries}))
     if all(member.interval.n == 1 for member in members):
         return _one_seed(members)
     if not tested:
@@ -107,12 +106,12 @@ def inception_note(summaries: Sequence[Summary]) -> str:
 
 def _clearest(supported: Sequence[Comparison], num_others: int) -> str:
     """The group that beats all others with the least of its leads, else the pair of least p."""
-    winners = Counter(id(better(each)[0].group) for each in supported)
+    winners = Counter(better(each)[0].group for each in supported)
     chosen = min(supported, key=lambda each: each.p_holm or 0.0)
     group, wins = winners.most_common(1)[0]
     is_best = wins == num_others > 1
     if is_best:
-        of_best = [each for each in supported if id(better(each)[0].group) == group]
+        of_best = [each for each in supported if better(each)[0].group is group]
         chosen = min(of_best, key=lambda each: abs(_lead(each)))
     first, second, word = better(chosen)
     score = catalogue.describe(first.score)
@@ -153,10 +152,7 @@ def _alone(member: Summary, num_groups: int) -> str:
 
 def _one_seed(members: Sequence[Summary]) -> str:
     title, direction = catalogue.title(members[0].score), catalogue.describe(members[0].score)
-    ranked = sorted(members, key=lambda each: each.values[0])
-    if direction.direction == "higher":
-        ranked.reverse()
-    first, second = ranked[:2]
+    first, second = members[:2]
     if direction.direction not in ("higher", "lower") or first.values == second.values:
         return f"No group scored best in {title}; one seed is no evidence; {_MORE_SEEDS}."
     one, two = (numbers.number(each.values[0], 3) for each in (first, second))
@@ -310,13 +306,13 @@ def _floors(summaries: Sequence[Summary]) -> list[str]:
     if none:
         lines.append(f"No group comes up to the floor of real images in {_titles(none)}.")
     for side, words in STANDINGS.items():
-        groups: dict[tuple[int, int], list[Summary]] = {}
+        groups: dict[tuple[Group, int], list[Summary]] = {}
         for each in standings:
             summary = each.summary
             # Without a sign of copying there may still be some: that is no finding to name.
             is_finding = side != "open" or catalogue.describe(summary.score).limit
             if side == each.side and summary.score not in none and is_finding:
-                groups.setdefault((id(summary.group), summary.interval.n), []).append(summary)
+                groups.setdefault((summary.group, summary.interval.n), []).append(summary)
         if groups:
             lines.append(f"{words} {_named(list(groups.values()), summaries)}.")
     return lines
@@ -327,8 +323,9 @@ def _named(groups: Sequence[Sequence[Summary]], summaries: Sequence[Summary]) ->
     rest = ""
     is_long = len(groups) > _MAX_NAMED
     if is_long:
-        rank, leading = rank_groups(summaries), leading_score(summaries)
-        groups = sorted(groups, key=lambda members: rank.get(id(members[0].group), math.inf))
+        leading = leading_score(summaries)
+        rank = {each.group: place for place, each in enumerate(leaders(summaries))}
+        groups = sorted(groups, key=lambda members: rank.get(members[0].group, math.inf))
         rest = f"; and {len(groups) - _MAX_BEST} more groups, in summary.csv"
         rest += f" (named are the best in {catalogue.title(leading)})" if leading else ""
         groups = groups[:_MAX_BEST]
@@ -370,117 +367,37 @@ def caveats(
     comparisons: Sequence[Comparison],
     problems: Sequence[Problem],
 ) -> list[str]:
-    """What a reader has to know before trusting a table, the particular before the general."""
-    return [
-        *_about_runs(runs, groups, problems),
-        *_about_settings(summaries),
-        *_about_tests(groups, comparisons),
-        *_about_scores(summaries),
-        *_about_gaps(runs),
-    ]
+    """What a reader has to know before trusting a table, in the words of caveats.txt.j2."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-
-def _about_runs(
-    runs: Sequence[Run], groups: Sequence[Group], problems: Sequence[Problem]
-) -> list[str]:
-    lines = []
-    if any(run.status == "diverged" for run in runs):
-        lines.append(
-            "Means are over finished runs. A group that lost runs to divergence shows its "
-            "lucky ones: read its scores beside how many of its runs finished."
-        )
-    if any(run.status in ("failed", "unfinished", "missing") for run in runs):
-        lines.append("The sweep is not complete: more runs may change what is said here.")
-    if problems:
-        lines.append(f"Passed over as damaged, and listed as problems: {len(problems)}.")
-    sizes = sorted({len(group.done) for group in groups if group.done})
-    if sizes:
-        words = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-        lines.append(
-            f"n = {words} finished runs in a group. Each interval holds for new seeds on the same "
-            "data, and says nothing about other data or settings."
-        )
-    return lines
-
-
-def _about_settings(summaries: Sequence[Summary]) -> list[str]:
-    main = main_settings(summaries)
-    lines = []
-    sizes = sorted({str(settings[0]) for settings in main.values() if settings})
-    if sizes:
-        lines.append(
-            f"Scores are taken from N = {', '.join(sizes)} generated images. Their bias depends "
-            "on N, so only scores of equal N, reference images and encoder are compared."
-        )
-    others = {
-        run.name
-        for summary in summaries
-        if summary.settings != main[summary.score]
-        for run in summary.runs
-    }
-    if others:
-        lines.append(
-            f"{len(others)} runs were scored with another N, reference or encoder than most. "
-            "They stand apart in summary.csv, and not in the table and figures here."
-        )
-    return lines
-
-
-def _about_gaps(runs: Sequence[Run]) -> list[str]:
-    """Why scores are missing from finished runs, the commonest reasons first."""
-    reasons = Counter(
-        str(reason)
-        for run in runs
-        if run.status == "done" and (reason := run.facts.get("scores.reasons"))
+    environment = Environment(
+        loader=PackageLoader("lungan.results"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=one_line,
     )
-    lines = [f"Not scored in {count} runs: {reason}." for reason, count in reasons.most_common(5)]
-    unscored = sum(run.status == "done" and not run.scores for run in runs)
-    if unscored:
-        lines.append(f"{unscored} finished runs have no scores: python -m lungan.score adds them.")
-    return lines
-
-
-def _about_tests(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[str]:
-    lines = []
-    if comparisons:
-        lines.append(
-            "Differences are tested with Student's t, paired by seed where both groups have the "
-            "same seeds and after Welch otherwise; distances and Inception Scores by their "
-            "ratios. p is corrected after Holm for all pairs and all scores of this report "
-            "together: if no groups differed, one report in twenty would name a difference. "
-            "Intervals are for one pair, uncorrected, and the verdict follows p. With few seeds "
-            "a real difference is easily missed: beside each pair stands the smallest difference "
-            "that so many seeds find in four of five studies."
-        )
-    if len(groups) > MAX_PAIRED_GROUPS:
-        lines.append(
-            f"With more than {MAX_PAIRED_GROUPS} groups, each is compared to the first only: "
-            f"{groups[0].label}."
-        )
-    return lines
-
-
-def _about_scores(summaries: Sequence[Summary]) -> list[str]:
-    lines = []
-    if any(summary.floor is not None for summary in summaries):
-        lines.append(
-            "The floor is the same score between two disjoint sets of real images of the same "
-            "size: no generator can be expected to do better. Whether a group is said to stand at "
-            "the floor, short of the floor or past the floor takes into account the floor's own "
-            "scatter and the one half of the real images that all seeds are compared with; p is "
-            "corrected after Holm for all groups and scores."
-        )
-    inception = [summary for summary in summaries if catalogue.is_inception_score(summary.score)]
-    if inception:
-        real = next((summary.real for summary in inception if summary.real is not None), None)
-        beside = f", and the real images have {numbers.number(real)} here" if real else ""
-        lines.append(
-            f"The least that an Inception Score can be is 1{beside}{inception_note(inception)}. "
-            "On grey radiographs it says little (Barratt and Sharma 2018): never read it alone."
-        )
-    if any(catalogue.split_key(summary.score)[0] == "inception" for summary in summaries):
-        lines.append(
-            "Inception features were learned on photographs; torchvision's weights and resizing "
-            "give other values than the TensorFlow originals."
-        )
-    return lines
+    main = main_settings(summaries)
+    apart = [each for each in summaries if each.settings != main[each.score]]
+    inception = [each for each in summaries if catalogue.is_inception_score(each.score)]
+    reals = [each.real for each in inception if each.real is not None]
+    done = [run for run in runs if run.status == "done"]
+    reasons = Counter(str(why) for run in done if (why := run.facts.get("scores.reasons")))
+    sizes = [len(group.done) for group in groups if group.done]
+    text = environment.get_template("caveats.txt.j2").render(
+        counts=Counter(run.status for run in runs),
+        num_problems=len(problems),
+        sizes=[min(sizes), max(sizes)] if sizes else [],
+        num_images=sorted({str(settings[0]) for settings in main.values() if settings}),
+        num_apart=len({run.name for each in apart for run in each.runs}),
+        has_comparisons=bool(comparisons),
+        max_paired=MAX_PAIRED_GROUPS,
+        first_of_many=groups[0].label if len(groups) > MAX_PAIRED_GROUPS else "",
+        has_floor=any(each.floor is not None for each in summaries),
+        has_inception_score=bool(inception),
+        inception_note=inception_note(summaries),
+        real=numbers.number(reals[0]) if reals else "",
+        encoders={catalogue.split_key(score)[0] for score in main},
+        reasons=reasons.most_common(5),
+        num_unscored=sum(not run.scores for run in done),
+    )
+    return text.splitlines()

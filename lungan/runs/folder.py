@@ -53,7 +53,18 @@ _ENDED = {
     "run_id": str,
     "reason?": (str, None),
     "seconds?": {...: NUMBER},
-    "scores?": ({"values": _VALUES, "reasons?": dict}, None),
+    "versions?": dict,
+    "num_parameters?": dict,
+    "scores?": (
+        {
+            "values": _VALUES,
+            "reasons?": dict,
+            "config?": dict,
+            "reference?": dict,
+            "encoders?": {...: dict},
+        },
+        None,
+    ),
 }
 _RUN = {
     **_ENDED,
