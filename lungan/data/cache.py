@@ -1,17 +1,19 @@
-"""Arrays kept in the cache folder, so that drawing or decoding happens once."""
+"""Arrays in .npz files: read without unpickling, and kept so that decoding happens once."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lungan.data.npz import read_arrays
-from lungan.errors import DataError
+from lungan import memory
+from lungan.data.stored import ANY_BYTES, MAX_RATIO
+from lungan.errors import DataError, LunganError
 from lungan.files import atomic_write, cache_folder
 
 Arrays = dict[str, NDArray[Any]]
@@ -28,11 +30,12 @@ def load_or_make(key: str, names: set[str], make: Callable[[], Arrays]) -> Array
     returned; both are said in the log.
     """
     path = cache_folder() / "sets" / f"{key}.npz"
-    if _is_file(path):
-        try:
-            return _read(path, names)
-        except DataError as error:
-            log.warning("cache entry is made again: %s", error)
+    try:
+        if path.is_file():
+            arrays = read_arrays(path)
+            return {name: arrays[name] for name in names}
+    except (DataError, OSError, KeyError) as error:
+        log.warning("cache entry is made again: %s", error)
     arrays = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,15 +46,47 @@ def load_or_make(key: str, names: set[str], make: Callable[[], Arrays]) -> Array
     return arrays
 
 
-def _read(path: Path, names: set[str]) -> Arrays:
-    arrays = read_arrays(path)
-    if names - set(arrays):
-        raise DataError(f"{path} lacks {', '.join(sorted(names - set(arrays)))}")
-    return {name: arrays[name] for name in names}
+def read_arrays(path: Path) -> Arrays:
+    """All arrays of an .npz.
 
-
-def _is_file(path: Path) -> bool:
+    Raises: DataError where the file is missing, damaged, not an .npz, or holds Python objects;
+    ConfigError where there is no memory for them.
+    """
     try:
-        return path.is_file()
-    except OSError:  # A folder on the way may not be entered; writing says so in the log.
-        return False
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise DataError(f"{path} must be an .npz archive, got a single array")
+        with archive:
+            if archive.zip is not None:
+                _check_sizes(path, archive.zip.infolist())
+            arrays = {name: archive[name] for name in archive.files}
+    except LunganError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    # numpy and zipfile answer damaged files with whatever exception comes up.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        # What numpy says of objects, and of any file that is neither an array nor an archive.
+        if "pickle" in reason:
+            raise DataError(
+                f"{path} must be an .npz of plain arrays; it is not an .npz, or holds Python "
+                "objects, which are never unpickled"
+            ) from error
+        raise DataError(f"{path} is damaged or not an .npz: {reason}") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise DataError(f"{path} must hold arrays, but {name} is a plain file")
+    return arrays
+
+
+def _check_sizes(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+    """Raises: DataError for arrays that are large only once they are unpacked, as no images are;
+    ConfigError for more than there is memory for."""
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > max(ANY_BYTES, MAX_RATIO * path.stat().st_size):
+        raise DataError(
+            f"{path} unpacks to {unpacked // 2**20} MiB, more than {MAX_RATIO} times its size, "
+            "which images do not; if it is sound, save it by numpy.savez, which does not compress"
+        )
+    memory.check(unpacked, f"what {path} unpacks to", "save a part of its images")

@@ -32,7 +32,9 @@ from lungan.data.stored import (
     choose_frame,
     darken,
     display,
+    measure,
     read_jpeg_frame,
+    say_type,
     turn_upright,
 )
 from lungan.errors import DataError
@@ -272,11 +274,7 @@ def _interpret_tiff(values: Values, page: Any) -> StoredImage:
         if alpha is not None:
             colour = np.rint(colour * (alpha / np.float32(top))).astype(colour.dtype)
         return display(np.ascontiguousarray(colour), bits, note)
-    black, white, name = 0.0, 1.0, "float"
-    if page.sampleformat != 3:
-        is_signed = page.sampleformat == 2
-        black, white = (-(2.0 ** (bits - 1)) if is_signed else 0.0), 2.0 ** (bits - is_signed) - 1
-        name = f"{'signed ' if is_signed else ''}{bits} bit"
+    low, high, kind = say_type("uif"[page.sampleformat - 1], bits)
     with np.errstate(over="ignore"):
         colour = colour.astype(np.float32)
     holes = ~np.isfinite(colour)
@@ -285,12 +283,6 @@ def _interpret_tiff(values: Values, page: Any) -> StoredImage:
     colour = darken(colour, holes, is_negative=is_negative)
     if alpha is not None:
         darkest = colour.max() if is_negative else colour.min()
-        colour = darkest + (colour - darkest) * (alpha / np.float32(white))
-    return StoredImage(
-        values=np.ascontiguousarray(colour),
-        black=white if is_negative else black,
-        white=black if is_negative else white,
-        is_display=False,
-        kind=name,
-        mode=f"{'colour' if colour.ndim == 3 else 'grey'} {name}{note}",
-    )
+        colour = darkest + (colour - darkest) * (alpha / np.float32(high))
+    stored = measure(colour, low, high, is_negative, kind)
+    return replace(stored, mode=f"{'colour' if colour.ndim == 3 else 'grey'} {kind}{note}")

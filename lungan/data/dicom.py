@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,10 @@ from lungan.data.stored import (
     check_unpacked,
     choose_frame,
     darken,
+    display,
+    measure,
     measure_inflated,
+    say_type,
 )
 from lungan.errors import DataError
 
@@ -81,7 +85,8 @@ def _render(dataset: Any, num_bytes: int, frame: int | None, use_window: bool) -
         raise BadImageError(f"DICOM with photometric interpretation {photometric}")
     if not is_grey:
         return _render_colour(stored, dataset, modality)
-    return _render_grey(stored, dataset, _layers(dataset, index), modality, use_window)
+    _take_functional_groups(dataset, index)
+    return _render_grey(stored, dataset, modality, use_window)
 
 
 def _stored_pixels(dataset: Any, index: int) -> NDArray[Any]:
@@ -158,44 +163,36 @@ def _render_colour(stored: NDArray[Any], dataset: Any, modality: str) -> StoredI
     )
 
 
-def _layers(dataset: Any, index: int) -> list[Any]:
-    """Where a frame's attributes may stand, from the most particular place to the data set."""
-    layers = [dataset]
+def _take_functional_groups(dataset: Any, index: int) -> None:
+    """Put what the functional groups of the frame say into the data set itself."""
     for name, item in (
         ("SharedFunctionalGroupsSequence", 0),
         ("PerFrameFunctionalGroupsSequence", index),
     ):
         for groups in (dataset.get(name) or [])[item : item + 1]:
             for macro in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
-                layers += (groups.get(macro) or [])[:1]
-    return layers[::-1]
+                for element in (groups.get(macro) or [()])[0]:
+                    if not element.is_empty:
+                        dataset[element.tag] = element
 
 
-def _find(layers: list[Any], name: str) -> Any:
-    """The value of the attribute, or None where it is absent or empty."""
-    for layer in layers:
-        value = layer.get(name)
-        if value is not None and value != "" and value != []:
-            return value
-    return None
-
-
-def _number(layers: list[Any], name: str) -> float | None:
+def _number(dataset: Any, name: str) -> float | None:
     """The first of several numbers: several windows are alternative views, of which the first is
-    the one meant by default."""
-    value = _find(layers, name)
-    if value is None:
+    the one meant by default. None where there is none."""
+    value = dataset.get(name)
+    if value is None or value == "" or value == []:
         return None
     return float(value) if isinstance(value, int | float | str) else float(value[0])
 
 
 def _render_grey(
-    stored: NDArray[Any], dataset: Any, layers: list[Any], modality: str, use_window: bool
+    stored: NDArray[Any], dataset: Any, modality: str, use_window: bool
 ) -> StoredImage:
     is_negative = dataset.PhotometricInterpretation == "MONOCHROME1"
     padding = _padding(stored, dataset)
-    values, low, high, kind = _modality_values(stored, dataset, layers)
-    if use_window and (shades := _voi_shades(values, low, dataset, layers)) is not None:
+    values, low, high, kind = _modality_values(stored, dataset)
+    mode = f"{modality}, {kind}"
+    if use_window and (shades := _voi_shades(values, low, dataset)) is not None:
         shades = 1 - shades if is_negative else shades
         return StoredImage(
             values=np.where(padding, np.float32(0), shades.astype(np.float32)),
@@ -203,59 +200,43 @@ def _render_grey(
             white=1,
             is_display=True,
             kind=f"{modality}, window",
-            mode=f"{modality}, {kind}",
+            mode=mode,
             is_windowed=True,
         )
-    # As other 8-bit files: values to be seen as they are.
-    is_display = values is stored and stored.dtype.kind == "u" and high <= 255
-    if is_display:
-        values = np.rint(np.minimum(values, high) * (255 / high)).astype(np.uint8)
-        values = np.where(padding, np.uint8(0), 255 - values if is_negative else values)
-        low, high, is_negative = 0, 255, False
-    else:
-        values = values.astype(np.float32)
-        values = darken(values, padding | ~np.isfinite(values), is_negative=is_negative)
-    return StoredImage(
-        values=values,
-        black=high if is_negative else low,
-        white=low if is_negative else high,
-        is_display=is_display,
-        kind=kind if is_display else f"{modality}, {kind}",
-        mode=f"{modality}, {kind}",
-    )
+    if values is stored and stored.dtype.kind == "u" and high <= 255:
+        # As other 8-bit files: values to be seen as they are.
+        shown = display(np.minimum(values, high).astype(np.uint8), int(dataset.BitsStored))
+        upright = 255 - shown.values if is_negative else shown.values
+        return replace(shown, values=np.where(padding, np.uint8(0), upright), mode=mode)
+    values = values.astype(np.float32)
+    values = darken(values, padding | ~np.isfinite(values), is_negative=is_negative)
+    return measure(values, low, high, is_negative, mode)
 
 
 def _padding(stored: NDArray[Any], dataset: Any) -> NDArray[np.bool_]:
-    value = _number([dataset], "PixelPaddingValue")
+    value = _number(dataset, "PixelPaddingValue")
     if value is None or stored.dtype.kind == "f":
         return np.zeros(stored.shape, np.bool_)
-    limit = _number([dataset], "PixelPaddingRangeLimit")
+    limit = _number(dataset, "PixelPaddingRangeLimit")
     # Some files write a signed value as the unsigned one of the same bits.
     ends = np.array([value, value if limit is None else limit], np.int64).astype(stored.dtype)
     return np.asarray((stored >= ends.min()) & (stored <= ends.max()))
 
 
-def _modality_values(
-    stored: NDArray[Any], dataset: Any, layers: list[Any]
-) -> tuple[NDArray[Any], float, float, str]:
+def _modality_values(stored: NDArray[Any], dataset: Any) -> tuple[NDArray[Any], float, float, str]:
     """Values in the modality's units, the ends that the file's type gives them, and their name."""
-    if stored.dtype.kind == "f":
-        low, high, kind = 0.0, 1.0, "float"
-    else:
-        bits, is_signed = int(dataset.BitsStored), stored.dtype.kind == "i"
-        low, high = (-(2.0 ** (bits - 1)) if is_signed else 0.0), 2.0 ** (bits - is_signed) - 1
-        kind = f"{'signed ' if is_signed else ''}{bits} bit"
-    if tables := _find(layers, "ModalityLUTSequence"):
+    low, high, kind = say_type(stored.dtype.kind, int(dataset.get("BitsStored") or 0))
+    if tables := dataset.get("ModalityLUTSequence"):
         entries, first = _table(tables[0], dataset, low)
         return _look_up(stored, entries, first), 0.0, float(entries.max()), "modality table"
-    slope, intercept = _number(layers, "RescaleSlope"), _number(layers, "RescaleIntercept")
-    slope, intercept = (1.0 if slope is None else slope), intercept or 0.0
+    slope, intercept = _number(dataset, "RescaleSlope"), _number(dataset, "RescaleIntercept") or 0.0
+    slope = 1.0 if slope is None else slope
     if slope == 0 or not math.isfinite(slope) or not math.isfinite(intercept):
         raise BadImageError(f"DICOM whose rescale slope is {slope:g}, intercept {intercept:g}")
     if (slope, intercept) == (1, 0):
         return stored, low, high, kind
     ends = sorted((low * slope + intercept, high * slope + intercept))
-    unit = _find(layers, "RescaleType") or ("HU" if dataset.get("Modality") == "CT" else None)
+    unit = dataset.get("RescaleType") or ("HU" if dataset.get("Modality") == "CT" else None)
     kind = f"{unit}" if unit and unit != "US" else "rescaled"
     return stored * slope + intercept, ends[0], ends[1], kind
 
@@ -279,22 +260,20 @@ def _look_up(values: NDArray[Any], entries: NDArray[Any], first: int) -> NDArray
     return np.asarray(entries[indices.astype(np.intp)])
 
 
-def _voi_shades(
-    values: NDArray[Any], low: float, dataset: Any, layers: list[Any]
-) -> NDArray[np.float64] | None:
+def _voi_shades(values: NDArray[Any], low: float, dataset: Any) -> NDArray[np.float64] | None:
     """From 0 to 1, before any inversion; None where there is neither table nor window.
 
     Source: PS3.3, C.11.2.1.2 (LINEAR) and C.11.2.1.3 (SIGMOID, LINEAR_EXACT).
     """
-    if tables := _find(layers, "VOILUTSequence"):
+    if tables := dataset.get("VOILUTSequence"):
         entries, first = _table(tables[0], dataset, low)
         # By the real maximum: descriptors say 16 bits where the entries have 12.
         return _look_up(values, entries, first) / max(1.0, float(entries.max()))
-    centre, width = _number(layers, "WindowCenter"), _number(layers, "WindowWidth")
+    centre, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
     if centre is None or width is None:
         return None
     values = values.astype(np.float64)
-    function = str(_find(layers, "VOILUTFunction") or "LINEAR").upper()
+    function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
     if not width > 0 or (function == "LINEAR" and width < 1):
         raise BadImageError(f"DICOM whose window is {width:g} wide; data.scale=range ignores it")
     if function == "LINEAR":

@@ -13,9 +13,8 @@ from lungan.data.listing import (
     SPLIT_WORDS,
     ImageFile,
     Listing,
-    fill_groups,
+    find_groups,
     load_listing,
-    match_groups,
 )
 from lungan.errors import DataError
 from lungan.files import at_home, cache_folder
@@ -53,21 +52,13 @@ def load_folder(config: FolderConfig, *, progress: bool = True) -> ImageSet:
     Raises: DataError for a folder that cannot be used, or files that cannot where
     ``on_bad_image`` is ``error``; ConfigError for shares of a split where split folders are.
     """
-    listing = read_layout(
-        at_home(config.path),
-        exclude=config.exclude,
-        group=config.group,
-        with_classes=config.labels != "none",
-    )
+    with_classes = config.labels != "none"
+    listing = read_layout(at_home(config.path), config.exclude, config.group, with_classes)
     return load_listing(listing, config, progress)
 
 
 def read_layout(
-    root: Path,
-    *,
-    exclude: str | None = None,
-    group: str | None = None,
-    with_classes: bool = True,
+    root: Path, exclude: str | None = None, group: str | None = None, with_classes: bool = True
 ) -> Listing:
     """Class folders, train/val/test folders of class folders or images, or one flat folder.
 
@@ -79,50 +70,51 @@ def read_layout(
     """
     if not root.is_dir():
         raise DataError(f"data.path must be a folder of images, {say_path(root)}")
-    names, empty, notes = _walk(root)
+    paths, empty, notes = _walk(root)
+    but = ""
     if exclude is not None:
-        kept = [name for name in names if not re.search(exclude, name)]
-        notes.append(f"data.exclude={exclude} left out {many(len(names) - len(kept), 'file')}")
-        names, empty = kept, []
-    documents = [name for name in names if Path(name).suffix.lower() in _DOCUMENTS]
-    if documents and len(documents) < len(names):
-        names = sorted(set(names) - set(documents))
+        kept = [path for path in paths if not re.search(exclude, "/".join(path))]
+        notes.append(f"data.exclude={exclude} left out {many(len(paths) - len(kept), 'file')}")
+        but = f" but those that data.exclude={exclude} leaves out"
+        paths, empty = kept, []
+    images = [path for path in paths if Path(path[-1]).suffix.lower() not in _DOCUMENTS]
+    if 0 < len(images) < len(paths):
+        documents = sorted("/".join(path) for path in set(paths) - set(images))
         notes.append(
             f"{many(len(documents), 'file')} left out, no image by name: {first(documents)}"
         )
-    if not names:
-        but = "" if exclude is None else f" but those that data.exclude={exclude} leaves out"
+        paths = images
+    if not paths:
         raise DataError(f"data.path must hold images, {root} has none{but}")
-    paths: list[Parts] = [tuple(name.split("/")) for name in names]
-    depth = _look_inside(root, paths, group, notes)
+    level = depth = _look_inside(root, paths, group, notes)
     has_splits = _check_splits(root, {_folder(path, depth) for path in paths} - {""})
-    level = depth + has_splits  # where the class folders are
     if has_splits:
         paths = _without_strays(root, paths, depth)
+        level += 1
     labels = [ONLY_CLASS] * len(paths)
     if with_classes:
         paths = _without_strays(root, paths, level)
         labels = [_folder(path, level) or ONLY_CLASS for path in paths]
         level += 1
-        top = root.joinpath(*paths[0][:depth])
-        _check_classes(top, set(labels), [folder for folder in empty if len(folder) == level])
+        _check_classes(root.joinpath(*paths[0][:depth]), set(labels))
+        # A folder is empty where there is no file below it, however deep it is.
+        for path in sorted({path[:level] for path in empty} - {path[:level] for path in paths}):
+            if len(path) == level:
+                raise DataError(
+                    f"class folder {'/'.join(path)} of {root} is empty; remove or fill it"
+                )
     _check_below(root, paths, level)
-    names = ["/".join(path) for path in paths]
     folders = [_folder(path, level) for path in paths]
-    groups = _groups(root, group, names, folders, notes)
-    files = [
-        ImageFile(
-            path=root / name,
-            name=name,
-            label=label,
-            split=SPLIT_WORDS[path[depth].lower()] if has_splits else "",
-            group=one,
-            folder=folder,
+    if group == "folder" and not any(folders):
+        raise DataError(
+            f"data.group=folder needs a sub-folder for each patient, and {root} has none; where "
+            r"file names begin with the patient, give a pattern such as data.group='(\d+)_'"
         )
-        for path, name, label, one, folder in zip(
-            paths, names, labels, groups, folders, strict=True
-        )
-    ]
+    names = ["/".join(path) for path in paths]
+    groups = find_groups(names, group, folders if group == "folder" else None, notes)
+    splits = [SPLIT_WORDS[path[depth].lower()] if has_splits else "" for path in paths]
+    rows = zip(map(root.joinpath, names), names, labels, splits, groups, folders, strict=True)
+    files = [ImageFile(*row) for row in rows]
     return Listing(where=root, files=files, notes=notes, warnings=_suspect_classes(set(labels)))
 
 
@@ -142,23 +134,22 @@ def _suspect_classes(classes: set[str]) -> list[str]:
     ]
 
 
-def _look_inside(root: Path, parts: Sequence[Parts], group: str | None, notes: list[str]) -> int:
+def _look_inside(root: Path, paths: Sequence[Parts], group: str | None, notes: list[str]) -> int:
     """How many folders lie round the data, each the only one where it is and without images."""
     depth = 0
-    while min(map(len, parts)) > depth + 2 and len({part[depth] for part in parts}) == 1:
-        name, inner = parts[0][depth], sorted({part[depth + 1] for part in parts})
-        if name.lower() in SPLIT_WORDS:
+    while min(map(len, paths)) > depth + 2 and len({path[depth] for path in paths}) == 1:
+        name, inner = paths[0][depth], sorted({path[depth + 1] for path in paths})
+        above_splits = any(one.lower() in SPLIT_WORDS for one in inner)
+        if name.lower() in SPLIT_WORDS or (group == "folder" and not above_splits):
             break
-        here = "/".join((str(root), *parts[0][: depth + 1]))
-        if not any(one.lower() in SPLIT_WORDS for one in inner):
-            if group == "folder":
-                break
-            if all(re.search(r"\d", one) for one in inner):  # patients have numbers
-                notes.append(
-                    f"{name} is the only class, its {len(inner)} numbered sub-folders are parts of "
-                    f"it ({inner[0]}, ...); if they are classes, give data.path={here}"
-                )
-                break
+        here = root.joinpath(*paths[0][: depth + 1]).as_posix()
+        # Patients have numbers.
+        if not above_splits and all(re.search(r"\d", one) for one in inner):
+            notes.append(
+                f"{name} is the only class, its {len(inner)} numbered sub-folders are parts of "
+                f"it ({inner[0]}, ...); if they are classes, give data.path={here}"
+            )
+            break
         depth += 1
         notes.append(f"{name} is the only folder of {root}: read as if data.path were {here}")
     return depth
@@ -193,47 +184,40 @@ def _without_strays(root: Path, paths: list[Parts], level: int) -> list[Parts]:
     return [path for path in paths if path not in strays]
 
 
-def _check_classes(top: Path, names: set[str], empty: Sequence[Parts]) -> None:
+def _check_classes(top: Path, names: set[str]) -> None:
     if ONLY_CLASS in names and len(names) > 1:
         raise DataError(
             f"{top}: either every split must hold class folders, or none of them "
             f"(classes found: {', '.join(sorted(names))})"
         )
-    if empty:
-        raise DataError(f"class folder {'/'.join(empty[0])} of {top} is empty; remove or fill it")
     words = {found[0].lower() for name in names for found in _SPLIT_IN_NAME.finditer(name)}
     if len({SPLIT_WORDS[word] for word in words}) > 1:
         raise DataError(
             f"{top} holds folders whose names say splits ({first(sorted(names))}), and they would "
             f"be taken for classes; name them {', '.join(SPLITS)}, or give data.labels=none"
         )
-    masks = sorted(name for name in names if _MASK_FOLDERS.fullmatch(name))
+    masks = sorted(filter(_MASK_FOLDERS.fullmatch, names))
     if masks and len(names) > 1:
-        raise DataError(_say_masks(top, masks[0], [*sorted(names - {*masks}), *masks[1:]][0]))
+        raise _masks_beside(top, masks[0], [*sorted(names - {*masks}), *masks[1:]][0])
 
 
 def _check_below(root: Path, paths: Sequence[Parts], level: int) -> None:
     """Raises: DataError where class folders hold splits, or masks beside images."""
-    splits = [path for path in paths if _folder(path, level).lower() in SPLIT_WORDS]
-    if splits:
-        path = splits[0]
-        raise DataError(
-            f"class folder {'/'.join(path[:level])} of {root} holds folders named like splits "
-            f"({', '.join(sorted({path[level] for path in splits}))}): splits must stand above "
-            f"classes, as in "
-            f"{path[level]}/{path[level - 1]}; move them, or give a table with "
-            "data=table data.split_column=..."
-        )
     for path in paths:
+        if _folder(path, level).lower() in SPLIT_WORDS:
+            raise DataError(
+                f"class folder {'/'.join(path[:level])} of {root} holds {path[level]}, named like "
+                f"a split: splits must stand above classes, as in {path[level]}/{path[level - 1]}; "
+                "move them, or give a table with data=table data.split_column=..."
+            )
         for name in filter(_MASK_FOLDERS.fullmatch, path[level:-1]):
-            raise DataError(_say_masks(root.joinpath(*path[:level]), name, "images"))
+            raise _masks_beside(root.joinpath(*path[:level]), name, "images")
     stems = {(*path[:-1], Path(path[-1]).stem) for path in paths}
-    masks = [
-        (stem[-1], found)
-        for stem in sorted(stems)
-        if (found := _MASK_FILES.search(stem[-1]))
-        and (*stem[:-1], stem[-1][: found.start()]) in stems
-    ]
+    masks = []
+    for *above, stem in sorted(stems):
+        found = _MASK_FILES.search(stem)
+        if found and (*above, stem[: found.start()]) in stems:
+            masks.append((stem, found))
     if masks:
         stem, found = masks[0]
         raise DataError(
@@ -243,36 +227,21 @@ def _check_below(root: Path, paths: Sequence[Parts], level: int) -> None:
         )
 
 
-def _say_masks(where: Path, masks: str, images: str) -> str:
-    return (
+def _masks_beside(where: Path, masks: str, images: str) -> DataError:
+    return DataError(
         f"{where} holds {masks} beside {images}, and both would be trained on; leave out the "
         f"{masks} by data.exclude={masks}/"
     )
 
 
-def _groups(
-    root: Path, group: str | None, names: Sequence[str], folders: Sequence[str], notes: list[str]
-) -> list[str]:
-    """The name of each file's group; nothing where ``group`` is None."""
-    if group is None:
-        return [""] * len(names)
-    if group != "folder":
-        return match_groups(group, names)
-    if not any(folders):
-        raise DataError(
-            f"data.group=folder needs a sub-folder for each patient, and {root} has none; where "
-            r"file names begin with the patient, give a pattern such as data.group='(\d+)_'"
-        )
-    return fill_groups(folders, names, "in no sub-folder", notes)
-
-
-def _walk(root: Path) -> tuple[list[str], list[Parts], list[str]]:
-    """Files, empty folders, and a note where lungan's own output is there and was not entered.
+def _walk(root: Path) -> tuple[list[Parts], list[Parts], list[str]]:
+    """Files, folders without anything in them, and notes of what was not entered: lungan's own
+    output, and links to folders that were read already.
 
     Raises: DataError where a folder cannot be listed, or ``root`` is lungan's own.
     """
-    files: list[str] = []
-    empty: set[Parts] = set()
+    files: list[Parts] = []
+    empty: list[Parts] = []
     outputs: list[str] = []
     links: list[str] = []
     seen = set()
@@ -281,34 +250,30 @@ def _walk(root: Path) -> tuple[list[str], list[Parts], list[str]]:
         raise DataError(f"{error.filename} cannot be listed: {error.strerror}") from error
 
     for parent, folders, names in os.walk(root, onerror=fail, followlinks=True):
-        real = os.path.realpath(parent)
-        here = Path(parent).relative_to(root)
+        real, here = os.path.realpath(parent), Path(parent).relative_to(root)
         what = _output(Path(real), set(names))
-        if what and here == Path() and what != _GENERATED:  # what was generated may be scored
+        if here == Path() and what == _GENERATED:  # what was generated may be scored
+            what = None
+        if here == Path() and what:
             raise DataError(f"data.path must be a folder of images, {root} is {what}")
-        if what and here != Path():
+        if what:
             outputs.append(f"{here.as_posix()} ({what})")
-            names.clear()
-        if real in seen:
+        elif real in seen:
             links.append(here.as_posix())
-        if real in seen or (what and here != Path()):
-            empty.discard(here.parts)
+        if what or real in seen:
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(
             filter(_counts, folders), key=lambda name: (Path(parent, name).is_symlink(), name)
         )
-        empty |= {(*here.parts, name) for name in folders}
-        found = [(here / name).as_posix() for name in names if _counts(name)]
-        if found:
-            files += found
-            empty -= {here.parts[:end] for end in range(1, len(here.parts) + 1)}
-    outputs.sort()
-    notes = [f"lungan's own output was left out: {first(outputs)}"] if outputs else []
+        files += [(*here.parts, name) for name in filter(_counts, names)]
+        if not folders and not any(map(_counts, names)):
+            empty.append(here.parts)
+    notes = [f"lungan's own output was left out: {first(sorted(outputs))}"] if outputs else []
     if links:
         notes.append(f"links to folders that were read already were left out: {first(links)}")
-    return sorted(files), sorted(empty), notes
+    return sorted(files, key="/".join), empty, notes
 
 
 def _output(folder: Path, names: set[str]) -> str | None:

@@ -10,12 +10,14 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lungan import memory
 from lungan.errors import ConfigError, DataError
 
 SPLITS = ("train", "val", "test")
@@ -78,7 +80,6 @@ class ImageSet:
     groups: NDArray[np.int64] | None = None
     group_names: tuple[str, ...] = ()
     facts: Facts = field(default_factory=Facts)
-    _hash: list[str] = field(init=False, default_factory=list, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != np.uint8:
@@ -116,20 +117,17 @@ class ImageSet:
         """Height and width in pixels: every reader gives square images."""
         return int(self.images.shape[2])
 
-    @property
+    @cached_property
     def content_hash(self) -> str:
         """SHA-256 (64 hex digits) of pixels, labels, splits and their names, in their order.
 
         Groups do not enter the hash: who a patient is changes no image that a GAN sees.
         """
-        if not self._hash:
-            digest = hashlib.sha256()
-            header = (self.images.shape, self.class_names, self.split_names)
-            digest.update(repr(header).encode())
-            for array in (self.images, self.labels, self.splits):
-                digest.update(np.ascontiguousarray(array).data)
-            self._hash.append(digest.hexdigest())
-        return self._hash[0]
+        header = (self.images.shape, self.class_names, self.split_names)
+        digest = hashlib.sha256(repr(header).encode())
+        for array in (self.images, self.labels, self.splits):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def select(self, splits: Sequence[str], classes: Sequence[str]) -> ImageSet:
         """The images of these splits and classes, in their order; an empty sequence means all.
@@ -219,13 +217,47 @@ def partition(
     return splits
 
 
-def say_empty(splits: NDArray[np.int64], val_fraction: float, test_fraction: float) -> list[str]:
-    """A sentence for each split that was to get images and got none."""
-    return [
-        f"data.{name}_fraction={fraction:g} puts none of {len(splits)} images into {name}"
-        for name, fraction in (("val", val_fraction), ("test", test_fraction))
-        if fraction > 0 and not (splits == SPLITS.index(name)).any()
+def draw_splits(
+    image_set: ImageSet, places: Sequence[float], val: float, test: float, seed: int = 0
+) -> ImageSet:
+    """The set with the splits of ``partition``, and what must be said of them."""
+    facts, groups = image_set.facts, image_set.groups
+    splits = partition(places, val, test, image_set.labels, groups, seed)
+    notes = [
+        f"the data has no splits of its own: {val:.0%} of the images for val and {test:.0%} for "
+        f"test were drawn, {(unit := 'image' if groups is None else 'patient')} by {unit} "
+        "(data.val_fraction, data.test_fraction)"
     ]
+    empty = [
+        f"data.{name}_fraction={share:g} puts none of {len(splits)} images into {name}"
+        for name, share in (("val", val), ("test", test))
+        if share > 0 and not (splits == SPLITS.index(name)).any()
+    ]
+    facts = dataclasses.replace(
+        facts,
+        notes=facts.notes + notes if val or test else facts.notes,
+        warnings=facts.warnings + empty,
+    )
+    return dataclasses.replace(image_set, splits=splits, split_names=SPLITS, facts=facts)
+
+
+def check_shares(where: Path, val: float | None, test: float | None) -> None:
+    """Raises: ConfigError for shares of splits where the data has splits of its own."""
+    if val or test:
+        raise ConfigError(
+            f"data.val_fraction and data.test_fraction must be 0 where {where} has splits of its "
+            f"own, got {val or 0:g} and {test or 0:g}"
+        )
+
+
+def check_memory(num_images: int, channels: int, size: int, where: Path) -> None:
+    """Raises: ConfigError where each image on its own, and all of them as one array, are more than
+    there is memory for."""
+    memory.check(
+        2 * num_images * channels * size**2,
+        f"data.size={size} for the {num_images} images in {where}",
+        "choose a smaller data.size, or fewer images",
+    )
 
 
 def keep_fraction(
@@ -244,14 +276,9 @@ def keep_fraction(
             "data.splits must name the splits that data.fraction is taken of, such as [train]; "
             "got [], all of them"
         )
-    for name in splits:
-        if name not in image_set.split_names:
-            raise ConfigError(
-                f"data.splits must be among {', '.join(image_set.split_names)}, got {name}"
-            )
     moved = image_set.splits.copy()
     for name in splits:
-        members = np.flatnonzero(image_set.splits == image_set.split_names.index(name))
+        members = np.flatnonzero(image_set.members([name], []))
         left = members[~draw_share(image_set, members, fraction, seed)]
         moved[left] = len(image_set.split_names)
     return dataclasses.replace(
@@ -266,7 +293,11 @@ def draw_share(
     where they are known. Drawn by the pixels and the seed; smaller shares are part of larger ones.
     """
     labels = image_set.labels[rows]
-    digests = _keyed_digests(image_set.images[rows], seed)
+    key = seed.to_bytes(16, "big")
+    digests = [
+        hashlib.blake2b(image.tobytes(), digest_size=16, key=key).digest()
+        for image in image_set.images[rows]
+    ]
     drawn = np.zeros(len(rows), dtype=bool)
     if image_set.groups is not None:
         keys = np.array([int.from_bytes(digest[:8], "big") >> 11 for digest in digests]) / 2**53
@@ -280,11 +311,6 @@ def draw_share(
         order = sorted(members, key=digests.__getitem__)
         drawn[order[: max(1, round(fraction * len(members)))]] = True
     return drawn
-
-
-def _keyed_digests(images: NDArray[np.uint8], seed: int) -> list[bytes]:
-    key = seed.to_bytes(16, "big")
-    return [hashlib.blake2b(image.tobytes(), digest_size=16, key=key).digest() for image in images]
 
 
 def _places_of_groups(

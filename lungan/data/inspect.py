@@ -7,6 +7,7 @@ import unicodedata
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lungan.config import DataConfig
 from lungan.data.images import ImageSet, first, many
@@ -62,34 +63,24 @@ def describe_images(image_set: ImageSet, name: str, *chosen: str) -> list[str]:
 def summarize(image_set: ImageSet) -> dict[str, Any]:
     """The same as plain values: ``counts`` by class and split, ``groups`` by split (None where
     nobody said), and the fields of ``Facts``."""
-    groups = None
+    splits, groups = image_set.split_names, None
     if image_set.groups is not None:
-        groups = dict(zip(image_set.split_names, _count_groups(image_set), strict=True))
-    return {
-        "counts": {
-            name: dict(zip(image_set.split_names, counts, strict=True))
-            for name, counts in zip(image_set.class_names, _count(image_set), strict=True)
-        },
-        "groups": groups,
-        **dataclasses.asdict(image_set.facts),
-    }
+        groups = dict(zip(splits, _count_groups(image_set).tolist(), strict=True))
+    rows = zip(image_set.class_names, _count(image_set).tolist(), strict=True)
+    counts = {name: dict(zip(splits, row, strict=True)) for name, row in rows}
+    return {"counts": counts, "groups": groups, **dataclasses.asdict(image_set.facts)}
 
 
 def _table(image_set: ImageSet) -> list[str]:
-    counts = np.array(_count(image_set))
+    counts = _count(image_set)
     columns = np.flatnonzero(counts.sum(0))
-    rows = [["", *(image_set.split_names[column] for column in columns), "all"]]
-    rows += [
-        [name, *(str(row[column]) for column in columns), str(row.sum())]
-        for name, row in zip(image_set.class_names, counts, strict=True)
-    ]
+    totals = [*zip(image_set.class_names, counts, counts.sum(1), strict=True)]
     if len(counts) > 1:
-        total = counts.sum(0)
-        rows.append(["all", *(str(total[column]) for column in columns), str(total.sum())])
+        totals.append(("all", counts.sum(0), counts.sum()))
     if image_set.groups is not None:
-        by_split = _count_groups(image_set)
-        number = len(np.unique(image_set.groups))
-        rows.append(["patients", *(str(by_split[column]) for column in columns), str(number)])
+        totals.append(("patients", _count_groups(image_set), len(np.unique(image_set.groups))))
+    rows = [["", *(image_set.split_names[column] for column in columns), "all"]]
+    rows += [[name, *map(str, row[columns]), str(total)] for name, row, total in totals]
     widths = [max(map(_width, cells)) for cells in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -105,19 +96,17 @@ def _width(text: str) -> int:
     return len(text) + wide - sum(unicodedata.combining(one) > 0 for one in text)
 
 
-def _count(image_set: ImageSet) -> list[list[int]]:
-    """Images by class and split."""
-    counts = np.zeros((len(image_set.class_names), len(image_set.split_names)), dtype=int)
-    np.add.at(counts, (image_set.labels, image_set.splits), 1)
-    return [[int(count) for count in row] for row in counts]
+def _count(image_set: ImageSet) -> NDArray[np.intp]:
+    """(classes, splits): the number of images."""
+    shape = (len(image_set.class_names), len(image_set.split_names))
+    cells = np.ravel_multi_index((image_set.labels, image_set.splits), shape)
+    return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
 
 
-def _count_groups(image_set: ImageSet) -> list[int]:
-    assert image_set.groups is not None
-    return [
-        len(np.unique(image_set.groups[image_set.splits == split]))
-        for split in range(len(image_set.split_names))
-    ]
+def _count_groups(image_set: ImageSet) -> NDArray[np.intp]:
+    """(splits,): the number of groups."""
+    pairs = np.unique([image_set.splits, image_set.groups], axis=1)
+    return np.bincount(pairs[0], minlength=len(image_set.split_names))
 
 
 def _counted(counts: dict[str, int]) -> str:

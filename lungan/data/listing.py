@@ -21,7 +21,6 @@ import PIL
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from lungan import memory
 from lungan.config.data import FilesConfig
 from lungan.data.cache import Arrays, load_or_make
 from lungan.data.images import (
@@ -29,14 +28,15 @@ from lungan.data.images import (
     SPLITS,
     Facts,
     ImageSet,
+    check_memory,
+    check_shares,
+    draw_splits,
     first,
     many,
-    partition,
-    say_empty,
 )
 from lungan.data.scale import FittedImage, Wanted, read_image, scale_images
 from lungan.data.stored import BadImageError, quiet, read_bytes
-from lungan.errors import ConfigError, DataError
+from lungan.errors import DataError
 from lungan.files import is_folder_name
 
 VERSION = 4
@@ -107,36 +107,19 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
     groups that stand in two given splits where ``straddle`` is; ConfigError for shares of a split
     where splits are given.
     """
-    shares = [config.val_fraction, config.test_fraction]
-    if listing.has_splits and any(shares):
-        raise ConfigError(
-            f"data.val_fraction and data.test_fraction must be 0 or null where {listing.where} "
-            f"has splits of its own, got {shares[0] or 0:g} and {shares[1] or 0:g}"
-        )
-    wanted = Wanted(config.size, config.channels, config.scale, config.frame)
-    decoded = decode_files(listing, wanted, config.on_bad_image, progress)
-    image_set, files, places = decoded
-    splits, facts = image_set.splits, image_set.facts
-    notes, warnings = [*facts.notes, *listing.notes], [*facts.warnings]
+    val, test = config.val_fraction, config.test_fraction
     if listing.has_splits:
-        # Splits that are drawn keep copies together.
-        warnings += _say_copies(decoded, "split", [file.split for file in files])
-    else:
-        val, test = (USUAL_SHARE if share is None else share for share in shares)
-        groups = image_set.groups
-        splits = partition(places.tolist(), val, test, image_set.labels, groups, config.split_seed)
-        warnings += say_empty(splits, val, test)
-        if val or test:
-            unit = "image" if groups is None else "patient"
-            notes.append(
-                f"the data has no splits of its own: {val:.0%} of the images for val and "
-                f"{test:.0%} for test were drawn, {unit} by {unit} (data.val_fraction, "
-                "data.test_fraction)"
-            )
-    split_of = [SPLITS[split] for split in splits]
+        check_shares(listing.where, val, test)
+    wanted = Wanted(config.size, config.channels, config.scale, config.frame)
+    image_set, files, places = decode_files(listing, wanted, config.on_bad_image, progress)
+    if not listing.has_splits:
+        val, test = (USUAL_SHARE if share is None else share for share in (val, test))
+        image_set = draw_splits(image_set, places.tolist(), val, test, config.split_seed)
+    facts, splits = image_set.facts, [SPLITS[split] for split in image_set.splits]
+    warnings = [*facts.warnings]
     if image_set.groups is None:
-        warnings += _suspect_groups(listing, files, split_of)
-    elif straddling := _straddling((file.group for file in files), split_of):
+        warnings += _suspect_groups(listing, files, splits)
+    elif straddling := _straddling((file.group for file in files), splits):
         said = (
             f"{many(len(straddling), 'patient')} in more than one split: {first(straddling)}; that "
             "makes every score look better than it is"
@@ -144,18 +127,21 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
         if config.straddle == "error":
             raise DataError(f"{said}. Move their images, or go on by data.straddle=warn")
         warnings.append(said)
-    warnings += _say_copies(decoded, "class", [file.label for file in files])
-    warnings += [*_say_flat(decoded), *_say_classes(listing), *listing.warnings]
-    if num_copies := len(places) - len(np.unique(places)):
+    originals: dict[float, str] = {}
+    copied = [originals.setdefault(place, file.name)
+              for place, file in zip(places.tolist(), files, strict=True)]  # fmt: skip
+    for what, sides in (("split", splits), ("class", [file.label for file in files])):
+        if parted := _straddling(copied, sides):
+            number = many(len(parted), "image")
+            warnings.append(f"{number} in more than one {what}, pixel for pixel: {first(parted)}")
+    warnings += [*_say_flat(image_set, files), *_say_classes(listing), *listing.warnings]
+    notes = [*facts.notes]
+    if num_copies := len(files) - len(originals):
         notes.append(f"{many(num_copies, 'image')} the same as others, pixel for pixel")
-    num_skipped = len(facts.skipped)
+    skipped = f", {len(facts.skipped)} unreadable ones skipped" if facts.skipped else ""
     return dataclasses.replace(
         image_set,
-        splits=splits,
-        split_names=SPLITS,
-        source=f"{config.name} of {len(files)} images"
-        f"{f', {num_skipped} unreadable ones skipped' if num_skipped else ''}, "
-        f"at {config.size}x{config.size}",
+        source=f"{config.name} of {len(files)} images{skipped}, at {config.size}x{config.size}",
         facts=dataclasses.replace(facts, notes=notes, warnings=warnings),
     )
 
@@ -172,29 +158,10 @@ def decode_files(
     """
     paths = [file.path for file in listing.files]
     if wanted.size is not None:
-        # Each image on its own, and all of them as one array.
-        memory.check(
-            2 * len(paths) * (wanted.channels or 1) * wanted.size**2,
-            f"data.size={wanted.size} for the {len(paths)} images in {listing.where}",
-            "choose a smaller data.size, or fewer images",
-        )
+        check_memory(len(paths), wanted.channels or 1, wanted.size, listing.where)
     digests = _in_threads(_digest, paths, "Looking for changed images", progress)
     content = (VERSION, cv2.__version__, PIL.__version__, *wanted, digests)
     key = hashlib.sha256(repr(content).encode()).hexdigest()
-
-    def check(reasons: Sequence[str]) -> list[ImageFile]:
-        """The files without a reason against them."""
-        files = list(zip(listing.files, reasons, strict=True))
-        bad = [f"{file.name} ({reason})" for file, reason in files if reason]
-        where = f"files in {listing.where}"
-        if len(bad) == len(files):
-            raise DataError(f"none of the {len(bad)} {where} can be used: {first(bad)}")
-        if bad and on_bad_image == "error":
-            raise DataError(
-                f"{len(bad)} of {len(files)} {where} cannot be used: {first(bad)}; repair or "
-                "remove them, or set data.on_bad_image=skip (--on-bad-image skip in lungan.score)"
-            )
-        return [file for file, reason in files if not reason]
 
     def make() -> Arrays:
         with quiet():
@@ -202,7 +169,7 @@ def decode_files(
                 lambda path: read_image(path, *wanted), paths, "Decoding images", progress
             )
         reasons = [one if isinstance(one, str) else "" for one in results]
-        files = check(reasons)
+        files = _usable(listing, reasons, on_bad_image)
         fitted = [one for one in results if not isinstance(one, str)]
         if wanted.size is None or wanted.channels is None:
             _check_alike(files, fitted, wanted)
@@ -216,8 +183,12 @@ def decode_files(
 
     arrays = load_or_make(f"files-{key}", {"images", "places", "reasons", "facts"}, make)
     reasons = json.loads(str(arrays["reasons"]))
-    files = check(reasons)
-    skipped = {file.name: why for file, why in zip(listing.files, reasons, strict=True) if why}
+    files = _usable(listing, reasons, on_bad_image)
+    facts = Facts(**json.loads(str(arrays["facts"])))
+    facts.skipped.update(
+        (file.name, why) for file, why in zip(listing.files, reasons, strict=True) if why
+    )
+    facts.notes.extend(listing.notes)
     split_names = SPLITS if listing.has_splits else ONLY_SPLIT
     group_names = tuple(sorted({file.group for file in files if file.group}))
     image_set = ImageSet(
@@ -229,9 +200,24 @@ def decode_files(
         source=f"folder of {len(files)} images",
         groups=_number([file.group for file in files], group_names) if group_names else None,
         group_names=group_names,
-        facts=Facts(**json.loads(str(arrays["facts"])) | {"skipped": skipped}),
+        facts=facts,
     )
     return Decoded(image_set, files, arrays["places"])
+
+
+def _usable(listing: Listing, reasons: Sequence[str], on_bad_image: str) -> list[ImageFile]:
+    """The files without a reason against them. Raises: DataError as ``decode_files``."""
+    files = list(zip(listing.files, reasons, strict=True))
+    bad = [f"{file.name} ({reason})" for file, reason in files if reason]
+    where = f"files in {listing.where}"
+    if len(bad) == len(files):
+        raise DataError(f"none of the {len(bad)} {where} can be used: {first(bad)}")
+    if bad and on_bad_image == "error":
+        raise DataError(
+            f"{len(bad)} of {len(files)} {where} cannot be used: {first(bad)}; repair or "
+            "remove them, or set data.on_bad_image=skip (--on-bad-image skip in lungan.score)"
+        )
+    return [file for file, reason in files if not reason]
 
 
 def _number(names: Sequence[str], known: Sequence[str]) -> NDArray[np.int64]:
@@ -240,11 +226,23 @@ def _number(names: Sequence[str], known: Sequence[str]) -> NDArray[np.int64]:
     return np.array([index[name] for name in names], dtype=np.int64)
 
 
-def match_groups(pattern: str, names: Sequence[str]) -> list[str]:
-    """The group that ``pattern`` finds in each file name, or in the path if it has a ``/``.
+def find_groups(
+    names: Sequence[str], pattern: str | None, given: Sequence[str] | None, notes: list[str]
+) -> list[str]:
+    """The group of each file: as given, where a file without one is a group of its own; else what
+    ``pattern`` finds in its name, or in its path if the pattern has a ``/``; else none.
 
-    Raises: DataError naming the files in which it finds none.
+    Raises: DataError naming the files in which the pattern finds none.
     """
+    if given is not None:
+        if alone := [name for name, group in zip(names, given, strict=True) if not group]:
+            notes.append(
+                f"{many(len(alone), 'image')} without a patient, each taken for a patient of its "
+                f"own: {first(alone)}"
+            )
+        return [group or f"file {name}" for name, group in zip(names, given, strict=True)]
+    if pattern is None:
+        return [""] * len(names)
     texts = names if "/" in pattern else [name.rpartition("/")[2] for name in names]
     found = [re.search(pattern, text) for text in texts]
     if without := [text for text, one in zip(texts, found, strict=True) if not one or not one[1]]:
@@ -254,18 +252,6 @@ def match_groups(pattern: str, names: Sequence[str]) -> list[str]:
             "regular expression whose one pair of parentheses is round the patient"
         )
     return [one[1] for one in found if one]
-
-
-def fill_groups(
-    groups: Sequence[str], names: Sequence[str], lacking: str, notes: list[str]
-) -> list[str]:
-    """The groups, where each file without one is a group of its own. lacking: what those lack."""
-    if alone := [name for name, group in zip(names, groups, strict=True) if not group]:
-        notes.append(
-            f"{many(len(alone), 'image')} {lacking}, each taken for a patient of its own: "
-            f"{first(alone)}"
-        )
-    return [group or f"file {name}" for name, group in zip(names, groups, strict=True)]
 
 
 def _digest(path: Path) -> str:
@@ -281,7 +267,7 @@ def _check_alike(files: Sequence[ImageFile], fitted: Sequence[FittedImage], want
 
     one = fitted[0]
     for file, other in zip(files, fitted, strict=True):
-        if wanted.size is None and (other.is_cropped or other.width != one.width):
+        if wanted.size is None and not other.width == other.height == one.width:
             rule, way_out = "square and of one size", "--size 64 crops to the centre and resizes"
         elif wanted.channels is None and len(other.pixels) != len(one.pixels):
             rule, way_out = "all grey or all in color", "--channels 1 makes all grey"
@@ -293,17 +279,16 @@ def _check_alike(files: Sequence[ImageFile], fitted: Sequence[FittedImage], want
         )
 
 
-def _say_flat(decoded: Decoded) -> list[str]:
+def _say_flat(image_set: ImageSet, files: Sequence[ImageFile]) -> list[str]:
     """A warning where single images are of one shade."""
-    pixels = decoded.image_set.images.reshape(len(decoded.files), -1)
+    pixels = image_set.images.reshape(len(files), -1)
     is_flat = pixels.min(axis=1) == pixels.max(axis=1)
-    flat = [decoded.files[at].name for at in np.flatnonzero(is_flat).tolist()]
-    if not flat:
-        return []
-    return [
+    flat = [file.name for file, one in zip(files, is_flat, strict=True) if one]
+    warning = (
         f"{many(len(flat), 'image')} of one shade, which may show nothing: {first(flat)}; "
         "data.scale=range takes black and white from the values of the files"
-    ]
+    )
+    return [warning] if flat else []
 
 
 def _say_classes(listing: Listing) -> list[str]:
@@ -316,15 +301,16 @@ def _say_classes(listing: Listing) -> list[str]:
     alone = [name for name in listing.class_names if counts[name] == 1 and len(counts) > 1]
     alike = [" and ".join(names) for names in spellings.values() if len(names) > 1]
     unfit = [name for name in listing.class_names if not is_folder_name(name)]
-    warnings = {
-        f"{len(alone)} of {len(counts)} classes have one image only: {first(alone)}; data.classes "
-        "takes fewer classes, and of a table data.where, or data.label one against all": alone,
-        "classes that differ only in their spelling are taken for different: "
-        f"{first(alike)}; if they are one, spell them alike": alike,
-        "images of classes cannot be generated into folders of their names, rename them: "
-        f"{first(unfit)}": unfit,
-    }
-    return [warning for warning, names in warnings.items() if names]
+    warnings = (
+        (alone, f"{len(alone)} of {len(counts)} classes have one image only: {first(alone)}; "
+         "data.classes takes fewer classes, and of a table data.where, or data.label one against "
+         "all"),
+        (alike, "classes that differ only in their spelling are taken for different: "
+         f"{first(alike)}; if they are one, spell them alike"),
+        (unfit, "images of classes cannot be generated into folders of their names, rename them: "
+         f"{first(unfit)}"),
+    )  # fmt: skip
+    return [warning for names, warning in warnings if names]
 
 
 def _straddling(names: Iterable[str], sides: Iterable[str]) -> list[str]:
@@ -338,20 +324,6 @@ def _straddling(names: Iterable[str], sides: Iterable[str]) -> list[str]:
         for name, where in sorted(found.items())
         if len(where) > 1
     ]
-
-
-def _say_copies(decoded: Decoded, what: str, sides: Sequence[str]) -> list[str]:
-    """A warning where one image stands in more than one split, or ``what`` else ``sides`` are."""
-    known: dict[float, str] = {}
-    names = [
-        known.setdefault(place, file.name)
-        for place, file in zip(decoded.places.tolist(), decoded.files, strict=True)
-    ]
-    copied = _straddling(names, sides)
-    if not copied:
-        return []
-    number = many(len(copied), "image")
-    return [f"{number} in more than one {what}, pixel for pixel: {first(copied)}"]
 
 
 _PATIENT_IN_NAME = (r"^(\d+)_", r"^(\d+)-", r"^(.*?\d+)[_-]")

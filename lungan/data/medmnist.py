@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lungan.config.data import PneumoniaMnistConfig
 from lungan.data.images import SPLITS, ImageSet
-from lungan.data.npz import read_npz, read_parts
+from lungan.data.npz import read_npz
 from lungan.errors import DataError
 from lungan.files import at_home, cache_folder, lock
 
@@ -48,22 +48,19 @@ def load_pneumoniamnist(config: PneumoniaMnistConfig, *, progress: bool = True) 
     Raises: DataError where no file is found and none can be had, or it is not the data set.
     """
     path = _find(config) or _download(config, progress)
-    parts = read_parts(path)
-    for split in SPLITS:
-        images, labels = parts.get(split, (None, None))
-        if images is None:
-            raise DataError(f"{path} is not PneumoniaMNIST: it has no {split}_images")
-        if images.ndim != 3:
-            raise DataError(f"{path} is not PneumoniaMNIST: {split}_images are in colour")
-        if images.shape[1] != config.size:
-            raise DataError(
-                f"data.size is {config.size}, but {path} holds images of {images.shape[1]}x"
-                f"{images.shape[1]} pixels; set data.size={images.shape[1]}, or give "
-                f"{FILES[config.size][0]}"
-            )
-        if labels is None or set(labels.tolist()) != {0, 1}:
-            raise DataError(f"{path} is not PneumoniaMNIST: {split}_labels must be there, 0 or 1")
-    image_set = read_npz(path, config.size, 1, parts)
+    image_set = read_npz(path)
+    if image_set.size != config.size:
+        raise DataError(
+            f"data.size is {config.size}, but {path} holds images of {image_set.size}x"
+            f"{image_set.size} pixels; set data.size={image_set.size}, or give "
+            f"{FILES[config.size][0]}"
+        )
+    found = set(zip(image_set.splits.tolist(), image_set.labels.tolist(), strict=True))
+    if image_set.class_names != ("0", "1") or image_set.channels != 1 or len(found) != 6:
+        raise DataError(
+            f"{path} is not PneumoniaMNIST, whose grey images are of the classes 0 and 1 in "
+            f"{', '.join(SPLITS)} each"
+        )
     return dataclasses.replace(
         image_set,
         class_names=CLASS_NAMES,
@@ -73,36 +70,30 @@ def load_pneumoniamnist(config: PneumoniaMnistConfig, *, progress: bool = True) 
 
 
 def _find(config: PneumoniaMnistConfig) -> Path | None:
-    """The file, where it is at hand; a place that was named must hold it."""
+    """The file, where it is at hand. Raises: DataError where a place that was named lacks it."""
     name = FILES[config.size][0]
-    if config.path is not None:
-        return _at("data.path", config.path, name)
-    if place := os.environ.get("LUNGAN_DATA"):
-        # A folder for several data sets need not hold this one.
-        path = _at("LUNGAN_DATA", place, name, must_hold=False)
+    for key, place in (("data.path", config.path), ("LUNGAN_DATA", os.environ.get("LUNGAN_DATA"))):
+        if not place:
+            continue
+        path = at_home(place)
+        if path.is_dir():
+            path /= name
         if path.is_file():
             return path
+        # LUNGAN_DATA may be a folder of several data sets, without this one.
+        if key == "data.path" or not at_home(place).exists():
+            raise DataError(
+                f"{key} must be {name} or a folder that holds it, {path} does not exist; images "
+                "of your own need data=folder or data=table"
+            )
     cached = cache_folder() / name
     return cached if cached.is_file() else None
 
 
-def _at(key: str, place: str, name: str, *, must_hold: bool = True) -> Path:
-    path = at_home(place)
-    if not path.exists():
-        raise DataError(f"{key} must be {name} or a folder that holds it, {path} does not exist")
-    if path.is_dir():
-        path /= name
-        if must_hold and not path.is_file():
-            raise DataError(
-                f"{key} must be a folder that holds {name}, or a file: no {path}; images of "
-                "your own need data=folder or data=table"
-            )
-    return path
-
-
 def _download(config: PneumoniaMnistConfig, progress: bool) -> Path:
     """The file in the cache, whole and of the published MD5."""
-    import pooch  # and requests, which a file at hand does without
+    import pooch  # a file at hand does without both
+    import requests
 
     name, md5 = FILES[config.size]
     path = cache_folder() / name
@@ -125,13 +116,13 @@ def _download(config: PneumoniaMnistConfig, progress: bool) -> Path:
     try:
         with lock(path):  # another process may have it meanwhile
             record.fetch(name, downloader=pooch.HTTPDownloader(progressbar=has_bar))
-    except (OSError, ValueError) as error:
-        if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
-            raise DataError(
-                f"{name} cannot be written to {path.parent} ({error.strerror or error}): set "
-                "LUNGAN_CACHE to a folder with room, or data.path to the file"
-            ) from error
+    except (requests.RequestException, ValueError) as error:
         raise DataError(f"{name} cannot be downloaded ({_reason(error)}): {by_hand}") from error
+    except OSError as error:
+        raise DataError(
+            f"{name} cannot be written to {path.parent} ({error.strerror or error}): set "
+            "LUNGAN_CACHE to a folder with room, or data.path to the file"
+        ) from error
     return path
 
 
@@ -139,13 +130,10 @@ def _reason(error: Exception) -> str:
     """What went wrong, without the addresses that requests names in it."""
     import requests
 
-    match error:
-        case requests.HTTPError(response=requests.Response() as answer):
-            return f"the server answers {answer.status_code} {answer.reason}"
-        case requests.Timeout():
-            return "the server does not answer"
-        case requests.RequestException():
-            return "no connection: " + str(error).rpartition(": ")[2].rstrip(')"')
-        case ValueError():
-            return "what came is not whole: its MD5 is not the published one"
-    return " ".join(str(error).split())
+    if isinstance(error, requests.Timeout):
+        return "the server does not answer"
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"the server answers {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.RequestException):
+        return "no connection: " + str(error).rpartition(": ")[2].rstrip(')"')
+    return "what came is not whole: its MD5 is not the published one"

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
-import zipfile
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lungan import memory
 from lungan.config.data import NpzConfig
+from lungan.data.cache import Arrays, read_arrays
 from lungan.data.images import (
     ONLY_CLASS,
     ONLY_SPLIT,
     SPLITS,
     Facts,
     ImageSet,
-    partition,
+    check_memory,
+    check_shares,
+    draw_splits,
     place_of,
-    say_empty,
     say_path,
 )
 from lungan.data.scale import fit
-from lungan.data.stored import ANY_BYTES, MAX_RATIO
-from lungan.errors import ConfigError, DataError
+from lungan.errors import DataError
 from lungan.files import at_home
 
 Part = tuple[NDArray[np.uint8], NDArray[np.int64] | None]
@@ -49,20 +45,17 @@ def load_npz(config: NpzConfig, *, progress: bool = True) -> ImageSet:  # noqa: 
     image_set = read_npz(path, config.size, config.channels, parts)
     val, test = config.val_fraction, config.test_fraction
     if image_set.split_names == SPLITS:
-        if val or test:
-            raise ConfigError(
-                "data.val_fraction and data.test_fraction must be 0 where the file has splits, "
-                f"got {val:g} and {test:g}"
-            )
+        check_shares(path, val, test)
         return image_set
     ((images, _),) = parts.values()
-    splits = partition([place_of(image) for image in images], val, test)
-    facts = dataclasses.replace(image_set.facts, warnings=say_empty(splits, val, test))
-    return dataclasses.replace(image_set, splits=splits, split_names=SPLITS, facts=facts)
+    return draw_splits(image_set, [place_of(image) for image in images], val, test)
 
 
 def read_npz(
-    path: Path, size: int | None, channels: int | None, parts: dict[str, Part] | None = None
+    path: Path,
+    size: int | None = None,
+    channels: int | None = None,
+    parts: dict[str, Part] | None = None,
 ) -> ImageSet:
     """The images of ``path`` by its own splits; one split, ``all``, where it has none.
 
@@ -71,51 +64,35 @@ def read_npz(
     Raises: DataError for a file that cannot be used.
     """
     parts = read_parts(path) if parts is None else parts
-    first, *others = (images for images, _ in parts.values())
-    num_images = len(first) + sum(map(len, others))
-    if not num_images:
+    counts = [len(images) for images, _ in parts.values()]
+    if not sum(counts):
         raise DataError(f"{path} holds no images")
-    for name, (images, _) in parts.items():
-        if (size is None and images.shape[1] != first.shape[1]) or (
-            channels is None and images.ndim != first.ndim
-        ):
-            raise DataError(
-                f"images must be alike: those of {name} in {path} are {' '.join(_words(images))}, "
-                f"those before them {' '.join(_words(first))}; --size crops and resizes, "
-                "--channels 1 makes all grey"
-            )
-    side = size or first.shape[1]
-    channels = channels or (1 if first.ndim == 3 else 3)
-    # Each image on its own, and all of them as one array.
-    memory.check(
-        2 * num_images * channels * side**2,
-        f"data.size={side} for the {num_images} images in {path}",
-        "choose a smaller data.size, or save a part of the images",
-    )
-    fitted = [fit(image, side, channels) for images, _ in parts.values() for image in images]
-    labels, class_names = _number_classes(path, parts)
-    split_names = ONLY_SPLIT if tuple(parts) == ONLY_SPLIT else SPLITS
     sizes: Counter[str] = Counter()
     modes: Counter[str] = Counter()
     for images, _ in parts.values():
-        pixels, colour = _words(images)
-        sizes[pixels] += len(images)
-        modes[f"8-bit {colour}"] += len(images)
+        sizes[f"{images.shape[2]}x{images.shape[1]}"] += len(images)
+        modes[f"8-bit {'grey' if images.ndim == 3 else 'in color'}"] += len(images)
+    if (size is None and len(sizes) > 1) or (channels is None and len(modes) > 1):
+        raise DataError(
+            f"images of {path} must be alike and are {', '.join((*sizes, *modes))}; "
+            "--size crops and resizes, --channels 1 makes all grey"
+        )
+    side = size or images.shape[1]
+    channels = channels or (1 if images.ndim == 3 else 3)
+    check_memory(sum(counts), channels, side, path)
+    labels, class_names = _number_classes(path, parts)
+    split_names = ONLY_SPLIT if tuple(parts) == ONLY_SPLIT else SPLITS
     return ImageSet(
-        images=np.stack(fitted),
-        labels=labels,
-        splits=np.repeat(
-            [split_names.index(name) for name in parts], [len(one) for one, _ in parts.values()]
+        images=np.stack(
+            [fit(one, side, channels) for images, _ in parts.values() for one in images]
         ),
+        labels=labels,
+        splits=np.repeat([split_names.index(name) for name in parts], counts),
         class_names=class_names,
         split_names=split_names,
-        source=f"{path.name} ({num_images} images), at {side}x{side}",
+        source=f"{path.name} ({sum(counts)} images), at {side}x{side}",
         facts=Facts(sizes=dict(sizes), modes=dict(modes)),
     )
-
-
-def _words(images: NDArray[np.uint8]) -> tuple[str, str]:
-    return f"{images.shape[2]}x{images.shape[1]}", "grey" if images.ndim == 3 else "in color"
 
 
 def read_parts(
@@ -145,55 +122,9 @@ def read_parts(
     }
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of an .npz.
-
-    Raises: DataError where the file is missing, damaged, not an .npz, or holds Python objects;
-    ConfigError where there is no memory for them.
-    """
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} must be an .npz archive, got a single array")
-        with archive:
-            if archive.zip is not None:
-                _check_sizes(path, archive.zip.infolist())
-            arrays = {name: archive[name] for name in archive.files}
-    except (DataError, ConfigError):
-        raise
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist") from error
-    # numpy and zipfile answer damaged files with whatever exception comes up.
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        # What numpy says of objects, and of any file that is neither an array nor an archive.
-        if "pickle" in reason:
-            raise DataError(
-                f"{path} must be an .npz of plain arrays; it is not an .npz, or holds Python "
-                "objects, which are never unpickled"
-            ) from error
-        raise DataError(f"{path} is damaged or not an .npz: {reason}") from error
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):
-            raise DataError(f"{path} must hold arrays, but {name} is a plain file")
-    return arrays
-
-
-def _check_sizes(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
-    """Raises: DataError for arrays that are large only once they are unpacked, as no images are;
-    ConfigError for more than there is memory for."""
-    unpacked, packed = sum(member.file_size for member in members), path.stat().st_size
-    if unpacked > max(ANY_BYTES, MAX_RATIO * packed):
-        raise DataError(
-            f"{path} unpacks to {unpacked // 2**20} MiB, more than {MAX_RATIO} times its size, "
-            "which images do not; if it is sound, save it by numpy.savez, which does not compress"
-        )
-    memory.check(unpacked, f"what {path} unpacks to", "save a part of its images")
-
-
 def read_part(
     path: Path,
-    arrays: dict[str, NDArray[Any]],
+    arrays: Arrays,
     prefix: str = "",
     with_labels: bool = True,
     label_column: int | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,26 +26,21 @@ SHALLOW = 64
 """Of 256 shades: a set that spans fewer is warned of."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FittedImage:
+class FittedImage(NamedTuple):
     """An image cropped to its centre square and resized, and what is known of its file.
 
     pixels: (channels, size, size), uint8 where the image alone says what is black and white, else
-    float32 in the file's own values, for ``scale_images``. is_negative: its small values are
-    bright. place: from 0 to 1, by the whole image's pixels (``images.place_of``).
-    width, height: upright, before cropping. The others as in ``StoredImage``.
+    float32 in the file's own values, for ``scale_images``.
+    place, width, height: of the whole image, upright. place: from 0 to 1, by its pixels
+    (``images.place_of``).
+    stored: what decoding gave, without its values.
     """
 
     pixels: NDArray[Any]
-    is_negative: bool
     place: float
     width: int
     height: int
-    kind: str
-    mode: str
-    is_cropped: bool
-    is_turned: bool
-    is_windowed: bool
+    stored: StoredImage
 
 
 class Wanted(NamedTuple):
@@ -88,10 +83,9 @@ def fit_image(
     image: StoredImage, size: int | None, channels: int | None, scale: Scale = "auto"
 ) -> FittedImage:
     height, width = image.values.shape[:2]
-    is_negative = image.black > image.white
     ends: tuple[float, float] | None = None
     if not isinstance(scale, str):
-        ends = (scale[1], scale[0]) if is_negative else (scale[0], scale[1])
+        ends = (scale[1], scale[0]) if image.is_negative else (scale[0], scale[1])
     elif scale == "dtype" or (scale == "auto" and image.is_display):
         ends = (image.black, image.white)
     pixels = _square(image.values, channels)
@@ -101,18 +95,9 @@ def fit_image(
     pixels = _resize(pixels, size or min(height, width), channels)
     if ends is not None and not is_uint8:
         pixels = np.rint(pixels).astype(np.uint8)
-    return FittedImage(
-        pixels=pixels,
-        is_negative=is_negative,
-        place=place_of(image.values),
-        width=width,
-        height=height,
-        kind=image.kind,
-        mode=_say_grey(image),
-        is_cropped=height != width,
-        is_turned=image.is_turned,
-        is_windowed=image.is_windowed,
-    )
+    # No view of the values, which would keep them all in memory.
+    known = replace(image, values=np.empty(0), mode=_say_grey(image))
+    return FittedImage(pixels, place_of(image.values), width, height, known)
 
 
 def _say_grey(image: StoredImage) -> str:
@@ -149,28 +134,26 @@ def scale_images(images: Sequence[FittedImage], scale: Scale = "auto") -> Scaled
     each kind of values its own."""
     scaled = np.empty((len(images), *images[0].pixels.shape), dtype=np.uint8)
     scaling, warnings = [], _say_some_windowed(images)
-    num_of_kind = Counter(image.kind for image in images)
+    num_of_kind = Counter(image.stored.kind for image in images)
     for kind in sorted(num_of_kind):
-        indices = [index for index, image in enumerate(images) if image.kind == kind]
-        waiting = [images[index].pixels for index in indices if _waits(images[index])]
-        low, high = 0.0, 255.0
-        if waiting:
-            low, high = _range(waiting, scale)
+        indices = [index for index, image in enumerate(images) if image.stored.kind == kind]
+        pixels = [images[index].pixels for index in indices]
+        ends = None
+        if _waits(images[indices[0]]):  # as all images of its kind, or none
+            low, high = ends = _range(pixels, scale)
             of = "0.5th to 99.5th percentile" if scale == "percentile" else "range"
             scaling.append(
-                f"{many(len(waiting), 'image')} ({kind}): values from {low:.7g} (black) to "
+                f"{many(len(indices), 'image')} ({kind}): values from {low:.7g} (black) to "
                 f"{high:.7g} (white), the {of} of them all"
             )
         elif scale != "auto":
             how = "the ends of their type" if scale == "dtype" else "{:g} and {:g}".format(*scale)
             scaling.append(f"{many(len(indices), 'image')} ({kind}): black and white are {how}")
-        for index in indices:
-            image = images[index]
-            pixels = image.pixels
-            if _waits(image):
-                ends = (high, low) if image.is_negative else (low, high)
-                pixels = np.rint(shade(pixels, *ends)).astype(np.uint8)
-            scaled[index] = pixels
+        for index, one in zip(indices, pixels, strict=True):
+            is_negative = images[index].stored.is_negative
+            scaled[index] = (
+                np.rint(shade(one, *(ends[::-1] if is_negative else ends))) if ends else one
+            )
         of_kind = scaled if len(indices) == len(images) else scaled[indices]
         darkest, brightest = int(of_kind.min()), int(of_kind.max())
         if brightest - darkest < SHALLOW:
@@ -187,8 +170,8 @@ def scale_images(images: Sequence[FittedImage], scale: Scale = "auto") -> Scaled
         )
     facts = Facts(
         sizes=_count_sizes(images),
-        modes=dict(Counter(image.mode for image in images).most_common()),
-        num_cropped=sum(image.is_cropped for image in images),
+        modes=dict(Counter(image.stored.mode for image in images).most_common()),
+        num_cropped=sum(image.width != image.height for image in images),
         scaling=scaling,
         notes=_say_changed(images),
         warnings=warnings,
@@ -208,10 +191,12 @@ def _count_sizes(images: Sequence[FittedImage]) -> dict[str, int]:
 
 
 def _say_changed(images: Sequence[FittedImage]) -> list[str]:
-    num_grey = sum(image.mode.startswith("colour") and len(image.pixels) == 1 for image in images)
+    num_grey = sum(
+        image.stored.mode.startswith("colour") and len(image.pixels) == 1 for image in images
+    )
     num_small = sum(min(image.width, image.height) < image.pixels.shape[2] for image in images)
-    num_turned = sum(image.is_turned for image in images)
-    num_windowed = sum(image.is_windowed for image in images)
+    num_turned = sum(image.stored.is_turned for image in images)
+    num_windowed = sum(image.stored.is_windowed for image in images)
     changes = [
         (num_grey, "image", "in colour made grey; data.channels=3 keeps colour"),
         (num_small, "image", "smaller than data.size and enlarged"),
@@ -224,8 +209,9 @@ def _say_changed(images: Sequence[FittedImage]) -> list[str]:
 def _say_some_windowed(images: Sequence[FittedImage]) -> list[str]:
     """A warning where only some images of one mode are seen through a window."""
     warnings = []
-    for mode in sorted({image.mode for image in images if image.is_windowed}):
-        windowed = [image.is_windowed for image in images if image.mode == mode]
+    stored = [image.stored for image in images]
+    for mode in sorted({image.mode for image in stored if image.is_windowed}):
+        windowed = [image.is_windowed for image in stored if image.mode == mode]
         if not all(windowed):
             warnings.append(
                 f"{sum(windowed)} of {many(len(windowed), 'image')} ({mode}) have a window of "

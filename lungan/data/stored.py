@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
-import os
 import stat
 import struct
 import warnings
@@ -32,9 +30,6 @@ MAX_RATIO = 100
 
 Values = NDArray[Any]
 """(H, W) grey or (H, W, 3) RGB."""
-
-_NOT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-"""Opening a pipe would wait for someone to write into it."""
 
 
 class BadImageError(DataError):
@@ -64,6 +59,10 @@ class StoredImage:
     is_turned: bool = False
     is_windowed: bool = False
 
+    @property
+    def is_negative(self) -> bool:
+        return self.black > self.white
+
 
 def display(values: Values, bits: int, note: str = "") -> StoredImage:
     """Unsigned ``values`` from 0, black, to the largest number of ``bits``."""
@@ -78,6 +77,27 @@ def display(values: Values, bits: int, note: str = "") -> StoredImage:
         kind=kind,
         mode=f"{'colour' if values.ndim == 3 else 'grey'} {kind}{note}",
     )
+
+
+def measure(values: Values, low: float, high: float, is_negative: bool, kind: str) -> StoredImage:
+    """``values`` that cannot say alone what is bright. low, high: the ends of their type."""
+    return StoredImage(
+        values=np.ascontiguousarray(values),
+        black=high if is_negative else low,
+        white=low if is_negative else high,
+        is_display=False,
+        kind=kind,
+        mode=kind,
+    )
+
+
+def say_type(letter: str, bits: int) -> tuple[float, float, str]:
+    """The ends of numbers of so many bits, and what they are in words. letter: numpy's, u, i, f."""
+    if letter == "f":
+        return 0.0, 1.0, "float"
+    if letter == "i":
+        return -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1, f"signed {bits} bit"
+    return 0.0, 2.0**bits - 1, f"{bits} bit"
 
 
 def turn_upright(image: StoredImage, orientation: int) -> StoredImage:
@@ -97,16 +117,12 @@ def turn_upright(image: StoredImage, orientation: int) -> StoredImage:
 def read_bytes(path: Path) -> bytes:
     """Raises: BadImageError where ``path`` cannot be opened, is no plain file, or is too large."""
     try:
-        file = os.open(path, os.O_RDONLY | _NOT_WAITING)
-        try:
-            status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode):
-                raise BadImageError("not a plain file")
-            if status.st_size > MAX_BYTES:
-                raise BadImageError(f"larger than {MAX_BYTES // 2**20} MiB")
-            return io.FileIO(file, closefd=False).readall()
-        finally:
-            os.close(file)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # A pipe would wait for someone to write into it.
+            raise BadImageError("not a plain file")
+        if status.st_size > MAX_BYTES:
+            raise BadImageError(f"larger than {MAX_BYTES // 2**20} MiB")
+        return path.read_bytes()
     except OSError as error:
         raise BadImageError(f"cannot be opened: {error.strerror or error}") from error
 

@@ -1,33 +1,26 @@
-"""data=table: image files that a table lists, with label, patient and split in its columns."""
+"""data=table: image files that a CSV lists, with label, patient and split in its columns."""
 
 from __future__ import annotations
 
 import os
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from lungan.config.data import TableConfig
-from lungan.data.cells import choose_rows, get_column, guess_column, normalize, read_cells
+from lungan.data.cells import Rows, check_column, choose_rows, guess_column, normalize, read_rows
 from lungan.data.images import ONLY_CLASS, READERS, ImageSet, first, many
-from lungan.data.listing import (
-    SPLIT_WORDS,
-    ImageFile,
-    Listing,
-    fill_groups,
-    load_listing,
-    match_groups,
-)
+from lungan.data.listing import SPLIT_WORDS, ImageFile, Listing, find_groups, load_listing
 from lungan.errors import ConfigError, DataError
 from lungan.files import at_home
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 _FINDINGS = re.compile(r"\s*[|;,]\s*")
 """What separates the findings of one cell."""
+
+_FLAGS = {"0", "1", "-1", ""}
+"""Yes and no are 1 and 0, whatever else stands among them."""
 
 _NO_FINDINGS = ("label", "labels", "class", "target", "y")
 """Names of columns of 1 and 0 that do not say what 1 means."""
@@ -44,77 +37,78 @@ def load_table(config: TableConfig, *, progress: bool = True) -> ImageSet:
 
 def read_listing(config: TableConfig) -> Listing:
     """Raises: as ``load_table``."""
-    import pandas as pd  # half a second, which folders do without
-
-    path = at_home(config.path)
-    notes: list[str] = []
-    warnings: list[str] = []
-    table = _choose_rows(config, read_cells(path, _given_columns(config), notes), notes)
+    path, notes, warnings = at_home(config.path), list[str](), list[str]()
+    labels = config.label_column if isinstance(config.label_column, list) else [config.label_column]
+    labels = [str(name) for name in labels if name is not None and config.labels != "none"]
+    given = {"image": config.image_column, "group": config.group_column,
+             "split": config.split_column} | {f"label {name}": name for name in labels}  # fmt: skip
+    columns, rows = read_rows(path, [name for name in given.values() if name is not None], notes)
+    if config.image_column is None:
+        raise ConfigError(
+            f"data.image_column must name the column of files, one of {first(columns)}"
+            f"{guess_column(columns, rows)}"
+        )
+    for key, name in given.items():
+        if name is not None:
+            check_column(columns, name, f"data.{key.partition(' ')[0]}_column")
+    if config.group == "folder":
+        raise ConfigError("data.group must be a pattern in a table, or give data.group_column")
+    if config.group is not None and config.group_column is not None:
+        raise ConfigError("data.group and data.group_column both say the patients; give one")
+    if not rows:
+        raise DataError(f"data.path must list images, {config.path} has no rows")
+    if config.where.strip():
+        num_rows, rows = len(rows), choose_rows(columns, rows, config.where)
+        notes.append(f"data.where='{config.where}' took {len(rows)} of {num_rows} rows")
+        if not rows:
+            raise DataError(
+                f"data.where='{config.where}' must take at least one of the {num_rows} rows of "
+                f"{config.path}, it takes none"
+            )
     root = path.parent if config.root is None else at_home(config.root)
     if not root.is_dir():
         raise DataError(f"data.root must be a folder, {root} does not exist")
 
-    rows = table.index.to_frame(name="row").astype(str)
-    for name, column in (("group", config.group_column), ("split", config.split_column)):
-        rows[name] = "" if column is None else get_column(table, column, f"data.{name}_column")
-    rows["file"] = get_column(table, str(config.image_column), "data.image_column")
-    rows["path"] = pd.Series(_find_files(root, rows["file"], notes), rows.index, dtype=object)
-    rows["label"], rows["wrong"] = _read_labels(table, config)
-    rows.loc[(rows["label"] == "") & (rows["wrong"] == ""), "wrong"] = "no letter or digit"
-    absent, unlabelled = rows["path"].isna(), rows["wrong"] != ""
-    for reasons, what, way_out in (
-        (rows["file"][absent], f"no file in {root}", "data.root says where"),
-        (rows["wrong"][unlabelled & ~absent], "no label that can be used",
-         "data.where chooses rows"),
-    ):  # fmt: skip
-        _check_rows(config, reasons, len(rows), f"there is {what}", way_out, warnings)
-    rows = _without_duplicates(config, rows[~absent & ~unlabelled], warnings)
-
-    rows["name"] = [os.path.relpath(path, root).replace(os.sep, "/") for path in rows["path"]]
-    if config.split_column is not None:
-        rows["split"] = _read_splits(config, rows)
-    rows["group"] = _read_groups(config, rows, notes)
-    columns = rows[list(ImageFile._fields[:-1])]
-    files = [ImageFile(*row) for row in columns.itertuples(index=False, name=None)]
-    return Listing(where=path, files=files, notes=notes, warnings=warnings)
-
-
-def _given_columns(config: TableConfig) -> list[str]:
-    names = [config.image_column, config.group_column, config.split_column]
-    return [name for name in (*names, *_label_columns(config)) if name is not None]
-
-
-def _label_columns(config: TableConfig) -> list[str]:
-    given = config.label_column
-    if given is None or config.labels == "none":
-        return []
-    return [str(name) for name in (given if isinstance(given, list) else [given])]
-
-
-def _choose_rows(config: TableConfig, table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    if config.image_column is None:
-        guess = guess_column(table)
-        hint = f"; {guess} looks like it" if guess else ""
-        raise ConfigError(
-            "data.image_column must name the column of files, one of "
-            f"{first(list(table.columns))}{hint}"
-        )
-    if table.empty:
-        raise DataError(f"data.path must list images, {config.path} has no rows")
-    if not config.where.strip():
-        return table
-    get_column(table, config.image_column, "data.image_column")
-    chosen = choose_rows(table, config.where)
-    notes.append(f"data.where='{config.where}' took {len(chosen)} of {len(table)} rows")
-    if chosen.empty:
-        raise DataError(
-            f"data.where='{config.where}' must take at least one of the {len(table)} rows of "
-            f"{config.path}, it takes none"
-        )
-    return chosen
+    names = [cells[config.image_column] for cells in rows.values()]
+    places = _find_files(root, names, notes)
+    labels_of = _read_labels(rows, labels, config.label)
+    files: dict[str, ImageFile] = {}
+    bad = []
+    for row, name, place, (label, wrong) in zip(rows, names, places, labels_of, strict=True):
+        group = rows[row][config.group_column] if config.group_column is not None else ""
+        # Where a cell is empty, programs write the whole column as 7.0: the patient of 7.
+        group = re.sub(r"^(\d+)\.0+$", r"\1", group)
+        said = rows[row][config.split_column] if config.split_column is not None else ""
+        split = SPLIT_WORDS.get(said.casefold(), "")
+        if place is None:
+            bad.append(f"{row} (no file {name})" if name else f"{row} (no file name)")
+        elif wrong or not label:
+            bad.append(f"{row} ({wrong or 'no letter or digit in its label'})")
+        elif config.split_column is not None and not split:
+            bad.append(f"{row} (its split is {said or 'empty'}, not {', '.join(SPLIT_WORDS)})")
+        else:
+            name = os.path.relpath(place, root).replace(os.sep, "/")
+            files[row] = ImageFile(place, name, label, split, group)
+    if bad:
+        what = f"{len(bad)} of {len(rows)} rows of {config.path} cannot be used: {first(bad)}"
+        if config.on_bad_image == "error" or not files:
+            raise DataError(
+                f"{what}; data.root says where the files are, data.where chooses rows, and "
+                "data.on_bad_image=skip leaves such rows out"
+            )
+        warnings.append(f"{what}; they are left out")
+    listed = _without_duplicates(config, rows, files, warnings)
+    groups = find_groups(
+        [file.name for file in listed],
+        config.group,
+        None if config.group_column is None else [file.group for file in listed],
+        notes,
+    )
+    listed = [file._replace(group=group) for file, group in zip(listed, groups, strict=True)]
+    return Listing(where=path, files=listed, notes=notes, warnings=warnings)
 
 
-def _find_files(root: Path, names: pd.Series[str], notes: list[str]) -> list[Path | None]:
+def _find_files(root: Path, names: Sequence[str], notes: list[str]) -> list[Path | None]:
     """Where each file lies: at its path below ``root``, or the end of its path, or its name."""
     by_name: dict[str, list[Path]] = defaultdict(list)
     found = [_at(root, name) for name in names]
@@ -154,70 +148,67 @@ def _at(root: Path, name: str) -> Path | None:
     return None
 
 
-def _read_labels(table: pd.DataFrame, config: TableConfig) -> tuple[Any, Any]:
-    """The class of each row, and what is wrong with its label or nothing: a column each, or one
-    word for all."""
-    names, label = _label_columns(config), config.label
+def _read_labels(rows: Rows, names: list[str], label: str | None) -> list[tuple[str, str]]:
+    """The class of each row, and what is wrong with its label, or nothing."""
     if not names:
         if label is not None:
             raise ConfigError("data.label needs data.label_column, the column that has it")
-        return ONLY_CLASS, ""
-    columns = {name: get_column(table, name, "data.label_column") for name in names}
-    values = {name: column.map(normalize) for name, column in columns.items()}
-    # Yes and no by 1 and 0, whatever else (empty, -1) stands among them.
-    is_binary = {name: column.isin(("0", "1", "-1", "")) for name, column in values.items()}
-    if len(names) == 1 and not (is_binary[names[0]].all() and (values[names[0]] == "1").any()):
-        return _read_findings(columns[names[0]], label)
+        return [(ONLY_CLASS, "")] * len(rows)
+    flags = [[normalize(cells[name]) for name in names] for cells in rows.values()]
+    is_binary = all(_FLAGS.issuperset(row) for row in flags)
+    if len(names) == 1 and not (is_binary and ["1"] in flags):
+        return _read_findings(names[0], [cells[names[0]] for cells in rows.values()], label)
     for name in names:
-        if others := list(columns[name][~is_binary[name]].unique()):
+        others = {cells[name]: 0 for cells in rows.values() if normalize(cells[name]) not in _FLAGS}
+        if others:
             raise ConfigError(
                 f"data.label_column: of several columns each must hold 1 for yes and 0 for no, "
-                f"{name} holds {first(others)}"
+                f"{name} holds {first(list(others))}"
             )
     if label is not None and label not in names:
         raise ConfigError(f"data.label must be one of {', '.join(names)}, got {label}")
+    wanted = label if len(names) > 1 else names[0]
     # One column must say yes or no; of several, an empty one is not mentioned and no.
     known = ("0", "1") if len(names) == 1 else ("0", "1", "")
-    labels, wrong = [], []
-    for row in zip(*values.values(), strict=True):
-        present = [name for name, cell in zip(names, row, strict=True) if cell == "1"]
-        unclear = [
-            f"{name} is {cell or 'empty'}"
-            for name, cell in zip(names, row, strict=True)
-            if cell not in known
+    found = []
+    for row in flags:
+        cells = dict(zip(names, row, strict=True))
+        present = [name for name in names if cells[name] == "1"]
+        wrong = [
+            f"{name} is {cell or 'empty'}" for name, cell in cells.items() if cell not in known
         ]
-        if not unclear and len(names) > 1 and label is None and len(present) != 1:
-            unclear = [" and ".join(present) or "none of the labels is 1"]
-        wrong.append(unclear[0] if unclear else "")
-        if label is None and len(names) > 1:
-            labels.append(_as_name("".join(present[:1])))
-        elif label is None and (names[0].isdigit() or names[0].casefold() in _NO_FINDINGS):
-            labels.append(row[0])
+        if wanted is not None:
+            name = _yes_or_no(wanted, wanted in present)
+            if label is None and (wanted.isdigit() or wanted.casefold() in _NO_FINDINGS):
+                name = row[0]
         else:
-            labels.append(_yes_or_no(label or names[0], (label or names[0]) in present))
-    return labels, wrong
+            name = _as_name("".join(present[:1]))
+            if len(present) != 1:
+                wrong.append(" and ".join(present) or "none of the labels is 1")
+        found.append((name, wrong[0] if wrong else ""))
+    return found
 
 
-def _read_findings(cells: pd.Series[str], label: str | None) -> tuple[pd.Series[str], list[str]]:
+def _read_findings(name: str, cells: list[str], label: str | None) -> list[tuple[str, str]]:
     """The same of one column of text, which may hold several findings a cell."""
-    findings = cells.map(_FINDINGS.split if label is not None else lambda cell: cell.split("|"))
-    frequent = list(findings.explode().value_counts().drop("", errors="ignore").index)
-    wrong = ["" if cell else "no label" for cell in cells]
+    findings = [_FINDINGS.split(cell) if label else cell.split("|") for cell in cells]
+    frequent = Counter(one for listed in findings for one in listed if one).most_common()
+    values = first([value for value, _ in frequent])
     if label is not None:
-        wanted = label.casefold()
-        has = findings.map(lambda listed: wanted in map(str.casefold, listed))
-        if not has.any():
+        has = [label.casefold() in map(str.casefold, listed) for listed in findings]
+        if not any(has):
             raise ConfigError(
-                f"data.label must be a value of {cells.name}, such as {first(frequent)}; got "
-                f"{label}"
+                f"data.label must be a value of {name}, such as {values}; got {label}"
             )
-        return has.map(lambda one: _yes_or_no(label, one)), wrong
-    if cells.str.contains("|", regex=False).any():
+        classes = [_yes_or_no(label, one) for one in has]
+    elif any("|" in cell for cell in cells):
         raise ConfigError(
-            f"{cells.name} holds lists of findings, so data.label must say which one is against "
-            f"all others: {first(frequent)}"
+            f"{name} holds lists of findings, so data.label must say which one is against all "
+            f"others: {values}"
         )
-    return cells.map(_as_name), wrong
+    else:
+        classes = [_as_name(cell) for cell in cells]
+    return [(one, "" if cell else "no label") for one, cell in zip(classes, cells, strict=True)]
 
 
 def _yes_or_no(finding: str, value: bool) -> str:
@@ -229,70 +220,30 @@ def _as_name(text: str) -> str:
     return re.sub(r'[/\\:*?"<>|]+', "-", " ".join(text.split())).strip(". ")
 
 
-def _check_rows(
-    config: TableConfig,
-    reasons: pd.Series[str],
-    num_rows: int,
-    what: str,
-    way_out: str,
-    warnings: list[str],
-) -> None:
-    """Say which rows cannot be used and are left out. Raises: DataError where that may not be."""
-    if reasons.empty:
-        return
-    named = [f"{row} ({reason or 'no file name'})" for row, reason in reasons.items()]
-    said = f"in {len(named)} of {num_rows} rows of {config.path} {what}: {first(named)}"
-    if len(named) == num_rows:
-        raise DataError(f"{said}; {way_out}")
-    if config.on_bad_image == "error":
-        raise DataError(f"{said}; {way_out}, and data.on_bad_image=skip leaves such rows out")
-    warnings.append(f"{said}; they are left out")
-
-
 def _without_duplicates(
-    config: TableConfig, rows: pd.DataFrame, warnings: list[str]
-) -> pd.DataFrame:
-    """One row for each file, in the order of the files, as a folder of them is.
+    config: TableConfig, rows: Rows, files: dict[str, ImageFile], warnings: list[str]
+) -> list[ImageFile]:
+    """One of each file, in the order of their paths, as a folder of them is.
 
     Raises: DataError where rows of one file say different things.
     """
-    key = rows["path"].map(lambda path: path.absolute().as_posix())
-    before = rows.groupby(key)[["row", "label", "group", "split"]].transform("first")
-    said = rows["row"] + " names the file of " + before["row"] + " (" + rows["file"] + ")"
-    differs = (rows[before.columns[1:]] != before[before.columns[1:]]).any(axis=1)
-    if differs.any():
+    by_path: dict[str, str] = {}
+    repeated, differing = list[str](), list[str]()
+    for row, file in files.items():
+        before = by_path.setdefault(file.path.absolute().as_posix(), row)
+        if before != row:
+            cell = rows[row][str(config.image_column)]
+            repeated.append(f"{row} names the file of {before} ({cell})")
+            if file[2:5] != files[before][2:5]:
+                differing.append(repeated[-1])
+    if differing:
         raise DataError(
             f"a file must have one label, patient and split, and has others in "
-            f"{many(int(differs.sum()), 'row')} of {config.path}: {first(list(said[differs]))}; "
+            f"{many(len(differing), 'row')} of {config.path}: {first(differing)}; "
             "data.where chooses rows"
         )
-    if key.duplicated().any():
-        repeated = list(said[key.duplicated()])
+    if repeated:
         warnings.append(
             f"left out {many(len(repeated), 'row')} whose file another row names: {first(repeated)}"
         )
-    return rows.loc[key[~key.duplicated()].sort_values().index].copy()
-
-
-def _read_splits(config: TableConfig, rows: pd.DataFrame) -> pd.Series[str]:
-    splits = rows["split"].str.casefold().map(SPLIT_WORDS)
-    unknown = [f"{row} ({cell or 'empty'})" for row, cell in rows["split"][splits.isna()].items()]
-    if unknown:
-        raise DataError(
-            f"{config.split_column} must be {', '.join(SPLIT_WORDS)} in every row, and is not in "
-            f"{len(unknown)}: {first(unknown)}; data.where chooses rows"
-        )
-    return splits
-
-
-def _read_groups(config: TableConfig, rows: pd.DataFrame, notes: list[str]) -> list[str] | str:
-    names = list(rows["name"])
-    if config.group_column is None:
-        if config.group == "folder":
-            raise ConfigError("data.group must be a pattern in a table, or give data.group_column")
-        return "" if config.group is None else match_groups(config.group, names)
-    if config.group is not None:
-        raise ConfigError("data.group and data.group_column both say the patients; give one")
-    # Where a cell is empty, programs write the whole column as 7.0: the patient of other rows' 7.
-    groups = rows["group"].str.replace(r"^(\d+)\.0+$", r"\1", regex=True)
-    return fill_groups(list(groups), names, "without a patient", notes)
+    return [files[by_path[path]] for path in sorted(by_path)]

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from lungan.data.cache import read_arrays
 from lungan.data.images import ImageSet
-from lungan.data.npz import read_arrays
 from lungan.errors import DataError
 from lungan.files import atomic_write, cache_folder
 from lungan.scores.encoders import Encoded, Encoder

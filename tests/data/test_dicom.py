@@ -573,7 +573,7 @@ def test_pydicoms_test_files(
                 refused[path.relative_to(FOLDER).as_posix()] = str(error)
                 continue
             fitted = fit_image(image, max(image.values.shape[:2]), None)
-            assert fitted.mode.startswith("DICOM ")
+            assert fitted.stored.mode.startswith("DICOM ")
             shown[path.relative_to(FOLDER).as_posix()] = image
     assert capfd.readouterr() == ("", "")
     assert not caplog.records

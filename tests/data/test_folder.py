@@ -241,7 +241,7 @@ def test_unknown_class_is_found_by_select(tmp_path: Path) -> None:
 def test_shares_beside_split_folders_are_refused(tmp_path: Path) -> None:
     draw(tmp_path / "in/train/a.png")
     with pytest.raises(
-        ConfigError, match=r"0 or null where .* has splits of its own, got 0.1 and 0$"
+        ConfigError, match=r"must be 0 where .* has splits of its own, got 0.1 and 0$"
     ):
         load_folder(config(tmp_path / "in", val_fraction=0.1))
 

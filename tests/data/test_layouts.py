@@ -93,8 +93,8 @@ def test_labels_can_be_ignored(tmp_path: Path) -> None:
          r"in holds masks beside images, .*: 2 files, such as b \(1\)_mask beside b \(1\); .*"
          r"data.exclude=_mask$"),
         (["a/train/", "a/test/", "b/train/", "b/test/"],
-         r"class folder a of .* holds folders named like splits \(test, train\): splits must stand "
-         r"above classes, as in test/a"),
+         r"class folder a of .* holds test, named like a split: splits must stand above classes, "
+         r"as in test/a"),
         (["train/a/", "extra/a/"], r"got train beside extra; move the others away"),
         (["a/", "b.png"], r"b.png stands beside a; data.labels=none makes one class of all"),
     ],
@@ -250,7 +250,7 @@ def test_shares_are_usual_ones_unless_splits_are_given(tmp_path: Path) -> None:
     given = fill(tmp_path / "given", "train/a/", "test/a/")
     assert np.bincount(load_folder(config(given)).splits).tolist() == [4, 0, 4]
     assert load_folder(config(given, val_fraction=0.0, test_fraction=0.0)).facts.notes == []
-    with pytest.raises(ConfigError, match=r"must be 0 or null where .* has splits of its own"):
+    with pytest.raises(ConfigError, match=r"must be 0 where .* has splits of its own"):
         load_folder(config(given, test_fraction=0.2))
 
 

@@ -171,7 +171,7 @@ def test_a_set_that_spans_little_is_warned_of_whatever_its_format(top: int, is_s
         warnings = scale_images([image]).facts.warnings
         assert bool(warnings) == is_said
         if is_said:
-            said = f"only the shades 0 to {top} of 0 to 255 occur in 1 image ({image.kind})"
+            said = f"only the shades 0 to {top} of 0 to 255 occur in 1 image ({image.stored.kind})"
             assert said in warnings[0]
             assert "data.scale=range" in warnings[0]
 
@@ -181,7 +181,8 @@ def test_grey_stored_as_colour_is_called_grey() -> None:
     tinted = grey.copy()
     tinted[0, 0, 1] ^= 1
     modes = [
-        fit_image(stored(values, mode="colour 8 bit"), None, 1).mode for values in (grey, tinted)
+        fit_image(stored(values, mode="colour 8 bit"), None, 1).stored.mode
+        for values in (grey, tinted)
     ]
     assert modes == ["grey 8 bit stored as colour", "colour 8 bit"]
 
@@ -225,11 +226,10 @@ def test_facts_of_a_file(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", RGB.astype(np.int16), photometric="rgb")
     image = read_image(tmp_path / "a.tif", 16, 3)
     assert isinstance(image, FittedImage)
-    assert (image.width, image.height, image.mode) == (60, 40, "colour signed 16 bit")
+    assert (image.width, image.height, image.stored.mode) == (60, 40, "colour signed 16 bit")
     assert image.pixels.shape == (3, 16, 16)
     assert image.pixels.dtype == np.float32
-    assert image.is_cropped
-    assert not (image.is_turned or image.is_windowed or image.is_negative)
+    assert not (image.stored.is_turned or image.stored.is_windowed or image.stored.is_negative)
     own = read_image(tmp_path / "a.tif", None, None)
     assert isinstance(own, FittedImage)
     assert own.pixels.shape == (3, 40, 40)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lungan.data.images import SPLITS, partition, place_of, say_empty
+from lungan.data.images import SPLITS, partition, place_of
 
 rng = np.random.default_rng(0)
 IMAGES = rng.integers(0, 256, (4000, 8, 8), dtype=np.uint8)
@@ -58,11 +58,6 @@ def test_adding_moves_none() -> None:
 
 def test_no_shares_is_all_train() -> None:
     assert (partition(PLACES, 0, 0) == TRAIN).all()
-
-
-def test_an_empty_split_is_said() -> None:
-    splits = partition([0.5, 0.6], 0.1, 0)
-    assert say_empty(splits, 0.1, 0) == ["data.val_fraction=0.1 puts none of 2 images into val"]
 
 
 def patients(seed: int = 0, num_groups: int = 200) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

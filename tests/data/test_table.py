@@ -148,8 +148,8 @@ def test_chexpert(tmp_path: Path) -> None:
     columns = {"image_column": "Path", "group": r"(patient\d+)/"}
     with pytest.raises(
         DataError,
-        match=r"in 2 of 4 rows .* no label that can be used: row 4 \(Pneumonia is -1\), row 5 "
-        r"\(Pneumonia is empty\); data.where chooses rows, and data.on_bad_image=skip",
+        match=r"2 of 4 rows .* cannot be used: row 4 \(Pneumonia is -1\), row 5 \(Pneumonia is e"
+        r"mpty\); data.root says where .*, data.where chooses rows, and data.on_bad_image=skip",
     ):
         load(table, **columns, label_column="Pneumonia")
     image_set = load(table, **columns, label_column="Pneumonia", where="Pneumonia=0,1")
@@ -210,15 +210,15 @@ def test_what_is_wrong_with_rows_is_one_line_or_skipped(films: Path) -> None:
     columns = {"label_column": "finding", "val_fraction": 0.0, "test_fraction": 0.0}
     with pytest.raises(
         DataError,
-        match=r"in 2 of 5 rows .* there is no file in .*: row 4 \(gone.png\), row 5 \(no file n",
+        match=r"3 of 5 rows .*: row 3 \(no label\), row 4 \(no file gone.png\), row 5 \(no f",
     ):
         load(films, **columns)
     image_set = load(films, **columns, on_bad_image="skip")
     assert classes(image_set) == ["ill", "well"]
-    said = [warning for warning in image_set.facts.warnings if " rows of " in warning]
-    assert [warning.partition(" rows of ")[0] for warning in said] == ["in 2 of 5", "in 1 of 5"]
+    (said,) = (warning for warning in image_set.facts.warnings if " rows of " in warning)
+    assert said.startswith("3 of 5 rows of ") and said.endswith("; they are left out")
     write(films, "file,finding", *(f"{n}.png,ill" for n in range(13)))
-    with pytest.raises(DataError, match=r"none|13 of 13 rows .*row 11 \(9.png\), and 3 more;"):
+    with pytest.raises(DataError, match=r"13 of 13 rows .*row 11 \(no file 9.png\), and 3 more;"):
         load(films, **columns)
 
 
@@ -286,7 +286,7 @@ def test_patients_in_two_given_splits_are_refused(films: Path) -> None:
         load(films, **columns)
     assert load(films, **columns, straddle="warn").splits.tolist() == [0, 2, 1]
     write(films, "file,split", "a.png,train", "b.png,fold2")
-    with pytest.raises(DataError, match=r"split must be train, .*: row 3 \(fold2\)"):
+    with pytest.raises(DataError, match=r"row 3 \(its split is fold2, not train, training, v"):
         load(films, split_column="split")
 
 
@@ -326,7 +326,7 @@ def test_a_table_without_header_says_how_its_columns_are_called(films: Path) -> 
         (b"PK\x03\x04\0\0\0", r"is no table of text; a spreadsheet must be saved as CSV"),
         (
             b"file,x\na.png,1\nb.png,1,2,3\n",
-            r"line 3 has 4 cells where those above have 2; put quotes",
+            r"row 3 has 4 cells and the first row, .*, 2: file,x; put quotes",
         ),
         (b"\xff\xfef\0i\0l", r"its UTF-16 text is not whole"),
     ],
