@@ -19,7 +19,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from lungan.results.resampling import Draws, draw_patients, measure_draws, resample_difference
+from lungan.results.resampling import draw_patients, measure_draws, resample_difference
 from lungan.results.statistics import paired
 
 NUM_PATIENTS = 60
@@ -58,14 +58,14 @@ def simulate(
     images = draw_patients(np.arange(len(patients)), labels, NUM_DRAWS)
     whole = draw_patients(patients, labels, NUM_DRAWS)
     by_image, by_patient = (
-        resample_difference(*(_areas(arm, labels, draws) for arm in arms), draws)
+        resample_difference(*(_areas(arm, labels, draws) for arm in arms))
         for draws in (images, whole)
     )
     found = {
         "images_and_seeds": not by_image.includes_zero,
         "patients_and_seeds": not by_patient.includes_zero,
     }
-    areas = [_areas(arm, labels, Draws(whole.patients[:1])) for arm in arms]
+    areas = [_areas(arm, labels, whole[:1]) for arm in arms]
     p = paired(*(list(map(float, area[:, 0])) for area in areas)).p
     found["paired_t"] = p is not None and p < 0.05
     found["answer"] = found["paired_t"] and by_patient.p < 0.05
@@ -73,7 +73,7 @@ def simulate(
 
 
 def _areas(
-    scores: NDArray[np.float64], labels: NDArray[np.int64], draws: Draws
+    scores: NDArray[np.float64], labels: NDArray[np.int64], draws: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     return np.array([measure_draws(one, labels == 1, 0.0, draws)["auc"] for one in scores])
 

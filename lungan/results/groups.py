@@ -10,20 +10,10 @@ from itertools import chain
 from lungan.errors import ConfigError
 from lungan.results.read import STATUSES, Collection, Run, Scalar
 
-_NOT_SHAPING = frozenset(
-    [
-        "seed",
-        "store",
-        "device",
-        "threads",
-        "precision",
-        "checkpoint_every_epochs",
-        "samples_every_epochs",
-        "retry",
-        "data.path",
-        "data.download",
-        "data.fraction_seed",  # as a seed: another draw from the same images
-    ]
+_NOT_SHAPING = (
+    *("seed", "store", "device", "threads", "precision", "retry"),
+    *("checkpoint_every_epochs", "samples_every_epochs", "data.path", "data.download"),
+    "data.fraction_seed",  # as a seed: another draw from the same images
 )
 _NOT_SHAPING_GROUPS = ("score.", "tracker.")
 _FACTS = ("used.precision", "data_hash")
@@ -132,37 +122,28 @@ def status_counts(runs: Sequence[Run]) -> dict[str, int]:
 
 def _candidates(varying: Sequence[str], swept: Sequence[str]) -> list[str]:
     """Columns that may set groups apart, those that people set first."""
-
-    def preference(key: str) -> tuple[int, int]:
-        if key in swept:
-            return 0, swept.index(key)
-        for rank, common in enumerate(("epochs", "lr", "batch_size"), 2):
-            if key == common:
-                return rank, 0
-        return (1, 0) if key.endswith(".name") else (9, 0)
-
     shaping = [
         key
         for key in varying
         if key not in _NOT_SHAPING and not key.startswith(_NOT_SHAPING_GROUPS)
     ]
-    return sorted(shaping, key=preference)
+    named = [key for key in shaping if key.endswith(".name")]
+    first = dict.fromkeys([*swept, *named, "epochs", "lr", "batch_size", *shaping])
+    return [key for key in first if key in shaping]
 
 
 def _fewest(runs: Sequence[Run], candidates: Sequence[str]) -> list[str]:
     """The candidates that split the runs further than those before them do."""
-    factors: list[str] = []
-    parts: list[int] = [0] * len(runs)
-    num_parts = 1
+    import pandas as pd
+
+    factors = []
+    parts = pd.Series(0, range(len(runs)))
     for candidate in candidates:
-        numbers: dict[tuple[int, tuple[str, Scalar]], int] = {}
-        finer = [
-            numbers.setdefault((part, _typed(_value(run, candidate))), len(numbers))
-            for part, run in zip(parts, runs, strict=True)
-        ]
-        if len(numbers) > num_parts:
+        values = pd.Series([_typed(_value(run, candidate)) for run in runs], parts.index)
+        finer = parts.groupby([parts, values], sort=False).ngroup()
+        if finer.max() > parts.max():
             factors.append(candidate)
-            parts, num_parts = finer, len(numbers)
+            parts = finer
     return factors
 
 

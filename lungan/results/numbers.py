@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from lungan.results.comparisons import Summary
 from lungan.results.read import Scalar
 from lungan.results.statistics import Interval
 
@@ -46,17 +45,9 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def p_relation(value: float | None) -> str:
+def p_relation(value: float) -> str:
     """``= 0.012`` or ``< 0.001``, to follow "p"."""
-    if value is None:
-        return NOTHING
     return p_value(value) if value < 0.001 else f"= {p_value(value)}"
-
-
-def summary(cell: Summary, expected: int) -> str:
-    """A group's mean and interval; n where it is not ``expected``, the group's finished runs."""
-    words = interval(cell.interval)
-    return words if cell.interval.n == expected else f"{words} (n = {cell.interval.n})"
 
 
 def scalar(value: Scalar) -> str:

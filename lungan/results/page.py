@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
@@ -12,13 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from lungan.results.comparisons import Comparison
+from lungan.errors import RunFolderError
 from lungan.results.groups import status_counts
 from lungan.results.read import STATUSES, Run
-from lungan.results.tables import Cell, Table, problems_table
+from lungan.results.tables import MAX_ROWS, Cell, Table, problems_table
+from lungan.runs.folder import WANDB
+from lungan.runs.reading import read_json
+from lungan.tracking.wandb import SENT
 
 if TYPE_CHECKING:
     from lungan.results.report import Results
+
+_DESTINATION = re.compile(
+    r"((?P<base>https?://[^ ]+) )?(?P<entity>[^ ]+) (?P<project>[^ ]+) (?P<id>[0-9a-f]{16})"
+    "( artifacts)?"
+)
+"""In a run's wandb/sent.json, where the account is known."""
 
 
 def render(results: Results) -> str:
@@ -43,11 +54,13 @@ def render(results: Results) -> str:
         results=results,
         counts=status_counts(results.runs),
         statuses=STATUSES,
-        tests=_tests(results.comparisons),
+        num_significant=sum(each.significant for each in results.comparisons),
+        num_tested=sum(each.p_holm is not None for each in results.comparisons),
         figures={figure.file: figure for figure in results.figures},
         problems=problems_table(results.problems),
         provenance=_provenance(results.runs),
         links=_links(results),
+        sent=_sent(results),
         style=Markup(style),
         script=Markup(script),
         script_hash=_base64(hashlib.sha256(script.encode()).digest()),
@@ -76,14 +89,19 @@ def _links(results: Results) -> dict[str, str]:
     }
 
 
-def _tests(comparisons: Sequence[Comparison]) -> str:
-    supported = sum(comparison.significant for comparison in comparisons)
-    tested = sum(comparison.p_holm is not None for comparison in comparisons)
-    untested = len(comparisons) - tested
-    return (
-        f"{len(comparisons)} comparisons: {supported} with a significant difference, "
-        f"{tested - supported} without{f', {untested} could not be tested' if untested else ''}"
-    )
+def _sent(results: Results) -> dict[str, str]:
+    """Where W&B shows each run that it has, by the run's display name; not where the user left the
+    account to W&B."""
+    found = {}
+    for run in results.runs[:MAX_ROWS]:
+        path = (run.folder or Path()) / WANDB / SENT
+        with contextlib.suppress(RunFolderError):
+            for destination in read_json(path, {...: str}) if path.is_file() else ():
+                if place := _DESTINATION.fullmatch(destination):
+                    host = (place["base"] or "https://wandb.ai").replace("//api.", "//")
+                    way = "/".join(map(quote, place.group("entity", "project")))
+                    found[results.names[run]] = f"{host}/{way}/runs/{place['id']}"
+    return found
 
 
 def _provenance(runs: Sequence[Run]) -> Table:
@@ -98,10 +116,8 @@ def _provenance(runs: Sequence[Run]) -> Table:
     rows = []
     for key in keys:
         counts = Counter(str(run.facts[key]) for run in runs if run.facts.get(key) is not None)
-        values = [
-            f"{value} ({count} runs)" if len(counts) > 1 else value
-            for value, count in sorted(counts.items())
-        ]
+        several = len(counts) > 1
+        values = [f"{each} ({counts[each]} runs)" if several else each for each in sorted(counts)]
         if values:
             rows.append([Cell(key.removeprefix("versions.")), Cell(", ".join(values[:10]))])
     return Table(["what", "with"], rows)

@@ -51,7 +51,6 @@ class Results:
 
     out: Path
     collection: Collection
-    grouping: Grouping
     names: dict[Run, str]
     summaries: list[Summary]
     comparisons: list[Comparison]
@@ -92,14 +91,14 @@ def write_results(
     Raises: RunFolderError where store or sweep do not exist or ``out`` cannot be written,
     ConfigError for a column that no run has.
     """
-    trials = None if study is None else read_utility(store, study=study)
-    collection = collect(store, sweep) if trials is None else _of_study(store, trials)
+    utility = None if study is None else read_utility(store, study=study)
+    collection = collect(store, sweep) if utility is None else _of_study(store, utility)
     grouping = group(collection, columns)
     _check_writable(out)
     if study is None:
         of_sweep = {run.name for run in collection.runs} if collection.sweep else None
-        trials = read_utility(store, runs=of_sweep)
-    results = _report(collection, grouping, out, trials)
+        utility = read_utility(store, runs=of_sweep)
+    results = _report(collection, grouping, out, report_utility(utility) if utility else None)
     if study is not None and results.utility is not None:
         results.findings.insert(0, results.utility.verdicts[0])
     files = {
@@ -130,20 +129,17 @@ def write_results(
 
 
 def _report(
-    collection: Collection, grouping: Grouping, out: Path, trials: Utility | None
+    collection: Collection, grouping: Grouping, out: Path, utility: UtilityReport | None
 ) -> Results:
     runs, groups = collection.runs, grouping.groups
+    names = run_names(grouping)
     summaries = summarize(groups)
     comparisons = compare_groups(summaries)
-    problems = list(collection.problems)
-    utility = report_utility(trials) if trials else None
-    problems += utility.problems if utility else []
+    problems = [*collection.problems, *(utility.problems if utility else [])]
     figures = draw(groups, summaries, problems)
-    names = run_names(grouping)
     return Results(
         out=out,
         collection=collection,
-        grouping=grouping,
         names=names,
         summaries=summaries,
         comparisons=comparisons,
@@ -191,10 +187,10 @@ def _commands(collection: Collection) -> list[str]:
 
 def _check_writable(out: Path) -> None:
     """Before the work is done, so that nothing is lost."""
-    reason = ""
+    error = ""
     try:
         (out / FIGURES_FOLDER).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = f" ({error.strerror})"
-    if reason or not os.access(out, os.W_OK | os.X_OK):
-        raise RunFolderError(f"out must be a folder that can be written, got {out}{reason}")
+    except OSError as problem:
+        error = f" ({problem.strerror})"
+    if error or not os.access(out, os.W_OK | os.X_OK):
+        raise RunFolderError(f"out must be a folder that can be written, got {out}{error}")

@@ -17,23 +17,6 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Draws:
-    """patients: (B + 1, N) float64, how often each test image counts; row 0 is the test set itself,
-    every other one a draw of whole patients with replacement. seed: of the draws of seeds, which
-    are the same for all arms that share their seeds."""
-
-    patients: Floats
-    seed: int = 0
-
-    def of_seeds(self, num_seeds: int) -> Floats:
-        """(B + 1, S), rows sum to 1; row 0 is the mean over all seeds."""
-        rng = np.random.default_rng([self.seed, 1])
-        share = np.full(num_seeds, 1 / num_seeds)
-        counts = rng.multinomial(num_seeds, share, size=len(self.patients) - 1)
-        return np.concatenate([share[None], counts / num_seeds])
-
-
-@dataclass(frozen=True, slots=True)
 class Resampled:
     """A paired difference, its 95 % interval and standard error over patients and seeds.
 
@@ -61,8 +44,11 @@ class Resampled:
 
 def draw_patients(
     patients: NDArray[np.int64], classes: NDArray[np.int64], num_draws: int = NUM_DRAWS
-) -> Draws:
-    """patients, classes: (N,), of the test images. Draws that lack a class are left out.
+) -> Floats:
+    """How often each test image counts, (B + 1, N): row 0 is the test set itself, every other one a
+    draw of whole patients with replacement; draws that lack a class are left out.
+
+    patients, classes: (N,), of the test images.
 
     Patients and seeds are drawn independently of each other, since every seed's classifier sees
     every patient. Source: Owen 2007, doi:10.1214/07-AOAS122 (the pigeonhole bootstrap).
@@ -73,11 +59,11 @@ def draw_patients(
     share = np.full(num_patients, 1 / num_patients)
     weights = rng.multinomial(num_patients, share, size=num_draws)[:, of_image].astype(np.float64)
     present = np.all([weights[:, classes == k].any(axis=1) for k in np.unique(classes)], axis=0)
-    return Draws(np.concatenate([np.ones((1, len(patients))), weights[present]]))
+    return np.concatenate([np.ones((1, len(patients))), weights[present]])
 
 
 def measure_draws(
-    scores: Floats, positive: NDArray[np.bool_], threshold: float, draws: Draws
+    scores: Floats, positive: NDArray[np.bool_], threshold: float, draws: Floats
 ) -> dict[str, Floats]:
     """Each of MEASURES for every draw, (B + 1,).
 
@@ -87,7 +73,7 @@ def measure_draws(
     """
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
-    weights = draws.patients[:, order]
+    weights = draws[:, order]
     is_positive = positive[order]
     hits = np.add.reduceat(weights * is_positive, starts, axis=1)
     others = np.add.reduceat(weights * ~is_positive, starts, axis=1)
@@ -104,9 +90,14 @@ def measure_draws(
     }
 
 
-def resample_difference(first: Floats, second: Floats, draws: Draws) -> Resampled:
-    """first, second: (S, B + 1), one measure of two arms under the same seeds and draws."""
-    values = np.einsum("bs,sb->b", draws.of_seeds(len(first)), first - second)
+def resample_difference(first: Floats, second: Floats) -> Resampled:
+    """first, second: (S, B + 1), one measure of two arms under the same seeds and draws of
+    patients. Seeds are drawn too, alike for all arms that share them."""
+    num_seeds, num_draws = first.shape
+    rng = np.random.default_rng([0, 1])
+    shares = np.full((num_draws, num_seeds), 1 / num_seeds)
+    shares[1:] = rng.multinomial(num_seeds, shares[0], size=num_draws - 1) / num_seeds
+    values = np.einsum("bs,sb->b", shares, first - second)
     drawn = values[1:]
     low, high = np.quantile(drawn, [0.025, 0.975])
     rarer = min((drawn <= 0).sum(), (drawn >= 0).sum())

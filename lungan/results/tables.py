@@ -245,8 +245,11 @@ def summary_table(summaries: Sequence[Summary], groups: Sequence[Group]) -> Tabl
             Cell(_floor([cell for cell in cells if cell])),
         ]
         for group, cell in zip(groups, cells, strict=True):
-            text = numbers.summary(cell, len(group.done)) if cell else numbers.NOTHING
-            row.append(Cell(text, cell.interval.center if cell else None))
+            if cell is None:
+                row.append(Cell(numbers.NOTHING))
+                continue
+            n = "" if cell.interval.n == len(group.done) else f" (n = {cell.interval.n})"
+            row.append(Cell(numbers.interval(cell.interval) + n, cell.interval.center))
         grid.append(row)
     if main and len(groups) > MAX_GROUP_COLUMNS:
         grid = [list(row) for row in zip(*grid, strict=True)]

@@ -17,7 +17,7 @@ from lungan.results.groups import Group
 from lungan.results.read import Problem, Run
 from lungan.results.resampling import (
     MEASURES,
-    Draws,
+    Floats,
     Resampled,
     delong,
     draw_patients,
@@ -78,7 +78,7 @@ def compare_over_patients(
     """Those of ``pairs`` whose trials all left predictions of the same test images, and every
     classifier of ``groups`` that did; trials of lungan before 0.2 left none. Files that cannot be
     read are added to ``problems``."""
-    drawn: dict[tuple[str, ...], Draws] = {}
+    drawn: dict[tuple[str, ...], Floats] = {}
     measured: dict[int, _Measured | None] = {}
     for group in groups:
         try:
@@ -98,7 +98,6 @@ def compare_over_patients(
             name: resample_difference(
                 np.array([left.by_repeat[one][name] for one in repeats]),
                 np.array([right.by_repeat[one][name] for one in repeats]),
-                drawn[left.images],
             )
             for name in MEASURES
         }
@@ -122,7 +121,7 @@ def _arms(first: Group, second: Group) -> tuple[object, object]:
     return first.runs[0].config.get("arm"), second.runs[0].config.get("arm")
 
 
-def _measure(group: Group, drawn: dict[tuple[str, ...], Draws]) -> _Measured | None:
+def _measure(group: Group, drawn: dict[tuple[str, ...], Floats]) -> _Measured | None:
     by_repeat: dict[object, list[dict[str, NDArray[np.float64]]]] = {}
     images: tuple[str, ...] = ()
     classifiers = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from lungan.results import numbers
@@ -106,13 +106,13 @@ def inception_note(summaries: Sequence[Summary]) -> str:
 
 def _clearest(supported: Sequence[Comparison], num_others: int) -> str:
     """The group that beats all others with the least of its leads, else the pair of least p."""
-    winners = Counter(better(each)[0].group for each in supported)
+    leads = Counter(better(each)[0].group for each in supported)
     chosen = min(supported, key=lambda each: each.p_holm or 0.0)
-    group, wins = winners.most_common(1)[0]
-    is_best = wins == num_others > 1
+    group, num_beaten = leads.most_common(1)[0]
+    is_best = num_beaten == num_others > 1
     if is_best:
         of_best = [each for each in supported if better(each)[0].group is group]
-        chosen = min(of_best, key=lambda each: abs(_lead(each)))
+        chosen = min(of_best, key=_lead)
     first, second, word = better(chosen)
     score = catalogue.describe(first.score)
     verb = (
@@ -135,7 +135,7 @@ def _clearest(supported: Sequence[Comparison], num_others: int) -> str:
 
 def _lead(comparison: Comparison) -> float:
     result = comparison.result
-    return math.log(result.effect) if result.is_ratio else result.effect
+    return abs(math.log(result.effect) if result.is_ratio else result.effect)
 
 
 def _alone(member: Summary, num_groups: int) -> str:
@@ -164,11 +164,11 @@ def _one_seed(members: Sequence[Summary]) -> str:
 
 def _differences(comparisons: Sequence[Comparison]) -> list[str]:
     """The first score of each encoder pair by pair with its sizes, the others by name."""
-    by_score: dict[str, list[Comparison]] = {}
+    by_score: defaultdict[str, list[Comparison]] = defaultdict(list)
     for comparison in comparisons:
-        by_score.setdefault(comparison.first.score, []).append(comparison)
-    place = {_labels(comparison): index for index, comparison in enumerate(comparisons)}
-    lines, others, equal, untested = [], [], [], []
+        by_score[comparison.first.score].append(comparison)
+    lines, others, untested = [], [], []
+    by_missed: defaultdict[str, list[str]] = defaultdict(list)
     encoders = set()
     for score, family in by_score.items():
         encoder = catalogue.split_key(score)[0]
@@ -176,18 +176,15 @@ def _differences(comparisons: Sequence[Comparison]) -> list[str]:
         if all(comparison.p_holm is None for comparison in family):
             untested.append(score)
         elif not supported:
-            equal.append(score)
+            by_missed[_missed(family)].append(score)
         elif encoder in encoders:
             others += supported
         else:
             lines.append(_in_full(score, supported, len(family)))
         encoders.add(encoder)
-    others.sort(key=lambda comparison: place[_labels(comparison)])
-    lines += _by_pair(others)
-    by_missed: dict[str, list[str]] = {}
-    for score in equal:
-        by_missed.setdefault(_missed(by_score[score]), []).append(score)
-    if equal:
+    place = {_labels(comparison): index for index, comparison in enumerate(comparisons)}
+    lines += _by_pair(sorted(others, key=lambda comparison: place[_labels(comparison)]))
+    if by_missed:
         missed = [f"{_titles(scores)} ({words})" for words, scores in by_missed.items()]
         lines.append(f"No significant difference between any two groups in {_listed(missed)}.")
     if untested:
@@ -199,29 +196,19 @@ def _differences(comparisons: Sequence[Comparison]) -> list[str]:
 
 def _completeness(runs: Sequence[Run], groups: Sequence[Group]) -> str:
     counts = status_counts(runs)
-    line = f"{counts.pop('done', 0)} of {len(runs)} runs finished"
-    parts = []
+    parts = [f"{counts.pop('done', 0)} of {len(runs)} runs finished"]
     for status, count in counts.items():
-        where = [
-            f"{group.label}: {group.count(status)} of {len(group.runs)}"
-            for group in groups
-            if group.count(status)
-        ]
+        where = [f"{g.label}: {n} of {len(g.runs)}" for g in groups if (n := g.count(status))]
         named = f" ({'; '.join(where)})" if len(where) <= _MAX_NAMED and len(groups) > 1 else ""
         parts.append(f"{count} {status}{named}")
-    return "; ".join([line, *parts]) + "."
+    return "; ".join(parts) + "."
 
 
 def _in_full(score: str, supported: Sequence[Comparison], num_pairs: int) -> str:
     """The clearest differences first, where not all can be named."""
     if len(supported) > _MAX_NAMED:
         supported = sorted(supported, key=lambda each: each.p_holm or 0.0)
-    sentences = []
-    for comparison in supported:
-        first, second, word = better(comparison)
-        sentences.append(
-            f"{first.group.label} is {word} than {second.group.label} {_by_how_much(comparison)}"
-        )
+    sentences = [f"{each.verdict} {_by_how_much(each)}" for each in supported]
     others = num_pairs - len(supported)
     pairs = "the other pair" if others == 1 else f"the other {others} pairs"
     rest = f"; no difference is supported in {pairs}" if others else ""
@@ -240,7 +227,7 @@ def _by_how_much(comparison: Comparison) -> str:
     else:
         low, high = sorted(abs(end) for end in ends)
         size = f"by {numbers.number(abs(result.difference), 3)}"
-    p = numbers.p_relation(comparison.p_holm)
+    p = numbers.p_relation(comparison.p_holm or 0.0)
     return f"{size} (95 % CI {numbers.span(low, high)}, corrected p {p})"
 
 
@@ -260,22 +247,18 @@ def _missed(family: Sequence[Comparison]) -> str:
 
 def _by_pair(supported: Sequence[Comparison]) -> list[str]:
     """What is known of each pair of groups: the scores in which one is better, or higher."""
-    pairs: dict[tuple[str, str], dict[str, list[str]]] = {}
+    pairs: defaultdict[tuple[str, str], defaultdict[str, list[str]]]
+    pairs = defaultdict(lambda: defaultdict(list))
+    opposite = {"better": "worse", "higher": "lower"}
     for comparison in supported:
         first, _, word = better(comparison)
-        opposite = {"better": "worse", "higher": "lower"}
         said = word if first is comparison.first else opposite[word]
-        pairs.setdefault(_labels(comparison), {}).setdefault(said, []).append(first.score)
-    lines = [
-        f"{first} against {second}: "
-        + "; ".join(
-            f"{word} in {_titles(words[word])}"
-            for word in ("better", "worse", "higher", "lower")
-            if word in words
-        )
-        + "."
-        for (first, second), words in list(pairs.items())[:_MAX_NAMED]
-    ]
+        pairs[_labels(comparison)][said].append(first.score)
+    lines = []
+    for (one, two), words in list(pairs.items())[:_MAX_NAMED]:
+        order = sorted(words, key=("better", "worse", "higher", "lower").index)
+        found = [f"{word} in {_titles(words[word])}" for word in order]
+        lines.append(f"{one} against {two}: {'; '.join(found)}.")
     if len(pairs) > _MAX_NAMED:
         more = len(pairs) - _MAX_NAMED
         lines.append(f"Pairs of groups with more differences, in comparisons.csv: {more}.")
@@ -298,21 +281,20 @@ STANDINGS: dict[Side, str] = {
 def _floors(summaries: Sequence[Summary]) -> list[str]:
     """Where groups stand to what real images score against real images."""
     standings = stand(summaries)
-    by_score: dict[str, set[Side]] = {}
+    sides: defaultdict[str, set[Side]] = defaultdict(set)
     for each in standings:
-        by_score.setdefault(each.summary.score, set()).add(each.side)
-    none = [score for score, found in by_score.items() if found == {"short"}]
+        sides[each.summary.score].add(each.side)
+    missed = [score for score, found in sides.items() if found == {"short"}]
     lines = []
-    if none:
-        lines.append(f"No group comes up to the floor of real images in {_titles(none)}.")
+    if missed:
+        lines.append(f"No group comes up to the floor of real images in {_titles(missed)}.")
     for side, words in STANDINGS.items():
-        groups: dict[tuple[Group, int], list[Summary]] = {}
-        for each in standings:
-            summary = each.summary
+        groups: defaultdict[tuple[Group, int], list[Summary]] = defaultdict(list)
+        for summary in (each.summary for each in standings if each.side == side):
             # Without a sign of copying there may still be some: that is no finding to name.
             is_finding = side != "open" or catalogue.describe(summary.score).limit
-            if side == each.side and summary.score not in none and is_finding:
-                groups.setdefault((summary.group, summary.interval.n), []).append(summary)
+            if summary.score not in missed and is_finding:
+                groups[summary.group, summary.interval.n].append(summary)
         if groups:
             lines.append(f"{words} {_named(list(groups.values()), summaries)}.")
     return lines

@@ -202,6 +202,28 @@ def test_runs_are_linked_where_that_tells_nothing_of_this_machine(
     assert links(study.path, tmp_path.parent / f"{tmp_path.name}-elsewhere" / "out") == []
 
 
+def test_runs_that_were_sent_to_wandb_are_linked_where_the_account_is_known(
+    store: Any, tmp_path: Path
+) -> None:
+    digits = "0123456789abcdef"
+    sent = {
+        f"team lungan {digits}": "team/lungan",
+        f"https://api.wandb.ai team lungan {digits} artifacts": "team/lungan",
+        f"lungan {digits}": None,
+        f"javascript:alert(1) team lungan {digits}": None,
+        "[]": None,
+    }
+    for seed, destination in enumerate(sent):
+        folder = store.run(store.config(seed=seed))
+        (folder / "wandb").mkdir()
+        text = json.dumps({destination: "hash"}) if destination != "[]" else destination
+        (folder / "wandb" / "sent.json").write_text(text)
+    write_results(store.path, None, tmp_path / "out")
+    links = Page((tmp_path / "out" / "report.html").read_text()).links
+    found = [link for link in links if link.startswith(("http", "java"))]
+    assert found == [f"https://wandb.ai/{place}/runs/{digits}" for place in sent.values() if place]
+
+
 def test_script_has_the_hash_that_the_policy_allows(written_study: Results) -> None:
     text = (written_study.out / "report.html").read_text()
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)

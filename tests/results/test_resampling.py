@@ -22,8 +22,8 @@ def test_every_draw_is_measured_as_if_its_images_were_repeated(ties: bool) -> No
     patients, labels, scores = make(ties=ties)
     draws = draw_patients(patients, labels, 20)
     found = measure_draws(scores, labels == 1, 0.4, draws)
-    assert (draws.patients[0] == 1).all()
-    for index, weights in enumerate(draws.patients):
+    assert (draws[0] == 1).all()
+    for index, weights in enumerate(draws):
         rows = np.repeat(np.arange(len(labels)), weights.astype(int))
         sensitivity = (scores[rows][labels[rows] == 1] > 0.4).mean()
         assert found["auc"][index] == pytest.approx(roc_auc_score(labels[rows], scores[rows]))
@@ -35,7 +35,7 @@ def test_every_draw_is_measured_as_if_its_images_were_repeated(ties: bool) -> No
 def test_patients_are_drawn_whole_and_no_draw_lacks_a_class() -> None:
     patients = np.array([4, 4, 4, 7, 7, 9])
     draws = draw_patients(patients, np.array([0, 0, 0, 0, 0, 1]), 200)
-    weights = draws.patients
+    weights = draws
     assert 1 < len(weights) < 201
     assert (weights[:, :3] == weights[:, :1]).all()
     assert (weights[:, 3] == weights[:, 4]).all()
@@ -48,17 +48,17 @@ def test_the_interval_holds_both_seeds_and_patients() -> None:
     rng = np.random.default_rng(0)
     apart = np.array([scores + 0.3 * rng.normal(size=len(scores)) for _ in range(6)])
     first = np.array([measure_draws(one, labels == 1, 0, draws)["auc"] for one in apart])
-    none = resample_difference(first, first, draws)
+    none = resample_difference(first, first)
     assert (none.difference, none.low, none.high, none.detectable(), none.p) == (0, 0, 0, 0, 1)
     # Of seeds alone: every draw of patients has the same difference within a seed.
     gains = np.linspace(-0.01, 0.05, 6)
-    seeds = resample_difference(first + gains[:, None], first, draws)
+    seeds = resample_difference(first + gains[:, None], first)
     assert seeds.difference == pytest.approx(gains.mean())
     assert seeds.standard_error == pytest.approx(gains.std() / np.sqrt(6), rel=0.15)
     # Of patients alone: every seed has the same difference within a draw.
     better = measure_draws(scores + 0.5 * labels, labels == 1, 0, draws)["auc"]
     base = measure_draws(scores, labels == 1, 0, draws)["auc"]
-    patients_only = resample_difference(np.tile(better, (6, 1)), np.tile(base, (6, 1)), draws)
+    patients_only = resample_difference(np.tile(better, (6, 1)), np.tile(base, (6, 1)))
     expected = (better - base)[1:].std(ddof=1)
     assert patients_only.standard_error == pytest.approx(expected)
     assert seeds.low < seeds.difference < seeds.high
@@ -68,7 +68,7 @@ def test_the_detectable_gain_is_found_in_four_of_five_studies() -> None:
     patients, labels, scores = make()
     draws = draw_patients(patients, labels, 200)
     first = np.array([measure_draws(scores, labels == 1, 0, draws)["auc"]] * 2)
-    result = resample_difference(first, first * 0, draws)
+    result = resample_difference(first, first * 0)
     assert result.detectable() == pytest.approx(2.8016 * result.standard_error, rel=1e-4)
     assert result.detectable(4) > result.detectable()
 
@@ -92,7 +92,7 @@ def test_p_is_below_5_percent_where_the_interval_leaves_out_0() -> None:
             )
             for more in (gain, 0.0)
         )
-        found = resample_difference(first, second, draws)
+        found = resample_difference(first, second)
         assert abs(found.p - 0.05) < 0.004 or (found.p < 0.05) != found.includes_zero
 
 
