@@ -126,7 +126,12 @@ def run_command(command: Callable[[], int], *, verbose: bool = False) -> int:
     A LunganError becomes one line and its code, an interrupt 130. Any other error is a fault of
     lungan's own and keeps its traceback. Output that cannot be written changes nothing.
     """
-    with _unbreakable_output(), _log_on_stderr(verbose), _noticed_interrupts() as interrupts:
+    with (
+        _unbreakable_output(),
+        _log_on_stderr(verbose),
+        _interrupts_that_python_drops_raised_again(),
+        _noticed_interrupts() as interrupts,
+    ):
         try:
             return command()
         except LunganError as error:
@@ -173,6 +178,26 @@ def _noticed_interrupts() -> Iterator[list[int]]:
         yield noticed
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _interrupts_that_python_drops_raised_again() -> Iterator[None]:
+    """Where an interrupt meets a callback or a finalizer, imports have many, Python prints it with
+    a traceback and goes on."""
+    before = sys.unraisablehook
+
+    def raise_again(dropped: sys.UnraisableHookArgs) -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            # Once this call is over; here the interrupt would be dropped as well.
+            threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            before(dropped)
+
+    sys.unraisablehook = raise_again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 class _Output:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from lungan.cli import INTERRUPTED, run_command
+from lungan.runs.stopping import StopSignal
 from tests.attack.conftest import Start
 
 PATIENCE_SECONDS = 200
@@ -145,3 +147,22 @@ def test_an_interrupt_at_any_moment_is_one_line(start: Start, tmp_path: Path) ->
     for _ in range(60):
         assert_one_line_if_interrupted_at(rng.uniform(0.005, 4), start, "train", "epochs=3")
         assert not [s for s in summaries(tmp_path) if s["status"] == "failed"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_an_interrupt_that_python_drops_is_raised_again(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Dropped:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    def command() -> int:
+        with StopSignal().installed():
+            thing = Dropped()
+            del thing
+            time.sleep(60)
+        return 0
+
+    assert run_command(command) == INTERRUPTED
+    assert capsys.readouterr().err == "interrupted; the same command goes on\n"
