@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lungan.data.build import read_images
+from lungan.scores.distances import frechet_distance
 from lungan.scores.domain import load_encoder
 from lungan.scores.domain_training import RECIPE
-from lungan.scores.encoders import NetworkEncoder
-from lungan.scores.frechet import frechet_distance
+from lungan.scores.encoders import Encoder
 
 SPLITS = 100
 
@@ -88,9 +88,7 @@ def change(images: Images, other_class: Images) -> dict[str, Images]:
     return {name: np.rint(one).clip(0, 255).astype(np.uint8) for name, one in changed.items()}
 
 
-def measure(
-    encoder: NetworkEncoder, reference: Images, changed: Mapping[str, Images]
-) -> dict[str, float]:
+def measure(encoder: Encoder, reference: Images, changed: Mapping[str, Images]) -> dict[str, float]:
     real = encoder.encode(reference, 256).features.astype(np.float64)
     others = {name: encoder.encode(one, 256).features for name, one in changed.items()}
     back = np.linalg.inv(encoder.network.whitening.double().numpy())

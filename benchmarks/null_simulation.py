@@ -26,7 +26,7 @@ from lungan.results.comparisons import compare_groups, summarize
 from lungan.results.groups import Group
 from lungan.results.read import Run
 from lungan.results.verdicts import headlines
-from lungan.scores import comparison, floors
+from lungan.scores import comparison
 from lungan.scores.encoders import Encoded
 
 NUM_GROUPS = 3
@@ -125,8 +125,8 @@ def simulate_features(case: Case, rng: np.random.Generator) -> list[str]:
         return Encoded(features.astype(np.float32), rng.normal(size=(count, 2)).astype(np.float32))
 
     real = draw(1000)
-    floor = floors.compare_halves(real, 500, config).values
-    rows = floors.reference_rows(1000, 500, config, None)
+    floor = comparison.floors(real, 500, config).values
+    rows = comparison.reference_rows(1000, 500, config, None)
     reference = Encoded(real.features[rows], real.logits[rows])
     groups = []
     for number in range(NUM_GROUPS):

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from lungan.classifiers.vision import torchvision
 from lungan.device import native_dtype
-from lungan.scores import inception
-from lungan.scores.inception_weights import find_weights
+from lungan.scores import imagenet
+from lungan.scores.weights import find_inception
 
 LUNGAN, FIDELITY, EAGER = "lungan", "torch-fidelity", "torchvision"
 
@@ -94,7 +94,9 @@ def make_paths(
         weights=None, transform_input=True, init_weights=False
     ).eval()
     torch.save(network.state_dict(), folder / "torchvision.pth")
-    encoder = inception.load_encoder(find_weights(str(folder / "torchvision.pth")), device)
+    encoder = imagenet.load_inception(
+        *find_inception(str(folder / "torchvision.pth")), device, native_dtype(device)
+    )
 
     # torch-fidelity loads a file or downloads one, so it is given its own network's random weights.
     torch.save(fidelity_weights(), folder / "fidelity.pth")

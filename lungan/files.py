@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from filelock import FileLock
 
 from lungan.errors import ConfigError
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
@@ -76,3 +81,30 @@ def lock(path: Path) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+def cached(
+    path: Path,
+    read: Callable[[Path], T],
+    make: Callable[[], T],
+    write: Callable[[BinaryIO, T], object],
+) -> T:
+    """What ``read`` finds in the cache's file ``path``, else what ``make`` gives, which ``write``
+    keeps there; of several processes, one makes it.
+
+    A damaged file is made again, and a cache that cannot be written is said in the log.
+    """
+    with lock(path):
+        try:
+            if path.is_file():
+                return read(path)
+        except Exception as error:  # whatever a damaged file makes its reader say
+            log.warning("%s is damaged and made again: %s", path, error)
+        value = make()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as file:
+                write(file, value)
+        except OSError as error:
+            log.warning("%s is not cached (set LUNGAN_CACHE to a writable folder): %s", path, error)
+    return value

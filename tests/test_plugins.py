@@ -32,7 +32,7 @@ from torch import nn
 from lungan.config import GeneratorConfig, OptimizerConfig
 from lungan.config.rules import at_least, within
 from lungan.registry import register
-from lungan.scores.encoders import NetworkEncoder
+from lungan.scores.encoders import Encoder
 
 SCALE = 1.0
 
@@ -86,7 +86,7 @@ class Coarse(nn.Module):
 
 @register("encoder", "coarse")
 def build_coarse(config, image_set, device):
-    return NetworkEncoder(
+    return Encoder(
         name="coarse", weights_hash="0" * 64, feature_dim=16, num_classes=0, notes=(),
         network=Coarse(), device=device, max_batch_size=256,
     )

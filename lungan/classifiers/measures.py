@@ -139,15 +139,21 @@ def bootstrap_interval(
 def area_under_curve(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
     """The chance that a positive's score is above a negative's, ties counting half.
 
-    Source: Mann and Whitney 1947; Hanley and McNeil 1982.
+    Source: Hanley and McNeil 1982.
+    """
+    num_pairs = int(positive.sum()) * int((~positive).sum())
+    return count_above(scores[positive], scores[~positive]) / num_pairs
+
+
+def count_above(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """In how many pairs the value of ``one`` is above that of ``other``, ties counting half.
+
+    Source: Mann and Whitney 1947.
     """
     from scipy.stats import rankdata  # imports torch where it finds it, which tables do without
 
-    num_positive = int(positive.sum())
-    num_negative = len(positive) - num_positive
-    rank_sum = float(rankdata(scores)[positive].sum())
-    above = rank_sum - num_positive * (num_positive + 1) / 2
-    return above / (num_positive * num_negative)
+    ranks = rankdata(np.concatenate([one, other]))
+    return float(ranks[: len(one)].sum() - len(one) * (len(one) + 1) / 2)
 
 
 def average_precision(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:

@@ -52,9 +52,9 @@ class ScoreConfig(Part):
 
 
 for _name, _module in {
-    "inception": "inception",
+    "inception": "imagenet",
     "domain": "domain",
-    "efficientnet_lite2": "efficientnet",
+    "efficientnet_lite2": "imagenet",
     "spectrum": "texture",
     "contrast": "texture",
 }.items():

@@ -12,9 +12,9 @@ from lungan.config import ScoreConfig, presets
 from lungan.data import build as data
 from lungan.errors import ConfigError, DataError
 from lungan.generation.source import Source
-from lungan.scores import encoders, feature_cache, near_copies
-from lungan.scores.encoders import Encoder
-from lungan.scores.features import Features, as_rows
+from lungan.scores import encoders, near_copies
+from lungan.scores.distances import Features, as_rows
+from lungan.scores.encoders import Encoder, encode_real
 from lungan.scores.memorization import SHARE_QUANTILE
 from lungan.scores.near_copies import PixelAudit
 from lungan.scores.prdc import nearest
@@ -72,7 +72,7 @@ def build_rejection(source: Source, device: torch.device) -> Rejection:
     real = choose_real(image_set, source.config.data.splits, source.config.data.classes)
     if len(real.distinct) < 2:
         raise DataError("--reject-memorized needs at least 2 different training images, got 1")
-    if real.held_out is None:
+    if not len(real.held_out):
         raise ConfigError(
             f"--reject-memorized needs real images that {source.name} was not trained on, of the "
             "same classes, and its data has none; keep a split out by data.splits"
@@ -83,9 +83,9 @@ def build_rejection(source: Source, device: torch.device) -> Rejection:
     # The in-domain encoder tells these images apart best; scores.md says why.
     name = "domain" if "domain" in found else found[0]
     encoder = encoders.build(name, config, image_set, device)
-    reference = feature_cache.encode_real(real.reference, encoder, config.batch_size)
+    reference = encode_real(real.reference, encoder, config.batch_size)
     training = as_rows("training features", reference.features[real.distinct])
-    held_out = feature_cache.encode_real(real.held_out, encoder, config.batch_size)
+    held_out = encode_real(real.held_out, encoder, config.batch_size)
     distance, _ = nearest(as_rows("held-out features", held_out.features), training)
     threshold = float(np.quantile(distance, SHARE_QUANTILE))
     audit = PixelAudit(real.reference.images[real.distinct])

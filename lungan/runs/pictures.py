@@ -52,6 +52,18 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     write_bytes(path, encoded.tobytes())
 
 
+def write_pairs(path: Path, generated: NDArray[np.uint8], training: NDArray[np.uint8]) -> None:
+    """Generated images above the training images that they come closest to; both (P, C, H, W).
+
+    Raises: RunFolderError where it cannot be written.
+    """
+    between, below = (
+        np.full((*generated.shape[:2], pixels, generated.shape[3]), 255, dtype=np.uint8)
+        for pixels in (GAP_PIXELS, 2 * GAP_PIXELS)
+    )
+    write_png(path, grid(np.concatenate([generated, between, training, below], axis=2)))
+
+
 def write_real_images(folder: Path, training_set: ImageSet, seed: int, conditional: bool) -> None:
     """A grid of training images, as many as a sample grid has, and of a conditional generator's
     run in the same classes, whose names are written down beside the grids.

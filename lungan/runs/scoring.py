@@ -34,9 +34,8 @@ from lungan.runs.folder import (
 )
 from lungan.runs.prepare import Prepared
 from lungan.runs.store import claimed_finished
-from lungan.scores import encoders, evaluate, feature_cache, near_copies
+from lungan.scores import encoders, evaluate, near_copies
 from lungan.scores.encoders import Encoder
-from lungan.scores.evaluate import ProgressLine
 from lungan.scores.real_images import check_generated
 
 SELECTION = "frechet_distance"
@@ -86,29 +85,28 @@ class Scorer:
             self._config.seed,
             self._device,
         )
-        built = self._built()
-        with ProgressLine() as progress:
-            result = evaluate.score_images(
-                generated,
-                self._image_set,
-                splits=self._data.splits,
-                classes=self._data.classes,
-                config=self._config,
-                encoders=built,
-                reasons=self.reasons,
-                epoch=epoch,
-                progress=progress,
-                on_pairs=self._write_pairs,
-            )
+        result = evaluate.score_images(
+            generated,
+            self._image_set,
+            splits=self._data.splits,
+            classes=self._data.classes,
+            config=self._config,
+            encoders=self._built(),
+            reasons=self.reasons,
+            epoch=epoch,
+            on_pairs=self._write_pairs,
+        )
         path = self._folder / SCORES
         scores = read_scores(self._folder)
         scores[result["scoring_id"]] = result
         write_json(path, scores)
         return result
 
-    def _write_pairs(self, encoder: str, picture: NDArray[np.uint8]) -> None:
+    def _write_pairs(
+        self, encoder: str, generated: NDArray[np.uint8], training: NDArray[np.uint8]
+    ) -> None:
         with pictures.spared(f"closest pairs of {encoder}"):
-            pictures.write_png(pairs_path(self._folder, encoder), picture)
+            pictures.write_pairs(pairs_path(self._folder, encoder), generated, training)
 
     def find(self, epoch: int) -> dict[str, Any] | None:
         """What scores.json has for this epoch under this config and these encoders."""
@@ -116,7 +114,7 @@ class Scorer:
         for result in read_scores(self._folder).values():
             if (
                 result["epoch"] == epoch
-                and result.get("version") == feature_cache.VERSION
+                and result.get("version") == encoders.VERSION
                 and set(self.names) <= {*result["encoders"], *result["reasons"]}
                 and set(result["encoders"]) <= {*self.names, near_copies.NAME}
                 and wanted.items() <= result["config"].items()
@@ -263,22 +261,20 @@ def score_pair(
             f"no encoder of score.encoders={config.encoders} can be had: see the lines above"
         )
 
-    def write_pairs(encoder: str, picture: Any) -> None:
+    def write_pairs(encoder: str, ours: NDArray[np.uint8], training: NDArray[np.uint8]) -> None:
         if pairs is not None:
-            pictures.write_png(pairs_path(pairs, encoder), picture)
+            pictures.write_pairs(pairs_path(pairs, encoder), ours, training)
 
-    with ProgressLine() as progress:
-        return evaluate.score_images(
-            generated,
-            real_images,
-            splits=trained_on,
-            classes=list(classes or []),
-            config=config,
-            encoders=built,
-            reasons=reasons,
-            progress=progress,
-            on_pairs=write_pairs,
-        )
+    return evaluate.score_images(
+        generated,
+        real_images,
+        splits=trained_on,
+        classes=list(classes or []),
+        config=config,
+        encoders=built,
+        reasons=reasons,
+        on_pairs=write_pairs,
+    )
 
 
 def _splits_without_test(real: ImageSet) -> list[str]:

@@ -16,7 +16,7 @@ Score, which looks at one side only. ``.std``: over the parts that the score its
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 FLOOR, REAL = "floor", "real"
 
@@ -33,7 +33,7 @@ class Score:
     """``direction``: ``higher`` or ``lower`` is better, ``target`` where ``best`` lies between
     worse values on both sides, ``floor`` where that is real images' own, ``unknown`` for a score
     that the catalogue does not have.
-    asks: the question that the score answers. good: the direction in a table's few words.
+    good: the direction in a table's few words.
     limit: whether the floor is where a perfect generator would arrive.
     low, high: the least and the greatest possible value, None where there is none.
     scale: ``log`` for a positive and skewed score, which is compared by ratios; else ``linear``.
@@ -42,7 +42,6 @@ class Score:
 
     title: str
     direction: str
-    asks: str = ""
     good: str = ""
     best: float | None = None
     limit: bool = False
@@ -61,121 +60,43 @@ class Score:
         return f"best {self.best:g}" if self.best is not None else "no direction known"
 
 
-def _distance(title: str, asks: str) -> Score:
-    return Score(title, "lower", asks, "low", best=0.0, limit=True, low=0.0, scale="log")
-
-
-def _unbiased(title: str, asks: str) -> Score:
-    """A distance whose estimate falls on both sides of 0 where the distributions are equal."""
-    return Score(
-        title, "lower", asks, "low, may be negative", best=0.0, limit=True, around_zero=True
-    )
-
-
-def _share(title: str, asks: str) -> Score:
-    return Score(title, "higher", asks, "high", best=1.0, limit=True, low=0.0, high=1.0)
-
-
-def _classifier(title: str, asks: str) -> Score:
-    return Score(title, "higher", asks, "high", best=1.0, low=0.0, high=1.0)
-
+_distance = partial(
+    Score, direction="lower", good="low", best=0.0, limit=True, low=0.0, scale="log"
+)
+# The estimate falls on both sides of 0 where the distributions are equal.
+_unbiased = partial(
+    Score, direction="lower", good="low, may be negative", best=0.0, limit=True, around_zero=True
+)
+_share = partial(Score, direction="higher", good="high", best=1.0, limit=True, low=0.0, high=1.0)
+_of_classifier = partial(Score, direction="higher", good="high", best=1.0, low=0.0, high=1.0)
+_fault = partial(Score, direction="lower", best=0.0, low=0.0, high=1.0)
 
 CATALOGUE = {
-    "frechet_distance": _distance(
-        "Fréchet distance", "how far apart are Gaussians fitted to the features?"
-    ),
-    "frechet_distance_infinity": _unbiased(
-        "Fréchet distance at N→∞",
-        "how far apart would the Gaussians be with infinitely many images?",
-    ),
-    "kernel_distance": _unbiased(
-        "Kernel distance", "how far apart are the features, without a Gaussian?"
-    ),
-    "precision": _share("Precision", "do generated images lie where real ones do?"),
-    "recall": _share("Recall", "are there generated images wherever real ones are?"),
-    "density": Score(
-        "Density",
-        "higher",
-        "how many real images' neighborhoods hold a generated image?",
-        "high",
-        limit=True,
-        low=0.0,
-    ),
-    "coverage": _share("Coverage", "how many real images have a generated image near?"),
+    "frechet_distance": _distance("Fréchet distance"),
+    "frechet_distance_infinity": _unbiased("Fréchet distance at N→∞"),
+    "kernel_distance": _unbiased("Kernel distance"),
+    "precision": _share("Precision"),
+    "recall": _share("Recall"),
+    "density": Score("Density", "higher", "high", limit=True, low=0.0),
+    "coverage": _share("Coverage"),
     "memorization_distance_ratio": Score(
-        "Memorization: distance ratio",
-        "target",
-        "are generated images nearer to training images than unseen real ones are?",
-        "not far below 1",
-        best=1.0,
-        low=0.0,
+        "Memorization: distance ratio", "target", "not far below 1", best=1.0, low=0.0
     ),
-    "memorization_share": Score(
-        "Memorization: share too near",
-        "lower",
-        "how many are nearer than the nearest 1 % of unseen real images?",
-        "not far above 0.01",
-        best=0.0,
-        low=0.0,
-        high=1.0,
-    ),
+    "memorization_share": _fault("Memorization: share too near", good="not far above 0.01"),
     # Images of noise are authentic too: above the floor is no better than at it.
-    "authenticity": Score(
-        "Authenticity",
-        "floor",
-        "how many are farther from a training image than that image's own neighbor?",
-        "not far below its floor",
-        low=0.0,
-        high=1.0,
-    ),
+    "authenticity": Score("Authenticity", "floor", "not far below its floor", low=0.0, high=1.0),
     "memorization_c_t": Score(
-        "Memorization: C_T",
-        "target",
-        "are they nearer to training images than unseen ones, as a z-score over cells?",
-        "not far below 0",
-        best=0.0,
-        around_zero=True,
+        "Memorization: C_T", "target", "not far below 0", best=0.0, around_zero=True
     ),
-    "near_copies": Score(
-        "Near copies",
-        "lower",
-        "how many look like a training image, moved, brightened, blurred or mirrored?",
-        "not above its floor",
-        best=0.0,
-        low=0.0,
-        high=1.0,
-    ),
-    "auc": _classifier("AUC", "how often does a positive image get the higher probability?"),
-    "average_precision": _classifier(
-        "Average precision", "of the images with the highest probabilities, how many are positive?"
-    ),
-    "accuracy": _classifier("Accuracy", "how many images are recognized?"),
-    "balanced_accuracy": _classifier(
-        "Balanced accuracy", "how many images of a class are recognized, on average over classes?"
-    ),
-    "sensitivity_at_95_specificity": _classifier(
-        "Sensitivity at 95 % specificity", "how many positives are found at 5 % false alarms?"
-    ),
-    "specificity": _classifier(
-        "Specificity at that threshold", "how many negatives are left alone by it?"
-    ),
-    "expected_calibration_error": Score(
-        "Calibration error",
-        "lower",
-        "how far are probabilities from how often they come true?",
-        "low",
-        best=0.0,
-        low=0.0,
-        high=1.0,
-    ),
-    "inception_score": Score(
-        "Inception Score",
-        "higher",
-        "is the classifier sure of each image, and does it see many classes?",
-        "high",
-        low=1.0,
-        scale="log",
-    ),
+    "near_copies": _fault("Near copies", good="not above its floor"),
+    "auc": _of_classifier("AUC"),
+    "average_precision": _of_classifier("Average precision"),
+    "accuracy": _of_classifier("Accuracy"),
+    "balanced_accuracy": _of_classifier("Balanced accuracy"),
+    "sensitivity_at_95_specificity": _of_classifier("Sensitivity at 95 % specificity"),
+    "specificity": _of_classifier("Specificity at that threshold"),
+    "expected_calibration_error": _fault("Calibration error", good="low"),
+    "inception_score": Score("Inception Score", "higher", "high", low=1.0, scale="log"),
 }
 
 _ORDER: dict[str, float] = {name: index for index, name in enumerate(CATALOGUE)}

@@ -8,7 +8,6 @@ directions make up a distance: ``docs/encoders.md``.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -17,25 +16,20 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
-from torch import Tensor
 
-from lungan.classifiers.network import (
-    FEATURE_DIM,
-    SmallNetwork,
-    in_channels_last,
-)
+from lungan.classifiers.network import FEATURE_DIM, SmallNetwork, in_channels_last
 from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet, draw_share
 from lungan.device import native_dtype
 from lungan.errors import DataError
-from lungan.files import atomic_write, cache_folder, lock
+from lungan.files import cache_folder, cached
 from lungan.scores.domain_training import (
     RECIPE,
     DomainNetwork,
@@ -46,7 +40,7 @@ from lungan.scores.domain_training import (
     measure_recognition,
     train,
 )
-from lungan.scores.encoders import NetworkEncoder
+from lungan.scores.encoders import Encoder
 
 NAME = "domain"
 
@@ -79,14 +73,12 @@ class Training:
     seconds: float
 
 
-def build_domain(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> NetworkEncoder:
+def build_domain(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> Encoder:
     """Raises: DataError."""
     return load_encoder(image_set, device)
 
 
-def load_encoder(
-    image_set: ImageSet, device: torch.device, recipe: Recipe = RECIPE
-) -> NetworkEncoder:
+def load_encoder(image_set: ImageSet, device: torch.device, recipe: Recipe = RECIPE) -> Encoder:
     """The encoder of this data set, from the cache folder or else trained and put there.
 
     image_set: all splits and classes. Trained on the train split (on all images where there is
@@ -96,16 +88,12 @@ def load_encoder(
     Raises: DataError where it recognizes no image that it was not trained on, or there are too few.
     """
     path = cache_folder() / "encoders" / f"domain-{cache_key(image_set, recipe)}.safetensors"
-    found = _cached(path, image_set)
-    if found is None:
-        with lock(path):
-            found = _cached(path, image_set) or _train(image_set, device, recipe)
-            try:
-                if not path.is_file():
-                    _write(path, *found)
-            except OSError as error:
-                log.warning("the in-domain encoder is not cached (set LUNGAN_CACHE): %s", error)
-    network, training = found
+    network, training = cached(
+        path,
+        lambda path: _read(path, image_set),
+        lambda: _train(image_set, device, recipe),
+        lambda file, found: _write(file, *found),
+    )
     value, low, high = training.recognition
     if low <= 0.5:
         raise DataError(
@@ -114,7 +102,7 @@ def load_encoder(
             f"{high:.3f}, {training.num_measured_images} images of {training.measured_on}); use "
             "score.encoders=[inception] or [efficientnet_lite2]"
         )
-    return NetworkEncoder(
+    return Encoder(
         name=NAME,
         weights_hash=hash_weights(network),
         feature_dim=FEATURE_DIM,
@@ -142,19 +130,6 @@ def hash_weights(network: torch.nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _cached(path: Path, image_set: ImageSet) -> tuple[DomainNetwork, Training] | None:
-    """What the cache has; None where it has none. A damaged file is removed."""
-    try:
-        if not path.is_file():
-            return None
-        return _read(path, image_set)
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        log.warning("the cached in-domain encoder %s is damaged and trained again: %s", path, error)
-        with contextlib.suppress(OSError):
-            path.unlink()
-        return None
 
 
 def _train(
@@ -248,14 +223,10 @@ def _read(path: Path, image_set: ImageSet) -> tuple[DomainNetwork, Training]:
     return network.eval().requires_grad_(False), training
 
 
-def _write(path: Path, network: DomainNetwork, training: Training) -> None:
-    tensors: dict[str, Tensor] = {
-        name: value.cpu().contiguous() for name, value in network.state_dict().items()
-    }
+def _write(file: BinaryIO, network: DomainNetwork, training: Training) -> None:
+    tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     record = {"training": json.dumps(dataclasses.asdict(training))}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        file.write(save(tensors, metadata=record))
+    file.write(save(tensors, metadata=record))
 
 
 def _notes(network: DomainNetwork, training: Training) -> tuple[str, ...]:

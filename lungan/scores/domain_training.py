@@ -13,11 +13,7 @@ from tqdm import tqdm
 
 from lungan.classifiers.augment import augment
 from lungan.classifiers.measures import bootstrap_interval, mean_area_under_curve
-from lungan.classifiers.network import (
-    FEATURE_DIM,
-    SmallNetwork,
-    build_classifier,
-)
+from lungan.classifiers.network import FEATURE_DIM, SmallNetwork, build_classifier
 from lungan.classifiers.train import descend, shuffled_batches
 from lungan.data.images import ImageSet
 from lungan.device import native_dtype

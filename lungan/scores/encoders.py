@@ -1,27 +1,92 @@
-"""Which encoders a scoring uses, why another can't be had, and building them by name."""
+"""Encoders: networks in whose features images are compared, by name, and the features they give."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from lungan import registry
 from lungan.config import ScoreConfig
+from lungan.data.cache import read_arrays
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, DataError, WeightsError
-from lungan.scores.inception_weights import find_weights
+from lungan.files import cache_folder, cached
+from lungan.scores.weights import find_efficientnet, find_inception
 
-__all__ = ["Encoded", "Encoder", "build", "resolve"]
-
+VERSION = 2
+"""Part of every key of the cache: raised when the same images would give other numbers."""
 
 AUTOMATIC = ("inception", "domain")
 """What ``auto`` stands for, as far as they can be had."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """features: (N, D) float32. logits: (N, K) float32, before softmax."""
+
+    features: NDArray[np.float32]
+    logits: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """A fixed network in whose features and classes images are compared.
+
+    weights_hash: SHA-256 (64 hex digits) of the weights, which tells two encoders apart.
+    notes: what a reader of its scores should know, such as precision and own accuracy.
+    network: (B, C, H, W) uint8 on ``device`` -> (features, logits), (B, feature_dim) and
+    (B, num_classes). max_batch_size: beyond it, a larger batch takes memory and gains no speed.
+    """
+
+    name: str
+    weights_hash: str
+    feature_dim: int
+    num_classes: int
+    notes: tuple[str, ...]
+    network: nn.Module
+    device: torch.device
+    max_batch_size: int = 256
+
+    def encode(self, images: NDArray[np.uint8] | Tensor, batch_size: int) -> Encoded:
+        """Features and logits of images: (N, C, H, W) uint8 on any device, C 1 or 3, N at least 1.
+
+        Raises: DataError for images of another dtype or shape, WeightsError where the network gives
+        non-finite numbers.
+        """
+        shape = tuple(images.shape)
+        if str(images.dtype) not in ("uint8", "torch.uint8"):
+            raise DataError(f"images to encode must be uint8 from 0 to 255, got {images.dtype}")
+        if len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape:
+            raise DataError(f"images to encode must be (N, 1 or 3, H, W) with N >= 1, got {shape}")
+        pixels = torch.as_tensor(images)
+        # Kept on the device until all are done, so that no batch waits for the one before.
+        features = torch.empty((len(pixels), self.feature_dim), device=self.device)
+        logits = torch.empty((len(pixels), self.num_classes), device=self.device)
+        step = min(batch_size, self.max_batch_size)
+        starts = tqdm(
+            range(0, len(pixels), step), f"images in {self.name}", leave=False, disable=None
+        )
+        with torch.inference_mode():
+            for start in starts:
+                part = slice(start, start + step)
+                features[part], logits[part] = self.network(pixels[part].to(self.device))
+        encoded = Encoded(features.cpu().numpy(), logits.cpu().numpy())
+        if not (np.isfinite(encoded.features).all() and np.isfinite(encoded.logits).all()):
+            raise WeightsError(
+                f"the {self.name} encoder gives non-finite features: its weights are damaged "
+                f"(hash {self.weights_hash[:8]})"
+            )
+        return encoded
 
 
 def resolve(config: ScoreConfig) -> tuple[list[str], dict[str, str]]:
@@ -41,15 +106,20 @@ def resolve(config: ScoreConfig) -> tuple[list[str], dict[str, str]]:
             "score.require_inception=true needs auto or inception in score.encoders, got "
             f"{config.encoders}"
         )
-    names: list[str] = []
     reasons: dict[str, str] = {}
-    for name in dict.fromkeys(wanted):
-        reason = _missing(name, config)
-        if reason is None:
-            names.append(name)
-        else:
-            reasons[name] = reason
-    return names, reasons
+    for name in wanted:
+        try:
+            if name == "inception":
+                find_inception(config.inception_weights)
+            elif name == "efficientnet_lite2":
+                find_efficientnet()
+        except WeightsError as error:
+            # A file that was named and cannot be used is a mistake, not a lack.
+            named = config.require_inception or config.inception_weights is not None
+            if name == "inception" and named:
+                raise
+            reasons[name] = str(error)
+    return [name for name in dict.fromkeys(wanted) if name not in reasons], reasons
 
 
 def build(name: str, config: ScoreConfig, image_set: ImageSet, device: torch.device) -> Encoder:
@@ -81,120 +151,33 @@ def build_all(
     return built, reasons
 
 
-def _missing(name: str, config: ScoreConfig) -> str | None:
-    """Why this encoder cannot be had, or None."""
-    if name == "inception":
-        try:
-            find_weights(config.inception_weights)
-        except WeightsError as error:
-            # A file that was named and cannot be used is a mistake, not a lack.
-            if config.require_inception or config.inception_weights is not None:
-                raise
-            return str(error)
-    elif name == "efficientnet_lite2":
-        from lungan.scores import efficientnet
-
-        if missing := efficientnet.missing_packages():
-            return efficientnet.missing_reason(missing)
-    return None
+def hash_of(*parts: Any) -> str:
+    """Hash (64 hex digits) of plain values."""
+    return hashlib.sha256(json.dumps([VERSION, *parts]).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """features: (N, D) float32. logits: (N, K) float32, before softmax."""
-
-    features: NDArray[np.float32]
-    logits: NDArray[np.float32]
+def key_of(images: ImageSet, encoder: Encoder) -> str:
+    """Hash (64 hex digits) of the images and of the encoder with its precision."""
+    return hash_of(images.content_hash, encoder.name, encoder.weights_hash, *encoder.notes)
 
 
-class Encoder(Protocol):
-    """A fixed network in whose features and classes images are compared.
+def encode_real(images: ImageSet, encoder: Encoder, batch_size: int) -> Encoded:
+    """Features and logits of all images, from the cache where they are there."""
+    shapes = {
+        "features": (len(images), encoder.feature_dim),
+        "logits": (len(images), encoder.num_classes),
+    }
 
-    weights_hash: SHA-256 (64 hex digits) of the weights, which tells two encoders apart.
-    notes: what a reader of its scores should know, such as precision and own accuracy.
-    """
+    def read(path: Path) -> Encoded:
+        arrays = read_arrays(path)
+        for key, shape in shapes.items():
+            if arrays[key].shape != shape or arrays[key].dtype != np.float32:
+                raise DataError(f"{key} must be {shape} float32")
+        return Encoded(**arrays)
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def weights_hash(self) -> str: ...
-    @property
-    def feature_dim(self) -> int: ...
-    @property
-    def num_classes(self) -> int: ...
-    @property
-    def notes(self) -> tuple[str, ...]: ...
-
-    def encode(
-        self,
-        images: NDArray[np.uint8] | Tensor,
-        batch_size: int,
-        progress: Callable[[int], None] | None = None,
-    ) -> Encoded:
-        """Features and logits of images: (N, C, H, W) uint8 on any device, C 1 or 3, N at least 1.
-
-        progress: called after every batch with the number of images in it, as tqdm's ``update``.
-
-        Raises: DataError for images of another dtype or shape.
-        """
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkEncoder:
-    """An Encoder around ``network``: (B, C, H, W) uint8 -> (features, logits) on ``device``.
-
-    max_batch_size: beyond it, a larger batch takes memory and gains no speed.
-    """
-
-    name: str
-    weights_hash: str
-    feature_dim: int
-    num_classes: int
-    notes: tuple[str, ...]
-    network: nn.Module
-    device: torch.device
-    max_batch_size: int
-
-    def encode(
-        self,
-        images: NDArray[np.uint8] | Tensor,
-        batch_size: int,
-        progress: Callable[[int], None] | None = None,
-    ) -> Encoded:
-        """See ``Encoder.encode``.
-
-        Raises: WeightsError where the network gives non-finite numbers.
-        """
-        _check_images(images)
-        pixels = torch.as_tensor(images)
-        # Kept on the device until all are done, so that no batch waits for the one before.
-        features = torch.empty((len(pixels), self.feature_dim), device=self.device)
-        logits = torch.empty((len(pixels), self.num_classes), device=self.device)
-        step = min(batch_size, self.max_batch_size)
-        with torch.inference_mode():
-            for start in range(0, len(pixels), step):
-                batch = pixels[start : start + step].to(self.device)
-                end = start + len(batch)
-                features[start:end], logits[start:end] = self.network(batch)
-                if progress is not None:
-                    progress(len(batch))
-        encoded = Encoded(features.cpu().numpy(), logits.cpu().numpy())
-        if not (np.isfinite(encoded.features).all() and np.isfinite(encoded.logits).all()):
-            raise WeightsError(
-                f"the {self.name} encoder gives non-finite features: its weights are damaged "
-                f"(hash {self.weights_hash[:8]})"
-            )
-        return encoded
-
-
-def precision_note(dtype: torch.dtype) -> str:
-    return "computed in bf16" if dtype == torch.bfloat16 else "computed in fp32"
-
-
-def _check_images(images: NDArray[np.uint8] | Tensor) -> None:
-    shape = tuple(images.shape)
-    if str(images.dtype) not in ("uint8", "torch.uint8"):
-        raise DataError(f"images to encode must be uint8 from 0 to 255, got {images.dtype}")
-    if len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape:
-        raise DataError(f"images to encode must be (N, 1 or 3, H, W) with N >= 1, got {shape}")
+    return cached(
+        cache_folder() / "features" / f"{encoder.name}-{key_of(images, encoder)}.npz",
+        read,
+        lambda: encoder.encode(images.images, batch_size),
+        lambda file, found: np.savez(file, features=found.features, logits=found.logits),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,17 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from lungan import registry
 from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.errors import DataError
-from lungan.scores import comparison, feature_cache, floors, near_copies
+from lungan.files import cache_folder, cached
+from lungan.scores import comparison, memorization, near_copies
 from lungan.scores.comparison import Measures
-from lungan.scores.encoders import Encoded, Encoder
-from lungan.scores.frechet import is_rank_deficient
-from lungan.scores.memorization import closest_pairs, nearness, suggested_cells
+from lungan.scores.distances import is_rank_deficient
+from lungan.scores.encoders import VERSION, Encoded, Encoder, encode_real, hash_of, key_of
 from lungan.scores.real_images import RealSide, check_generated, choose_real, describe
 
 NOT_SHAPING = (
@@ -34,22 +34,11 @@ NOT_SHAPING = (
 )
 """Keys of the config that change no number; encoders count by their weights instead."""
 
-PIXELS: dict[str, Any] = {
-    "weights_hash": feature_cache.hash_of([near_copies.NAME, near_copies.VERSION]),
-    "feature_dim": near_copies.MOST_COMPONENTS,
-    "num_classes": 0,
-    "notes": [
-        f"no network: correlation of pixels in {len(near_copies.VIEWS)} views (mirrored, shifted, "
-        "turned, cropped), at most as high for 99 % of held-out images"
-    ],
-}
-"""What stands for the pixel audit among the encoders of a result."""
+PAIRS = 16
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
-
-OnPairs = Callable[[str, NDArray[np.uint8]], None]
-"""Called with an encoder's name and a picture (H, W, C) uint8 of the closest pairs."""
+OnPairs = Callable[[str, NDArray[np.uint8], NDArray[np.uint8]], None]
+"""Called with an encoder's name, the up to 16 generated images (P, C, H, W) uint8 that come closest
+to a training image, closest first, and these training images."""
 
 
 def num_images_a_side(num_reference: int, config: ScoreConfig) -> int:
@@ -76,16 +65,14 @@ def scoring_id(
     weights_hashes: by encoder name.
     """
     parts = [sorted(shaping(config).items()), sorted(weights_hashes.items()), reference_hash]
-    return feature_cache.hash_of([*parts, num_images, epoch])
+    return hash_of(*parts, num_images, epoch)
 
 
 def shaping(config: ScoreConfig) -> dict[str, Any]:
     """The keys of the config that change a number, and their values."""
-    keys = {
-        key: value for key, value in dataclasses.asdict(config).items() if key not in NOT_SHAPING
-    }
-    extra = keys.pop("extra")
-    if extra:
+    values = dataclasses.asdict(config)
+    keys = {key: value for key, value in values.items() if key not in NOT_SHAPING}
+    if extra := keys.pop("extra"):
         used = registry.used_by(("score", name) for name in extra)
         keys["extra"] = {choice: plugin.sha256 for choice, plugin in used.items()}
     return keys
@@ -101,7 +88,6 @@ def score_images(
     encoders: Sequence[Encoder],
     reasons: Mapping[str, str] | None = None,
     epoch: int | None = None,
-    progress: Progress | None = None,
     on_pairs: OnPairs | None = None,
 ) -> dict[str, Any]:
     """Score ``generated`` (N, C, H, W) uint8 against the images that the GAN trained on.
@@ -119,18 +105,19 @@ def score_images(
     """
     began = time.perf_counter()
     real = choose_real(image_set, splits, classes)
-    check_generated(generated, real.reference)
-    num_images = min(num_images_a_side(len(real.reference), config), len(generated))
+    reference, held_out = real.reference, real.held_out
+    check_generated(generated, reference)
+    num_images = min(num_images_a_side(len(reference), config), len(generated))
     if num_images < 2:
         raise DataError(f"scoring needs at least 2 generated images, got {len(generated)}")
     rows = np.random.default_rng(config.seed).permutation(len(generated))[:num_images]
     pixels = generated[rows]
-    generated = pixels.cpu().numpy() if isinstance(pixels, Tensor) else pixels
+    made = pixels.cpu().numpy() if isinstance(pixels, Tensor) else pixels
 
-    values: dict[str, float | None] = {}
-    why = dict(reasons or {})
-    values.update({f"{name}.inception_score": None for name in why})
-    notes = describe(generated, real, config, num_images)
+    measures = Measures[float](reasons=dict(reasons or {}))
+    measures.values |= {f"{name}.inception_score": None for name in measures.reasons}
+    notes = describe(made, real, config, num_images)
+    shown = {}
     for encoder in encoders:
         if is_rank_deficient(num_images, encoder.feature_dim):
             notes.append(
@@ -138,24 +125,22 @@ def score_images(
                 f"{encoder.feature_dim}, so covariances lack full rank and frechet_distance lies "
                 "far above its limit; read it beside its floor, or read kernel_distance"
             )
-        measures = _score_with(encoder, pixels, generated, real, config, progress, on_pairs)
-        values.update({f"{encoder.name}.{key}": one for key, one in measures.values.items()})
-        why.update({f"{encoder.name}.{key}": one for key, one in measures.reasons.items()})
-    shown = {encoder.name: _describe_encoder(encoder) for encoder in encoders}
+        found = _score_with(encoder, pixels, made, real, config, on_pairs)
+        measures.update(found, f"{encoder.name}.")
+        keys = ("weights_hash", "feature_dim", "num_classes")
+        shown[encoder.name] = {key: getattr(encoder, key) for key in keys}
+        shown[encoder.name]["notes"] = list(encoder.notes)
     if config.memorization:
-        audit = _audit_pixels(generated, real, config, progress, on_pairs)
-        values.update({f"{near_copies.NAME}.{key}": one for key, one in audit.values.items()})
-        why.update({f"{near_copies.NAME}.{key}": one for key, one in audit.reasons.items()})
-        shown[near_copies.NAME] = PIXELS
-    for key, value in values.items():
+        measures.update(_audit_pixels(made, real, config, on_pairs), f"{near_copies.NAME}.")
+        shown[near_copies.NAME] = near_copies.DESCRIPTION
+    for key, value in measures.values.items():
         if value is not None and not math.isfinite(value):
-            values[key], why[key] = None, "not a finite number"
+            measures.leave_out([key], "not a finite number")
 
-    reference = real.reference
-    hashes = {name: str(one["weights_hash"]) for name, one in shown.items()}
+    hashes = {name: one["weights_hash"] for name, one in shown.items()}
     return {
         "scoring_id": scoring_id(config, hashes, reference.content_hash, num_images, epoch),
-        "version": feature_cache.VERSION,
+        "version": VERSION,
         "epoch": epoch,
         "config": dataclasses.asdict(config),
         "num_images": num_images,
@@ -166,68 +151,15 @@ def score_images(
             "content_hash": reference.content_hash,
         },
         "held_out": {
-            "splits": list(real.held_out_splits),
-            "num_images": len(real.held_out) if real.held_out else 0,
+            "splits": [image_set.split_names[number] for number in np.unique(held_out.splits)],
+            "num_images": len(held_out),
         },
         "encoders": shown,
-        "values": values,
-        "reasons": why,
+        "values": measures.values,
+        "reasons": measures.reasons,
         "notes": notes,
         "seconds": time.perf_counter() - began,
     }
-
-
-def _describe_encoder(encoder: Encoder) -> dict[str, Any]:
-    return {
-        "weights_hash": encoder.weights_hash,
-        "feature_dim": encoder.feature_dim,
-        "num_classes": encoder.num_classes,
-        "notes": list(encoder.notes),
-    }
-
-
-def _audit_pixels(
-    generated: NDArray[np.uint8],
-    real: RealSide,
-    config: ScoreConfig,
-    progress: Progress | None,
-    on_pairs: OnPairs | None,
-) -> Measures:
-    """The share of near copies and its floor, from pixels alone."""
-    measures = Measures()
-    key, count = "near_copies", len(generated)
-    counter = _counter(progress, "pixels: near copies", 1)
-    held_out = real.held_out
-    if held_out is None or len(held_out) < floors.FEWEST_HELD_OUT_FOR_SHARE:
-        number = 0 if held_out is None else len(held_out)
-        measures.leave_out(
-            [key],
-            f"near copies are judged by at least {floors.FEWEST_HELD_OUT_FOR_SHARE} held-out "
-            f"images, got {number}",
-        )
-        return measures
-    if len(real.distinct) < 2:
-        measures.leave_out([key], "all training images are the same image")
-        return measures
-    training = real.reference.images[real.distinct]
-    audit = near_copies.PixelAudit(training)
-    made, index = audit.compare(generated)
-    unseen_images, _ = audit.compare(held_out.images)
-    if on_pairs is not None:
-        on_pairs(near_copies.NAME, closest_pairs(generated, training, -made, index))
-    measures.values[key] = near_copies.share_of_near_copies(made, unseen_images)
-
-    def draw(one: NDArray[np.int64], two: NDArray[np.int64]) -> Measures:
-        share = near_copies.share_of_near_copies(unseen_images[one], unseen_images[two])
-        return Measures({key: share})
-
-    rng = np.random.default_rng([config.seed, len(held_out), count])
-    measures.update(
-        floors.bootstrap_floors(draw, len(held_out), count, config, held_out.groups, rng)
-    )
-    if counter is not None:
-        counter(1)
-    return measures
 
 
 def _score_with(
@@ -236,69 +168,29 @@ def _score_with(
     generated: NDArray[np.uint8],
     real: RealSide,
     config: ScoreConfig,
-    progress: Progress | None,
     on_pairs: OnPairs | None,
-) -> Measures:
-    reference = feature_cache.encode_real(
-        real.reference,
-        encoder,
-        config.batch_size,
-        _counter(progress, f"{encoder.name}: real images", len(real.reference)),
-    )
-    made = encoder.encode(
-        pixels,
-        config.batch_size,
-        _counter(progress, f"{encoder.name}: generated images", len(generated)),
-    )
-    # The comparison counts as one step, as each pool of the floors does.
-    num_pools = floors.num_pools(len(real.reference), len(generated))
-    count = _counter(progress, f"{encoder.name}: scores", 1 + num_pools)
-    rows = floors.reference_rows(len(real.reference), len(generated), config, real.reference.groups)
+) -> Measures[float]:
+    groups, num_images = real.reference.groups, len(generated)
+    reference = encode_real(real.reference, encoder, config.batch_size)
+    made = encoder.encode(pixels, config.batch_size)
+    rows = comparison.reference_rows(len(real.reference), num_images, config, groups)
     first = Encoded(reference.features[rows], reference.logits[rows])
-    measures = comparison.classify(made, config)
-    measures.update(comparison.compare(first, made, config))
-    if count is not None:
-        count(1)
-    measures.update(_floors(encoder, reference, real.reference, len(generated), config, count))
+    measures = comparison.compare(first, made, config)
+    # Neither shapes a floor: N stands beside it, and memorization has none.
+    left_out = ("num_images", "memorization")
+    parts = sorted((key, one) for key, one in shaping(config).items() if key not in left_out)
+    names = None if groups is None else groups.tolist()
+    key = hash_of(key_of(real.reference, encoder), num_images, parts, names)
+    floors = cached(
+        cache_folder() / "floors" / f"{key}.json",
+        lambda path: Measures[float](**json.loads(path.read_text(encoding="utf-8"))),
+        lambda: comparison.floors(reference, num_images, config, groups),
+        lambda file, found: file.write(json.dumps(dataclasses.asdict(found)).encode()),
+    )
+    measures.update(floors)
     if config.memorization:
         measures.update(_memorization(encoder, reference, made, generated, real, config, on_pairs))
     return measures
-
-
-def _floors(
-    encoder: Encoder,
-    encoded: Encoded,
-    reference: ImageSet,
-    num_images: int,
-    config: ScoreConfig,
-    count: Callable[[int], None] | None,
-) -> Measures:
-    def step() -> None:
-        if count is not None:
-            count(1)
-
-    # Neither shapes a floor: N stands beside it, and memorization has none.
-    parts = {
-        key: value
-        for key, value in shaping(config).items()
-        if key not in ("num_images", "memorization")
-    }
-    groups = reference.groups
-    key = feature_cache.hash_of(
-        [
-            feature_cache.features_key(reference, encoder),
-            num_images,
-            sorted(parts.items()),
-            None if groups is None else groups.tolist(),
-        ]
-    )
-    found = feature_cache.computed_once(
-        key,
-        lambda: dataclasses.asdict(
-            floors.compare_halves(encoded, num_images, config, groups, step)
-        ),
-    )
-    return Measures(found["values"], found["reasons"])
 
 
 def _memorization(
@@ -309,48 +201,53 @@ def _memorization(
     real: RealSide,
     config: ScoreConfig,
     on_pairs: OnPairs | None,
-) -> Measures:
-    measures = Measures()
+) -> Measures[float]:
     if len(real.distinct) < 2:
-        keys = [*floors.RELATIVE, "authenticity"]
+        measures = Measures[float]()
+        keys = [*memorization.RELATIVE, "authenticity"]
         measures.leave_out(keys, "all training images are the same image")
         return measures
-    sets = [made.features]
-    if real.held_out is not None:
-        sets.append(feature_cache.encode_real(real.held_out, encoder, config.batch_size).features)
-    num_held_out = 0 if real.held_out is None else len(real.held_out)
-    near = nearness(
-        reference.features[real.distinct], sets, suggested_cells(num_held_out), config.seed
+    sets, held_out = [made.features], real.held_out
+    if len(held_out):
+        sets.append(encode_real(held_out, encoder, config.batch_size).features)
+    num_cells = memorization.suggested_cells(len(held_out))
+    near, *unseen = memorization.nearness(
+        reference.features[real.distinct], sets, num_cells, config.seed
     )
     if on_pairs is not None:
-        training = real.reference.images[real.distinct]
-        on_pairs(encoder.name, closest_pairs(generated, training, near[0].distance, near[0].index))
-    groups = None if real.held_out is None else real.held_out.groups
-    return floors.compare_nearness(near[0], near[1] if len(near) > 1 else None, config, groups)
+        _show_closest(on_pairs, encoder.name, generated, real, near.distance, near.index)
+    held_out_near = unseen[0] if unseen else None
+    return memorization.compare_nearness(near, held_out_near, config, held_out.groups)
 
 
-def _counter(progress: Progress | None, what: str, total: int) -> Callable[[int], None] | None:
-    if progress is None:
-        return None
-    done = 0
+def _audit_pixels(
+    generated: NDArray[np.uint8], real: RealSide, config: ScoreConfig, on_pairs: OnPairs | None
+) -> Measures[float]:
+    """The share of near copies and its floor, from pixels alone."""
+    measures, held_out = Measures[float](), real.held_out
+    fewest = memorization.FEWEST_HELD_OUT_FOR_SHARE
+    if len(held_out) < fewest:
+        reason = f"near copies are judged by at least {fewest} held-out images, got {len(held_out)}"
+        measures.leave_out([near_copies.KEY], reason)
+    elif len(real.distinct) < 2:
+        measures.leave_out([near_copies.KEY], "all training images are the same image")
+    else:
+        audit = near_copies.PixelAudit(real.reference.images[real.distinct])
+        made, index = audit.compare(generated)
+        unseen, _ = audit.compare(held_out.images)
+        if on_pairs is not None:
+            _show_closest(on_pairs, near_copies.NAME, generated, real, -made, index)
+        return near_copies.compare_similarity(made, unseen, config, held_out.groups)
+    return measures
 
-    def count(more: int) -> None:
-        nonlocal done
-        done += more
-        progress(what, done, total)
 
-    return count
-
-
-class ProgressLine:
-    """A ``evaluate.Progress``, silent where stderr is no terminal."""
-
-    def __enter__(self) -> ProgressLine:
-        self._bar: Any = tqdm(disable=None, leave=False, bar_format="scoring: {desc}")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        self._bar.set_description_str(f"{what} {done}/{total}")
+def _show_closest(
+    on_pairs: OnPairs,
+    name: str,
+    generated: NDArray[np.uint8],
+    real: RealSide,
+    distance: NDArray[np.float64],
+    index: NDArray[np.int64],
+) -> None:
+    chosen = np.argsort(distance, kind="stable")[:PAIRS]
+    on_pairs(name, generated[chosen], real.reference.images[real.distinct[index[chosen]]])

@@ -1,22 +1,34 @@
-"""Memorization: do generated images lie nearer to training images than unseen real ones do?"""
+"""Memorization: do generated images lie nearer to training images than unseen real ones do?
+
+The scores stand beside floors: what as many unseen real images would give, beside the same training
+images and as many held-out ones.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lungan.classifiers.measures import count_above
+from lungan.config import ScoreConfig
 from lungan.errors import DataError
-from lungan.scores.features import Features, as_pair, as_rows
-from lungan.scores.prdc import CHUNK_SIZE, nearest, nearest_other
+from lungan.scores.comparison import FEWEST_SPLITS, Measures, Rows, shared_variance, summarize
+from lungan.scores.distances import Features, as_pair, as_rows
+from lungan.scores.prdc import nearest, nearest_other
 
 SHARE_QUANTILE = 0.01
 HELD_OUT_PER_CELL = 50
 MOST_CELLS = 10
 FEWEST_GENERATED_PER_CELL = 20
 KMEANS_STEPS = 10
+
+FEWEST_HELD_OUT = 20
+FEWEST_HELD_OUT_FOR_SHARE = 100
+"""The nearest 1 % of fewer images is less than one image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +42,20 @@ class Nearness:
     """
 
     distance: Features
-    index: NDArray[np.int64]
+    index: Rows
     authentic: NDArray[np.bool_]
-    cell: NDArray[np.int64]
+    cell: Rows
     cell_distance: Features
 
     def __len__(self) -> int:
         return len(self.distance)
 
-    def take(self, rows: NDArray[np.int64]) -> Nearness:
-        return Nearness(
-            distance=self.distance[rows],
-            index=self.index[rows],
-            authentic=self.authentic[rows],
-            cell=self.cell[rows],
-            cell_distance=self.cell_distance[rows],
-        )
+    def take(self, rows: Rows) -> Nearness:
+        return Nearness(*(getattr(self, one.name)[rows] for one in fields(self)))
 
 
 def nearness(
-    training: ArrayLike,
-    images: Sequence[ArrayLike],
-    num_cells: int,
-    seed: int,
-    chunk_size: int = CHUNK_SIZE,
+    training: ArrayLike, images: Sequence[ArrayLike], num_cells: int, seed: int
 ) -> list[Nearness]:
     """The nearness of each of several sets of features to one training set.
 
@@ -64,19 +66,17 @@ def nearness(
     Raises: DataError for fewer than 2 training images or widths that differ.
     """
     training = as_rows("training features", training, at_least=2)
-    own_distance = nearest_other(training, chunk_size)
+    own_distance = nearest_other(training)
     centroids, training_cell = _cells(training, num_cells, seed)
     found = []
     for one in images:
-        _, rows = as_pair("training features", training, "features", one)
-        distance, index = nearest(rows, training, chunk_size)
-        _, cell = nearest(rows, centroids, chunk_size)
+        _, rows = as_pair(training, one)
+        distance, index = nearest(rows, training)
+        _, cell = nearest(rows, centroids)
         cell_distance = np.empty(len(rows))
         for number in range(len(centroids)):
             here = cell == number
-            cell_distance[here], _ = nearest(
-                rows[here], training[training_cell == number], chunk_size
-            )
+            cell_distance[here], _ = nearest(rows[here], training[training_cell == number])
         found.append(Nearness(distance, index, distance > own_distance[index], cell, cell_distance))
     return found
 
@@ -144,27 +144,121 @@ def copying_statistic(generated: Nearness, held_out: Nearness) -> float:
     return float(np.average(scores, weights=weights))
 
 
-def distinct(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+RELATIVE = {
+    "memorization_distance_ratio": distance_ratio,
+    "memorization_share": share_near,
+    "memorization_c_t": copying_statistic,
+}
+"""What needs held-out images; authenticity does without, but its floor does not."""
+
+
+def compare_nearness(
+    generated: Nearness,
+    held_out: Nearness | None,
+    config: ScoreConfig,
+    groups: Rows | None = None,
+) -> Measures[float]:
+    """The memorization scores, and their floors: what unseen real images would give.
+
+    The floor draws N images and as many held-out ones as there are from the held-out images, with
+    replacement, so that N, the training images and the number of held-out images are those of the
+    score. groups: (H,) of the held-out images, which are then drawn whole.
+    """
+    measures = Measures[float]()
+    measures.attempt(["authenticity"], lambda: [authenticity(generated)])
+    if held_out is None or len(held_out) < FEWEST_HELD_OUT:
+        reason = (
+            "no real images were held out from training to compare with"
+            if held_out is None
+            else f"too few held-out images for a verdict: {len(held_out)}, at least "
+            f"{FEWEST_HELD_OUT} are needed"
+        )
+        measures.leave_out([*RELATIVE, "authenticity.floor"], reason)
+        return measures
+    wanted = dict(RELATIVE)
+    if len(held_out) < FEWEST_HELD_OUT_FOR_SHARE:
+        del wanted["memorization_share"]
+        measures.leave_out(
+            ["memorization_share"],
+            f"the nearest 1 % of {len(held_out)} held-out images is less than one image; at least "
+            f"{FEWEST_HELD_OUT_FOR_SHARE} are needed",
+        )
+    for key, score in wanted.items():
+        measures.attempt([key], lambda score=score: [score(generated, held_out)])  # type: ignore[misc]
+
+    def draw(made: Rows, unseen: Rows) -> Measures[float]:
+        found = Measures[float]()
+        one, two = held_out.take(made), held_out.take(unseen)
+        for key, score in wanted.items():
+            found.attempt([key], lambda score=score: [score(one, two)])  # type: ignore[misc]
+        # Authenticity compares with no held-out image, so the floor's own error is put in here.
+        again = unseen[rng.integers(0, len(unseen), len(generated))]
+        found.values["authenticity"] = authenticity(held_out.take(again))
+        return found
+
+    rng = np.random.default_rng([config.seed, len(held_out), len(generated)])
+    measures.update(bootstrap_floors(draw, len(held_out), len(generated), config, groups, rng))
+    return measures
+
+
+def bootstrap_floors(
+    score: Callable[[Rows, Rows], Measures[float]],
+    num_held_out: int,
+    num_images: int,
+    config: ScoreConfig,
+    groups: Rows | None,
+    rng: np.random.Generator,
+) -> Measures[float]:
+    """Floors of scores that compare ``num_images`` images with ``num_held_out`` held-out ones.
+
+    score: of the rows of held-out images that stand for generated and for held-out ones.
+    Each draw of held-out images is compared with two draws of the others, whose covariance is the
+    share of the variance that all seeds of a study have in common.
+    """
+    pairs = defaultdict[str, list[list[float | None]]](list)
+    reasons: dict[str, str] = {}
+    for _ in range(max(config.floor_splits, FEWEST_SPLITS)):
+        unseen = _draw_again(num_held_out, groups, rng)
+        found = [score(rng.integers(0, num_held_out, num_images), unseen) for _ in range(2)]
+        for key in found[0].values:
+            pairs[key].append([one.values[key] for one in found])
+        reasons |= found[0].reasons | found[1].reasons
+    floors = Measures[float]()
+    for key, values in pairs.items():
+        if key in reasons:
+            floors.leave_out([f"{key}.floor"], reasons[key])
+        else:
+            table = np.array(values, dtype=np.float64)
+            floors.values |= summarize(table.ravel(), f"{key}.floor")
+            floors.values[f"{key}.floor_shared"] = shared_variance(table)
+    return floors
+
+
+def _draw_again(count: int, groups: Rows | None, rng: np.random.Generator) -> Rows:
+    """As many rows as there are, or whole groups of them, drawn with replacement."""
+    if groups is None:
+        return rng.integers(0, count, count)
+    names = np.unique(groups)
+    drawn = rng.choice(names, len(names))
+    return np.concatenate([np.flatnonzero(groups == name) for name in drawn])
+
+
+def distinct(images: NDArray[np.uint8]) -> Rows:
     """Indices, ascending, of each distinct image's first occurrence; images: (N, ...) uint8."""
-    seen: set[bytes] = set()
-    keep = []
+    first: dict[bytes, int] = {}
     for index, image in enumerate(images):
-        key = image.tobytes()
-        if key not in seen:
-            seen.add(key)
-            keep.append(index)
-    return np.array(keep, dtype=np.int64)
+        first.setdefault(image.tobytes(), index)
+    return np.array(list(first.values()), dtype=np.int64)
 
 
-def unseen(images: NDArray[np.uint8], training: NDArray[np.uint8]) -> NDArray[np.int64]:
+def unseen(images: NDArray[np.uint8], training: NDArray[np.uint8]) -> Rows:
     """Indices, ascending, of the distinct images that equal no training image."""
     known = {image.tobytes() for image in training}
-    first = distinct(images)
-    keep = [index for index in first if images[index].tobytes() not in known]
+    keep = [index for index in distinct(images) if images[index].tobytes() not in known]
     return np.array(keep, dtype=np.int64)
 
 
-def _cells(training: Features, num_cells: int, seed: int) -> tuple[Features, NDArray[np.int64]]:
+def _cells(training: Features, num_cells: int, seed: int) -> tuple[Features, Rows]:
     """k-means: centroids of the cells that hold training images, each training image's cell."""
     rng = np.random.default_rng(seed)
     centroids = training[[rng.integers(len(training))]]
@@ -185,53 +279,6 @@ def _cells(training: Features, num_cells: int, seed: int) -> tuple[Features, NDA
 
 def _mann_whitney_z(made: Features, unseen_distances: Features) -> float:
     """Standardized count of pairs in which ``made`` is the larger."""
-    from scipy.stats import rankdata  # a second to import, which a run without scores has not
-
-    num_made, num_unseen = len(made), len(unseen_distances)
-    ranks = rankdata(np.concatenate([made, unseen_distances]))
-    larger = ranks[:num_made].sum() - num_made * (num_made + 1) / 2
-    num_pairs = num_made * num_unseen
-    return float((larger - num_pairs / 2) / np.sqrt(num_pairs * (num_made + num_unseen + 1) / 12))
-
-
-PAIRS = 16
-PAIRS_A_ROW = 8
-GAP_PIXELS = 2
-ROW_GAP_PIXELS = 8
-
-
-def closest_pairs(
-    generated: NDArray[np.uint8],
-    training: NDArray[np.uint8],
-    distance: Features,
-    nearest_index: NDArray[np.int64],
-) -> NDArray[np.uint8]:
-    """Up to 16 pairs, closest first, 8 a row: the generated image above its training image.
-
-    generated: (N, C, H, W) uint8, with the distance to and index of each image's nearest among
-    ``training``, both (N,).
-    Gives (height, width, C) uint8.
-    """
-    chosen = np.argsort(distance, kind="stable")[:PAIRS]
-    _, channels, height, width = generated.shape
-    pair_height = 2 * height + GAP_PIXELS
-    num_rows = -(-len(chosen) // PAIRS_A_ROW)
-    num_columns = min(len(chosen), PAIRS_A_ROW)
-    sheet = np.full(
-        (
-            num_rows * (pair_height + ROW_GAP_PIXELS) - ROW_GAP_PIXELS,
-            num_columns * (width + GAP_PIXELS) - GAP_PIXELS,
-            channels,
-        ),
-        255,
-        dtype=np.uint8,
-    )
-    for place, index in enumerate(chosen):
-        top = place // PAIRS_A_ROW * (pair_height + ROW_GAP_PIXELS)
-        left = place % PAIRS_A_ROW * (width + GAP_PIXELS)
-        below = top + height + GAP_PIXELS
-        columns = slice(left, left + width)
-        sheet[top : top + height, columns] = generated[index].transpose(1, 2, 0)
-        below_it = training[nearest_index[index]]
-        sheet[below : below + height, columns] = below_it.transpose(1, 2, 0)
-    return sheet
+    num_pairs = len(made) * len(unseen_distances)
+    deviation = np.sqrt(num_pairs * (len(made) + len(unseen_distances) + 1) / 12)
+    return float((count_above(made, unseen_distances) - num_pairs / 2) / deviation)

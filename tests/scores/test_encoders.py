@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, DataError, WeightsError
-from lungan.scores import domain, efficientnet, encoders
-from lungan.scores.encoders import Encoder, NetworkEncoder
-from lungan.scores.inception_weights import InceptionWeights
+from lungan.scores import domain, encoders, weights
+from lungan.scores.encoders import Encoder
 
 CPU = torch.device("cpu")
 
@@ -46,15 +45,15 @@ def score_config(**settings: object) -> ScoreConfig:
 
 @pytest.fixture
 def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    def find(path: str | None) -> InceptionWeights:
+    def find(path: str | None) -> tuple[Path, str]:
         raise WeightsError(f"no weights, path {path}")
 
-    monkeypatch.setattr(encoders, "find_weights", find)
+    monkeypatch.setattr(encoders, "find_inception", find)
 
 
 @pytest.fixture
 def with_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "find_weights", lambda _: InceptionWeights(Path("w"), "0" * 64))
+    monkeypatch.setattr(encoders, "find_inception", lambda _: (Path("w"), "0" * 64))
 
 
 @pytest.mark.usefixtures("with_weights")
@@ -107,7 +106,7 @@ def test_each_encoder_is_named_once() -> None:
 
 
 def test_missing_package_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(efficientnet, "find_spec", lambda name: None if "model" in name else name)
+    monkeypatch.setattr(weights, "find_spec", lambda name: None if "model" in name else name)
     names, reasons = encoders.resolve(score_config(encoders=["efficientnet_lite2"]))
     assert names == []
     assert reasons["efficientnet_lite2"] == (
@@ -124,8 +123,8 @@ class Mean(nn.Module):
         return features, -features
 
 
-def mean_encoder(network: nn.Module, max_batch_size: int = 3) -> NetworkEncoder:
-    return NetworkEncoder(
+def mean_encoder(network: nn.Module, max_batch_size: int = 3) -> Encoder:
+    return Encoder(
         name="mean",
         weights_hash="ab" * 32,
         feature_dim=1,
@@ -138,29 +137,29 @@ def mean_encoder(network: nn.Module, max_batch_size: int = 3) -> NetworkEncoder:
 
 
 def test_encode_keeps_order_over_batches() -> None:
-    encoder: Encoder = mean_encoder(Mean())
+    encoder = mean_encoder(Mean())
     images = np.arange(7, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 4, 4), np.uint8)
-    done: list[int] = []
-    encoded = encoder.encode(images, 100, done.append)
+    encoded = encoder.encode(images, 100)
     np.testing.assert_array_equal(encoded.features[:, 0], np.arange(7))
     np.testing.assert_array_equal(encoded.logits, -encoded.features)
-    assert done == [3, 3, 1]
 
 
 @pytest.mark.gpu
 def test_images_on_a_gpu_are_encoded_there_without_waiting_between_batches() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    encoder = dataclasses.replace(mean_encoder(Mean()), device=torch.device("cuda:0"))
-    images = torch.arange(7, dtype=torch.uint8, device="cuda:0").view(7, 1, 1, 1).repeat(1, 1, 4, 4)
     done: list[int] = []
 
-    def progress(count: int) -> None:
-        done.append(count)
-        torch.cuda.set_sync_debug_mode("default" if sum(done) == len(images) else "error")
+    class Watched(Mean):
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            done.append(len(images))
+            torch.cuda.set_sync_debug_mode("default" if sum(done) == 7 else "error")
+            return super().forward(images)
 
+    encoder = dataclasses.replace(mean_encoder(Watched()), device=torch.device("cuda:0"))
+    images = torch.arange(7, dtype=torch.uint8, device="cuda:0").view(7, 1, 1, 1).repeat(1, 1, 4, 4)
     try:
-        encoded = encoder.encode(images, 100, progress)
+        encoded = encoder.encode(images, 100)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     np.testing.assert_array_equal(encoded.features[:, 0], np.arange(7))

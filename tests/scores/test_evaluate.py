@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ import torch
 from lungan.config import ScoreConfig, presets
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, DataError
+from lungan.scores.distances import frechet_distance, inception_score
 from lungan.scores.encoders import Encoded
 from lungan.scores.evaluate import num_images_a_side, score_images, scoring_id
-from lungan.scores.frechet import frechet_distance
-from lungan.scores.inception_score import inception_score
 
 
 class ProjectionEncoder:
@@ -31,15 +29,10 @@ class ProjectionEncoder:
     def __init__(self) -> None:
         self.num_encoded = 0
 
-    def encode(
-        self, images: Any, batch_size: int, progress: Callable[[int], None] | None = None
-    ) -> Encoded:
+    def encode(self, images: Any, batch_size: int) -> Encoded:  # noqa: ARG002
         self.num_encoded += len(images)
         weights = np.random.default_rng(0).normal(size=(images[0].size, 9)) / 255
         output = (images.reshape(len(images), -1) @ weights).astype(np.float32)
-        for start in range(0, len(images), batch_size):
-            if progress is not None:
-                progress(min(batch_size, len(images) - start))
         return Encoded(output[:, :6], output[:, 6:])
 
 
@@ -168,7 +161,7 @@ def test_values_are_those_of_the_functions(config: ScoreConfig) -> None:
     made = encoder.encode(generated, 1000)
     config = dataclasses.replace(config, inception_splits=1)
     values = score(generated, config)["values"]
-    expected = inception_score(made.logits, 1).mean
+    expected = inception_score(made.logits, 1)[0]
     assert values["domain.inception_score"] == pytest.approx(expected, rel=1e-9)
     # Which half of the reference is compared with follows from the seed.
     reference = encoder.encode(IMAGES.select(["train"], []).images, 1000).features
@@ -324,20 +317,16 @@ def test_an_encoder_that_cannot_be_had_is_recorded(config: ScoreConfig) -> None:
     assert result["reasons"]["inception"] == "no weights"
 
 
-def test_progress_and_pairs_are_reported(config: ScoreConfig) -> None:
-    steps: list[tuple[str, int, int]] = []
-    pictures = {}
-    score(
-        draw(60, 1),
-        config,
-        progress=lambda what, done, total: steps.append((what, done, total)),
-        on_pairs=lambda name, picture: pictures.update({name: picture}),
-    )
-    ends = {what: (done, total) for what, done, total in steps}
-    assert ends["domain: real images"] == (240, 240)
-    assert ends["domain: generated images"] == (60, 60)
-    assert ends["domain: scores"] == (11, 11)
-    assert pictures["domain"].shape == (2 * 18 + 8, 78, 1)
+def test_the_closest_pairs_are_shown(config: ScoreConfig) -> None:
+    pairs: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    generated = draw(60, 1)
+    generated[13] = IMAGES.images[4]
+    score(generated, config, on_pairs=lambda name, *images: pairs.update({name: images}))
+    assert set(pairs) == {"domain", "pixels"}
+    for made, training in pairs.values():
+        assert made.shape == training.shape == (16, 1, 8, 8)
+        np.testing.assert_array_equal(made[0], generated[13])
+        np.testing.assert_array_equal(training[0], generated[13])
 
 
 @pytest.mark.parametrize(

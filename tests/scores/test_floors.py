@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from lungan.config import ScoreConfig, presets
-from lungan.scores import comparison, floors
+from lungan.scores import comparison, distances
+from lungan.scores.comparison import floors
+from lungan.scores.distances import frechet_distance, kernel_distance, kernel_distances
 from lungan.scores.encoders import Encoded
-from lungan.scores.frechet import frechet_distance
-from lungan.scores.kernel import kernel_distance, kernel_distances
-from lungan.scores.memorization import nearness, suggested_cells
+from lungan.scores.memorization import compare_nearness, nearness, suggested_cells
 from lungan.scores.prdc import Neighborhoods, manifold_scores
 
 SCORES = ("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage")
@@ -38,12 +38,13 @@ def divisions(count: int, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndar
     return place < size // 3, (place >= size // 3) & (place < 2 * (size // 3))
 
 
-def test_many_kernel_distances_are_each_ones_own() -> None:
+def test_many_kernel_distances_are_each_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distances, "CHUNK_SIZE", 17)
     rows = encode(90, 0).features.astype(np.float64)
     one, two = divisions(7, 90)
-    found = kernel_distances(rows, one, two, chunk_size=17)
+    found = kernel_distances(rows, one, two)
     expected = [
-        kernel_distance(rows[a], rows[b], 1, 30, 0).mean for a, b in zip(one, two, strict=True)
+        kernel_distance(rows[a], rows[b], 1, 30, 0)[0] for a, b in zip(one, two, strict=True)
     ]
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
@@ -55,13 +56,13 @@ def test_many_manifold_scores_are_each_ones_own(num_neighbors: int) -> None:
     one, two = divisions(9, 120)
     found = Neighborhoods(rows, 3, num_neighbors).scores(one, two)
     for scores, a, b in zip(found, one, two, strict=True):
-        expected = dataclasses.astuple(manifold_scores(rows[a], rows[b], 3))
+        expected = manifold_scores(rows[a], rows[b], 3)
         np.testing.assert_allclose(scores, expected, rtol=1e-12)
 
 
 def test_fewer_dimensions_keep_the_frechet_distance() -> None:
     rows = encode(40, 1, width=300).features.astype(np.float64)
-    compact = floors._compact(rows)
+    compact = comparison._compact(rows)
     assert compact.shape == (40, 39)
     assert frechet_distance(compact[:20], compact[20:]) == pytest.approx(
         frechet_distance(rows[:20], rows[20:]), rel=1e-6
@@ -79,7 +80,7 @@ def null_values(config: ScoreConfig, count: int, draws: int) -> dict[str, np.nda
 
 def test_a_floor_is_the_distribution_of_a_perfect_generators_score(config: ScoreConfig) -> None:
     nulls = null_values(config, 150, 150)
-    values = floors.compare_halves(encode(300, 7), 150, config).values
+    values = floors(encode(300, 7), 150, config).values
     for key, null in nulls.items():
         low, high = values[f"{key}.floor_low"], values[f"{key}.floor_high"]
         assert low is not None and high is not None
@@ -99,56 +100,55 @@ def test_what_a_shared_reference_carries_of_the_variance(config: ScoreConfig) ->
         for key in SCORES:
             table[key].append([float(one.values[key]) for one in found])  # type: ignore[arg-type]
     more = dataclasses.replace(config, floor_splits=400)
-    values = floors.compare_halves(encode(200, 7), 100, more).values
+    values = floors(encode(200, 7), 100, more).values
     for key in SCORES:
         assert values[f"{key}.floor_shared"] == pytest.approx(
-            floors._shared([np.array(table[key])]), abs=0.2
+            comparison.shared_variance(np.array(table[key])), abs=0.2
         ), key
     # Of a sum of squared differences of means, a quarter of the variance is each side's own.
-    assert floors._shared([np.array(table["kernel_distance"])]) == pytest.approx(0.25, abs=0.15)
+    assert comparison.shared_variance(np.array(table["kernel_distance"])) == pytest.approx(
+        0.25, abs=0.15
+    )
 
 
 def test_the_first_half_is_the_reference_of_the_comparison(config: ScoreConfig) -> None:
-    rows = floors.reference_rows(50, 20, config, None)
+    rows = comparison.reference_rows(50, 20, config, None)
     assert len(set(rows)) == 20
-    np.testing.assert_array_equal(rows, floors.reference_rows(50, 20, config, None))
+    np.testing.assert_array_equal(rows, comparison.reference_rows(50, 20, config, None))
     few = dataclasses.replace(config, floor_splits=1)
-    np.testing.assert_array_equal(rows, floors.reference_rows(50, 20, few, None))
+    np.testing.assert_array_equal(rows, comparison.reference_rows(50, 20, few, None))
 
 
 def test_few_splits_are_raised_and_more_images_than_two_halves_are_all_used(
     config: ScoreConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    real_summarize = floors.summarize
+    real_summarize = comparison.summarize
 
     def count(values: np.ndarray, key: str) -> Any:
         seen.append(len(values))
         return real_summarize(values, key)
 
-    monkeypatch.setattr(floors, "summarize", count)
-    steps: list[int] = []
+    monkeypatch.setattr(comparison, "summarize", count)
     few = dataclasses.replace(config, floor_splits=1)
-    floors.compare_halves(encode(300, 7), 40, few, step=lambda: steps.append(1))
-    assert set(seen) == {floors.FEWEST_SPLITS}
-    assert len(steps) == floors.POOLS
-    assert floors.num_pools(300, 150) == floors.num_pools(301, 150) == 1
+    floors(encode(300, 7), 40, few)
+    assert set(seen) == {comparison.FEWEST_SPLITS}
 
 
 def test_patients_stay_on_one_side(config: ScoreConfig) -> None:
     groups = np.arange(240) // 6
-    order = floors._order(240, groups, np.random.default_rng(0))
+    order = comparison._order(240, groups, np.random.default_rng(0))
     assert sorted(order) == list(range(240))
     changes = np.count_nonzero(np.diff(groups[order]))
     assert changes == 39  # 40 patients, one after the other
-    rows = floors.reference_rows(240, 120, config, groups)
+    rows = comparison.reference_rows(240, 120, config, groups)
     assert len(np.unique(groups[rows])) == 20
     # Six images of a patient that are nearly one image: halves that share patients look too alike.
     patient = encode(40, 3).features
     features = np.repeat(patient, 6, axis=0) + encode(240, 4).features * 0.01
     images = Encoded(features, encode(240, 5).logits)
-    apart = floors.compare_halves(images, 120, config, groups).values
-    mixed = floors.compare_halves(images, 120, config).values
+    apart = floors(images, 120, config, groups).values
+    mixed = floors(images, 120, config).values
     assert apart["coverage.floor"] < 0.7 < 0.9 < mixed["coverage.floor"]  # type: ignore[operator]
 
 
@@ -167,7 +167,7 @@ def test_memorization_floors_hold_under_the_null(
     for _ in range(repeats):
         training, made, unseen = (rng.normal(size=(n, 8)) for n in (300, number, held_out))
         near = nearness(training, [made, unseen], suggested_cells(held_out), 0)
-        found = floors.compare_nearness(near[0], near[1], config).values
+        found = compare_nearness(near[0], near[1], config).values
         for key in outside:
             value, low, high = (found[key + end] for end in ("", ".floor_low", ".floor_high"))
             assert value is not None and low is not None and high is not None
@@ -185,13 +185,13 @@ def test_too_few_held_out_images_give_no_verdict(config: ScoreConfig) -> None:
     rng = np.random.default_rng(0)
     training, made, unseen = (rng.normal(size=(n, 4)) for n in (100, 50, 40))
     near = nearness(training, [made, unseen], 1, 0)
-    found = floors.compare_nearness(near[0], near[1], config)
+    found = compare_nearness(near[0], near[1], config)
     assert found.values["memorization_share"] is None
     assert found.reasons["memorization_share"] == (
         "the nearest 1 % of 40 held-out images is less than one image; at least 100 are needed"
     )
     assert found.values["memorization_distance_ratio"] is not None
-    few = floors.compare_nearness(near[0], near[1].take(np.arange(19)), config)
+    few = compare_nearness(near[0], near[1].take(np.arange(19)), config)
     assert few.values["memorization_c_t"] is None
     assert few.reasons["memorization_c_t"] == (
         "too few held-out images for a verdict: 19, at least 20 are needed"
@@ -205,7 +205,7 @@ def test_held_out_images_of_few_patients_widen_the_floor(config: ScoreConfig) ->
     training, made = rng.normal(size=(200, 4)), rng.normal(size=(100, 4))
     near = nearness(training, [made, patients + 0.01 * rng.normal(size=(120, 4))], 1, 0)
     groups = np.arange(120) // 10
-    known = floors.compare_nearness(near[0], near[1], config, groups).values
-    unknown = floors.compare_nearness(near[0], near[1], config).values
+    known = compare_nearness(near[0], near[1], config, groups).values
+    unknown = compare_nearness(near[0], near[1], config).values
     key = "memorization_distance_ratio.floor_std"
     assert known[key] > 1.5 * unknown[key]  # type: ignore[operator]

@@ -6,7 +6,7 @@ import torch
 
 import lungan.classifiers.vision  # noqa: F401  lets the oracles import a torchvision without operators
 from lungan.errors import DataError
-from lungan.scores.frechet import (
+from lungan.scores.distances import (
     frechet_distance,
     frechet_distance_infinity,
     is_rank_deficient,

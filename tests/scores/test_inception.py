@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import socket
 import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from email.message import Message
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +21,13 @@ from torch import nn
 from lungan.classifiers.vision import torchvision
 from lungan.device import native_dtype
 from lungan.errors import WeightsError
-from lungan.scores import inception, inception_weights
-from lungan.scores.encoders import NetworkEncoder
-from lungan.scores.frechet import frechet_distance
-from lungan.scores.inception_score import inception_score
-from lungan.scores.inception_weights import FILE_NAME, InceptionWeights, find_weights
+from lungan.scores import imagenet
+from lungan.scores import weights as weights_files
+from lungan.scores.distances import frechet_distance, inception_score
+from lungan.scores.encoders import Encoder
+from lungan.scores.weights import INCEPTION_FILE, find_inception
+
+Weights = tuple[Path, str]
 
 CPU = torch.device("cpu")
 
@@ -68,23 +73,23 @@ def network() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def weights(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> InceptionWeights:
+def weights(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Weights:
     path = tmp_path_factory.mktemp("weights") / "random.pth"
     torch.save(network.state_dict(), path)
-    return find_weights(str(path))
+    return find_inception(str(path))
 
 
 @pytest.fixture(scope="module")
-def encoder(weights: InceptionWeights) -> NetworkEncoder:
-    return inception.load_encoder(weights, CPU)
+def encoder(weights: Weights) -> Encoder:
+    return imagenet.load_inception(*weights, CPU, native_dtype(CPU))
 
 
 @pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 28), (3, 350)])
 def test_logits_equal_torchvisions_in_fp32(
-    network: nn.Module, weights: InceptionWeights, channels: int, size: int
+    network: nn.Module, weights: Weights, channels: int, size: int
 ) -> None:
     images = smooth_images(2, channels, size, seed=1)
-    folded = inception.FoldedInception(inception.load_network(weights.path), torch.float32)
+    folded = imagenet.fold_inception(imagenet.read_inception(weights[0]), torch.float32)
     with torch.inference_mode():
         expected = network(normalized(images))
         features, logits = folded(torch.from_numpy(images))
@@ -95,7 +100,7 @@ def test_logits_equal_torchvisions_in_fp32(
     )
 
 
-def test_native_precision_stays_near_fp32(network: nn.Module, encoder: NetworkEncoder) -> None:
+def test_native_precision_stays_near_fp32(network: nn.Module, encoder: Encoder) -> None:
     images = smooth_images(4, 1, 28, seed=2)
     with torch.inference_mode():
         expected = network(normalized(images)).numpy()
@@ -110,23 +115,21 @@ def test_native_precision_stays_near_fp32(network: nn.Module, encoder: NetworkEn
         assert "computed in bf16" in encoder.notes
 
 
-def test_batches_change_nothing_but_rounding(encoder: NetworkEncoder) -> None:
+def test_batches_change_nothing_but_rounding(encoder: Encoder) -> None:
     images = smooth_images(3, 1, 28, seed=3)
-    done: list[int] = []
-    by_two = encoder.encode(images, 2, done.append)
+    by_two = encoder.encode(images, 2)
     at_once = encoder.encode(torch.from_numpy(images), 3)
-    assert done == [2, 1]
     np.testing.assert_allclose(by_two.features, at_once.features, atol=0.02)
 
 
-def test_notes_say_that_weights_are_not_torchvisions(encoder: NetworkEncoder) -> None:
+def test_notes_say_that_weights_are_not_torchvisions(encoder: Encoder) -> None:
     assert encoder.weights_hash[:8] in encoder.notes[-1]
     assert "not torchvision's 0cc3c7bd" in encoder.notes[-1]
 
 
 class TestWrongFiles:
     def load(self, path: Path) -> None:
-        inception.load_network(find_weights(str(path)).path)
+        imagenet.read_inception(find_inception(str(path))[0])
 
     def test_absent(self, tmp_path: Path) -> None:
         with pytest.raises(WeightsError, match=r"inception_weights must be a file.*not exist"):
@@ -138,9 +141,9 @@ class TestWrongFiles:
             self.load(tmp_path / "w.pth")
 
     def test_hash_other_than_the_name_says(self, tmp_path: Path) -> None:
-        torch.save({"fc.bias": torch.zeros(1000)}, tmp_path / FILE_NAME)
+        torch.save({"fc.bias": torch.zeros(1000)}, tmp_path / INCEPTION_FILE)
         with pytest.raises(WeightsError, match=r"SHA-256 that its name begins \(0cc3c7bd\), got"):
-            self.load(tmp_path / FILE_NAME)
+            self.load(tmp_path / INCEPTION_FILE)
 
 
 class Server:
@@ -149,15 +152,19 @@ class Server:
     def __init__(self, content: bytes | None) -> None:
         self.content = content
         self.num_calls = 0
-        self.headers = {"Content-Length": str(len(content or b""))}
 
-    def __call__(self, url: str, timeout: float) -> Server:
-        assert url.endswith(FILE_NAME) and timeout <= 10
+    def __call__(self, request: urllib.request.Request) -> Server:
+        assert request.full_url.endswith(INCEPTION_FILE)
+        timeout = socket.getdefaulttimeout()
+        assert timeout is not None and timeout <= 10
         self.num_calls += 1
         if self.content is None:
             raise urllib.error.URLError("Name or service not known")
         self.stream = io.BytesIO(self.content)
         return self
+
+    def info(self) -> Message:
+        return Message()
 
     def __enter__(self) -> Server:
         return self
@@ -172,30 +179,33 @@ class TestDownload:
     @pytest.fixture(autouse=True)
     def hub(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-        inception_weights._download.cache_clear()
-        yield tmp_path / "checkpoints" / FILE_NAME
-        inception_weights._download.cache_clear()
+        weights_files._download.cache_clear()
+        yield tmp_path / "checkpoints" / INCEPTION_FILE
+        weights_files._download.cache_clear()
 
     def test_without_network_it_is_tried_once_and_says_the_way_out(
         self, hub: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         server = Server(None)
-        monkeypatch.setattr(inception_weights, "urlopen", server)
+        monkeypatch.setattr(torch.hub, "urlopen", server)
         monkeypatch.setenv("HOME", str(hub.parents[1]))
         for _ in range(3):
             with pytest.raises(WeightsError) as raised:
-                find_weights(None)
+                find_inception(None)
         message = str(raised.value)
         assert "Name or service not known" in message and "\n" not in message
-        assert f"put {FILE_NAME} into ~/checkpoints or set score.inception_weights=PATH" in message
+        assert (
+            f"put {INCEPTION_FILE} into ~/checkpoints or set score.inception_weights=PATH"
+            in message
+        )
         assert server.num_calls == 1
 
     def test_a_file_with_another_hash_is_not_kept(
         self, hub: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(inception_weights, "urlopen", Server(b"a login page"))
-        with pytest.raises(WeightsError, match="SHA-256 must begin 0cc3c7bd, got"):
-            find_weights(None)
+        monkeypatch.setattr(torch.hub, "urlopen", Server(b"a login page"))
+        with pytest.raises(WeightsError, match="invalid hash value"):
+            find_inception(None)
         assert list(hub.parent.iterdir()) == []
 
     def test_the_right_file_is_kept_and_found_again(
@@ -204,10 +214,10 @@ class TestDownload:
         content = b"weights" * 300_000
         digest = hashlib.sha256(content).hexdigest()
         server = Server(content)
-        monkeypatch.setattr(inception_weights, "urlopen", server)
-        monkeypatch.setattr(inception_weights, "PUBLISHED_HASH", digest[:8])
-        monkeypatch.setattr(inception_weights, "checked_hash", lambda _: digest)
-        assert find_weights(None) == find_weights(None) == InceptionWeights(hub, digest)
+        monkeypatch.setattr(torch.hub, "urlopen", server)
+        monkeypatch.setattr(weights_files, "INCEPTION_HASH", digest[:8])
+        monkeypatch.setattr(weights_files, "checked_hash", lambda _: digest)
+        assert find_inception(None) == find_inception(None) == (hub, digest)
         assert hub.read_bytes() == content
         assert server.num_calls == 1
 
@@ -215,7 +225,7 @@ class TestDownload:
         hub.parent.mkdir()
         hub.write_bytes(b"cut short")
         with pytest.raises(WeightsError, match="delete it and get it again"):
-            find_weights(None)
+            find_inception(None)
 
 
 @pytest.mark.slow
@@ -228,7 +238,8 @@ def test_precision_and_folding_barely_move_the_scores(real_data_path: Path, tmp_
     normal, pneumonia = images[labels == 0][:96], images[labels == 1][:96]
     network = draw_network()
     torch.save(network.state_dict(), tmp_path / "w.pth")
-    encoder = inception.load_encoder(find_weights(str(tmp_path / "w.pth")), CPU)
+    weights = find_inception(str(tmp_path / "w.pth"))
+    encoder = imagenet.load_inception(*weights, CPU, native_dtype(CPU))
 
     def torchvisions(batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         kept: list[torch.Tensor] = []
@@ -245,8 +256,8 @@ def test_precision_and_folding_barely_move_the_scores(real_data_path: Path, tmp_
         frechet_distance(found[0].features, found[1].features),
     ]
     scores = [
-        inception_score(np.concatenate([expected[0][1], expected[1][1]]), 1).mean,
-        inception_score(np.concatenate([found[0].logits, found[1].logits]), 1).mean,
+        inception_score(np.concatenate([expected[0][1], expected[1][1]]), 1)[0],
+        inception_score(np.concatenate([found[0].logits, found[1].logits]), 1)[0],
     ]
     print(f"Fréchet distance {frechet}, Inception Score {scores}")
     assert scores[1] == pytest.approx(scores[0], rel=1e-3)

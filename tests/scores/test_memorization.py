@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from lungan.errors import DataError
+from lungan.scores import prdc
 from lungan.scores.memorization import (
     authenticity,
-    closest_pairs,
     copying_statistic,
     distance_ratio,
     distinct,
@@ -98,11 +98,12 @@ def test_the_null_distribution_of_the_copying_statistic() -> None:
     assert 0.75 < np.std(scores) < 1.25
 
 
-def test_order_and_chunks_do_not_matter() -> None:
+def test_order_and_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     training, generated, held_out = cloud(90, 0), cloud(70, 1), cloud(50, 2)
     order = np.random.default_rng(0).permutation(70)
     plain, real = nearness(training, [generated, held_out], 1, seed=0)
-    shuffled, chunked = nearness(training, [generated[order], held_out], 1, seed=0, chunk_size=7)
+    monkeypatch.setattr(prdc, "CHUNK_SIZE", 7)
+    shuffled, chunked = nearness(training, [generated[order], held_out], 1, seed=0)
     assert shuffled.distance == pytest.approx(plain.distance[order], rel=1e-12)
     for score in (distance_ratio, share_near, copying_statistic):
         assert score(shuffled, chunked) == pytest.approx(score(plain, real), rel=1e-9)
@@ -136,18 +137,3 @@ def test_duplicates_are_found_by_pixels() -> None:
     images[5] = images[1]
     assert distinct(images).tolist() == [0, 1, 2, 4]
     assert unseen(images, images[[2]]).tolist() == [0, 1, 4]
-
-
-def test_closest_pairs_show_generated_above_training() -> None:
-    rng = np.random.default_rng(0)
-    training = rng.integers(0, 200, (30, 1, 8, 8), dtype=np.uint8)
-    generated = rng.integers(0, 200, (20, 1, 8, 8), dtype=np.uint8)
-    generated[13] = training[4] + 1
-    flat = [array.reshape(len(array), -1) for array in (training, generated)]
-    (found,) = nearness(flat[0], [flat[1]], num_cells=1, seed=0)
-    picture = closest_pairs(generated, training, found.distance, found.index)
-    assert picture.shape == (2 * (8 + 2 + 8) + 8, 8 * (8 + 2) - 2, 1)
-    assert (picture[:8, :8, 0] == generated[13, 0]).all()
-    assert (picture[10:18, :8, 0] == training[4, 0]).all()
-    few = found.take(np.arange(3))
-    assert closest_pairs(generated[:3], training, few.distance, few.index).shape == (18, 28, 1)

@@ -17,8 +17,8 @@ from lungan import score
 from lungan.data.images import ImageSet
 from lungan.errors import DataError
 from lungan.scores import encoders, texture
+from lungan.scores.distances import frechet_distance
 from lungan.scores.encoders import Encoder
-from lungan.scores.frechet import frechet_distance
 from tests.scores.test_encoders import score_config
 
 ROOT = Path(__file__).resolve().parents[2]
