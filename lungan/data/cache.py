@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,11 +13,9 @@ from numpy.typing import NDArray
 from lungan import memory
 from lungan.data.stored import ANY_BYTES, MAX_RATIO
 from lungan.errors import DataError, LunganError
-from lungan.files import atomic_write, cache_folder
+from lungan.files import cache_folder, cached
 
 Arrays = dict[str, NDArray[Any]]
-
-log = logging.getLogger(__name__)
 
 
 def load_or_make(key: str, names: set[str], make: Callable[[], Arrays]) -> Arrays:
@@ -26,24 +23,18 @@ def load_or_make(key: str, names: set[str], make: Callable[[], Arrays]) -> Array
 
     key: fit for a file name, and different wherever ``make`` would give other arrays: it should
     carry a hash of all that goes in, the maker's version included.
-    A damaged entry is made again. Where the cache cannot be written, the arrays are still
-    returned; both are said in the log.
     """
-    path = cache_folder() / "sets" / f"{key}.npz"
-    try:
-        if path.is_file():
-            arrays = read_arrays(path)
-            return {name: arrays[name] for name in names}
-    except (DataError, OSError, KeyError) as error:
-        log.warning("cache entry is made again: %s", error)
-    arrays = make()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-    except OSError as error:
-        log.warning("images are not cached (set LUNGAN_CACHE to a writable folder): %s", error)
-    return arrays
+
+    def read(path: Path) -> Arrays:
+        arrays = read_arrays(path)
+        return {name: arrays[name] for name in names}
+
+    return cached(
+        cache_folder() / "sets" / f"{key}.npz",
+        read,
+        make,
+        lambda file, arrays: np.savez(file, **arrays),  # type: ignore[arg-type]
+    )
 
 
 def read_arrays(path: Path) -> Arrays:

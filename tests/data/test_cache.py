@@ -96,7 +96,7 @@ def test_a_damaged_entry_is_made_again_and_said(
         again = load("key", maker)
     assert maker.num_calls == 1
     assert same(again, some_arrays())
-    assert "cache entry is made again" in caplog.text
+    assert "is damaged and made again" in caplog.text
     assert same(load("key", maker), again)
     assert maker.num_calls == 1
 
@@ -122,7 +122,7 @@ def test_without_a_writable_cache_it_works_and_says_so(
     for _ in range(2):
         assert same(load("key", maker), some_arrays())
     assert maker.num_calls == 2
-    assert "images are not cached (set LUNGAN_CACHE to a writable folder)" in caplog.text
+    assert "is not cached (set LUNGAN_CACHE to a writable folder)" in caplog.text
 
 
 def test_a_failed_write_leaves_neither_entry_nor_remains(tmp_path: Path) -> None:
