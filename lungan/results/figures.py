@@ -101,7 +101,7 @@ def choose(
     rank = {each.group: place for place, each in enumerate(best)}
     chosen = sorted(candidates, key=lambda group: rank.get(group, math.inf))[:limit]
     which = f"best in {catalogue.title(best[0].score)}" if best else "first"
-    left_out = f"Of {len(candidates)} groups, the {limit} {which} are shown. "
+    left_out = f"Of {len(candidates)} groups, the {limit} {which} are shown."
     return [group for group in candidates if group in chosen], left_out
 
 
@@ -144,17 +144,17 @@ def draw_losses(groups: list[Group], left_out: str, problems: list[Problem]) -> 
     for loss, color in _LOSSES.items():
         panels[0].plot([], [], color=color, label=loss.removeprefix("loss_"))
     panels[0].legend(loc="best")
-    caption = "Mean over seeds; the band goes from the lowest to the highest seed. "
-    if any(stopped for *_, stopped in shown):
-        caption += "Dotted lines are runs that diverged, up to the cross. "
-    if clipped:
-        caption += "The axis is cut where single peaks would flatten the rest. "
-    caption += left_out
-    if any(len(group.done) > _MAX_RUNS for group in groups):
-        caption += f"At most {_MAX_RUNS} runs of a group are drawn."
-    return Figure(
-        "losses.png", "Losses of generator and discriminator", caption.strip(), png_bytes(canvas)
+    caption = _caption(
+        "Mean over seeds; the band goes from the lowest to the highest seed.",
+        any(stopped for *_, stopped in shown)
+        and "Dotted lines are runs that diverged, up to the cross.",
+        clipped and "The axis is cut where single peaks would flatten the rest.",
+        left_out,
+        any(len(group.done) > _MAX_RUNS for group in groups)
+        and f"At most {_MAX_RUNS} runs of a group are drawn.",
     )
+    title = "Losses of generator and discriminator"
+    return Figure("losses.png", title, caption, png_bytes(canvas))
 
 
 def _losses(runs: Sequence[Run], problems: list[Problem]) -> list[pd.DataFrame]:
@@ -209,19 +209,17 @@ def draw_samples(groups: list[Group], left_out: str, problems: list[Problem]) ->
         panels.pop(1).remove()
     for axes, (label, image) in zip(panels, shown, strict=True):
         show_picture(axes, image, label)
-    caption = (
-        f"Seed {seed}: the same latents in the same places, nothing selected. "
+    named = classes.pop() if len(classes) == 1 else ""
+    caption = _caption(
+        f"Seed {seed}: the same latents in the same places, nothing selected."
         if seed is not None
-        else "One run a group, nothing selected; the groups have no seed in common. "
+        else "One run a group, nothing selected; the groups have no seed in common.",
+        named and f"Classes, row by row: {named}.",
+        real is not None and "Real images may be patients': who gets this page gets them.",
+        left_out,
     )
-    if len(classes) == 1 and (named := classes.pop()):
-        caption += f"Classes, row by row: {named}. "
-    if real is not None:
-        caption += "Real images may be patients': who gets this page gets them. "
-    caption += left_out
-    data = png_bytes(canvas, exact=True)
     title = "Generated images side by side" if real is None else "Real and generated images"
-    return Figure("samples.png", title, caption.strip(), data)
+    return Figure("samples.png", title, caption, png_bytes(canvas, exact=True))
 
 
 def draw_scores(groups: list[Group], left_out: str, summaries: Sequence[Summary]) -> Figure | None:
@@ -261,22 +259,24 @@ def draw_scores(groups: list[Group], left_out: str, summaries: Sequence[Summary]
         axes.set_ylim(len(groups) - 0.5, -0.5)
         axes.set_yticks(range(len(groups)), labels if index % columns == 0 else [""] * len(groups))
         axes.grid(axis="y", visible=False)
-    caption = "Point and bar: mean and 95 % interval over seeds. Small dots: single runs. "
-    if any(cell.floor is not None for cells in scores.values() for cell in cells):
-        caption += (
-            "Green: the floor, what real images score against other real ones of the same number, "
-            "with one standard deviation to either side. "
-        )
-    if any(cell.real is not None for cells in scores.values() for cell in cells):
-        caption += "Dashed: the real images' own score. "
-    if logarithmic:
-        caption += f"Distances more than {_FAR_APART} times apart are on a logarithmic axis. "
-    if cut:
-        caption += "Intervals of too few seeds are cut at the edge of the panel. "
-    if len(main) > len(scores):
-        caption += f"The first {len(scores)} of {len(main)} scores are shown. "
-    caption += left_out
-    return Figure("scores.png", "Scores beside their floors", caption.strip(), png_bytes(canvas))
+    drawn = [cell for cells in scores.values() for cell in cells]
+    caption = _caption(
+        "Point and bar: mean and 95 % interval over seeds. Small dots: single runs.",
+        any(cell.floor is not None for cell in drawn)
+        and "Green: the floor, what real images score against other real ones of the same number, "
+        "with one standard deviation to either side.",
+        any(cell.real is not None for cell in drawn) and "Dashed: the real images' own score.",
+        logarithmic and f"Distances more than {_FAR_APART} times apart are on a logarithmic axis.",
+        cut and "Intervals of too few seeds are cut at the edge of the panel.",
+        len(main) > len(scores) and f"The first {len(scores)} of {len(main)} scores are shown.",
+        left_out,
+    )
+    return Figure("scores.png", "Scores beside their floors", caption, png_bytes(canvas))
+
+
+def _caption(*sentences: str | bool) -> str:
+    """Those of the sentences that are true of this figure."""
+    return " ".join(each for each in sentences if isinstance(each, str) and each)
 
 
 def _heading(score: str) -> str:

@@ -261,24 +261,17 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
     header = ["score", "first", "second", "first - second, or ratio (95 % CI)", "test", "p (Holm)"]
     header += ["found in 4 of 5 studies", "verdict"]
     rows = []
-    for comparison in comparisons[:MAX_ROWS]:
-        result, p_holm, found = comparison.result, comparison.p_holm, comparison.detectable
-        kind = "ratio " if result.is_ratio else ""
-        difference = f"{kind}{numbers.number(result.effect, 3)}"
+    for each in comparisons[:MAX_ROWS]:
+        result, kind = each.result, "ratio " if each.result.is_ratio else ""
+        size = f"{kind}{numbers.number(result.effect, 3)}"
         if result.low is not None and result.high is not None:
-            difference += f" ({numbers.span(result.low, result.high)})"
-        rows.append(
-            [
-                Cell(catalogue.title(comparison.first.score)),
-                Cell(comparison.first.group.label),
-                Cell(comparison.second.group.label),
-                Cell(difference, result.effect),
-                Cell(result.test or numbers.NOTHING),
-                Cell(numbers.NOTHING if p_holm is None else numbers.p_value(p_holm), p_holm),
-                Cell(numbers.NOTHING if found is None else kind + numbers.number(found, 2), found),
-                Cell(comparison.verdict),
-            ]
-        )
+            size += f" ({numbers.span(result.low, result.high)})"
+        least = each.detectable
+        found = numbers.NOTHING if least is None else kind + numbers.number(least, 2)
+        names = (catalogue.title(each.first.score), each.first.group.label, each.second.group.label)
+        row = [*map(Cell, names), Cell(size, result.effect), Cell(result.test or numbers.NOTHING)]
+        row += [_number(each.p_holm, numbers.p_value), Cell(found, least), Cell(each.verdict)]
+        rows.append(row)
     more = _more(len(comparisons), MAX_ROWS, "comparisons", "comparisons.csv")
     return Table(header, rows, more)
 
@@ -310,8 +303,8 @@ def _more(count: int, limit: int, what: str, file: str) -> str:
     return f"The first {limit} of {count} {what}; all are in {file}." if count > limit else ""
 
 
-def _number(value: float | None) -> Cell:
-    return Cell(numbers.NOTHING) if value is None else Cell(numbers.number(value), value)
+def _number(value: float | None, words: Callable[[float], str] = numbers.number) -> Cell:
+    return Cell(numbers.NOTHING) if value is None else Cell(words(value), value)
 
 
 def _floor(summaries: Sequence[Summary]) -> str:

@@ -17,7 +17,7 @@ def test_the_best_groups_by_the_leading_score_in_the_order_of_the_table(store: A
     best = leaders(summarize(groups))
     assert choose(groups[:27], best, 24) == (
         groups[3:27],
-        "Of 27 groups, the 24 best in Fréchet distance (domain) are shown. ",
+        "Of 27 groups, the 24 best in Fréchet distance (domain) are shown.",
     )
     assert choose(groups, best, 12)[0] == groups[15:27]
     assert choose(groups[:24], best, 24) == (groups[:24], "")
@@ -27,4 +27,4 @@ def test_groups_without_a_score_are_shown_in_their_order(store: Any) -> None:
     for epochs in range(1, 15):
         store.run(store.config(epochs=epochs), status="diverged")
     groups = group(collect(store.path)).groups
-    assert choose(groups, [], 12) == (groups[:12], "Of 14 groups, the 12 first are shown. ")
+    assert choose(groups, [], 12) == (groups[:12], "Of 14 groups, the 12 first are shown.")
