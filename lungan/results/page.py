@@ -20,7 +20,6 @@ from lungan.results.read import STATUSES, Run
 from lungan.results.tables import MAX_ROWS, Cell, Table, problems_table
 from lungan.runs.folder import WANDB
 from lungan.runs.reading import read_json
-from lungan.tracking.wandb import SENT
 
 if TYPE_CHECKING:
     from lungan.results.report import Results
@@ -92,6 +91,8 @@ def _links(results: Results) -> dict[str, str]:
 def _sent(results: Results) -> dict[str, str]:
     """Where W&B shows each run that it has, by the run's display name; not where the user left the
     account to W&B."""
+    from lungan.tracking.wandb import SENT  # which needs more than this page
+
     found = {}
     for run in results.runs[:MAX_ROWS]:
         path = (run.folder or Path()) / WANDB / SENT
