@@ -1,29 +1,24 @@
 """lungan from Python: the functions behind the commands, which print nothing.
 
 ``import lungan`` does not load this module; ``lungan.train(...)`` and the others do. What a
-user can mend is raised as a ``LunganError``. The log of the logger ``lungan`` has the rest.
+user can mend is raised as a ``LunganError``. The log of the logger ``lungan`` has the rest. torch
+is imported once the arguments are known to be right, so that a mistake is answered at once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from lungan import launchers
 from lungan.config import RunConfig, compose, presets
-from lungan.device import resolve_device
 from lungan.errors import ConfigError
 from lungan.files import at_home
 from lungan.results.read import load
-from lungan.runs import sweep as sweeps
-from lungan.runs.folder import Run, open_run, read_config
-from lungan.runs.prepare import prepare
-from lungan.runs.run import run
-from lungan.runs.stopping import StopSignal
-from lungan.runs.store import Store
+from lungan.runs.folder import GENERATOR, Run, open_run, pairs_path, read_config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "Sweep", "generate", "load", "open", "score", "sweep", "train"]
 
-PathLike = str | Path
+PathLike: TypeAlias = str | Path
+
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -60,6 +57,9 @@ def train(
     if not isinstance(config, RunConfig):
         with _composing(start, config_dirs) as begin:
             config = compose.compose(_texts(config), begin, sweeping="use lungan.sweep")
+    from lungan.runs.prepare import prepare
+    from lungan.runs.run import StopSignal, run
+
     stop = StopSignal()
     with stop.installed():
         return run(prepare(config), stop=stop)
@@ -100,22 +100,23 @@ def sweep(
 
     Raises: as ``lungan.train``, before the first run.
     """
+    with _composing(start, config_dirs) as begin:
+        swept = compose.compose_sweep(_texts(overrides), begin)
+    from lungan import launchers
+    from lungan.runs import sweep as sweeps
+    from lungan.runs.store import Store
+
     settings = [(launchers.GROUP, launcher)]
     settings += [(f"{launchers.PREFIX}{key}", value) for key, value in launcher_settings.items()]
     chosen = launchers.build(settings)
-    if name is not None:
-        sweeps.check_name(name)
-    with _composing(start, config_dirs) as begin:
-        swept = compose.compose_sweep(_texts(overrides), begin)
-    plan = sweeps.plan_sweep(swept.runs, chosen)
-    name = name or swept.name or plan.name()
+    plan = sweeps.plan_sweep(swept.runs, chosen, name or swept.name)
     question = question or swept.question
-    sweeps.run_sweep(plan, chosen, name=name, question=question, command="lungan.sweep(...)")
-    folder = sweeps.write_results(plan.store, name)
+    sweeps.run_sweep(plan, chosen, question=question, command="lungan.sweep(...)")
+    folder = sweeps.write_results(plan.store, plan.sweep)
     folders = Store(plan.store).folders()
     runs = (planned.folder(folders) for planned in plan.runs)
     done = tuple(open_run(each) if each.is_dir() else Run(each, {}) for each in runs)
-    return Sweep(name, plan.store, folder or plan.store, done)
+    return Sweep(plan.sweep, plan.store, folder or plan.store, done)
 
 
 def open(run: PathLike) -> Run:
@@ -152,24 +153,70 @@ def score(
 
     Raises: ConfigError, DataError, WeightsError.
     """
-    from lungan.runs.scoring import score_pair
+    config = presets.load_score(score, None, changes)
+    from lungan.data import build as data
+    from lungan.data.images import ImageSet
+    from lungan.data.inspect import describe_images
+    from lungan.device import resolve_device
+    from lungan.models.sampling import sample_images
+    from lungan.models.saving import load_generator
+    from lungan.runs import pictures
+    from lungan.scores import encoders, evaluate
+    from lungan.scores.real_images import check_generated
 
-    def place(images: Images | Run) -> Any:
-        if isinstance(images, Run):
-            return images.folder
-        return at_home(images) if isinstance(images, str | Path) else images
+    chosen_device = resolve_device(device)
 
-    return score_pair(
-        place(real),
-        place(fake),
-        presets.load_score(score, None, changes),
-        device,
-        splits=splits,
-        classes=classes,
-        size=size,
-        channels=channels,
-        on_bad_image=on_bad_image,
-        pairs=None if pairs is None else at_home(pairs),
+    def read(images: Any, name: str) -> ImageSet:
+        if isinstance(images, str | Path):
+            name = str(at_home(images))
+            found = data.read_images(at_home(images), size, channels, on_bad_image)
+        elif isinstance(images, ImageSet):
+            fitted = data.read_array(images.images, name, size, channels)
+            found = replace(images, images=fitted.images)
+        else:
+            found = data.read_array(images, name, size, channels)
+        for line in describe_images(found, name):
+            log.info(line)
+        return found
+
+    real_images = read(real, "real")
+    present = [name for n, name in enumerate(real_images.split_names) if n in real_images.splits]
+    trained_on = list(splits or [name for name in present if name != "test"] or present)
+    reference = real_images.select(trained_on, list(classes or []))
+    place = fake.folder if isinstance(fake, Run) else fake
+    if isinstance(place, str | Path):
+        place = at_home(place)
+        place = place / GENERATOR if (place / GENERATOR).is_file() else place
+    generated: NDArray[np.uint8] | Tensor
+    if isinstance(place, Path) and place.suffix == ".safetensors":
+        count = evaluate.num_images_a_side(len(reference), config)
+        generated = sample_images(load_generator(place), count, config.seed, chosen_device)
+    else:
+        generated = read(place, "fake").images
+    check_generated(generated, reference)
+    names, reasons = encoders.resolve(config)
+    built, unfit = encoders.build_all(names, config, real_images, chosen_device)
+    reasons |= unfit
+    for name, reason in reasons.items():
+        log.warning("no %s scores: %s", name, reason)
+    if not built:
+        raise ConfigError(
+            f"no encoder of score.encoders={config.encoders} can be had: see the lines above"
+        )
+
+    def write_pairs(encoder: str, ours: NDArray[np.uint8], training: NDArray[np.uint8]) -> None:
+        if pairs is not None:
+            pictures.write_pairs(pairs_path(at_home(pairs), encoder), ours, training)
+
+    return evaluate.score_images(
+        generated,
+        real_images,
+        splits=trained_on,
+        classes=list(classes or []),
+        config=config,
+        encoders=built,
+        reasons=reasons,
+        on_pairs=write_pairs,
     )
 
 
@@ -183,11 +230,12 @@ def generate(
 
     Raises: RunFolderError, WeightsError, ConfigError, DataError.
     """
+    if num_images < 1:
+        raise ConfigError(f"num_images must be at least 1, got {num_images}")
+    from lungan.device import resolve_device
     from lungan.generation.source import read_source
     from lungan.models.sampling import sample_images
 
-    if num_images < 1:
-        raise ConfigError(f"num_images must be at least 1, got {num_images}")
     source = read_source(run.folder if isinstance(run, Run) else at_home(run))
     images: NDArray[np.uint8] = (
         sample_images(source.generator, num_images, seed, resolve_device(device)).cpu().numpy()
@@ -199,7 +247,7 @@ def generate(
 def _composing(
     start: PathLike | None, config_dirs: Sequence[PathLike]
 ) -> Iterator[RunConfig | None]:
-    """Hydra made ready; gives the saved config to start from."""
+    """Hydra made ready for ``compose``; gives the saved config to start from."""
     begin = None if start is None else read_config(at_home(start))
     with presets.searching(config_dirs), compose.composer():
         yield begin

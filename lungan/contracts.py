@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,14 @@ from torch import Tensor, nn
 
 from lungan import registry
 from lungan.config import GROUPS, RunConfig, compose
+from lungan.data import build as data
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError
 from lungan.models.build import build_discriminator, build_generator
 from lungan.models.conditioning import Classes
+from lungan.scores import encoders
+from lungan.tracking import build_tracker
+from lungan.tracking.records import Epoch, TrackedRun
 from lungan.training.augment import augmented
 from lungan.training.losses import build_loss
 from lungan.training.optimizers import build_optimizer
@@ -53,72 +58,59 @@ def check(name: str, settings: dict[str, Any]) -> None:
 
 
 def _check_generator(run: RunConfig) -> None:
-    built = 0
-    for conditional in (False, True):
-        config = dataclasses.replace(run.generator, conditional=conditional)
-        classes = CLASSES if conditional else None
-        labels = torch.tensor([0, 1, 0, 1, 0]) if conditional else None
+    def build(*given: Any) -> nn.Module:
+        conditional = given[-1] is not None
+        return build_generator(dataclasses.replace(run.generator, conditional=conditional), *given)
 
-        def build(size: int, channels: int, seed: int) -> nn.Module:
-            rng = torch.Generator().manual_seed(seed)
-            return build_generator(config, size, channels, rng, classes)  # noqa: B023
-
-        for size in SIZES:
-            for channels in (1, 3):
-                try:
-                    network = build(size, channels, 0)
-                except ConfigError:
-                    continue  # it says itself what it cannot make
-                built += not conditional
-                other = build(size, channels, 1)
-                _is(_same_weights(network, build(size, channels, 0)), "one seed, one network")
-                _is(not _same_weights(network, other), "weights are drawn from rng")
-                given = latents(0, 0, 5, config.latent_dim, CPU)
-                images = network(given, labels)
-                _is(images.shape == (5, channels, size, size), "images are (N, C, size, size)")
-                _is(bool((images.abs() <= 1).all()), "images lie in [-1, 1]")
-                _has_gradients(images, network)
-                other.load_state_dict(network.state_dict())
-                network.eval(), other.eval()
-                _is(torch.equal(network(given, labels), other(given, labels)), _LOADED)
-    _is(built > 0, f"it makes images of one of {SIZES} pixels")
+    latent = latents(0, 0, 5, run.generator.latent_dim, CPU)
+    for network, _, other, shape, labels in _networks(build):
+        _is(not _same_weights(network, other), "weights are drawn from rng")
+        images = network(latent, labels)
+        _is(images.shape == shape, "images are (N, C, size, size)")
+        _is(bool((images.abs() <= 1).all()), "images lie in [-1, 1]")
+        _has_gradients(images, network)
+        _is_loaded(network, other, latent, labels)
 
 
 def _check_discriminator(run: RunConfig) -> None:
-    config, built = run.discriminator, 0
-    for classes in (None, CLASSES):
+    def build(*given: Any) -> nn.Module:
+        return build_discriminator(run.discriminator, *given)
+
+    for network, twin, other, shape, labels in _networks(build):
+        images = (uniforms(0, "check", (0,), shape, CPU) * 2 - 1).requires_grad_()
+        logits = network(images, None, labels)
+        _is(logits.shape == (5,), "logits are (N,)")
+        _has_gradients(logits, network)
+        sum_of_logits = network(images, None, labels).sum()
+        (gradient,) = torch.autograd.grad(sum_of_logits, images, create_graph=True)
+        _is(bool(gradient.abs().sum() > 0), "gradients reach the images")
+        torch.autograd.backward(gradient.square().sum())  # as gradient penalties do
+        first, second = (
+            each(images, DropoutBits(0, 0, 0, CPU), labels) for each in (network, twin)
+        )
+        _is(torch.equal(first, second), "the same random bits, the same logits")
+        _is_loaded(network, other, images, None, labels)
+
+
+def _networks(
+    build: Callable[..., nn.Module],
+) -> Iterator[tuple[nn.Module, nn.Module, nn.Module, tuple[int, ...], Tensor | None]]:
+    """Each network that ``build(size, channels, rng, classes)`` makes, one of the same seed and one
+    of another, with the shape of five images and their labels."""
+    built = 0
+    for classes, size, channels in itertools.product((None, CLASSES), SIZES, (1, 3)):
+        try:
+            network, twin, other = (
+                build(size, channels, torch.Generator().manual_seed(seed), classes)
+                for seed in (0, 0, 1)
+            )
+        except ConfigError:
+            continue  # it says itself what it cannot make
+        built += classes is None
+        _is(_same_weights(network, twin), "one seed, one network")
         labels = None if classes is None else torch.tensor([0, 1, 0, 1, 0])
-        for size in SIZES:
-            for channels in (1, 3):
-                networks = []
-                try:
-                    for seed in (0, 0, 1):
-                        rng = torch.Generator().manual_seed(seed)
-                        networks.append(build_discriminator(config, size, channels, rng, classes))
-                except ConfigError:
-                    continue
-                built += classes is None
-                network, twin, other = networks
-                _is(_same_weights(network, twin), "one seed, one network")
-                images = uniforms(0, "check", (0,), (5, channels, size, size), CPU) * 2 - 1
-                images.requires_grad_()
-                logits = network(images, None, labels)
-                _is(logits.shape == (5,), "logits are (N,)")
-                _has_gradients(logits, network)
-                (gradient,) = torch.autograd.grad(
-                    network(images, None, labels).sum(), images, create_graph=True
-                )
-                _is(bool(gradient.abs().sum() > 0), "gradients reach the images")
-                torch.autograd.backward(gradient.square().sum())  # as gradient penalties do
-                first, second = (
-                    each(images, DropoutBits(0, 0, 0, CPU), labels) for each in (network, twin)
-                )
-                _is(torch.equal(first, second), "the same random bits, the same logits")
-                other.load_state_dict(network.state_dict())
-                network.eval(), other.eval()
-                given = (images, None, labels)
-                _is(torch.equal(network(*given), other(*given)), _LOADED)
-    _is(built > 0, f"it judges images of one of {SIZES} pixels")
+        yield network, twin, other, (5, channels, size, size), labels
+    _is(built > 0, f"it takes images of one of {SIZES} pixels")
 
 
 def _check_loss(run: RunConfig) -> None:
@@ -139,8 +131,7 @@ def _check_optimizer(run: RunConfig) -> None:
 
     def work(weight: nn.Parameter, optimizer: Any, first: int) -> None:
         for step in range(first, first + 3):
-            gradient = uniforms(0, "gradient", (step,), (8, 4), CPU) - 0.5
-            weight.grad = gradient
+            weight.grad = uniforms(0, "gradient", (step,), (8, 4), CPU) - 0.5
             optimizer.step()
 
     weight, optimizer = begin()
@@ -164,9 +155,8 @@ def _check_optimizer(run: RunConfig) -> None:
         group["lr"] = 0.0
     held = weight.detach().clone()
     work(weight, optimizer, 6)
-    _is(
-        torch.equal(weight.detach(), held), "a learning rate of 0, as schedules set it, holds still"
-    )
+    is_held = torch.equal(weight.detach(), held)
+    _is(is_held, "a learning rate of 0, as schedules set it, holds still")
 
 
 def _check_schedule(run: RunConfig) -> None:
@@ -182,12 +172,10 @@ def _check_augment(run: RunConfig) -> None:
     images = (uniforms(0, "check", (0,), (6, 3, 28, 28), CPU) * 2 - 1).requires_grad_()
 
     def draw(seed: int, probability: float) -> Tensor:
-        return augmented(
-            run.augment,
-            images,
-            torch.tensor(probability),
-            lambda *shape: uniforms(seed, "augment", (0,), shape, CPU),
-        )
+        def random(*shape: int) -> Tensor:
+            return uniforms(seed, "augment", (0,), shape, CPU)
+
+        return augmented(run.augment, images, torch.tensor(probability), random)
 
     first = draw(0, 1.0)
     _is(first.shape == images.shape, "images keep their shape")
@@ -199,8 +187,6 @@ def _check_augment(run: RunConfig) -> None:
 
 
 def _check_data(run: RunConfig) -> None:
-    from lungan.data import build as data
-
     first, again = (data.load(run.data, progress=False) for _ in range(2))
     _is(isinstance(first, ImageSet), "a reader gives an ImageSet")
     _is(first.content_hash == again.content_hash, "the same settings, the same images")
@@ -211,9 +197,6 @@ def _check_data(run: RunConfig) -> None:
 
 
 def _check_tracker(run: RunConfig) -> None:
-    from lungan.tracking import build_tracker
-    from lungan.tracking.records import Epoch, TrackedRun
-
     with tempfile.TemporaryDirectory() as folder:
         config = dataclasses.asdict(run)
         tracked = TrackedRun(folder=Path(folder), run_id="0" * 64, name="seed=1", config=config)
@@ -227,12 +210,8 @@ def _check_tracker(run: RunConfig) -> None:
 
 
 def _check_encoder(name: str) -> None:
-    from lungan.scores import encoders
-
     with compose.composer():
         run = compose.compose(["data.num_images=40", "data.num_test=8", f"score.encoders=[{name}]"])
-    from lungan.data import build as data
-
     image_set = data.load(run.data, progress=False)
     encoder = encoders.build(name, run.score, image_set, CPU)
     images = image_set.images[:10]
@@ -253,7 +232,11 @@ def _check_score(name: str) -> None:
     _is(first == again, "the same features, the same score")
 
 
-_LOADED = "weights that were saved and loaded give the same bits"
+def _is_loaded(network: nn.Module, other: nn.Module, *given: Any) -> None:
+    other.load_state_dict(network.state_dict())
+    network.eval(), other.eval()
+    is_same = torch.equal(network(*given), other(*given))
+    _is(is_same, "weights that were saved and loaded give the same bits")
 
 
 def _has_gradients(result: Tensor, network: nn.Module) -> None:

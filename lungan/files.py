@@ -1,18 +1,44 @@
-"""The cache folder, files that appear whole or not at all, and the lock under which one is made."""
+"""The cache folder, and lungan's own files: they appear whole or not at all, one process at a time
+makes what others only use, and what is read back is validated before anyone uses it.
+
+Disks fill, machines stop in the middle of a line, and people edit files by hand. Whatever a file
+holds, reading it gives values of the shape that was asked for, or one line that names the file.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import math
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 from filelock import FileLock
 
-from lungan.errors import ConfigError
+from lungan.errors import ConfigError, RunFolderError
+
+MAX_BYTES = 64 * 2**20
+MAX_LINE_BYTES = 2**20
+MAX_VALUES = 2_000_000
+"""In a JSON file: a manifest of the largest sweeps has fewer."""
+MAX_YAML_VALUES = 20_000
+"""YAML's aliases let a small file stand for an endless tree."""
+MAX_DEPTH = 32
+MAX_WHOLE = 2**64
+
+Shape: TypeAlias = Any
+"""What a value must be: a type; None; a tuple, one of these; a frozenset, one of these texts;
+``[shape]``, a list of them; a dict, a mapping with these keys, where ``key?`` may be absent and
+``...`` stands for every other key, which may hold anything where it is not given."""
+
+NUMBER = (int, float)
+
+_WAY_OUT = "remove it and repeat the command that made it"
 
 T = TypeVar("T")
 
@@ -108,3 +134,260 @@ def cached(
         except OSError as error:
             log.warning("%s is not cached (set LUNGAN_CACHE to a writable folder): %s", path, error)
     return value
+
+
+@contextlib.contextmanager
+def write_whole(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears at ``path`` whole, and on disk, or not at all.
+
+    Raises: RunFolderError where the folder cannot be written or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as stream:
+            yield stream
+    except BaseException as error:
+        # torch.save puts an error of its own in front of the disk's.
+        for disk in (error, error.__context__):
+            if isinstance(disk, OSError):
+                raise unwritable(path, disk) from error
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with write_whole(path) as stream:
+        stream.write(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON with non-finite numbers as null, since JSON has none."""
+    write_bytes(path, (json.dumps(_finite(value), indent=1, allow_nan=False) + "\n").encode())
+
+
+def json_line(value: dict[str, Any]) -> str:
+    return json.dumps(_finite(value), allow_nan=False) + "\n"
+
+
+def append_line(path: Path, value: dict[str, Any]) -> None:
+    """Add one JSON object as a line and flush it to disk."""
+    try:
+        with path.open("a+b") as stream:
+            # A line that a crash tore must not swallow this one.
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - 1))
+            torn = stream.read(1) not in (b"", b"\n")
+            stream.write((b"\n" if torn else b"") + json_line(value).encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> RunFolderError:
+    """What a full disk, a quota or a missing right to write is said by."""
+    return RunFolderError(
+        f"{path} cannot be written: {error.strerror or error}; free space there, or choose "
+        "another folder with store=<folder>; what was written before stays good"
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class DamagedError(RunFolderError):
+    """A file holds what lungan cannot have written there. ``reason``: without the folder."""
+
+    def __init__(self, path: Path, reason: str, way_out: str) -> None:
+        self.reason = f"{path.name} is damaged: {reason}"
+        super().__init__(f"{path} is damaged: {reason}; {way_out}")
+
+
+def read_json(path: Path, shape: Shape = dict, way_out: str = _WAY_OUT) -> Any:
+    """What a JSON file holds, of this shape.
+
+    Raises: DamagedError, or RunFolderError where it is absent or cannot be read.
+    """
+    return _parse(path, _from_json, shape, MAX_VALUES, way_out)
+
+
+def read_yaml(path: Path, way_out: str = _WAY_OUT) -> dict[str, Any]:
+    """The mapping that a YAML file holds. Raises: as ``read_json``."""
+    values: dict[str, Any] = _parse(path, _from_yaml, dict, MAX_YAML_VALUES, way_out)
+    return values
+
+
+def read_lines(
+    path: Path, shape: Shape = dict, begin: int = 0
+) -> Iterator[tuple[dict[str, Any] | None, int]]:
+    """Each whole line of a file of JSON lines from byte ``begin`` on, None where it is damaged, and
+    where it ends. A torn last line, which a crash leaves, is passed over, and an absent file is
+    one without lines.
+
+    Raises: RunFolderError where the file cannot be read.
+    """
+    try:
+        with open(path, "rb", opener=_open) as stream:
+            stream.seek(begin)
+            while line := stream.readline(MAX_LINE_BYTES):
+                if len(line) < MAX_LINE_BYTES and not line.endswith(b"\n"):
+                    return
+                try:
+                    row = _from_json(line)
+                    is_sound = _problem(row, shape, MAX_YAML_VALUES) is None
+                except (ValueError, RecursionError):
+                    is_sound = False
+                yield (row if is_sound else None), stream.tell()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def read_text(path: Path, way_out: str = _WAY_OUT) -> str:
+    """Raises: as ``read_json``."""
+    try:
+        return _read_bytes(path, way_out).decode()
+    except UnicodeDecodeError as error:
+        raise DamagedError(path, "it is not UTF-8", way_out) from error
+
+
+def _parse(
+    path: Path, parse: Callable[[bytes], Any], shape: Shape, max_values: int, way_out: str
+) -> Any:
+    content = _read_bytes(path, way_out)
+    try:
+        value = parse(content)
+        problem = _problem(value, shape, max_values)
+    except (ValueError, OverflowError) as error:
+        problem = " ".join(str(error).split())[:200]
+    except (RecursionError, MemoryError):
+        problem = "it is nested too deeply or too large"
+    if problem is not None:
+        raise DamagedError(path, problem, way_out)
+    return value
+
+
+def _read_bytes(path: Path, way_out: str) -> bytes:
+    try:
+        with open(path, "rb", opener=_open) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise DamagedError(path, "it is no plain file", way_out)
+            # A buffer of the file's size: one of the largest size costs more than the reading.
+            content = file.read(min(status.st_size, MAX_BYTES) + 1)
+    except IsADirectoryError as error:
+        raise DamagedError(path, "it is a folder", way_out) from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if len(content) > MAX_BYTES:
+        raise DamagedError(path, f"it has more than {MAX_BYTES // 2**20} MiB", way_out)
+    return content
+
+
+def _open(path: str, flags: int) -> int:
+    """Opening a pipe in a file's place would wait for someone to write into it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _unreadable(path: Path, error: Exception) -> RunFolderError:
+    return RunFolderError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+def _from_json(content: bytes) -> Any:
+    try:
+        value = json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"it is not JSON: {error}") from error
+    # JSON can escape halves of characters, which nothing can write again, and the end of C's texts.
+    if b"\\ud" in content.lower() or b"\\u0000" in content:
+        text = json.dumps(value, ensure_ascii=False)
+        if "\\u0000" in text or text.encode(errors="replace") != text.encode(errors="ignore"):
+            raise ValueError("it holds characters that are no text")
+    return value
+
+
+def _from_yaml(content: bytes) -> Any:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return yaml.load(content, Loader=loader)  # a safe loader in both cases
+    except (yaml.YAMLError, AttributeError, TypeError) as error:
+        raise ValueError(f"it is not YAML: {error}") from error
+
+
+def _problem(value: Any, shape: Shape, max_values: int) -> str | None:
+    """What makes the value no one of this shape, in words; None where nothing does."""
+    level: list[Any] = [[value]]
+    num_values = 0
+    for _ in range(MAX_DEPTH + 1):
+        num_values += sum(map(len, level))
+        if num_values > max_values:
+            return f"it has more than {max_values} values"
+        inner = [item for node in level for item in (node.values() if type(node) is dict else node)]
+        if any(type(item) is int and abs(item) > MAX_WHOLE for item in inner):
+            return f"it holds a whole number beyond {MAX_WHOLE}"
+        level = [item for item in inner if type(item) in (dict, list)]
+        if not level:
+            return _mismatch(value, shape, "")
+    return f"it is nested more than {MAX_DEPTH} levels deep"
+
+
+def _mismatch(value: Any, shape: Shape, at: str) -> str | None:
+    """Where the value is not of the shape, in words. at: the dotted key of the value."""
+    found: str | None = None
+    match shape:
+        case tuple():
+            if all(_mismatch(value, each, at) for each in shape):
+                # The mapping or list among them, if it was meant to be that, says more.
+                close = [each for each in shape if type(each) is type(value)]
+                found = _mismatch(value, close[0], at) if close else _wrong(value, shape, at)
+        case frozenset():
+            if not (isinstance(value, str) and value in shape):
+                found = _wrong(value, shape, at)
+        case None | type():
+            if type(value) is not (type(None) if shape is None else shape):
+                found = _wrong(value, shape, at)
+        case list():
+            if type(value) is not list:
+                return _wrong(value, shape, at)
+            each = (_mismatch(item, shape[0], f"{at}[{n}]") for n, item in enumerate(value))
+            found = next(filter(None, each), None)
+        case dict():
+            if type(value) is not dict:
+                return _wrong(value, shape, at)
+            keys = {str(key).removesuffix("?"): key for key in shape if key is not ...}
+            for key, given in keys.items():
+                if key not in value and not given.endswith("?"):
+                    return f"it lacks {f'{at}.{key}'.lstrip('.')}"
+            for key, item in value.items():
+                wanted = shape[keys[key]] if key in keys else shape.get(...)
+                if key in keys or ... in shape:
+                    found = found or _mismatch(item, wanted, f"{at}.{key}".lstrip("."))
+    return found
+
+
+_WORDS = {
+    dict: "a mapping",
+    list: "a list",
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    None: "null",
+}
+
+
+def _wrong(value: Any, shape: Shape, at: str) -> str:
+    one = [shape] if not isinstance(shape, tuple | frozenset) else list(shape)
+    kinds = [type(each) if type(each) in (dict, list) else each for each in one]
+    names = {kind if isinstance(kind, str) else _WORDS[kind] for kind in kinds}
+    wanted = " or ".join(sorted(names))
+    got = " ".join(repr(value).split())[:40] if isinstance(value, str) else type(value).__name__
+    return f"{at or 'it'} must be {wanted}, got {got}"

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lungan.cli import CommandParser, run_as_program, run_command
+from lungan.files import write_json
 from lungan.results.read import collect
-from lungan.runs.folder import SWEEPS, WANDB, write_json
+from lungan.runs.folder import SWEEPS, WANDB
 from lungan.tracking.upload import upload_line
 from lungan.tracking.wandb import SENT, logged_in
 from lungan.tracking.wandb_report import Place, build_report, place, save, spec

@@ -11,7 +11,6 @@ from typing import Any
 from lungan.cli import CallableModule, CommandParser, run_as_program, run_command
 from lungan.config import presets
 from lungan.errors import ConfigError
-from lungan.files import at_home
 
 EXAMPLES = """examples:
   python -m lungan.score runs/*
@@ -105,21 +104,23 @@ def _score(options: argparse.Namespace) -> int:
         )
     if options.size is not None and not 16 <= options.size <= 512:
         raise ConfigError(f"--size must be from 16 to 512, got {options.size}")
-    config = presets.load_score(options.score, None, changes) if options.real else None
-
     # Here, so that --help and a wrong option need not wait for torch.
-    from lungan.runs.folder import write_json
-    from lungan.runs.scoring import score_pair, score_runs
+    from lungan.files import write_json
     from lungan.scores.table import format_result
 
     results: dict[str, Any] = {}
-    if config is not None:
-        real, fake = at_home(options.real), at_home(options.fake)
-        results = score_pair(real, fake, config, options.device, **how)
+    if options.real:
+        from lungan import api
+
+        device = options.device
+        results = api.score(
+            options.real, options.fake, score=options.score, device=device, **how, **changes
+        )
         print(format_result(results))
     else:
-        scored = score_runs(options.runs, options.score, changes, options.device)
-        for folder, result in scored:
+        from lungan.runs.scoring import score_runs
+
+        for folder, result in score_runs(options.runs, options.score, changes, options.device):
             results[str(folder)] = result
             print(f"{folder}\n{format_result(result)}\n")
     if options.json:

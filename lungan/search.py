@@ -98,8 +98,8 @@ def _search(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise ConfigError("searching needs Optuna: pip install 'lungan[search]'") from error
     from lungan.config import compose
+    from lungan.runs.run import StopSignal
     from lungan.runs.search import Search
-    from lungan.runs.stopping import StopSignal
     from lungan.runs.store import store_path
     from lungan.runs.sweep import check_name, write_results
 
@@ -109,14 +109,18 @@ def _search(options: argparse.Namespace) -> int:
     with presets.searching(options.config_dir), compose.composer(), stop.installed():
         space, fixed = compose.search_space(options.overrides)
         if options.rungs:
-            if "epochs" in {each.key for each in space}:
+            if "epochs" in space:
                 raise ConfigError("epochs cannot be searched beside --rungs, which sets it")
             fixed = [text for text in fixed if not text.startswith("epochs=")]
 
         def config_of(values: dict[str, str]) -> RunConfig:
             return compose.compose([*fixed, *(f"{key}={value}" for key, value in values.items())])
 
-        first = config_of({each.key: each.first() for each in space})
+        firsts = {
+            key: getattr(each, "choices", [getattr(each, "low", 0)])[0]
+            for key, each in space.items()
+        }
+        first = config_of({key: str(value) for key, value in firsts.items()})
         if not first.score.encoders:
             raise ConfigError(
                 f"score={first.score.name} gives no {options.objective}; use score=fast or more"

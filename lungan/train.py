@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from lungan import completion
 from lungan.cli import (
     FAILED,
     INTERRUPTED,
     CallableModule,
     CommandParser,
     add_config_dir,
+    complete,
+    completion_script,
     run_as_program,
     run_command,
 )
@@ -29,7 +30,6 @@ from lungan.errors import ConfigError, DivergedError
 from lungan.files import at_home
 
 if TYPE_CHECKING:
-    from lungan.config import RunConfig
     from lungan.runs.folder import Run
     from lungan.runs.sweep import Launcher, Settings
 
@@ -66,13 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     if given[:1] == ["--complete"]:
-        return completion.complete(parser, given[1])
+        return complete(parser, given[1])
     options = parser.parse_intermixed_args(given)
     verbose = [text for text in options.overrides if text.partition("=")[0] == "hydra.verbose"]
     options.overrides = [text for text in options.overrides if text not in verbose]
     options.verbose |= any(not text.endswith("=false") for text in verbose)
     if options.shell_completion:
-        print(completion.script(options.shell_completion))
+        print(completion_script(options.shell_completion))
         return 0
     return run_command(lambda: _train(options), verbose=options.verbose)
 
@@ -128,9 +128,6 @@ def _parser() -> CommandParser:
 
 
 def _train(options: argparse.Namespace) -> int:
-    # Here, so that --help need not wait for Hydra.
-    from lungan.config import compose
-
     if not options.multirun and (options.sweep or options.dry_run or options.processes is not None):
         raise ConfigError("--sweep, --processes and --dry-run belong to a sweep: add --multirun")
     if options.multirun and options.cfg:
@@ -142,59 +139,50 @@ def _train(options: argparse.Namespace) -> int:
         )
     if (options.resolve or options.package) and not options.cfg:
         raise ConfigError("--resolve and --package belong to --cfg job")
-    start = None
-    if options.start is not None:
-        from lungan.runs.folder import read_config
+    from lungan import api  # and Hydra, which --help need not wait for
+    from lungan.config import compose
+    from lungan.runs.folder import read_config
 
-        start = read_config(at_home(options.start))
     overrides = [text for text in options.overrides if not _is_hydras(text)]
     launching = [text for text in options.overrides if _is_hydras(text)]
+    start = None if options.start is None else read_config(at_home(options.start))
     with presets.searching(options.config_dir), compose.composer():
         if options.processes is not None:
             launching = _processes(options.processes, launching)
         settings = [compose.launcher_setting(text) for text in launching]
-        if not options.multirun:
-            if not all(setting in IN_ORDER for setting in settings):
-                raise ConfigError(f"{launching[0]} belongs to a sweep: add --multirun")
+        if options.multirun:
+            swept = compose.compose_sweep(overrides, start)
+        elif all(setting in IN_ORDER for setting in settings):
             config = compose.compose(overrides, start)
-            if options.cfg:
-                sys.stdout.write(compose.show(config, options.package))
-                return 0
-            return _run_one(config)
-        swept = compose.compose_sweep(overrides, start)
-
+        else:
+            raise ConfigError(f"{launching[0]} belongs to a sweep: add --multirun")
+    if options.cfg:
+        sys.stdout.write(compose.show(config, options.package))
+        return 0
+    if not options.multirun:
+        return _show(api.train(config))
     from lungan import launchers  # and torch, which a wrong setting need not wait for
 
-    return sweep(
-        swept.runs,
-        launchers.build(settings),
-        name=swept.name if options.sweep is None else options.sweep,
-        question=swept.question,
-        dry_run=options.dry_run,
-    )
+    name = swept.name if options.sweep is None else options.sweep
+    launcher = launchers.build(settings)
+    return sweep(swept.runs, launcher, name=name, question=swept.question, dry_run=options.dry_run)
 
 
 def _is_hydras(text: str) -> bool:
     return text.lstrip("+~").startswith(("hydra.", "hydra/"))
 
 
-def _run_one(config: RunConfig) -> int:
-    from lungan.runs.prepare import prepare
-    from lungan.runs.run import run
-    from lungan.runs.stopping import StopSignal
-
-    stop = StopSignal()
-    with stop.installed():
-        result = run(prepare(config), stop=stop)
-    print(describe(result))
-    if result.status == "diverged":
-        print(
-            f"DivergedError: {result.summary['reason']} (recorded in {result.folder}; "
-            "retry=diverged runs it again)",
-            file=sys.stderr,
-        )
-        return DivergedError.exit_code
-    return 0
+def _show(run: Run) -> int:
+    """Print what became of a run; gives the exit code."""
+    print(describe(run))
+    if run.status != "diverged":
+        return 0
+    print(
+        f"DivergedError: {run.summary['reason']} (recorded in {run.folder}; "
+        "retry=diverged runs it again)",
+        file=sys.stderr,
+    )
+    return DivergedError.exit_code
 
 
 def describe(run: Run) -> str:
@@ -241,34 +229,29 @@ def sweep(
     from lungan.runs import sweep as sweeps
     from lungan.tracking.upload import upload_line
 
-    def tell(text: str) -> None:
-        print(text, flush=True)
-
-    if name is not None:
-        sweeps.check_name(name)
-    plan = sweeps.plan_sweep(runs, launcher, tell)
-    name = name or plan.name()
-    tell(f"sweep {name}: {plan.describe()}")
+    plan = sweeps.plan_sweep(runs, launcher, name, print)
+    print(f"sweep {plan.sweep}: {plan.describe()}")
     if how := launcher.describe(plan):
-        tell(how)
+        print(how)
+    sys.stdout.flush()
     if dry_run:
         for run_id, called in plan.names().items():
-            tell(f"  {plan.state[run_id]:9} {called}")
+            print(f"  {plan.state[run_id]:9} {called}")
         return 0
     command = shlex.join(["python", "-m", "lungan.train", *(sys.argv[1:])])
     try:
-        lacking = sweeps.run_sweep(plan, launcher, name=name, question=question, command=command)
+        lacking = sweeps.run_sweep(plan, launcher, question=question, command=command)
     except KeyboardInterrupt:
-        tell("interrupted; the same command goes on with what is left")
+        print("interrupted; the same command goes on with what is left")
         return INTERRUPTED
-    if out := sweeps.write_results(plan.store, name):
-        tell(f"results: {out / 'report.html'}, {out / 'results.csv'}, {out / 'summary.csv'}")
-    tell(f"to show it in W&B: {upload_line(plan.store, sweep=name)}")
+    if out := sweeps.write_results(plan.store, plan.sweep):
+        print(f"results: {out / 'report.html'}, {out / 'results.csv'}, {out / 'summary.csv'}")
+    print(f"to show it in W&B: {upload_line(plan.store, sweep=plan.sweep)}")
     if not lacking:
         return 0
     log.error("%d of %d runs have no result:", len(lacking), len(plan.runs))
     for planned in lacking[:10]:
-        log.error("  %s", plan.names()[planned.prepared.identity.run])
+        log.error("  %s", plan.names()[planned.identity.run])
     log.error("the same command tries them again; why is in each folder's log.txt")
     return FAILED
 

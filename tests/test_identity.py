@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from lungan.config import RunConfig, compose
-from lungan.config.identity import run_id, trajectory_id
 from lungan.config.rules import NEUTRAL
+from lungan.config.run import run_id, trajectory_id
 
 DATA_HASH = "d" * 64
 

@@ -19,15 +19,16 @@ LAYERS = (
     ("errors",),
     ("registry", "files", "memory"),
     ("config",),
-    ("cli", "completion", "data", "device"),
+    ("cli", "data", "device"),
     ("models",),
     ("classifiers", "training"),
     ("scores",),
     ("runs", "tracking"),
     ("generation", "launchers", "results"),
     ("tracking.wandb_report", "contracts", "utility"),
+    ("api",),
     ("generate", "report", "score", "search", "train", "upload"),
-    ("__main__", "api"),
+    ("__main__",),
 )
 """A part imports from its own layer and from those before it; a module may have a place of
 its own."""

@@ -19,7 +19,7 @@ import pytest
 import lungan
 from lungan import generate, registry, score, train
 from lungan.config import compose, presets
-from lungan.config.identity import trajectory_id
+from lungan.config.run import trajectory_id
 from lungan.errors import ConfigError, RunFolderError
 from lungan.runs.folder import GENERATOR, read_config
 

@@ -10,9 +10,10 @@ import pytest
 
 from lungan import score
 from lungan.config import compose, presets
+from lungan.files import read_json, write_json
 from lungan.models.build import build_generator
 from lungan.models.saving import serialize_generator
-from lungan.runs.folder import GENERATOR, SCORES, SUMMARY, read_json, write_config, write_json
+from lungan.runs.folder import GENERATOR, SCORES, SUMMARY, write_config
 from lungan.scores import domain, encoders
 from lungan.scores.encoders import Encoded
 

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from lungan.config import RunConfig, compose, rules
-from lungan.config.identity import run_id
+from lungan.config.run import run_id
 from lungan.models.saving import load_generator
 from lungan.runs.folder import read_config, read_metrics
 from lungan.scores.table import format_result

@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, cast, get_args, get_origin
 
 import hydra
 import yaml
@@ -33,6 +33,9 @@ from lungan.config.presets import EXPERIMENT
 from lungan.config.rules import parse, schema, shown, types_of
 from lungan.config.run import GROUPS, RunConfig, ScoreConfig
 from lungan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 COMPLAINTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, AttributeError, ValueError)
 """What Hydra and OmegaConf raise for wrong overrides and files."""
@@ -78,23 +81,6 @@ class _Given:
     @property
     def is_group(self) -> bool:
         return self.key in (*GROUPS, EXPERIMENT)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dimension:
-    """One key that is searched: among ``choices``, or from ``low`` to ``high``, both included."""
-
-    key: str
-    choices: tuple[str, ...] = ()
-    low: float = 0.0
-    high: float = 0.0
-    step: float | None = None
-    log: bool = False
-    whole: bool = False
-
-    def first(self) -> str:
-        """One of its values, as text."""
-        return self.choices[0] if self.choices else str(int(self.low) if self.whole else self.low)
 
 
 @contextlib.contextmanager
@@ -194,41 +180,38 @@ def compose_sweep(overrides: Sequence[str], start: RunConfig | None = None) -> S
     """
     files = [text for text in overrides if text.partition("=")[0] in ("+sweeps", "sweeps")]
     own = [text for text in overrides if text not in files]
-    if not files:
-        return Sweep(None, "", _compose_jobs(expand(own), start))
-    name = files[-1].partition("=")[2]
-    sweep = presets.read_sweep(name)
-    given = {text.partition("=")[0].lstrip("+~") for text in own}
-    jobs = []
-    for more in sweep["runs"]:
-        values = {**sweep["overrides"], **more}
-        before = [
-            f"{key}={'' if value == '' else shown(value)}"
-            for key, value in values.items()
-            if key not in given
-        ]
-        jobs += expand([*before, *own])
-    return Sweep(Path(name).stem, sweep["question"], _compose_jobs(jobs, start))
-
-
-def _compose_jobs(
-    jobs: Sequence[list[str]], start: RunConfig | None
-) -> list[tuple[RunConfig, dict[str, str]]]:
-    return [
+    name, question, jobs = None, "", []
+    if files:
+        file = files[-1].partition("=")[2]
+        sweep = presets.read_sweep(file)
+        name, question = Path(file).stem, sweep["question"]
+        given = {text.partition("=")[0].lstrip("+~") for text in own}
+        for more in sweep["runs"]:
+            values = {**sweep["overrides"], **more}
+            before = [
+                f"{key}={'' if value == '' else shown(value)}"
+                for key, value in values.items()
+                if key not in given
+            ]
+            jobs += expand([*before, *own])
+    else:
+        jobs = expand(own)
+    runs = [
         (compose(job, start), dict(text.lstrip("+").split("=", 1) for text in job)) for job in jobs
     ]
+    return Sweep(name, question, runs)
 
 
-def search_space(overrides: Sequence[str]) -> tuple[list[Dimension], list[str]]:
+def search_space(overrides: Sequence[str]) -> tuple[dict[str, BaseDistribution], list[str]]:
     """The keys that a search chooses, from Hydra's sweep syntax, and the other overrides.
 
     Raises: ConfigError where an override cannot be parsed, or none has a range or choices.
     """
     given = [_read(text) for text in overrides]
-    space = [_dimension(each.sweep) for each in given if each.sweep is not None]
-    for each in space:
-        if len(each.choices) == 1 or (not each.choices and each.low == each.high):
-            raise ConfigError(f"{each.key} has one value to search; give a range or choices")
+    space = {each.key: _distribution(each) for each in given if each.sweep is not None}
+    for key, distribution in space.items():
+        if distribution.single():
+            raise ConfigError(f"{key} has one value to search; give a range or choices")
     if not space:
         raise ConfigError(
             "nothing to search: give a range or choices, such as 'lr=interval(1e-4,1e-2)' or "
@@ -357,22 +340,31 @@ def _no_steps(given: _Given) -> ConfigError:
     )
 
 
-def _dimension(override: Override) -> Dimension:
-    key, sweep = override.get_key_element(), cast(Any, override.value())
-    is_log = "log" in getattr(sweep, "tags", ())
+def _distribution(given: _Given) -> BaseDistribution:
+    from optuna import distributions  # an extra
+
+    override = cast(Override, given.sweep)
+    sweep = cast(Any, override.value())
     if override.is_interval_sweep():
-        whole = isinstance(sweep.start, int) and isinstance(sweep.end, int)
-        low, high = float(sweep.start), float(sweep.end)
-        return Dimension(key=key, low=low, high=high, log=is_log, whole=whole)
-    if override.is_range_sweep():
+        ends, step = [sweep.start, sweep.end], None
+    elif override.is_range_sweep():
         values = list(sweep.range())
         if not values:
-            raise ConfigError(f"{override.input_line} is an empty range; give start < stop")
-        whole = all(isinstance(value, int) for value in values)
-        low, high = sorted((float(values[0]), float(values[-1])))
-        step = abs(float(sweep.step))
-        return Dimension(key=key, low=low, high=high, step=step, log=is_log, whole=whole)
-    return Dimension(key=key, choices=tuple(override.sweep_string_iterator()))
+            raise ConfigError(f"{given.text} is an empty range; give start < stop")
+        ends, step = sorted((values[0], values[-1])), abs(sweep.step)
+    else:
+        return distributions.CategoricalDistribution(tuple(override.sweep_string_iterator()))
+    is_log = "log" in sweep.tags
+    try:
+        if all(isinstance(end, int) for end in ends):
+            low, high = ends
+            return distributions.IntDistribution(low, high, log=is_log, step=int(step or 1))
+        low, high = map(float, ends)
+        return distributions.FloatDistribution(
+            low, high, log=is_log, step=step if step is None else float(step)
+        )
+    except ValueError as error:
+        raise ConfigError(f"{given.key} cannot be searched: {error}") from error
 
 
 @functools.cache

@@ -1,13 +1,19 @@
-"""Config of one run: a choice of every group, and what belongs to none."""
+"""Config of one run, a choice of every group and what belongs to none, and the two hashes that
+name what it gives: its trajectory and its run."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
+from lungan import registry
 from lungan.config.data import DataConfig
-from lungan.config.networks import DiscriminatorConfig, GeneratorConfig
 from lungan.config.rules import (
+    NEUTRAL,
     Part,
     above,
     any_seed,
@@ -20,9 +26,16 @@ from lungan.config.rules import (
     subset_of,
     types_of,
 )
-from lungan.config.training import AugmentConfig, LossConfig, OptimizerConfig, ScheduleConfig
+from lungan.config.training import (
+    AugmentConfig,
+    DiscriminatorConfig,
+    GeneratorConfig,
+    LossConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+)
 from lungan.errors import ConfigError
-from lungan.registry import declare, names
+from lungan.registry import declare
 
 
 @dataclass(kw_only=True, slots=True)
@@ -150,7 +163,7 @@ class RunConfig:
             if schema(base, group, part.name) is not type(part):
                 raise ConfigError(
                     f"{group}.name is set by {group}=<choice>, one of "
-                    f"{', '.join(names(group))}; got {group}.name={part.name}"
+                    f"{', '.join(registry.names(group))}; got {group}.name={part.name}"
                 )
         for group in GROUPS:
             getattr(self, group).check(self)
@@ -160,3 +173,62 @@ GROUPS: dict[str, type[Part]] = {
     name: kind for name, kind in types_of(RunConfig).items() if is_part(kind)
 }
 """The keys of a run that stand for a choice with settings of its own, and what all these share."""
+
+SHAPING = ("generator", "discriminator", "loss", "optimizer", "schedule", "augment")
+"""The groups whose choices shape the weights; the images' hash stands for the data's."""
+
+RECIPE_VERSION = 1
+"""Part of every trajectory id: raised when the same config would train to other weights."""
+
+
+def trajectory_id(config: RunConfig, data_hash: str, precision: str) -> str:
+    """Hash (64 hex digits) of all that shapes the weights step by step.
+
+    Of a plug-in's choice it holds the code too: distribution, version and hash of its source.
+
+    data_hash: ``content_hash`` of the images that the run trains on, which stands for the data
+    config: the same images from another path are the same trajectory.
+    precision: the resolved one, ``fp32`` or ``bf16``.
+    """
+    shaping: dict[str, Any] = {
+        "recipe": RECIPE_VERSION,
+        "data": data_hash,
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "precision": precision,
+    }
+    for group in SHAPING:
+        part = getattr(config, group)
+        values = {field: getattr(part, field.name) for field in dataclasses.fields(part)}
+        shaping[group] = {
+            field.name: value
+            for field, value in values.items()
+            if NEUTRAL not in field.metadata or value != field.metadata[NEUTRAL]
+        }
+    used = registry.used_by((group, getattr(config, group).name) for group in SHAPING)
+    if used:
+        shaping["plugins"] = {
+            choice: [plugin.name, plugin.version, plugin.sha256] for choice, plugin in used.items()
+        }
+    if config.schedule.sees_horizon:
+        shaping["epochs"] = config.epochs
+    return _hash(shaping)
+
+
+def run_id(trajectory: str, epochs: int) -> str:
+    """Hash (64 hex digits) of a trajectory and where on it the run ends."""
+    return _hash({"trajectory": trajectory, "epochs": epochs})
+
+
+def _hash(value: dict[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plugins(config: RunConfig) -> dict[str, registry.Plugin]:
+    """The plug-ins that a run uses, those that do not shape its weights too, by ``group=name``."""
+    chosen = [(group, getattr(config, group).name) for group in GROUPS]
+    chosen += [("encoder", name) for name in config.score.encoders]
+    chosen += [("score", name) for name in config.score.extra]
+    chosen += [("tracker", name) for name in config.tracker.also]
+    return registry.used_by(chosen)

@@ -28,11 +28,10 @@ from filelock import FileLock, Timeout
 from lungan import registry
 from lungan.config import RunConfig, rules
 from lungan.errors import ConfigError, RunFolderError
-from lungan.files import at_home
-from lungan.runs.folder import SWEEPS, read_metrics, write_json
+from lungan.files import at_home, read_json, write_json
+from lungan.runs.folder import SWEEPS, read_metrics
 from lungan.runs.prepare import load_and_keep, prepare
-from lungan.runs.reading import read_json
-from lungan.runs.stopping import StopSignal
+from lungan.runs.run import StopSignal
 from lungan.runs.store import LEASE_SECONDS, Store, live_owner
 from lungan.runs.sweep import (
     Plan,
@@ -83,7 +82,7 @@ class JobLauncher(ABC):
         return Place(processes=0, threads=0, wait_seconds=LEASE_SECONDS + 30)
 
     @abstractmethod
-    def launch(self, folder: Path, num_jobs: int) -> None:
+    def launch(self, folder: Path, num_jobs: int, place: Place) -> None:
         """Run ``run_job(folder, number)`` for every number, until all have ended."""
 
     def queued(self) -> bool | None:
@@ -96,20 +95,19 @@ class JobLauncher(ABC):
     def describe(self, _plan: Plan, /) -> str:
         return f"by hydra/launcher={self.name}, a job a trajectory"
 
-    def run(self, plan: Plan, sweep: str, stop: StopSignal) -> None:
-        _Jobs(plan, sweep, self, stop).run()
+    def run(self, plan: Plan, stop: StopSignal) -> None:
+        _Jobs(plan, self, stop).run()
 
 
 class _Jobs:
     """The sweep's side of its jobs: hand them out, watch the store, and see what is left."""
 
-    def __init__(self, plan: Plan, sweep: str, launcher: JobLauncher, stop: StopSignal) -> None:
+    def __init__(self, plan: Plan, launcher: JobLauncher, stop: StopSignal) -> None:
         self._plan = plan
-        self._store = plan.store
-        self._sweep = sweep
+        self._store = Store(plan.store)
         self._launcher = launcher
         self._stop = stop
-        _, self._ledger = read_ledger(self._store, sweep, 0)
+        _, self._ledger = read_ledger(plan.store, plan.sweep, 0)
         self._failed: set[str] = set()
         self._left = plan.epochs_to_train
 
@@ -144,22 +142,25 @@ class _Jobs:
 
     def _launch(self, trajectories: list[Trajectory]) -> str:
         """Run one job a trajectory; gives why the launcher broke off, or nothing."""
-        folder = self._new_folder()
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
+        launches = self._plan.store / SWEEPS / self._plan.sweep / "launcher"
+        folder = (launches / f"{stamp}-{os.getpid()}").resolve()
         place = self._launcher.place(self._plan)
-        write_jobs(folder, self._sweep, trajectories, place)
+        write_jobs(folder, self._plan.sweep, trajectories, place)
         log.info("%d jobs by %s, their logs in %s", len(trajectories), self._launcher.name, folder)
         errors: list[BaseException] = []
 
         def work() -> None:
             try:
-                self._launcher.launch(folder, len(trajectories))
+                self._launcher.launch(folder, len(trajectories), place)
             except BaseException as error:
                 errors.append(error)
 
         # The main thread stays free for signals and for what the jobs write.
         thread = threading.Thread(target=work, name="launcher", daemon=True)
         thread.start()
-        self._watch(thread, folder)
+        with self._stop.deferred():
+            self._watch(thread, folder)
         if self._stop.requested():
             raise Interrupted
         if not errors:
@@ -174,34 +175,33 @@ class _Jobs:
         asked = False
         looked = spoke = time.monotonic()
         seen: float | None = None  # when a job was last known to be queued
-        with self._stop.deferred():
-            while True:
-                thread.join(WATCH_SECONDS)
-                self._report()
-                if self._stop.requested() and not asked:
-                    asked = True
-                    stop_jobs(folder)
-                    self._launcher.drop_waiting()
-                    log.info("waiting for the jobs to stop; Ctrl-C again leaves them to it")
-                now = time.monotonic()
-                if now - spoke >= SPEAK_SECONDS:
-                    spoke = now
-                    log.info("%s", self._progress())
-                if thread.is_alive() and now - looked < QUEUE_SECONDS:
-                    continue
-                queued, looked = self._launcher.queued(), now
-                if queued:
-                    seen = now
-                elif not thread.is_alive():
-                    return
-                elif queued is False and seen is not None and now - seen > GONE_SECONDS:
-                    return  # for jobs that were taken away, their launcher would wait for ever
-                if not thread.is_alive():
-                    time.sleep(POLL_SECONDS)
+        while True:
+            thread.join(WATCH_SECONDS)
+            self._report()
+            if self._stop.requested() and not asked:
+                asked = True
+                stop_jobs(folder)
+                self._launcher.drop_waiting()
+                log.info("waiting for the jobs to stop; Ctrl-C again leaves them to it")
+            now = time.monotonic()
+            if now - spoke >= SPEAK_SECONDS:
+                spoke = now
+                log.info("%s", self._progress())
+            if thread.is_alive() and now - looked < QUEUE_SECONDS:
+                continue
+            queued, looked = self._launcher.queued(), now
+            if queued:
+                seen = now
+            elif not thread.is_alive():
+                return
+            elif queued is False and seen is not None and now - seen > GONE_SECONDS:
+                return  # for jobs that were taken away, their launcher would wait for ever
+            if not thread.is_alive():
+                time.sleep(POLL_SECONDS)
 
     def _report(self) -> None:
         """Log what the ledger has got since the last time."""
-        lines, self._ledger = read_ledger(self._store, self._sweep, self._ledger)
+        lines, self._ledger = read_ledger(self._plan.store, self._plan.sweep, self._ledger)
         for line in lines:
             if line["status"] == "failed":
                 self._failed.add(line["run_id"])
@@ -212,28 +212,22 @@ class _Jobs:
     def _unfinished(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
         """The trajectories with a run that has neither a result nor failed in this sweep."""
         self._report()
-        folders = Store(self._store).folders()
-        return [
-            trajectory
-            for trajectory in trajectories
-            if not all(
-                planned.prepared.identity.run in self._failed or planned.has_result(folders)
-                for planned in trajectory
-            )
-        ]
+        folders = self._store.folders()
+
+        def is_left(planned: PlannedRun) -> bool:
+            return planned.identity.run not in self._failed and not planned.has_result(folders)
+
+        return [trajectory for trajectory in trajectories if any(map(is_left, trajectory))]
 
     def _busy(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
         """The trajectories with a run that another process is at work on."""
-        store = Store(self._store)
-        folders = store.folders()
-        return [
-            trajectory
-            for trajectory in trajectories
-            if any(
-                not planned.has_result(folders) and store.owner(planned.prepared.identity, folders)
-                for planned in trajectory
-            )
-        ]
+        folders = self._store.folders()
+
+        def is_busy(planned: PlannedRun) -> bool:
+            owner = self._store.owner(planned.identity, folders)
+            return owner is not None and not planned.has_result(folders)
+
+        return [trajectory for trajectory in trajectories if any(map(is_busy, trajectory))]
 
     def _wait(self, trajectories: list[Trajectory]) -> list[Trajectory]:
         """Until one of the trajectories can be claimed; gives those that are not finished."""
@@ -248,34 +242,26 @@ class _Jobs:
     def _progressed(self) -> bool:
         """Whether fewer epochs are left than after the last launch."""
         before = self._left
-        self._left = against_store(self._plan.trajectories).epochs_to_train
+        self._left = against_store(self._plan.sweep, self._plan.trajectories).epochs_to_train
         return self._left < before
 
     def _progress(self) -> str:
         """How many runs have a result, and how far those are that are under way."""
-        folders, names = Store(self._store).folders(), self._plan.names()
+        folders, names = self._store.folders(), self._plan.names()
         unfinished = [planned for planned in self._plan.runs if not planned.has_result(folders)]
         under_way = []
         for planned in unfinished:
-            identity = planned.prepared.identity
-            folder = self._store / folders.get(identity.digits, identity.name)
+            folder = planned.folder(folders)
             if live_owner(folder) is not None:
                 with contextlib.suppress(RunFolderError):
                     epochs = len(read_metrics(folder))  # or the job will say why not
-                    under_way.append(f"{names[identity.run]} after epoch {epochs}")
+                    under_way.append(f"{names[planned.identity.run]} after epoch {epochs}")
         count = len(self._plan.runs)
         more = f" and {len(under_way) - MOST_SHOWN} more" if len(under_way) > MOST_SHOWN else ""
         return (
             f"{count - len(unfinished)} of {count} runs have a result; under way: "
             f"{', '.join(under_way[:MOST_SHOWN]) or 'none'}{more}"
         )
-
-    def _new_folder(self) -> Path:
-        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
-        root = self._store / SWEEPS / self._sweep / "launcher"
-        folder = root / f"{stamp}-{os.getpid()}"
-        folder.mkdir(parents=True)
-        return folder.resolve()
 
 
 def write_jobs(folder: Path, sweep: str, trajectories: Sequence[Trajectory], place: Place) -> None:
@@ -288,11 +274,6 @@ def write_jobs(folder: Path, sweep: str, trajectories: Sequence[Trajectory], pla
         "trajectories": [[_values(planned) for planned in each] for each in trajectories],
     }
     write_json(folder / JOBS, values)
-
-
-def read_place(folder: Path) -> Place:
-    """Where the jobs of a launch run. Raises: RunFolderError."""
-    return Place(**read_json(folder / JOBS)["place"])
 
 
 def stop_jobs(folder: Path) -> None:
@@ -316,7 +297,7 @@ def run_job(
     path = folder / f"job-{number}.log"
     with path.open("a", encoding="utf-8") as stream, _log_to(stream), stop.installed(signals):
         try:
-            place = read_place(folder)
+            place = Place(**jobs["place"])
             with _slot(folder, place.processes) as slot:
                 _run(jobs, number, place, slot, stop)
         except KeyboardInterrupt:
@@ -331,8 +312,8 @@ def _values(planned: PlannedRun) -> dict[str, Any]:
         prepared.config, precision=prepared.precision, device=planned.device
     )
     return {
-        "run_id": prepared.identity.run,
-        "name": prepared.identity.name,
+        "run_id": planned.identity.run,
+        "name": planned.identity.name,
         "overrides": planned.overrides,
         "config": dataclasses.asdict(config),
     }
@@ -344,8 +325,14 @@ def _run(jobs: dict[str, Any], number: int, place: Place, slot: int, stop: StopS
     for item in jobs["trajectories"][number]:
         try:
             registry.load_again(jobs["plugins"])
-            config = rules.parse(RunConfig, item["config"])
-            trajectory.append(_prepared(item, _placed(config, place, slot), share))
+            config = _placed(rules.parse(RunConfig, item["config"]), place, slot)
+            prepared = prepare(config, load_and_keep, share=share)
+            if prepared.identity.run != item["run_id"]:
+                raise ConfigError(
+                    f"the training images on {socket.gethostname()} are not those that the sweep "
+                    "was planned with; give all machines the same data, or plan the sweep there"
+                )
+            trajectory.append(PlannedRun(prepared, item["overrides"], config.device))
         except Exception as error:
             log.exception("%s cannot be prepared on %s", item["name"], socket.gethostname())
             store = at_home(item["config"]["store"])
@@ -355,17 +342,6 @@ def _run(jobs: dict[str, Any], number: int, place: Place, slot: int, stop: StopS
     while busy and time.monotonic() - waited_from < place.wait_seconds:
         time.sleep(POLL_SECONDS)
         busy = run_trajectory(busy, sweep, stop)
-
-
-def _prepared(item: dict[str, Any], config: RunConfig, share: int) -> PlannedRun:
-    prepared = prepare(config, load_and_keep, share=share)
-    planned = PlannedRun(prepared, item["overrides"], config.device)
-    if planned.prepared.identity.run != item["run_id"]:
-        raise ConfigError(
-            f"the training images on {socket.gethostname()} are not those that the sweep was "
-            "planned with; give all machines the same data, or plan the sweep there"
-        )
-    return planned
 
 
 def _placed(config: RunConfig, place: Place, slot: int) -> RunConfig:

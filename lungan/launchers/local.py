@@ -19,8 +19,8 @@ import torch
 from lungan import memory, registry
 from lungan.config.rules import rule
 from lungan.device import cores
-from lungan.launchers.jobs import STOP, JobLauncher, Place, read_place, run_job
-from lungan.runs.stopping import StopSignal
+from lungan.launchers.jobs import STOP, JobLauncher, Place, run_job
+from lungan.runs.run import StopSignal
 from lungan.runs.sweep import Plan, run_trajectories
 
 PROCESS_MEMORY = 2**30
@@ -31,22 +31,15 @@ PROCESS_MEMORY = 2**30
 class LocalConfig:
     """``n_jobs``: processes at a time; 1 does the runs one after another in the sweep's own. -1 is
     one for each CPU core that lungan may use, as far as free memory goes, or for each GPU
-    where runs use GPUs; -2 is one fewer, and so on.
-
-    ``batch_size`` is joblib's, which did this before; it has no effect, since processes take one
-    trajectory at a time."""
+    where runs use GPUs; -2 is one fewer, and so on."""
 
     n_jobs: int = rule("at least 1, or -1 for all", lambda value: value != 0)
-    batch_size: int | str = rule(
-        "auto, or at least 1",
-        lambda value: value == "auto" or (str(value).isdecimal() and int(value) >= 1),
-        default="1",
-    )
 
 
 class LocalLauncher(JobLauncher):
     name = "local"
     elsewhere = False
+    settings = LocalConfig
 
     def __init__(self, config: LocalConfig) -> None:
         self._n_jobs = config.n_jobs
@@ -65,14 +58,13 @@ class LocalLauncher(JobLauncher):
             f"by {place.processes} processes at a time, each of {each}; --processes N sets others"
         )
 
-    def run(self, plan: Plan, sweep: str, stop: StopSignal) -> None:
+    def run(self, plan: Plan, stop: StopSignal) -> None:
         if self.place(plan).processes == 1:
-            run_trajectories(plan.trajectories, sweep, stop)
+            run_trajectories(plan.trajectories, plan.sweep, stop)
         else:
-            super().run(plan, sweep, stop)
+            super().run(plan, stop)
 
-    def launch(self, folder: Path, num_jobs: int) -> None:
-        place = read_place(folder)
+    def launch(self, folder: Path, num_jobs: int, place: Place) -> None:
         count = min(place.processes, num_jobs)
         command = [sys.executable, "-P", "-m", __name__, str(folder), str(num_jobs)]
         environment = os.environ | {
@@ -102,15 +94,12 @@ class LocalLauncher(JobLauncher):
             all_of_them = torch.cuda.device_count()
         else:  # on the GPU that the config names
             all_of_them = 1
-        if _program() in {plugin.file for plugin in registry.loaded_files()}:
+        program = getattr(sys.modules["__main__"], "__file__", None)
+        if program and str(Path(program).resolve()) in {
+            each.file for each in registry.loaded_files()
+        }:
             all_of_them = 1  # a process that loads such a plug-in would run the program again
         return max(1, all_of_them + 1 + self._n_jobs)
-
-
-def _program() -> str | None:
-    """The absolute path of the program that runs, where it is a file."""
-    file = getattr(sys.modules["__main__"], "__file__", None)
-    return file and str(Path(file).resolve())
 
 
 def work(folder: Path, num_jobs: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from lungan.config.rules import rule
-from lungan.launchers.jobs import JobLauncher, run_job
+from lungan.launchers.jobs import JobLauncher, Place, run_job
 
 
 @dataclass(kw_only=True, slots=True)
@@ -29,12 +29,13 @@ class RayConfig:
 class RayLauncher(JobLauncher):
     name = "ray"
     elsewhere = True
+    settings = RayConfig
 
     def __init__(self, config: RayConfig) -> None:
         self._init: dict[str, Any] = config.ray["init"]
         self._remote: dict[str, Any] = config.ray["remote"]
 
-    def launch(self, folder: Path, num_jobs: int) -> None:
+    def launch(self, folder: Path, num_jobs: int, _place: Place) -> None:
         begun_here = not ray.is_initialized()
         if begun_here:
             ray.init(**self._init)

@@ -70,6 +70,7 @@ class SubmititLocal(JobLauncher):
 
     name = "submitit_local"
     elsewhere = False
+    settings: type[SubmititConfig] = SubmititConfig
 
     def __init__(self, config: SubmititConfig) -> None:
         self._config = config
@@ -78,7 +79,7 @@ class SubmititLocal(JobLauncher):
         processes = min(self._config.array_parallelism, len(plan.trajectories))
         return Place(processes, self._config.cpus_per_task, wait_seconds=0)
 
-    def launch(self, folder: Path, num_jobs: int) -> None:
+    def launch(self, folder: Path, num_jobs: int, _place: Place) -> None:
         jobs: list[submitit.Job[None]] = []
         executor = self._executor(folder)
         for number in range(num_jobs):
@@ -111,6 +112,7 @@ class SlurmLauncher(SubmititLocal):
 
     name = "slurm"
     elsewhere = True
+    settings = SlurmConfig
 
     def __init__(self, config: SlurmConfig) -> None:
         check_commands(f"hydra/launcher={self.name}")
@@ -120,7 +122,7 @@ class SlurmLauncher(SubmititLocal):
     def place(self, plan: Plan, /) -> Place:
         return JobLauncher.place(self, plan)
 
-    def launch(self, folder: Path, num_jobs: int) -> None:
+    def launch(self, folder: Path, num_jobs: int, _place: Place) -> None:
         self._job_name = _name(folder)
         executor = self._executor(folder)
         for job in executor.map_array(_Job(), [folder] * num_jobs, range(num_jobs)):

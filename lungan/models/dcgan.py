@@ -11,7 +11,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from lungan.config.networks import DcganDiscriminatorConfig, LeakyGeneratorConfig, stages
+from lungan.config.training import DcganDiscriminatorConfig, LeakyGeneratorConfig, stages
 from lungan.models.activation import leaky_relu
 from lungan.models.conditioning import ClassProjection, batch_norm, normalized
 from lungan.models.dropout import RandomBits, leaky_dropout, survivors_scale

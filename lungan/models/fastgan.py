@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lungan.config.networks import FastganDiscriminatorConfig, LeakyGeneratorConfig, stages
+from lungan.config.training import FastganDiscriminatorConfig, LeakyGeneratorConfig, stages
 from lungan.models.activation import leaky_relu
 from lungan.models.conditioning import ClassProjection, batch_norm, normalized
 from lungan.models.dropout import RandomBits

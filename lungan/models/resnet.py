@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lungan.config.networks import StagedDiscriminatorConfig, StagedGeneratorConfig, stages
+from lungan.config.training import StagedDiscriminatorConfig, StagedGeneratorConfig, stages
 from lungan.models.activation import leaky_relu
 from lungan.models.conditioning import ClassProjection, batch_norm, normalized
 from lungan.models.convolution import convolution

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lungan.errors import RunFolderError
+from lungan.files import read_json
 from lungan.results.comparisons import Summary, leaders, main_settings, mean_of
 from lungan.results.groups import Group
 from lungan.results.read import Problem, Run, one_line
 from lungan.runs.folder import METRICS, SAMPLES, classes_path, read_metrics, real_images_path
-from lungan.runs.reading import read_json
 from lungan.scores import catalogue
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from lungan import registry
 from lungan.config import GROUPS, rules
 from lungan.config.rules import NEUTRAL
 from lungan.errors import RunFolderError
-from lungan.files import at_home
+from lungan.files import DamagedError, at_home, read_lines, read_yaml
 from lungan.runs.folder import (
     ATTEMPT,
     CONFIG,
@@ -31,7 +31,7 @@ from lungan.runs.folder import (
     read_metrics,
     read_summary,
 )
-from lungan.runs.reading import DamagedError, read_lines, read_yaml
+from lungan.scores import catalogue
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -346,6 +346,7 @@ def _read_settings(
     about = ("num_images", "epoch", "scoring_id")
     facts |= flatten({key: scoring.get(key) for key in about}, "scores.")
     facts |= flatten(scoring.get("reference", {}), "reference.")
+    catalogue.add_recorded(scoring.get("extra", {}))
     reasons = sorted(scoring.get("reasons", {}).items())
     facts["scores.reasons"] = "; ".join(f"{key}: {one_line(why)}" for key, why in reasons)
     config = flatten(scoring.get("config", {}))

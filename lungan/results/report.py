@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lungan.errors import RunFolderError
+from lungan.files import write_bytes
 from lungan.results.comparisons import Comparison, Summary, compare_groups, summarize
 from lungan.results.figures import FILES, Figure, draw
 from lungan.results.groups import Grouping, group
@@ -31,7 +32,6 @@ from lungan.results.tables import (
 from lungan.results.utility import Utility, gan_runs, read_utility
 from lungan.results.utility_report import FIGURES_FOLDER, STALE, UtilityReport, report_utility
 from lungan.results.verdicts import caveats, headlines
-from lungan.runs.folder import write_bytes
 
 log = logging.getLogger(__name__)
 

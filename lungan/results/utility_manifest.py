@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lungan.files import read_json, write_json
 from lungan.results.read import Run, Scalar
-from lungan.runs.folder import UTILITY, write_json
-from lungan.runs.reading import read_json
+from lungan.runs.folder import UTILITY
 
 ENDING = ".study.json"
 

@@ -1,26 +1,31 @@
-"""The run folder: the names of its files, writing them whole, and reading them back.
+"""The run folder: the names of its files, and what they hold.
 
 No other module knows these names. Imports no torch, so that the results side stays quick to start.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
-import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lungan import files, registry
-from lungan.config import RunConfig, identity, rules
+from lungan import registry
+from lungan.config import RunConfig, rules
+from lungan.config.run import plugins
 from lungan.errors import ConfigError, RunFolderError
-from lungan.runs.reading import NUMBER, DamagedError, read_json, read_lines, read_text, read_yaml
+from lungan.files import (
+    NUMBER,
+    DamagedError,
+    read_json,
+    read_lines,
+    read_text,
+    read_yaml,
+    write_bytes,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +67,7 @@ _ENDED = {
             "config?": dict,
             "reference?": dict,
             "encoders?": {...: dict},
+            "extra?": {...: dict},
         },
         None,
     ),
@@ -171,24 +177,6 @@ def pairs_path(folder: Path, encoder: str) -> Path:
     return folder / FIGURES / f"closest_pairs_{encoder}.png"
 
 
-@contextlib.contextmanager
-def write_whole(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears at ``path`` whole, and on disk, or not at all.
-
-    Raises: RunFolderError where the folder cannot be written or the disk is full.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with files.atomic_write(path) as stream:
-            yield stream
-    except BaseException as error:
-        # torch.save puts an error of its own in front of the disk's.
-        for disk in (error, error.__context__):
-            if isinstance(disk, OSError):
-                raise unwritable(path, disk) from error
-        raise
-
-
 def remove_unfinished(folder: Path) -> None:
     """Remove what ``write_whole`` left of writers that were killed; the caller holds the claim."""
     for place in (folder, folder / SAMPLES, folder / FIGURES):
@@ -196,40 +184,12 @@ def remove_unfinished(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    with write_whole(path) as stream:
-        stream.write(content)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """JSON with non-finite numbers as null, since JSON has none."""
-    write_bytes(path, (json.dumps(_finite(value), indent=1, allow_nan=False) + "\n").encode())
-
-
 def write_config(folder: Path, config: RunConfig) -> None:
     """Names only, with the plug-ins that they stand for as comments before them."""
-    used = identity.plugins(config)
+    used = plugins(config)
     lines = [f"{PLUGIN}{key} comes from {used[key]}; {used[key].way_to_get()}\n" for key in used]
     text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
     write_bytes(folder / CONFIG, "".join([*lines, text]).encode())
-
-
-def json_line(value: dict[str, Any]) -> str:
-    return json.dumps(_finite(value), allow_nan=False) + "\n"
-
-
-def append_line(path: Path, value: dict[str, Any]) -> None:
-    """Add one JSON object as a line and flush it to disk."""
-    try:
-        with path.open("a+b") as stream:
-            # A line that a crash tore must not swallow this one.
-            stream.seek(max(0, stream.seek(0, os.SEEK_END) - 1))
-            torn = stream.read(1) not in (b"", b"\n")
-            stream.write((b"\n" if torn else b"") + json_line(value).encode())
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        raise unwritable(path, error) from error
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
@@ -306,21 +266,3 @@ def read_epochs(folder: Path, begin: int = 0) -> Iterator[tuple[dict[str, Any], 
                 path, f"{at} is no epoch's metrics", "remove its folder to train the run again"
             )
         yield row, end
-
-
-def unwritable(path: Path, error: OSError) -> RunFolderError:
-    """What a full disk, a quota or a missing right to write is said by."""
-    return RunFolderError(
-        f"{path} cannot be written: {error.strerror or error}; free space there, or choose "
-        "another folder with store=<folder>; what was written before stays good"
-    )
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -15,13 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungan.errors import LunganError
-from lungan.runs.folder import (
-    classes_path,
-    real_images_path,
-    write_bytes,
-    write_json,
-    write_whole,
-)
+from lungan.files import write_bytes, write_json, write_whole
+from lungan.runs.folder import classes_path, real_images_path
 
 if TYPE_CHECKING:
     from lungan.data.images import ImageSet

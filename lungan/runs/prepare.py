@@ -18,7 +18,7 @@ import torch
 
 import lungan
 from lungan.config import DataConfig, RunConfig
-from lungan.config.identity import trajectory_id
+from lungan.config.run import trajectory_id
 from lungan.data import build as data
 from lungan.data.images import ImageSet
 from lungan.device import resolve_device, resolve_precision

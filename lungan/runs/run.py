@@ -1,20 +1,25 @@
-"""One run: find out whether it was done, and do it where it was not."""
+"""One run: find out whether it was done, do it where it was not, and stop it with a checkpoint."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import logging
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 
-from lungan.config.identity import plugins
+from lungan.config.run import plugins
 from lungan.data.inspect import summarize
 from lungan.device import choose_threads
 from lungan.errors import DivergedError, LunganError, RunFolderError
+from lungan.files import write_bytes, write_json
 from lungan.models.conditioning import Classes
 from lungan.models.saving import load_generator, serialize_generator
 from lungan.runs import pictures
@@ -26,15 +31,12 @@ from lungan.runs.folder import (
     losses_path,
     read_metrics,
     read_summary,
-    write_bytes,
     write_config,
-    write_json,
 )
 from lungan.runs.naming import beside_folder, name_in_sweep
 from lungan.runs.prepare import Prepared, git_commit, machine, versions
 from lungan.runs.scoring import Scorer, build_scorer
 from lungan.runs.sinks import FolderSink, LogFile, ProgressSink, rewind_metrics
-from lungan.runs.stopping import StopSignal
 from lungan.runs.store import (
     Busy,
     BusyError,
@@ -47,13 +49,88 @@ from lungan.runs.store import (
 )
 from lungan.tracking import build_trackers, replay_for_agent
 from lungan.tracking.live import Followers
-from lungan.training.events import Event, Sink, Snapshot, StepEnd
-from lungan.training.loop import Interrupted, train
+from lungan.training.events import Event, Sink, Snapshot
+from lungan.training.loop import train
 from lungan.training.material import gather
 from lungan.training.state import TrainingState, build_state
 from lungan.training.step import build_step
 
+STOP_LOOK_SECONDS = 1.0
+"""How often at most the file is looked for that stops a run."""
+
 log = logging.getLogger(__name__)
+
+
+class StopSignal:
+    """Ctrl-C, SIGTERM and SIGHUP, turned into a question that training asks between steps.
+
+    ``requested()`` is True once a signal came, or once ``file`` exists, which is how the jobs
+    of a sweep on other processes or machines are stopped.
+
+    Outside of ``deferred``, and at Ctrl-C after another signal, KeyboardInterrupt is raised too.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self.received: set[int] = set()
+        self._file = file
+        self._looked = -STOP_LOOK_SECONDS
+        self._requested = False
+        self._deferring = False
+        self._interrupted = False
+
+    def requested(self) -> bool:
+        now = time.monotonic()
+        if self._file is not None and now - self._looked >= STOP_LOOK_SECONDS:
+            self._looked = now
+            self._requested = self._requested or self._file.exists()
+        return self._requested
+
+    @contextlib.contextmanager
+    def installed(
+        self, signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    ) -> Iterator[StopSignal]:
+        """Handle the signals inside; they reach only a process's main thread.
+
+        SIGHUP stays ignored where the process was started so, as nohup does it. SIGINT does not: a
+        shell has it ignored by every command in the background, and may still be asked to stop one.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.getsignal(number) for number in signals}
+        if before.get(signal.SIGHUP) is signal.SIG_IGN:
+            del before[signal.SIGHUP]
+        for number in before:
+            signal.signal(number, self._handle)
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        self._deferring = True
+        try:
+            yield
+        except Exception as error:
+            # The writer of a checkpoint turns an interrupt into an error of its own.
+            if self._interrupted:
+                raise KeyboardInterrupt from error
+            raise
+        finally:
+            self._deferring = False
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        first = not self.received
+        self.received.add(number)
+        if not first and number != signal.SIGINT:
+            return  # clusters send several of them at once
+        self._requested = True
+        if not first or not self._deferring:
+            self._interrupted = True  # what is being imported may turn it into an error of its own
+            raise KeyboardInterrupt
+        log.info("%s: stopping after this step with a checkpoint", signal.Signals(number).name)
 
 
 def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None = None) -> Run:
@@ -75,42 +152,9 @@ def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None
             replay_for_agent(config, identity, result)
             return result
         case Claimed():
-            with contextlib.closing(_ActiveRun(prepared, found, sweep)) as active:
-                return active.run(stop or StopSignal())
-
-
-SPEED_SECONDS = 5.0
-"""So long at most, after the first step, a speed is measured."""
-
-
-def measure_speed(prepared: Prepared) -> float:
-    """Images a second that training shows, by a few steps on this machine whose result is thrown
-    away. The first step, which is slower, does not count."""
-    config = prepared.config
-    material = gather(config, prepared.image_set, prepared.training_set, prepared.device)
-    training_set = prepared.training_set
-    state = build_state(
-        config, training_set.size, training_set.channels, prepared.device, material.classes
-    )
-    steps: list[tuple[float, int]] = []
-
-    def count(event: Event) -> None:
-        if isinstance(event, StepEnd):
-            steps.append((time.perf_counter(), event.num_images))
-
-    def enough() -> bool:
-        return len(steps) > 1 and steps[-1][0] - steps[0][0] > SPEED_SECONDS
-
-    with contextlib.suppress(Interrupted):
-        train(
-            dataclasses.replace(config, epochs=max(2, config.epochs)),
-            state,
-            build_step(config, state, prepared.precision),
-            material,
-            emit=count,
-            stop=enough,
-        )
-    return sum(number for _, number in steps[1:]) / (steps[-1][0] - steps[0][0])
+            with contextlib.ExitStack() as closing:  # each, also where an interrupt ends another
+                closing.callback(found.claim.release)
+                return _ActiveRun(prepared, found, sweep, closing).run(stop or StopSignal())
 
 
 def _score_again(prepared: Prepared, found: Finished) -> Run:
@@ -135,9 +179,15 @@ def _score_again(prepared: Prepared, found: Finished) -> Run:
 
 
 class _ActiveRun:
-    """A run while its claim is held."""
+    """A run while its claim is held. ``closing``: ends what it has opened."""
 
-    def __init__(self, prepared: Prepared, claimed: Claimed, sweep: str | None) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        claimed: Claimed,
+        sweep: str | None,
+        closing: contextlib.ExitStack,
+    ) -> None:
         self._prepared = prepared
         self._config = prepared.config
         self._claimed = claimed
@@ -145,21 +195,15 @@ class _ActiveRun:
         self._sweep = sweep
         self._display_name = name_in_sweep(self._folder.parent, sweep, prepared.identity.run)
         self._called = beside_folder(self._display_name, self._folder.name)
+        self._closing = closing
         self._continued_from: str | None = None
         self._threads_before = 0  # of the checkpoint that the run goes on from
         self._scorer: Scorer | None = None
         self._tracker: Followers | None = None
         self._seconds = {"data": prepared.data_seconds, "training": 0.0, "scoring": 0.0}
-        self._log = LogFile(self._folder)
-        logging.getLogger("lungan").addHandler(self._log)
-
-    def close(self) -> None:
-        with contextlib.ExitStack() as closing:  # each, also where an interrupt ends another
-            closing.callback(self._claimed.claim.release)
-            closing.callback(self._log.close)
-            closing.callback(logging.getLogger("lungan").removeHandler, self._log)
-            if self._tracker is not None:
-                closing.callback(self._tracker.close)
+        log_file = closing.enter_context(contextlib.closing(LogFile(self._folder)))
+        logging.getLogger("lungan").addHandler(log_file)
+        closing.callback(logging.getLogger("lungan").removeHandler, log_file)
 
     def run(self, stop: StopSignal) -> Run:
         """The run's result, also where it diverged; other failures are written down and raised."""
@@ -201,6 +245,8 @@ class _ActiveRun:
         if self._scorer is not None:
             self._scorer.announce()
         self._tracker = build_trackers(config, prepared.identity, folder, self._sweep)
+        if self._tracker is not None:
+            self._closing.callback(self._tracker.close)
         on_disk = FolderSink(folder, self._claimed.claim, self._continued_from)
         progress = ProgressSink(self._display_name, config.epochs)
         sinks: list[Sink] = [on_disk, self._score_snapshot, progress]
@@ -244,14 +290,8 @@ class _ActiveRun:
     def _start(self, classes: Classes | None) -> TrainingState:
         """A fresh state, or the one of the checkpoint that the run goes on from, and the threads
         that the run computes with."""
-        prepared, folder = self._prepared, self._folder
-        state = build_state(
-            self._config,
-            prepared.training_set.size,
-            prepared.training_set.channels,
-            prepared.device,
-            classes,
-        )
+        prepared, folder, images = self._prepared, self._folder, self._prepared.training_set
+        state = build_state(self._config, images.size, images.channels, prepared.device, classes)
         self._load(state)
         shorter = self._claimed.shorter
         if shorter is not None and state.epoch < shorter.epochs:
@@ -269,9 +309,8 @@ class _ActiveRun:
         checkpoint = self._folder / CHECKPOINT
         if not checkpoint.exists():
             return
-        device = self._prepared.device
         try:
-            saved = torch.load(checkpoint, map_location=device, weights_only=True)
+            saved = torch.load(checkpoint, map_location=self._prepared.device, weights_only=True)
             own = saved["run"] == self._folder.name
             self._continued_from = saved["continued_from"] if own else saved["run"]
             self._threads_before = saved.get("threads", 0)  # lungan 0.1's do not tell
@@ -292,7 +331,7 @@ class _ActiveRun:
         scores: dict[str, Any] | None = None,
     ) -> Run:
         prepared, config, folder = self._prepared, self._config, self._folder
-        epochs_done = len(read_metrics(folder))
+        used = {choice: dataclasses.asdict(each) for choice, each in plugins(config).items()}
         summary = {
             "status": status,
             "reason": reason,
@@ -300,7 +339,7 @@ class _ActiveRun:
             "trajectory_id": prepared.identity.trajectory,
             "name": folder.name,
             "epochs": config.epochs,
-            "epochs_done": epochs_done,
+            "epochs_done": len(read_metrics(folder)),
             "continued_from": self._continued_from,
             "sweeps": [self._sweep] if self._sweep else [],
             "num_train_images": len(prepared.training_set),
@@ -313,9 +352,7 @@ class _ActiveRun:
             "threads": torch.get_num_threads(),
             "machine": machine(),
             "versions": versions(),
-            "plugins": {
-                choice: dataclasses.asdict(plugin) for choice, plugin in plugins(config).items()
-            },
+            "plugins": used,
             "git_commit": git_commit(),
             "seconds": self._seconds | {"total": sum(self._seconds.values())},
             "scores": scores,

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from lungan.config import DataConfig, ScoreConfig, presets
 from lungan.data import build as data
 from lungan.data.images import ImageSet
-from lungan.data.inspect import describe_images
 from lungan.device import resolve_device
-from lungan.errors import ConfigError, RunFolderError
+from lungan.errors import RunFolderError
+from lungan.files import write_json
 from lungan.models.sampling import sample_images
 from lungan.models.saving import load_generator
 from lungan.runs import pictures
@@ -30,13 +29,11 @@ from lungan.runs.folder import (
     read_config,
     read_scores,
     read_summary,
-    write_json,
 )
 from lungan.runs.prepare import Prepared
 from lungan.runs.store import claimed_finished
 from lungan.scores import encoders, evaluate, near_copies
 from lungan.scores.encoders import Encoder
-from lungan.scores.real_images import check_generated
 
 SELECTION = "frechet_distance"
 """What the best epoch is chosen by, lowest first, in the first encoder that has it. It is taken
@@ -198,88 +195,3 @@ def score_runs(
         raise RunFolderError(f"nothing to score: {'; '.join(skipped)}")
     for line in skipped:
         log.warning("skipped: %s", line)
-
-
-def score_pair(
-    real: Any,
-    fake: Any,
-    config: ScoreConfig,
-    device: str,
-    *,
-    splits: Sequence[str] | None = None,
-    classes: Sequence[str] | None = None,
-    size: int | None = None,
-    channels: int | None = None,
-    on_bad_image: str = "error",
-    pairs: Path | None = None,
-) -> dict[str, Any]:
-    """Score any images against any real ones.
-
-    real: the path of a folder of image files or of an .npz, an ImageSet, or an array of images as
-    ``data.build.read_array`` takes them. fake: one of these, or the path of a run or a generator's
-    file.
-    splits, classes: of the real images, those that were trained on; all but a split named test.
-    size, channels: crop, resize and convert both sides. pairs: a folder for pictures of the
-    closest pairs.
-
-    Raises: DataError, ConfigError, WeightsError.
-    """
-    chosen_device = resolve_device(device)
-
-    def read(images: Any, name: str) -> ImageSet:
-        if isinstance(images, Path):
-            name = str(images)
-            found = data.read_images(images, size, channels, on_bad_image)
-        elif isinstance(images, ImageSet):
-            fitted = data.read_array(images.images, name, size, channels)
-            found = dataclasses.replace(images, images=fitted.images)
-        else:
-            found = data.read_array(images, name, size, channels)
-        for line in describe_images(found, name):
-            log.info(line)
-        return found
-
-    real_images = read(real, "real")
-    trained_on = list(splits or _splits_without_test(real_images))
-    reference = real_images.select(trained_on, list(classes or []))
-    if isinstance(fake, Path) and (fake / GENERATOR).is_file():
-        fake = fake / GENERATOR
-    generated: NDArray[np.uint8] | Tensor
-    if isinstance(fake, Path) and fake.suffix == ".safetensors":
-        count = evaluate.num_images_a_side(len(reference), config)
-        generated = sample_images(load_generator(fake), count, config.seed, chosen_device)
-    else:
-        generated = read(fake, "fake").images
-    check_generated(generated, reference)
-    names, reasons = encoders.resolve(config)
-    built, unfit = encoders.build_all(names, config, real_images, chosen_device)
-    reasons |= unfit
-    for name, reason in reasons.items():
-        log.warning("no %s scores: %s", name, reason)
-    if not built:
-        raise ConfigError(
-            f"no encoder of score.encoders={config.encoders} can be had: see the lines above"
-        )
-
-    def write_pairs(encoder: str, ours: NDArray[np.uint8], training: NDArray[np.uint8]) -> None:
-        if pairs is not None:
-            pictures.write_pairs(pairs_path(pairs, encoder), ours, training)
-
-    return evaluate.score_images(
-        generated,
-        real_images,
-        splits=trained_on,
-        classes=list(classes or []),
-        config=config,
-        encoders=built,
-        reasons=reasons,
-        on_pairs=write_pairs,
-    )
-
-
-def _splits_without_test(real: ImageSet) -> list[str]:
-    """What was trained on where nobody says: all splits but one named test."""
-    present = [
-        name for number, name in enumerate(real.split_names) if (real.splits == number).any()
-    ]
-    return [name for name in present if name != "test" or len(present) == 1]

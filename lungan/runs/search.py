@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,12 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 from filelock import FileLock
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -26,12 +21,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lungan.config import RunConfig
-from lungan.config.compose import Dimension
 from lungan.errors import ConfigError, RunFolderError
-from lungan.runs.folder import SWEEPS, read_summary, unwritable
+from lungan.files import DamagedError, unwritable
+from lungan.runs.folder import SWEEPS, read_summary
 from lungan.runs.prepare import load_and_keep, prepare
-from lungan.runs.reading import DamagedError
-from lungan.runs.stopping import StopSignal
+from lungan.runs.run import StopSignal
 from lungan.runs.store import Owner, Store, exclusive, live_owner
 from lungan.runs.sweep import PlannedRun, run_trajectories, run_trajectory, write_manifest
 
@@ -56,7 +50,7 @@ class Search:
     sweep: str
     command: str
     compose: Callable[[dict[str, str]], RunConfig]
-    space: Sequence[Dimension]
+    space: dict[str, BaseDistribution]
     objective: str
     direction: Literal["minimize", "maximize"]
     sampler: str
@@ -68,7 +62,6 @@ class Search:
     num_failed: int = 0
 
     def __post_init__(self) -> None:
-        self._space = {each.key: distribution(each) for each in self.space}
         self.study = self._open_study()
 
     def run(self) -> None:
@@ -117,8 +110,8 @@ class Search:
         self._check_same("--direction", study.direction.name.lower(), self.direction)
         for trial in study.get_trials(deepcopy=False):
             for key, before in trial.distributions.items():
-                if key in self._space:
-                    self._check_same(key, _kind(before), _kind(self._space[key]))
+                if key in self.space:
+                    self._check_same(key, _kind(before), _kind(self.space[key]))
         return study
 
     def _read_study(self, path: Path) -> Study:
@@ -157,7 +150,7 @@ class Search:
             return None
         # From seed and number, so that a search that was stopped goes on as if it had not been.
         self.study.sampler = sampler(self.sampler, self.sampler_seed, len(trials))
-        trial = self.study.ask(self._space)
+        trial = self.study.ask(self.space)
         trial.set_user_attr("owner", asdict(Owner.this_process()))
         return trial
 
@@ -295,19 +288,6 @@ class _Journal(JournalFileBackend):
             end = content.rfind(b"\n") + 1
             if end < len(content):
                 file.truncate(end)
-
-
-def distribution(dimension: Dimension) -> BaseDistribution:
-    """Raises: ConfigError where the range is empty or impossible."""
-    low, high, step = dimension.low, dimension.high, dimension.step
-    try:
-        if dimension.choices:
-            return CategoricalDistribution(dimension.choices)
-        if dimension.whole:
-            return IntDistribution(int(low), int(high), log=dimension.log, step=int(step or 1))
-        return FloatDistribution(low, high, log=dimension.log, step=step)
-    except ValueError as error:
-        raise ConfigError(f"{dimension.key} cannot be searched: {error}") from error
 
 
 def _kind(distribution: BaseDistribution) -> str:

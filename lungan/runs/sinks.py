@@ -13,18 +13,9 @@ import torch
 from tqdm.auto import tqdm
 from tqdm.notebook import tqdm_notebook
 
+from lungan.files import append_line, json_line, write_bytes, write_whole
 from lungan.runs import pictures
-from lungan.runs.folder import (
-    CHECKPOINT,
-    LOG,
-    METRICS,
-    append_line,
-    json_line,
-    read_metrics,
-    sample_path,
-    write_bytes,
-    write_whole,
-)
+from lungan.runs.folder import CHECKPOINT, LOG, METRICS, read_metrics, sample_path
 from lungan.runs.store import Claim
 from lungan.training.events import Checkpoint, EpochEnd, EpochStart, Event, Samples, StepEnd
 

@@ -28,9 +28,9 @@ from typing import Any
 from filelock import FileLock
 
 from lungan.config import RunConfig
-from lungan.config.identity import run_id
+from lungan.config.run import run_id
 from lungan.errors import RunFolderError
-from lungan.files import at_home
+from lungan.files import DamagedError, at_home, read_json, write_json, write_whole
 from lungan.runs.folder import (
     CHECKPOINT,
     CLAIM,
@@ -40,10 +40,7 @@ from lungan.runs.folder import (
     SUMMARY,
     read_summary,
     remove_unfinished,
-    write_json,
-    write_whole,
 )
-from lungan.runs.reading import DamagedError, read_json
 
 BEAT_SECONDS = 10.0
 LEASE_SECONDS = 120.0

@@ -22,23 +22,20 @@ from typing import Any, Protocol
 from lungan.config import DataConfig, RunConfig, rules
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, LunganError, RunFolderError
+from lungan.files import append_line, read_lines, write_json
 from lungan.runs.folder import (
     ATTEMPT,
     CHECKPOINT,
     SUMMARY,
     SWEEPS,
-    append_line,
     read_manifest,
     read_metrics,
     read_summary,
-    write_json,
 )
 from lungan.runs.naming import beside_folder, display_names, name_in_sweep
 from lungan.runs.prepare import Prepared, load_sets, prepare
-from lungan.runs.reading import read_lines
-from lungan.runs.run import run
-from lungan.runs.stopping import StopSignal
-from lungan.runs.store import BusyError, Shorter, Store, exclusive, store_path
+from lungan.runs.run import StopSignal, run
+from lungan.runs.store import BusyError, RunIdentity, Shorter, Store, exclusive, store_path
 from lungan.training.loop import Interrupted
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -61,12 +58,16 @@ class PlannedRun:
     device: str
 
     @property
+    def identity(self) -> RunIdentity:
+        return self.prepared.identity
+
+    @property
     def store(self) -> Path:
         return store_path(self.prepared.config)
 
     def folder(self, folders: dict[str, str]) -> Path:
         """folders: the store's."""
-        return self.store / self.prepared.identity.folder_among(folders)
+        return self.store / self.identity.folder_among(folders)
 
     def has_result(self, folders: dict[str, str]) -> bool:
         """Whether the run is done or diverged. folders: the store's."""
@@ -91,8 +92,10 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a sweep has to do. ``state``: done, diverged, failed, continue or start, by run id."""
+    """What a sweep has to do. ``sweep``: its name, one made of the runs where it was given none.
+    ``state``: done, diverged, failed, continue or start, by run id."""
 
+    sweep: str
     trajectories: tuple[Trajectory, ...]
     state: dict[str, str]
     epochs_to_train: int
@@ -110,23 +113,15 @@ class Plan:
 
     def names(self) -> dict[str, str]:
         """What sets each run apart, and its folder's name, by run id."""
-        identities = [run.prepared.identity for run in self.runs]
+        runs = {run.identity.run: run for run in self.runs}
         settings = {
-            identity.run: {"epochs": identity.epochs, **run.overrides}
-            for identity, run in zip(identities, self.runs, strict=True)
+            run_id: {"epochs": run.identity.epochs, **run.overrides} for run_id, run in runs.items()
         }
         shown = display_names(settings)
-        return {each.run: beside_folder(shown.get(each.run, ""), each.name) for each in identities}
-
-    def without_result(self) -> list[PlannedRun]:
-        """The runs that are neither done nor diverged in the store now."""
-        folders = Store(self.store).folders()
-        return [run for run in self.runs if not run.has_result(folders)]
-
-    def name(self) -> str:
-        """A name made of the runs, for a sweep that was given none."""
-        ids = sorted(run.prepared.identity.run for run in self.runs)
-        return f"sweep-{hashlib.sha256(''.join(ids).encode()).hexdigest()[:8]}"
+        return {
+            run_id: beside_folder(shown.get(run_id, ""), run.identity.name)
+            for run_id, run in runs.items()
+        }
 
     def describe(self) -> str:
         """The plan as lines for a terminal."""
@@ -157,7 +152,7 @@ class Launcher(Protocol):
     def describe(self, plan: Plan, /) -> str:
         """How it will do the plan, as lines for a terminal; empty where there is nothing to say."""
 
-    def run(self, plan: Plan, sweep: str, stop: StopSignal) -> None:
+    def run(self, plan: Plan, stop: StopSignal) -> None:
         """Return when every run has a result, has failed, or was lost.
 
         Raises: KeyboardInterrupt.
@@ -165,30 +160,34 @@ class Launcher(Protocol):
 
 
 def plan_sweep(
-    configs: Settings, launcher: Launcher, tell: Callable[[str], object] = log.info
+    configs: Settings,
+    launcher: Launcher,
+    name: str | None = None,
+    tell: Callable[[str], object] = log.info,
 ) -> Plan:
     """The plan of a sweep that the launcher will do. tell: takes what the user should know.
 
     Raises: ConfigError, DataError, RunFolderError.
     """
+    if name is not None:
+        check_name(name)
     if len({config.store for config, _ in configs}) > 1:
         raise ConfigError("store must be the same for all runs of a sweep")
-    is_auto = [config for config, _ in configs if config.precision == "auto"]
-    if launcher.elsewhere:
-        for config in is_auto:
-            if config.device.startswith("cuda"):
-                raise ConfigError(
-                    f"precision must be fp32 or bf16 with device={config.device} and a launcher, "
-                    "since this machine cannot see what that device computes in; got auto"
-                )
-    plan = make_plan(configs, here=not launcher.elsewhere)
-    if launcher.elsewhere and is_auto:
+    is_auto = launcher.elsewhere and [each for each, _ in configs if each.precision == "auto"]
+    for config in is_auto or ():
+        if config.device.startswith("cuda"):
+            raise ConfigError(
+                f"precision must be fp32 or bf16 with device={config.device} and a launcher, "
+                "since this machine cannot see what that device computes in; got auto"
+            )
+    plan = make_plan(configs, name, here=not launcher.elsewhere)
+    if is_auto:
         precisions = "/".join({planned.prepared.precision for planned in plan.runs})
         tell(f"precision=auto is {precisions} on this machine, and so in every job")
     return plan
 
 
-def make_plan(configs: Settings, *, here: bool = True) -> Plan:
+def make_plan(configs: Settings, name: str | None = None, *, here: bool = True) -> Plan:
     """Prepare every run, so that whatever is wrong with any of them shows before the first.
 
     here: the runs will be done on this machine; if not, their devices are not looked for on it.
@@ -207,17 +206,19 @@ def make_plan(configs: Settings, *, here: bool = True) -> Plan:
     for config, overrides in configs:
         there = config if here else dataclasses.replace(config, device="auto")
         planned = PlannedRun(prepare(there, load, here=here), overrides, config.device)
-        identity = planned.prepared.identity
-        by_trajectory.setdefault(identity.trajectory, {})[identity.epochs] = planned
-    return against_store(
-        tuple(
-            tuple(by_epochs[epochs] for epochs in sorted(by_epochs))
-            for by_epochs in by_trajectory.values()
-        )
+        of_trajectory = by_trajectory.setdefault(planned.identity.trajectory, {})
+        of_trajectory[planned.identity.epochs] = planned
+    trajectories = tuple(
+        tuple(of_trajectory[epochs] for epochs in sorted(of_trajectory))
+        for of_trajectory in by_trajectory.values()
     )
+    if name is None:
+        ids = sorted(planned.identity.run for each in trajectories for planned in each)
+        name = f"sweep-{hashlib.sha256(''.join(ids).encode()).hexdigest()[:8]}"
+    return against_store(name, trajectories)
 
 
-def against_store(trajectories: tuple[Trajectory, ...]) -> Plan:
+def against_store(sweep: str, trajectories: tuple[Trajectory, ...]) -> Plan:
     """What the store lacks now. Raises: RunFolderError."""
     states: dict[str, str] = {}
     to_train = saved = to_show = 0
@@ -226,22 +227,21 @@ def against_store(trajectories: tuple[Trajectory, ...]) -> Plan:
     folders = store.folders()
     for trajectory in trajectories:
         # Runs of this plan are counted below; an earlier sweep may have left shorter ones.
-        shorter = store.shorter(trajectory[0].prepared.identity, folders)
+        shorter = store.shorter(trajectory[0].identity, folders)
         reached = shorter.epochs if isinstance(shorter, Shorter) else 0
         for planned in trajectory:
-            identity = planned.prepared.identity
             state, epochs = _state_in_store(planned, folders)
             reached = max(reached, epochs)
             if state not in ("done", "diverged"):
-                begun = min(reached, identity.epochs)
+                begun = min(reached, planned.identity.epochs)
                 state = "failed" if state == "failed" else "continue" if begun else "start"
-                to_train += identity.epochs - begun
+                to_train += planned.identity.epochs - begun
                 saved += begun
-                to_show += (identity.epochs - begun) * len(planned.prepared.training_set)
-                reached = identity.epochs
-            states[identity.run] = state
+                to_show += (planned.identity.epochs - begun) * len(planned.prepared.training_set)
+                reached = planned.identity.epochs
+            states[planned.identity.run] = state
     speed = _speed(first.prepared.config, store, folders)
-    return Plan(trajectories, states, to_train, saved, to_show, speed)
+    return Plan(sweep, trajectories, states, to_train, saved, to_show, speed)
 
 
 def _state_in_store(planned: PlannedRun, folders: dict[str, str]) -> tuple[str, int]:
@@ -289,7 +289,6 @@ def run_sweep(
     plan: Plan,
     launcher: Launcher,
     *,
-    name: str,
     question: str = "",
     command: str = "",
     stop: StopSignal | None = None,
@@ -300,10 +299,11 @@ def run_sweep(
     call goes on with what is left.
     """
     stop = stop or StopSignal()
-    write_manifest(plan.store, name, question, command, plan.runs)
+    write_manifest(plan.store, plan.sweep, question, command, plan.runs)
     with stop.installed():
-        launcher.run(plan, name, stop)
-    return plan.without_result()
+        launcher.run(plan, stop)
+    folders = Store(plan.store).folders()
+    return [planned for planned in plan.runs if not planned.has_result(folders)]
 
 
 def run_trajectories(
@@ -339,7 +339,6 @@ def run_trajectory(
     for planned in trajectory:
         if stop.requested():
             raise Interrupted
-        identity = planned.prepared.identity
         try:
             result = run(planned.prepared, sweep=sweep, stop=stop)
             if not result.reused:
@@ -352,13 +351,14 @@ def run_trajectory(
         except Exception as error:
             said = f"{type(error).__name__}: {error}"
             log.error("%s%s failed: %s", prefix, _called(planned, sweep), said)
+            identity = planned.identity
             record_failure(planned.store, sweep, identity.run, identity.name, error)
     return busy
 
 
 def _called(planned: PlannedRun, sweep: str) -> str:
-    identity = planned.prepared.identity
-    return beside_folder(name_in_sweep(planned.store, sweep, identity.run), identity.name)
+    name = name_in_sweep(planned.store, sweep, planned.identity.run)
+    return beside_folder(name, planned.identity.name)
 
 
 def write_results(store: Path, sweep: str) -> Path | None:
@@ -400,7 +400,7 @@ def write_manifest(
         before = read_manifest(store, sweep) if path.exists() else {}
         runs = {run["run_id"]: run for run in before.get("runs", [])}
         for each in planned:
-            identity = each.prepared.identity
+            identity = each.identity
             runs[identity.run] = {
                 "run_id": identity.run,
                 "trajectory_id": identity.trajectory,

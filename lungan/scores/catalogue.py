@@ -15,8 +15,10 @@ Score, which looks at one side only. ``.std``: over the parts that the score its
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Any, get_type_hints
 
 FLOOR, REAL = "floor", "real"
 
@@ -112,6 +114,22 @@ def add(name: str, score: Score) -> None:
     _ORDER.setdefault(name, _ORDER["inception_score"] - 0.5)
     describe.cache_clear()
     order.cache_clear()
+
+
+def add_recorded(described: Mapping[str, Any]) -> None:
+    """``add`` plug-ins' scores as a run folder keeps them (``asdict`` of a Score, by name), where
+    the plug-ins are not at hand. What the catalogue has stays, and what is no Score is left out."""
+    kinds = get_type_hints(Score)
+    for name, values in described.items():
+        if (
+            name not in CATALOGUE
+            and isinstance(values, dict)
+            and set(values) == set(kinds)
+            and all(isinstance(values[key], kind) for key, kind in kinds.items())
+            and values["direction"] in ("higher", "lower", "target", "floor")
+            and values["title"].isprintable()
+        ):
+            add(name, Score(**values))
 
 
 @lru_cache(maxsize=4096)

@@ -18,7 +18,7 @@ from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.errors import DataError
 from lungan.files import cache_folder, cached
-from lungan.scores import comparison, memorization, near_copies
+from lungan.scores import catalogue, comparison, memorization, near_copies
 from lungan.scores.comparison import Measures
 from lungan.scores.distances import is_rank_deficient
 from lungan.scores.encoders import VERSION, Encoded, Encoder, encode_real, hash_of, key_of
@@ -138,6 +138,8 @@ def score_images(
             measures.leave_out([key], "not a finite number")
 
     hashes = {name: one["weights_hash"] for name, one in shown.items()}
+    # What tables and verdicts need where the plug-ins are not at hand.
+    extra = {name: dataclasses.asdict(catalogue.describe(name)) for name in config.extra}
     return {
         "scoring_id": scoring_id(config, hashes, reference.content_hash, num_images, epoch),
         "version": VERSION,
@@ -159,7 +161,7 @@ def score_images(
         "reasons": measures.reasons,
         "notes": notes,
         "seconds": time.perf_counter() - began,
-    }
+    } | ({"extra": extra} if extra else {})
 
 
 def _score_with(

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lungan.errors import LunganError, RunFolderError
+from lungan.files import read_json
 from lungan.runs.folder import classes_path, read_epochs, read_manifest, read_scores, sample_path
 from lungan.runs.naming import name_by_differences, name_runs
 from lungan.runs.pictures import GRID_COLUMNS
-from lungan.runs.reading import read_json
 
 _PATHS = re.compile(
     r"""(?<=')[~/][^'\n]+(?=')|(?<=")[~/][^"\n]+(?=")"""  # in quotes, where blanks belong to it

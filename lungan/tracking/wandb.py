@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from lungan.config.run import AGENT_VARIABLE, WandbConfig
 from lungan.errors import RunFolderError
-from lungan.runs.folder import WANDB, real_images_path, write_json
-from lungan.runs.reading import read_json
+from lungan.files import read_json, write_json
+from lungan.runs.folder import WANDB, real_images_path
 from lungan.tracking.records import Epoch, TrackedRun, TrackerError, data_found, grid_caption
 
 if TYPE_CHECKING:

@@ -189,14 +189,14 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
     configs = training.generator_configs(
         base, real.image_set, scenarios, num_sets, options.one_a_class
     )
-    plan = plan_sweep(configs, launcher, print)
+    plan = plan_sweep(configs, launcher, options.study, print)
     print(f"generators: {training.describe_cost(plan)}", flush=True)
     store = store_path(base)
     if options.dry_run:
         print(f"classifiers: {describe_classifiers(design, settings, store / UTILITY)}")
         return 0
     _record(options, settings, design, store, {"overrides": own, "sets": num_sets})
-    runs = training.train_generators(plan, launcher, options.study, _command())
+    runs = training.train_generators(plan, launcher, _command())
     generators = read_generators(runs, scenarios, getattr(base.data, "path", None))
     return _train_classifiers(options, settings, design, store, generators)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +13,15 @@ from lungan.data import build as data
 from lungan.data.images import ImageSet
 from lungan.errors import RunFolderError
 from lungan.runs import sweep as sweeps
-from lungan.runs.run import measure_speed
-from lungan.runs.stopping import StopSignal
+from lungan.runs.prepare import Prepared
+from lungan.runs.run import StopSignal
 from lungan.runs.store import Store
 from lungan.runs.sweep import Launcher, Plan
+from lungan.training.events import Event, StepEnd
+from lungan.training.loop import Interrupted, train
+from lungan.training.material import gather
+from lungan.training.state import build_state
+from lungan.training.step import build_step
 from lungan.utility.images import TRAIN, Scenario
 
 RECIPE = (
@@ -66,7 +73,7 @@ def generator_configs(
 
     Raises: ConfigError where a rare class has too few images.
     """
-    train = image_set.select([TRAIN], [])
+    training_images = image_set.select([TRAIN], [])
     configs = []
     for seed in range(num_sets):
         for scenario in scenarios:
@@ -78,7 +85,7 @@ def generator_configs(
                 groups = [[name] for name in image_set.class_names]
             for classes in groups:
                 fraction = fractions[classes[0]] if classes else scenario.fraction
-                share = int(train.members([], classes).sum()) / len(train)
+                share = int(training_images.members([], classes).sum()) / len(training_images)
                 wanted = dataclasses.replace(
                     base.data,
                     splits=[TRAIN],
@@ -101,13 +108,47 @@ def generator_configs(
 def describe_cost(plan: Plan) -> str:
     """The plan of the generators in lines, with a measured speed where the store has none yet."""
     if plan.images_to_show and plan.images_per_second is None:
-        first = next(run for run in plan.runs if plan.state[run.prepared.identity.run] != "done")
+        first = next(run for run in plan.runs if plan.state[run.identity.run] != "done")
         plan = dataclasses.replace(plan, images_per_second=measure_speed(first.prepared))
     return plan.describe()
 
 
+SPEED_SECONDS = 5.0
+"""So long at most, after the first step, a speed is measured."""
+
+
+def measure_speed(prepared: Prepared) -> float:
+    """Images a second that training shows, by a few steps on this machine whose result is thrown
+    away. The first step, which is slower, does not count."""
+    config = prepared.config
+    material = gather(config, prepared.image_set, prepared.training_set, prepared.device)
+    training_set = prepared.training_set
+    state = build_state(
+        config, training_set.size, training_set.channels, prepared.device, material.classes
+    )
+    steps: list[tuple[float, int]] = []
+
+    def count(event: Event) -> None:
+        if isinstance(event, StepEnd):
+            steps.append((time.perf_counter(), event.num_images))
+
+    def enough() -> bool:
+        return len(steps) > 1 and steps[-1][0] - steps[0][0] > SPEED_SECONDS
+
+    with contextlib.suppress(Interrupted):
+        train(
+            dataclasses.replace(config, epochs=max(2, config.epochs)),
+            state,
+            build_step(config, state, prepared.precision),
+            material,
+            emit=count,
+            stop=enough,
+        )
+    return sum(number for _, number in steps[1:]) / (steps[-1][0] - steps[0][0])
+
+
 def train_generators(
-    plan: Plan, launcher: Launcher, name: str, command: str, stop: StopSignal | None = None
+    plan: Plan, launcher: Launcher, command: str, stop: StopSignal | None = None
 ) -> list[Path]:
     """Do what is lacking; gives the folders of all runs.
 
@@ -115,15 +156,13 @@ def train_generators(
     stopped: the same call goes on.
     """
     question = "The generators of a utility study."
-    lacking = sweeps.run_sweep(
-        plan, launcher, name=name, question=question, command=command, stop=stop
-    )
+    lacking = sweeps.run_sweep(plan, launcher, question=question, command=command, stop=stop)
     if lacking:
         raise RunFolderError(
             f"{len(lacking)} of {len(plan.runs)} generators have no result, such as "
-            f"{lacking[0].prepared.identity.name}; why is in its log.txt, and the same command "
+            f"{lacking[0].identity.name}; why is in its log.txt, and the same command "
             "tries them again"
         )
     folders = Store(plan.store).folders()
-    identities = [planned.prepared.identity for planned in plan.runs]
+    identities = [planned.identity for planned in plan.runs]
     return [plan.store / folders.get(one.digits, one.name) for one in identities]

@@ -31,15 +31,9 @@ from lungan.classifiers.train import (
     train_classifier,
 )
 from lungan.errors import DivergedError
+from lungan.files import write_bytes, write_json
 from lungan.results.arms import ARMS, BASELINE, Arm
-from lungan.runs.folder import (
-    CLASSIFIER,
-    CONVINCING,
-    PREDICTIONS,
-    SUMMARY,
-    write_bytes,
-    write_json,
-)
+from lungan.runs.folder import CLASSIFIER, CONVINCING, PREDICTIONS, SUMMARY
 from lungan.runs.prepare import git_commit, machine, versions
 from lungan.runs.store import RunIdentity
 from lungan.utility.batches import (

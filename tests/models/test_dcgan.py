@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lungan.config.networks import DcganDiscriminatorConfig, LeakyGeneratorConfig
+from lungan.config.training import DcganDiscriminatorConfig, LeakyGeneratorConfig
 from lungan.errors import ConfigError
 from lungan.models.build import build_discriminator, build_generator
 from lungan.models.layers import BatchNorm, DownConvolution, UpConvolution, glorot_uniform

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from lungan import registry
 from lungan.config import presets
-from lungan.config.networks import LeakyGeneratorConfig
+from lungan.config.training import LeakyGeneratorConfig
 from lungan.models.build import build_discriminator, build_generator
 from lungan.models.fastgan import Excitation, HalvingBlock
 

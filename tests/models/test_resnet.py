@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from lungan.config import presets
-from lungan.config.networks import StagedDiscriminatorConfig, StagedGeneratorConfig
+from lungan.config.training import StagedDiscriminatorConfig, StagedGeneratorConfig
 from lungan.models.build import build_discriminator, build_generator
 from lungan.models.resnet import DownBlock, UpBlock
 

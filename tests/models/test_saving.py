@@ -15,7 +15,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from lungan.config.networks import LeakyGeneratorConfig
+from lungan.config.training import LeakyGeneratorConfig
 from lungan.errors import WeightsError
 from lungan.models.build import build_generator
 from lungan.models.saving import load_generator, serialize_generator

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import lungan
-from lungan.runs.stopping import StopSignal
+from lungan.runs.run import StopSignal
 from lungan.train import main
 
 EPOCHS = 24

@@ -23,7 +23,7 @@ from lungan.errors import ConfigError
 from lungan.launchers import jobs, local, slurm
 from lungan.launchers.jobs import Place, run_job
 from lungan.runs import run as runs
-from lungan.runs.stopping import StopSignal
+from lungan.runs.run import StopSignal
 from lungan.runs.sweep import Plan, make_plan
 from lungan.training.loop import Interrupted
 
@@ -44,7 +44,7 @@ class FakeLauncher(jobs.JobLauncher):
     def place(self, _plan: Plan, /) -> Place:
         return Place(processes=0, threads=1, wait_seconds=0)
 
-    def launch(self, folder: Path, num_jobs: int) -> None:
+    def launch(self, folder: Path, num_jobs: int, _place: Place) -> None:
         self.num_jobs.append(num_jobs)
         last = self.breaks.pop(0) if self.breaks else num_jobs
         for number in range(min(last, num_jobs)):
@@ -155,7 +155,7 @@ class TestLaunching:
 
         plan = make_plan([(tiny("epochs=1"), {})])
         with pytest.raises(Interrupted):
-            FakeLauncher().run(plan, "t", Stopped())
+            FakeLauncher().run(plan, Stopped())
 
     def test_other_images_on_another_machine_are_refused(
         self, tiny: Tiny, tmp_path: Path, ledger: Ledger
@@ -301,16 +301,8 @@ def test_processes_out_of_place_are_one_line(
             "must be a whole number, got two",
         ),
         (
-            ["hydra/launcher=local", "hydra.launcher.max_runs=1"],
+            ["hydra/launcher=local", "hydra.launcher.batch_size=1"],
             "keys of hydra.launcher are n_jobs",
-        ),
-        (
-            ["hydra/launcher=stacked", "hydra.launcher.max_runs=4"],
-            "hydra/launcher=stacked was taken out; a sweep trains several runs at a time by itself",
-        ),
-        (
-            ["hydra/launcher=joblib", "hydra.launcher.batch_size=all"],
-            "hydra.launcher.batch_size must be auto, or at least 1, got all",
         ),
         (["hydra.run.dir=x"], "hydra.run.dir is not a setting of lungan"),
     ],

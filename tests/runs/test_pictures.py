@@ -17,9 +17,9 @@ import lungan
 from lungan.config import RunConfig
 from lungan.data.images import ImageSet
 from lungan.errors import RunFolderError
+from lungan.files import read_json
 from lungan.runs import folder, pictures
 from lungan.runs.prepare import prepare
-from lungan.runs.reading import read_json
 from lungan.runs.run import run
 
 

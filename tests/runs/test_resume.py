@@ -13,8 +13,7 @@ from lungan.config import RunConfig
 from lungan.errors import RunFolderError
 from lungan.runs.folder import Run
 from lungan.runs.prepare import prepare
-from lungan.runs.run import run
-from lungan.runs.stopping import StopSignal
+from lungan.runs.run import StopSignal, run
 from lungan.training.loop import Interrupted
 
 Tiny = Callable[..., RunConfig]

@@ -11,13 +11,13 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from lungan import search as command
 from lungan.config import compose
-from lungan.config.compose import Dimension
 from lungan.errors import ConfigError
 from lungan.runs import run as runs
 from lungan.runs.prepare import Prepared
@@ -216,14 +216,13 @@ def test_hydras_sweep_syntax_is_the_space() -> None:
             ]
         )
     assert fixed == ["epochs=3"]
-    assert space == [
-        Dimension(key="lr", low=1e-4, high=1e-2, log=True),
-        Dimension(key="seed", low=0, high=9, whole=True),
-        Dimension(key="generator.width", low=8, high=32, step=8, whole=True),
-        Dimension(key="optimizer", choices=("adam", "rmsprop")),
-        Dimension(key="batch_size", choices=("32", "64")),
-    ]
-    assert [each.first() for each in space] == ["0.0001", "0", "8", "adam", "32"]
+    assert space == {
+        "lr": FloatDistribution(1e-4, 1e-2, log=True),
+        "seed": IntDistribution(0, 9),
+        "generator.width": IntDistribution(8, 32, step=8),
+        "optimizer": CategoricalDistribution(("adam", "rmsprop")),
+        "batch_size": CategoricalDistribution(("32", "64")),
+    }
 
 
 def test_a_range_without_values_is_refused() -> None:

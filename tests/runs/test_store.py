@@ -17,8 +17,7 @@ from lungan.errors import RunFolderError
 from lungan.runs import run as runs
 from lungan.runs.folder import Run
 from lungan.runs.prepare import prepare
-from lungan.runs.run import run
-from lungan.runs.stopping import StopSignal
+from lungan.runs.run import StopSignal, run
 from lungan.runs.store import Busy, BusyError, Claimed, Finished, Store, claimed_finished
 from lungan.runs.sweep import make_plan
 from lungan.training.loop import Interrupted

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from lungan.scores import catalogue
@@ -37,6 +39,18 @@ def test_a_plug_in_says_what_its_score_means(monkeypatch: pytest.MonkeyPatch) ->
     names = ("coverage", "sharpness", "inception_score")
     places = [catalogue.order(f"domain.{name}") for name in names]
     assert places == sorted(places)
+    catalogue.describe.cache_clear()
+
+
+def test_what_a_run_folder_says_of_a_score_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CATALOGUE", "_ORDER"):
+        monkeypatch.setattr(catalogue, name, dict(getattr(catalogue, name)))
+    sound = dataclasses.asdict(catalogue.Score("Sharpness", "higher", low=0.0))
+    wrong = {"a": None, "b": {}, "c": sound | {"direction": "up"}, "d": sound | {"limit": "no"}}
+    recall = catalogue.CATALOGUE["recall"]
+    catalogue.add_recorded({"sharpness": sound, "recall": sound} | wrong)
+    assert catalogue.describe("domain.sharpness").hint == "higher is better"
+    assert catalogue.CATALOGUE["recall"] is recall and not set(wrong) & set(catalogue.CATALOGUE)
     catalogue.describe.cache_clear()
 
 

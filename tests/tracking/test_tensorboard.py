@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from lungan.config import TrackerConfig
-from lungan.runs.folder import METRICS, SCORES, append_line, sample_path
+from lungan.files import append_line
+from lungan.runs.folder import METRICS, SCORES, sample_path
 from lungan.tracking.live import Followers
 from lungan.tracking.records import TrackedRun, without_paths
 from lungan.tracking.tensorboard import FOLDER, TensorBoardTracker

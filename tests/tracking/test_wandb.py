@@ -20,16 +20,15 @@ import pytest
 from PIL import Image
 
 from lungan.config.run import WandbConfig
+from lungan.files import append_line, write_json
 from lungan.runs import pictures
 from lungan.runs.folder import (
     METRICS,
     SCORES,
-    append_line,
     classes_path,
     read_metrics,
     real_images_path,
     sample_path,
-    write_json,
 )
 from lungan.tracking import live, records
 from lungan.tracking.live import Followers

@@ -15,8 +15,13 @@ from lungan.config import (
     TrackerConfig,
 )
 from lungan.config.data import PhantomConfig
-from lungan.config.networks import DcganDiscriminatorConfig, LeakyGeneratorConfig
-from lungan.config.training import AdamConfig, ConstantScheduleConfig, RmspropConfig
+from lungan.config.training import (
+    AdamConfig,
+    ConstantScheduleConfig,
+    DcganDiscriminatorConfig,
+    LeakyGeneratorConfig,
+    RmspropConfig,
+)
 
 ConfigMaker = Callable[..., RunConfig]
 
