@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import functools
 import itertools
+import json
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -156,9 +157,18 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     alternatives = {}  # of a key that is given twice, the last
     for text in overrides:
         given = _read(text)
-        alternatives[given.key] = _alternatives(given)
-        if not alternatives[given.key]:
+        values = [text]
+        if given.sweep is not None:
+            if not given.sweep.is_discrete_sweep():
+                raise _no_steps(given)
+            try:
+                each = given.sweep.sweep_string_iterator()
+                values = [f"{given.key}={value}" for value in each]
+            except COMPLAINTS as error:
+                raise ConfigError(f"{text} cannot be swept over: {_one_line(error)}") from error
+        if not values:
             raise ConfigError(f"{text} is an empty sweep; give at least one value")
+        alternatives[given.key] = values
     return [list(job) for job in itertools.product(*alternatives.values())]
 
 
@@ -256,7 +266,10 @@ def _read(text: str) -> _Given:
             wrong = shown(text) if text else "an empty word"
             raise ConfigError(f"{wrong} is not an override; write key=value") from None
         if list in _takes(key):
-            raise ConfigError(f"{text} cannot be read; {_way_out(key, raw)}") from None
+            items = raw.strip().removeprefix("[").removesuffix("]").split(",")
+            quoted = ",".join(_quote(item.strip().strip("'\"")) for item in items)
+            typed = shlex.quote(f"{key}=[{quoted}]")
+            raise ConfigError(f"{text} cannot be read; type {typed}") from None
         return _Given(text, key, ESCAPED.sub(r"\1", raw))
     name = parsed.key_or_group
     if parsed.package is not None:
@@ -281,13 +294,6 @@ def _takes(key: str) -> set[type[Any]]:
         schemas = [registry.find(group, each).config for each in registry.known(group)]
     hints = [types_of(each)[name] for each in schemas if each and name in types_of(each)]
     return {kind for hint in hints for kind in (get_origin(hint) or hint, *get_args(hint))}
-
-
-def _way_out(key: str, raw: str) -> str:
-    """The exact argument to type."""
-    items = raw.strip().removeprefix("[").removesuffix("]").split(",")
-    quoted = ",".join(_quote(item.strip().strip("'\"")) for item in items)
-    return f"type {shlex.quote(f'{key}=[{quoted}]')}"
 
 
 def _quote(text: str) -> str:
@@ -320,17 +326,6 @@ def _check_override(given: _Given, sweeping: str) -> None:
             raise ConfigError(
                 f"{given.key} must be one of {', '.join(options)}, got {shown(given.value)}; {own}"
             )
-
-
-def _alternatives(given: _Given) -> list[str]:
-    if given.sweep is None:
-        return [given.text]
-    if not given.sweep.is_discrete_sweep():
-        raise _no_steps(given)
-    try:
-        return [f"{given.key}={value}" for value in given.sweep.sweep_string_iterator()]
-    except COMPLAINTS as error:
-        raise ConfigError(f"{given.text} cannot be swept over: {_one_line(error)}") from error
 
 
 def _no_steps(given: _Given) -> ConfigError:
@@ -421,7 +416,9 @@ def _changed(start: RunConfig, composed: DictConfig, groups: set[str]) -> DictCo
     """A saved config with the groups that are chosen anew; what followed a key follows it still."""
     if EXPERIMENT in groups:
         raise ConfigError("experiment=... is a start of its own: leave it out, or the saved config")
-    config: DictConfig = OmegaConf.create(_as_it_stands(dataclasses.asdict(start)))
+    # Saved values may be anybody's: a text that looks like a reference refers to nothing.
+    saved = json.dumps(dataclasses.asdict(start)).replace("${", r"\\${")
+    config: DictConfig = OmegaConf.create(json.loads(saved))
     for group in GROUPS:
         if group in groups:
             config[group] = composed[group]
@@ -433,19 +430,9 @@ def _changed(start: RunConfig, composed: DictConfig, groups: set[str]) -> DictCo
     return config
 
 
-def _as_it_stands(value: Any) -> Any:
-    """Saved values may be anybody's: a text that looks like a reference refers to nothing."""
-    if isinstance(value, dict):
-        return {key: _as_it_stands(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_as_it_stands(item) for item in value]
-    return value.replace("${", r"\${") if isinstance(value, str) else value
-
-
 def _set(config: DictConfig, given: _Given) -> None:
-    above, _, _ = given.key.rpartition(".")
-    for end in range(len(above.split(".")) if above else 0):
-        key = ".".join(above.split(".")[: end + 1])
+    *above, _ = given.key.split(".")
+    for key in itertools.accumulate(above, "{}.{}".format):
         if not isinstance(OmegaConf.select(config, key, default={}), DictConfig | dict):
             raise ConfigError(f"{given.key} is not a key: {key} has none below it")
     try:

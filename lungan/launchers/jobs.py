@@ -29,7 +29,7 @@ from lungan import registry
 from lungan.config import RunConfig, rules
 from lungan.errors import ConfigError, RunFolderError
 from lungan.files import at_home, read_json, write_json
-from lungan.runs.folder import SWEEPS, read_metrics
+from lungan.runs.folder import SWEEPS, read_ledger, read_metrics, record_attempt
 from lungan.runs.prepare import load_and_keep, prepare
 from lungan.runs.run import StopSignal
 from lungan.runs.store import LEASE_SECONDS, Store, live_owner
@@ -38,8 +38,6 @@ from lungan.runs.sweep import (
     PlannedRun,
     Trajectory,
     against_store,
-    read_ledger,
-    record_failure,
     run_trajectory,
 )
 from lungan.training.loop import Interrupted
@@ -336,7 +334,8 @@ def _run(jobs: dict[str, Any], number: int, place: Place, slot: int, stop: StopS
         except Exception as error:
             log.exception("%s cannot be prepared on %s", item["name"], socket.gethostname())
             store = at_home(item["config"]["store"])
-            record_failure(store, sweep, item["run_id"], item["name"], error)
+            reason = f"{type(error).__name__}: {error}"
+            record_attempt(store, sweep, item["run_id"], item["name"], "failed", reason)
     busy = run_trajectory(trajectory, sweep, stop)
     waited_from = time.monotonic()
     while busy and time.monotonic() - waited_from < place.wait_seconds:

@@ -1,17 +1,20 @@
-"""The run folder: the names of its files, and what they hold.
+"""The run folder and the sweeps' files in a store: their names, and what they hold.
 
 No other module knows these names. Imports no torch, so that the results side stays quick to start.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator
+import datetime
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from filelock import FileLock
 
 from lungan import registry
 from lungan.config import RunConfig, rules
@@ -20,11 +23,13 @@ from lungan.errors import ConfigError, RunFolderError
 from lungan.files import (
     NUMBER,
     DamagedError,
+    append_line,
     read_json,
     read_lines,
     read_text,
     read_yaml,
     write_bytes,
+    write_json,
 )
 
 if TYPE_CHECKING:
@@ -218,6 +223,79 @@ def read_manifest(store: Path, sweep: str) -> dict[str, Any]:
     """Raises: RunFolderError where the sweep has no manifest or a damaged one."""
     manifest: dict[str, Any] = read_json(store / SWEEPS / f"{sweep}.json", _MANIFEST)
     return manifest
+
+
+def write_manifest(
+    store: Path, sweep: str, question: str, command: str, runs: Iterable[dict[str, Any]]
+) -> None:
+    """Write what the sweep asks for, before anything runs, so that a missing run shows.
+
+    Runs that an earlier command asked for under this name stay in it.
+
+    Raises: RunFolderError where the store cannot be written.
+    """
+    path = store / SWEEPS / f"{sweep}.json"
+    with exclusive(store):
+        before = read_manifest(store, sweep) if path.exists() else {}
+        by_id = {run["run_id"]: run for run in (*before.get("runs", []), *runs)}
+        values = {
+            "name": sweep,
+            "question": question or before.get("question", ""),
+            "command": command,
+            "created": before.get("created", _now()),
+            "runs": list(by_id.values()),
+        }
+        write_json(path, values)
+
+
+def record_attempt(
+    store: Path,
+    sweep: str,
+    run_id: str,
+    folder: str,
+    status: str,
+    reason: str | None,
+    seconds: float | None = None,
+) -> None:
+    """Add the end of one attempt at a run to the sweep's ledger. Raises: RunFolderError."""
+    line = {"run_id": run_id, "status": status, "reason": reason, "folder": folder}
+    with exclusive(store):  # network file systems do not append as one act
+        path = store / SWEEPS / f"{sweep}.ledger.jsonl"
+        append_line(path, {**line, "seconds": seconds, "time": _now()})
+
+
+def read_ledger(store: Path, sweep: str, begin: int) -> tuple[list[dict[str, Any]], int]:
+    """The ledger's whole lines from byte ``begin`` on, and where they end. A line that a crash
+    tore is passed over."""
+    lines, end, path = [], begin, store / SWEEPS / f"{sweep}.ledger.jsonl"
+    for line, end in read_lines(path, ATTEMPT, begin):  # noqa: B007
+        if line is not None:
+            lines.append(line)
+    return lines, end
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+@contextlib.contextmanager
+def exclusive(root: Path) -> Iterator[None]:
+    """Hold the store's lock; the system drops it when its holder dies, however that is.
+
+    Raises: RunFolderError where the store cannot be written.
+    """
+    held = FileLock(root / ".lock", poll_interval=0.01)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        held.acquire()
+    except OSError as error:
+        raise RunFolderError(
+            f"store={root} cannot be written: {error.strerror}; choose another with store=<folder>"
+        ) from error
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def read_config(path: Path) -> RunConfig:

@@ -23,11 +23,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from lungan.config import RunConfig
 from lungan.errors import ConfigError, RunFolderError
 from lungan.files import DamagedError, unwritable
-from lungan.runs.folder import SWEEPS, read_summary
+from lungan.runs.folder import SWEEPS, exclusive, read_summary, write_manifest
 from lungan.runs.prepare import load_and_keep, prepare
 from lungan.runs.run import StopSignal
-from lungan.runs.store import Owner, Store, exclusive, live_owner
-from lungan.runs.sweep import PlannedRun, run_trajectories, run_trajectory, write_manifest
+from lungan.runs.store import Owner, Store, live_owner
+from lungan.runs.sweep import PlannedRun, run_trajectories, run_trajectory
 
 FOREIGN_SECONDS = 3600.0
 """How long a trial of another machine may show no live run before it is asked for again."""
@@ -214,14 +214,15 @@ class Search:
             log.error("trial %d: %s", trial.number, error)
             return None
         store = Store(self.store)
-        write_manifest(self.store, self.sweep, "", self.command, [planned])
-        trial.set_user_attr("folder", planned.folder(store.folders()).name)
+        entry = planned.entry(store.folders())
+        write_manifest(self.store, self.sweep, "", self.command, [entry])
+        trial.set_user_attr("folder", entry["folder"])
         busy = run_trajectory([planned], self.sweep, self.stop)
         run_trajectories((), self.sweep, self.stop, waiting=busy)
         folders = store.folders()
         if not planned.has_result(folders):
             return None
-        return read_summary(self.store / folders[planned.prepared.identity.digits])
+        return read_summary(self.store / folders[planned.identity.digits])
 
     def _score(self, trial: Trial, summary: dict[str, Any]) -> float | None:
         """The objective; None, and the trial is told as failed, where the run has none.

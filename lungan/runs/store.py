@@ -25,8 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from lungan.config import RunConfig
 from lungan.config.run import run_id
 from lungan.errors import RunFolderError
@@ -38,6 +36,7 @@ from lungan.runs.folder import (
     SAMPLES,
     SCORES,
     SUMMARY,
+    exclusive,
     read_summary,
     remove_unfinished,
 )
@@ -249,26 +248,6 @@ def adopt(shorter: Path, folder: Path) -> None:
         raise RunFolderError(
             f"{folder} cannot be given the checkpoint of {shorter}: {error.strerror or error}"
         ) from error
-
-
-@contextlib.contextmanager
-def exclusive(root: Path) -> Iterator[None]:
-    """Hold the store's lock; the system drops it when its holder dies, however that is.
-
-    Raises: RunFolderError where the store cannot be written.
-    """
-    held = FileLock(root / ".lock", poll_interval=0.01)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        held.acquire()
-    except OSError as error:
-        raise RunFolderError(
-            f"store={root} cannot be written: {error.strerror}; choose another with store=<folder>"
-        ) from error
-    try:
-        yield
-    finally:
-        held.release()
 
 
 @dataclass(frozen=True, slots=True)

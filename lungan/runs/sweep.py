@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import datetime
 import hashlib
 import logging
 import re
@@ -22,20 +21,19 @@ from typing import Any, Protocol
 from lungan.config import DataConfig, RunConfig, rules
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, LunganError, RunFolderError
-from lungan.files import append_line, read_lines, write_json
 from lungan.runs.folder import (
-    ATTEMPT,
     CHECKPOINT,
     SUMMARY,
     SWEEPS,
-    read_manifest,
     read_metrics,
     read_summary,
+    record_attempt,
+    write_manifest,
 )
 from lungan.runs.naming import beside_folder, display_names, name_in_sweep
 from lungan.runs.prepare import Prepared, load_sets, prepare
 from lungan.runs.run import StopSignal, run
-from lungan.runs.store import BusyError, RunIdentity, Shorter, Store, exclusive, store_path
+from lungan.runs.store import BusyError, RunIdentity, Shorter, Store, store_path
 from lungan.training.loop import Interrupted
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -68,6 +66,16 @@ class PlannedRun:
     def folder(self, folders: dict[str, str]) -> Path:
         """folders: the store's."""
         return self.store / self.identity.folder_among(folders)
+
+    def entry(self, folders: dict[str, str]) -> dict[str, Any]:
+        """The run in the sweep's manifest. folders: the store's."""
+        return {
+            "run_id": self.identity.run,
+            "trajectory_id": self.identity.trajectory,
+            "folder": self.identity.folder_among(folders),
+            "overrides": self.overrides,
+            "epochs": self.identity.epochs,
+        }
 
     def has_result(self, folders: dict[str, str]) -> bool:
         """Whether the run is done or diverged. folders: the store's."""
@@ -299,7 +307,9 @@ def run_sweep(
     call goes on with what is left.
     """
     stop = stop or StopSignal()
-    write_manifest(plan.store, plan.sweep, question, command, plan.runs)
+    folders = Store(plan.store).folders()
+    runs = [planned.entry(folders) for planned in plan.runs]
+    write_manifest(plan.store, plan.sweep, question, command, runs)
     with stop.installed():
         launcher.run(plan, stop)
     folders = Store(plan.store).folders()
@@ -339,26 +349,24 @@ def run_trajectory(
     for planned in trajectory:
         if stop.requested():
             raise Interrupted
+        store, run_id, folder = planned.store, planned.identity.run, planned.identity.name
+        called = prefix + beside_folder(name_in_sweep(store, sweep, run_id), folder)
         try:
             result = run(planned.prepared, sweep=sweep, stop=stop)
             if not result.reused:
-                record_attempt(planned.store, sweep, result.summary)
+                reason, seconds = result.summary["reason"], result.summary["seconds"]["total"]
+                folder = result.folder.name
+                record_attempt(store, sweep, run_id, folder, result.status, reason, seconds)
             status = "was finished before" if result.reused else result.status
-            log.info("%s%s: %s", prefix, _called(planned, sweep), status)
+            log.info("%s: %s", called, status)
         except BusyError as error:
             log.info("%s%s", prefix, error)
             busy.append(planned)
         except Exception as error:
             said = f"{type(error).__name__}: {error}"
-            log.error("%s%s failed: %s", prefix, _called(planned, sweep), said)
-            identity = planned.identity
-            record_failure(planned.store, sweep, identity.run, identity.name, error)
+            log.error("%s failed: %s", called, said)
+            record_attempt(store, sweep, run_id, folder, "failed", said)
     return busy
-
-
-def _called(planned: PlannedRun, sweep: str) -> str:
-    name = name_in_sweep(planned.store, sweep, planned.identity.run)
-    return beside_folder(name, planned.identity.name)
 
 
 def write_results(store: Path, sweep: str) -> Path | None:
@@ -383,78 +391,3 @@ def check_name(sweep: str) -> None:
         raise ConfigError(
             f"--sweep must be letters, digits, '.', '_' and '-', at most 100, got {sweep}"
         )
-
-
-def write_manifest(
-    store: Path, sweep: str, question: str, command: str, planned: Sequence[PlannedRun]
-) -> None:
-    """Write what the sweep asks for, before anything runs, so that a missing run shows.
-
-    Runs that an earlier command asked for under this name stay in it.
-
-    Raises: RunFolderError where the store cannot be written.
-    """
-    path = store / SWEEPS / f"{sweep}.json"
-    folders = Store(store).folders()
-    with exclusive(store):
-        before = read_manifest(store, sweep) if path.exists() else {}
-        runs = {run["run_id"]: run for run in before.get("runs", [])}
-        for each in planned:
-            identity = each.identity
-            runs[identity.run] = {
-                "run_id": identity.run,
-                "trajectory_id": identity.trajectory,
-                "folder": identity.folder_among(folders),
-                "overrides": each.overrides,
-                "epochs": identity.epochs,
-            }
-        write_json(
-            path,
-            {
-                "name": sweep,
-                "question": question or before.get("question", ""),
-                "command": command,
-                "created": before.get("created", _now()),
-                "runs": list(runs.values()),
-            },
-        )
-
-
-def ledger_path(store: Path, sweep: str) -> Path:
-    return store / SWEEPS / f"{sweep}.ledger.jsonl"
-
-
-def record_attempt(store: Path, sweep: str, summary: dict[str, Any]) -> None:
-    """Add the end of one attempt at a run to the ledger. Raises: RunFolderError."""
-    line = {
-        "run_id": summary["run_id"],
-        "status": summary["status"],
-        "reason": summary["reason"],
-        "folder": summary["name"],
-        "seconds": summary["seconds"]["total"],
-        "time": _now(),
-    }
-    with exclusive(store):  # network file systems do not append as one act
-        append_line(ledger_path(store, sweep), line)
-
-
-def record_failure(store: Path, sweep: str, run_id: str, name: str, error: Exception) -> None:
-    """Add a run that ended in an error to the ledger. Raises: RunFolderError."""
-    reason = f"{type(error).__name__}: {error}"
-    summary = {"run_id": run_id, "name": name, "status": "failed", "reason": reason}
-    record_attempt(store, sweep, {**summary, "seconds": {"total": None}})
-
-
-def read_ledger(store: Path, sweep: str, begin: int) -> tuple[list[dict[str, Any]], int]:
-    """The ledger's whole lines from byte ``begin`` on, and where they end. A line that a crash
-    tore is passed over."""
-    lines = []
-    end = begin
-    for line, end in read_lines(ledger_path(store, sweep), ATTEMPT, begin):  # noqa: B007
-        if line is not None:
-            lines.append(line)
-    return lines, end
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

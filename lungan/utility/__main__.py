@@ -231,7 +231,7 @@ def _record(
     generators: dict[str, Any],
 ) -> None:
     """Write down what is asked, before anything is trained."""
-    from lungan.runs.store import exclusive
+    from lungan.runs.folder import exclusive
     from lungan.runs.sweep import check_name
     from lungan.utility.study import parse_question, record_study
 

@@ -26,8 +26,8 @@ from lungan.results.utility_manifest import (
     read_manifest,
     write_manifest,
 )
-from lungan.runs.folder import SUMMARY, UTILITY, read_summary
-from lungan.runs.store import Busy, Claimed, Finished, Store, exclusive
+from lungan.runs.folder import SUMMARY, UTILITY, exclusive, read_summary
+from lungan.runs.store import Busy, Claimed, Finished, Store
 from lungan.utility.generators import Generators
 from lungan.utility.images import Scenario
 from lungan.utility.trial import Bench, Settings, Trial

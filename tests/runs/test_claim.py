@@ -16,7 +16,8 @@ import pytest
 
 from lungan.errors import RunFolderError
 from lungan.runs import store as claims
-from lungan.runs.store import Claim, exclusive, live_owner
+from lungan.runs.folder import exclusive
+from lungan.runs.store import Claim, live_owner
 
 FOREIGN = {
     "host": "elsewhere",

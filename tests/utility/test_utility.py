@@ -27,8 +27,9 @@ from lungan.runs.folder import (
     PREDICTIONS,
     SUMMARY,
     UTILITY,
+    exclusive,
 )
-from lungan.runs.store import Claim, exclusive
+from lungan.runs.store import Claim
 from lungan.utility import trial as trials
 from lungan.utility.__main__ import main
 from lungan.utility.images import RealImages, Scenario, check_no_leak, choose_real
