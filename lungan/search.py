@@ -99,7 +99,7 @@ def _search(options: argparse.Namespace) -> int:
         raise ConfigError("searching needs Optuna: pip install 'lungan[search]'") from error
     from lungan.config import compose
     from lungan.runs.run import StopSignal
-    from lungan.runs.search import Search
+    from lungan.runs.search import Search, search_space
     from lungan.runs.store import store_path
     from lungan.runs.sweep import check_name, write_results
 
@@ -107,7 +107,7 @@ def _search(options: argparse.Namespace) -> int:
     check_name(options.sweep)
     stop = StopSignal()
     with presets.searching(options.config_dir), compose.composer(), stop.installed():
-        space, fixed = compose.search_space(options.overrides)
+        space, fixed = search_space(options.overrides)
         if options.rungs:
             if "epochs" in space:
                 raise ConfigError("epochs cannot be searched beside --rungs, which sets it")

@@ -16,7 +16,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args, get_origin
+from typing import Any, cast, get_args, get_origin
 
 import hydra
 import yaml
@@ -34,9 +34,6 @@ from lungan.config.presets import EXPERIMENT
 from lungan.config.rules import parse, schema, shown, types_of
 from lungan.config.run import GROUPS, RunConfig, ScoreConfig
 from lungan.errors import ConfigError
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 COMPLAINTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, AttributeError, ValueError)
 """What Hydra and OmegaConf raise for wrong overrides and files."""
@@ -212,22 +209,12 @@ def compose_sweep(overrides: Sequence[str], start: RunConfig | None = None) -> S
     return Sweep(name, question, runs)
 
 
-def search_space(overrides: Sequence[str]) -> tuple[dict[str, BaseDistribution], list[str]]:
-    """The keys that a search chooses, from Hydra's sweep syntax, and the other overrides.
-
-    Raises: ConfigError where an override cannot be parsed, or none has a range or choices.
-    """
+def split_sweeps(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The keys that are given several values or a range, as Hydra describes them, and the other
+    overrides. Raises: ConfigError where an override cannot be parsed."""
     given = [_read(text) for text in overrides]
-    space = {each.key: _distribution(each) for each in given if each.sweep is not None}
-    for key, distribution in space.items():
-        if distribution.single():
-            raise ConfigError(f"{key} has one value to search; give a range or choices")
-    if not space:
-        raise ConfigError(
-            "nothing to search: give a range or choices, such as 'lr=interval(1e-4,1e-2)' or "
-            "optimizer=adam,rmsprop"
-        )
-    return space, [each.text for each in given if each.sweep is None]
+    sweeps = {each.key: each.sweep for each in given if each.sweep is not None}
+    return sweeps, [each.text for each in given if each.sweep is None]
 
 
 def launcher_setting(text: str) -> tuple[str, Any]:
@@ -333,33 +320,6 @@ def _no_steps(given: _Given) -> ConfigError:
         f"{given.text} is a range without steps, which python -m lungan.search chooses from; "
         f"give values to sweep over, such as {given.key}=0.0001,0.001, with --multirun"
     )
-
-
-def _distribution(given: _Given) -> BaseDistribution:
-    from optuna import distributions  # an extra
-
-    override = cast(Override, given.sweep)
-    sweep = cast(Any, override.value())
-    if override.is_interval_sweep():
-        ends, step = [sweep.start, sweep.end], None
-    elif override.is_range_sweep():
-        values = list(sweep.range())
-        if not values:
-            raise ConfigError(f"{given.text} is an empty range; give start < stop")
-        ends, step = sorted((values[0], values[-1])), abs(sweep.step)
-    else:
-        return distributions.CategoricalDistribution(tuple(override.sweep_string_iterator()))
-    is_log = "log" in sweep.tags
-    try:
-        if all(isinstance(end, int) for end in ends):
-            low, high = ends
-            return distributions.IntDistribution(low, high, log=is_log, step=int(step or 1))
-        low, high = map(float, ends)
-        return distributions.FloatDistribution(
-            low, high, log=is_log, step=step if step is None else float(step)
-        )
-    except ValueError as error:
-        raise ConfigError(f"{given.key} cannot be searched: {error}") from error
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,12 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 from filelock import FileLock
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -21,6 +26,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lungan.config import RunConfig
+from lungan.config.compose import split_sweeps
 from lungan.errors import ConfigError, RunFolderError
 from lungan.files import DamagedError, unwritable
 from lungan.runs.folder import SWEEPS, exclusive, read_summary, write_manifest
@@ -289,6 +295,46 @@ class _Journal(JournalFileBackend):
             end = content.rfind(b"\n") + 1
             if end < len(content):
                 file.truncate(end)
+
+
+def search_space(overrides: Sequence[str]) -> tuple[dict[str, BaseDistribution], list[str]]:
+    """The keys that a search chooses, from Hydra's sweep syntax, and the other overrides.
+
+    Raises: ConfigError where an override cannot be parsed, or none has a range or choices.
+    """
+    sweeps, others = split_sweeps(overrides)
+    space = {key: _distribution(key, sweep) for key, sweep in sweeps.items()}
+    for key, distribution in space.items():
+        if distribution.single():
+            raise ConfigError(f"{key} has one value to search; give a range or choices")
+    if not space:
+        raise ConfigError(
+            "nothing to search: give a range or choices, such as 'lr=interval(1e-4,1e-2)' or "
+            "optimizer=adam,rmsprop"
+        )
+    return space, others
+
+
+def _distribution(key: str, override: Any) -> BaseDistribution:
+    """override: as Hydra describes it, of several values or a range."""
+    sweep = override.value()
+    if override.is_interval_sweep():
+        ends, step = [sweep.start, sweep.end], None
+    elif override.is_range_sweep():
+        values = list(sweep.range())
+        if not values:
+            raise ConfigError(f"{override.input_line} is an empty range; give start < stop")
+        ends, step = sorted((values[0], values[-1])), abs(sweep.step)
+    else:
+        return CategoricalDistribution(tuple(override.sweep_string_iterator()))
+    is_log = "log" in sweep.tags
+    try:
+        if all(isinstance(end, int) for end in ends):
+            return IntDistribution(ends[0], ends[1], log=is_log, step=int(step or 1))
+        low, high = map(float, ends)
+        return FloatDistribution(low, high, log=is_log, step=step and float(step))
+    except ValueError as error:
+        raise ConfigError(f"{key} cannot be searched: {error}") from error
 
 
 def _kind(distribution: BaseDistribution) -> str:

@@ -21,6 +21,7 @@ from lungan.config import compose
 from lungan.errors import ConfigError
 from lungan.runs import run as runs
 from lungan.runs.prepare import Prepared
+from lungan.runs.search import search_space
 from lungan.runs.store import Owner
 
 pytestmark = pytest.mark.usefixtures("no_curves")
@@ -205,7 +206,7 @@ def test_another_search_needs_another_name(
 
 def test_hydras_sweep_syntax_is_the_space() -> None:
     with compose.composer():
-        space, fixed = compose.search_space(
+        space, fixed = search_space(
             [
                 "lr=tag(log,interval(1e-4,1e-2))",
                 "seed=int(interval(0,9))",
@@ -227,7 +228,7 @@ def test_hydras_sweep_syntax_is_the_space() -> None:
 
 def test_a_range_without_values_is_refused() -> None:
     with compose.composer(), pytest.raises(ConfigError, match="an empty range"):
-        compose.search_space(["seed=range(3,3)"])
+        search_space(["seed=range(3,3)"])
 
 
 @pytest.mark.parametrize("torn", [b'{"op_code": 4, "worker', b"\0\0\0"])
