@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from lungan.errors import RunFolderError
+from lungan.files import read_json
 from lungan.results.groups import status_counts
 from lungan.results.read import STATUSES, Run
 from lungan.results.tables import MAX_ROWS, Cell, Table, problems_table
 from lungan.runs.folder import WANDB
-from lungan.runs.reading import read_json
 
 if TYPE_CHECKING:
     from lungan.results.report import Results

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lungan.runs.stopping import StopSignal
 
 from lungan.cli import INTERRUPTED, run_command
+from lungan.runs.run import StopSignal
 from tests.attack.conftest import Start
 
 PATIENCE_SECONDS = 200
