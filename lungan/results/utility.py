@@ -8,7 +8,7 @@ from collections.abc import Collection as Container
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from lungan.errors import RunFolderError
 from lungan.results.arms import ARMS, PRIMARY, PRIMARY_SCORE, QUESTIONS
@@ -43,27 +43,25 @@ _HIDDEN = (
 )
 
 
+Tested: TypeAlias = "tuple[Comparison, OverPatients | None]"
+"""Two arms over seeds, and over patients and seeds together where predictions were kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The question that a study was made for, at one place: one scenario, ratio and generator.
 
-    against: the asked arm against each control, with its comparison over patients and seeds where
-    predictions were kept. p: the largest of all their p-values, after Holm over the study's places;
-    the arm differs from every control where it is below 5 %.
+    against: the asked arm against each control. p: the largest of all their p-values, after Holm
+    over the study's places; the arm differs from every control where it is below 5 %.
     Source of the largest: Berger 1982, doi:10.1080/00401706.1982.10487790.
     """
 
-    against: list[tuple[Comparison, OverPatients | None]]
+    against: list[Tested]
     p: float | None
 
     @property
     def asked(self) -> Summary:
         return self.against[0][0].first
-
-    @property
-    def over_patients(self) -> bool:
-        """Whether patients were drawn again in every comparison."""
-        return all(found is not None for _, found in self.against)
 
     @property
     def direction(self) -> int:
@@ -74,21 +72,25 @@ class Answer:
         return signs.pop() if len(signs) == 1 else 0
 
     @property
+    def over_patients(self) -> list[OverPatients]:
+        """Of every comparison, or none."""
+        found = [over for _, over in self.against if over is not None]
+        return found if len(found) == len(self.against) else []
+
+    @property
     def detectable(self) -> float | None:
         """The smallest gain over every control that four of five such studies would find."""
-        sizes = [
-            found.results[PRIMARY_SCORE].detectable(found.num_tests)
-            for _, found in self.against
-            if found is not None
-        ]
-        return max(sizes) if self.over_patients else None
+        sizes = (
+            over.results[PRIMARY_SCORE].detectable(over.num_tests) for over in self.over_patients
+        )
+        return max(sizes, default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Utility:
     """groups: of trials that differ only in their seed. comparisons: each arm against its controls,
-    question by question. answers: the study's own question, place by place. manifest: None where
-    the trials are of no study, or of several."""
+    question by question; ``tested``: those in the primary score. answers: the study's own question,
+    place by place. manifest: None where the trials are of no study, or of several."""
 
     store: Path
     trials: list[Run]
@@ -96,7 +98,7 @@ class Utility:
     summaries: list[Summary]
     comparisons: list[Comparison]
     problems: list[Problem]
-    over_patients: list[OverPatients]
+    tested: list[Tested]
     classifiers: list[OneClassifier]
     answers: list[Answer]
     question: tuple[str, tuple[str, ...]]
@@ -146,19 +148,15 @@ def analyze(
 
     grouping = _group(trials, manifest)
     summaries = [_pool(summary) for summary in summarize(grouping.groups)]
-    arms = {str(value(group, "arm")) for group in grouping.groups}
-    question = _question(arms, manifest)
+    if manifest is None:
+        question = usual_question({str(value(group, "arm")) for group in grouping.groups})
+    else:
+        question = manifest.asked, manifest.controls
     comparisons = _compare(summaries, question)
-    over_patients, classifiers = compare_over_patients(
-        grouping.groups,
-        [
-            (one.first.group, one.second.group)
-            for one in comparisons
-            if one.first.score == PRIMARY_SCORE
-        ],
-        problems,
-    )
-    answers = _answer(comparisons, over_patients, question)
+    primary = [one for one in comparisons if one.first.score == PRIMARY_SCORE]
+    pairs = [(one.first.group, one.second.group) for one in primary]
+    over_patients, classifiers = compare_over_patients(grouping.groups, pairs, problems)
+    tested = list(zip(primary, over_patients, strict=True))
     return Utility(
         store=store,
         trials=trials,
@@ -166,9 +164,9 @@ def analyze(
         summaries=summaries,
         comparisons=comparisons,
         problems=problems,
-        over_patients=over_patients,
+        tested=tested,
         classifiers=classifiers,
-        answers=answers,
+        answers=_answer(tested, question),
         question=question,
         manifest=manifest,
     )
@@ -194,13 +192,6 @@ def _manifest(store: Path, study: str | None, problems: list[Problem]) -> Manife
     except RunFolderError as error:
         problems.append(Problem(f"{UTILITY}/{paths[0].name}", str(error)))
         return None
-
-
-def _question(arms: Container[str], manifest: Manifest | None) -> tuple[str, tuple[str, ...]]:
-    """The manifest's, else the usual one of these arms."""
-    if manifest is not None:
-        return manifest.asked, manifest.controls
-    return usual_question(arms)
 
 
 def usual_question(arms: Container[str]) -> tuple[str, tuple[str, ...]]:
@@ -344,28 +335,31 @@ def _compare(
     return comparisons
 
 
-def _answer(
-    comparisons: Sequence[Comparison],
-    over_patients: Sequence[OverPatients],
-    question: tuple[str, tuple[str, ...]],
-) -> list[Answer]:
-    of = {(id(one.first), id(one.second)): one for one in over_patients}
-    places: dict[int, list[Comparison]] = {}
-    for one in comparisons:
-        arms = [value(side.group, "arm") for side in (one.first, one.second)]
-        if one.first.score == PRIMARY_SCORE and arms[0] == question[0] and arms[1] in question[1]:
-            places.setdefault(id(one.first.group), []).append(one)
+def _answer(tested: Sequence[Tested], question: tuple[str, tuple[str, ...]]) -> list[Answer]:
+    places: dict[int, list[Tested]] = {}
+    for one, over in tested:
+        if is_asked(one, question):
+            places.setdefault(id(one.first.group), []).append((one, over))
     found = []
-    for members in places.values():
-        if len(members) < len(question[1]):
+    for against in places.values():
+        if len(against) < len(question[1]):
             continue  # a control is missing, and without it nothing is answered
-        against = [(one, of.get((id(one.first.group), id(one.second.group)))) for one in members]
-        p_values = [one.result.p for one in members]
-        p_values += [other.results[PRIMARY_SCORE].p for _, other in against if other is not None]
+        p_values = [one.result.p for one, _ in against]
+        p_values += [over.results[PRIMARY_SCORE].p for _, over in against if over is not None]
         known = [p for p in p_values if p is not None]
         found.append(Answer(against, max(known) if len(known) == len(p_values) else None))
     adjusted = iter(holm([one.p for one in found if one.p is not None]))
     return [one if one.p is None else dataclasses.replace(one, p=next(adjusted)) for one in found]
+
+
+def is_asked(one: Comparison, question: tuple[str, tuple[str, ...]]) -> bool:
+    """Whether a comparison is the study's question and not a secondary one."""
+    arm, control = arms_of(one)
+    return arm == question[0] and control in question[1]
+
+
+def arms_of(one: Comparison) -> tuple[str, str]:
+    return str(value(one.first.group, "arm")), str(value(one.second.group, "arm"))
 
 
 def _comparable(first: Summary, second: Summary) -> bool:
@@ -373,8 +367,7 @@ def _comparable(first: Summary, second: Summary) -> bool:
     same = setting(sides[0]) == setting(sides[1]) and first.settings == second.settings
     for key in (FRACTION, PREVALENCE, "ratio", GAN):
         left, right = (value(side, key) for side in sides)
-        free = key in ("ratio", GAN) and right is None
-        same = same and (free or left == right)
+        same &= left == right or (right is None and key in ("ratio", GAN))
     return same
 
 

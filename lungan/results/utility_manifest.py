@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lungan.files import read_json, write_json
 from lungan.results.read import Run, Scalar
 from lungan.runs.folder import UTILITY
 
 ENDING = ".study.json"
+
+Made = TypeVar("Made")
 
 _DESIGN = {
     "arms": [str],
@@ -49,24 +52,6 @@ class Design:
     ratios: tuple[float, ...] = (1.0,)
     seeds: int = 5
 
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Design:
-        lists = ("arms", "fractions", "prevalences", "ratios")
-        fields: dict[str, Any] = {
-            key: tuple(one) if key in lists else one for key, one in values.items()
-        }
-        return cls(**fields)
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "arms": list(self.arms),
-            "fractions": list(self.fractions),
-            "rare": self.rare,
-            "prevalences": list(self.prevalences),
-            "ratios": list(self.ratios),
-            "seeds": self.seeds,
-        }
-
     def holds(self, trial: Mapping[str, Scalar]) -> bool:
         """Whether a trial of this config is of the design, whatever its seed."""
         prevalence, ratio = trial.get("data.prevalence"), trial.get("ratio")
@@ -89,13 +74,21 @@ class Design:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """A later design, when it was asked for, and how many of the study's results there were."""
+
+    time: str
+    results_before: int
+    design: Design
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """asked, controls, score: the question, fixed with ``planned`` before the first result: the arm
     helps where it is better than each control, over all places of the design together.
     settings: recipe, data and generators. results_before: how many of the study's results there
-    were when it was written. added: later designs, each with its time and how many there were then.
-    trials: ids of the study's trials, as far as they are known."""
+    were when it was written. trials: ids of the study's trials, as far as they are known."""
 
     name: str
     created: str
@@ -106,15 +99,15 @@ class Manifest:
     planned: Design
     settings: dict[str, Any]
     results_before: int
-    added: tuple[tuple[str, int, Design], ...] = ()
+    added: tuple[Addition, ...] = ()
     trials: tuple[str, ...] = ()
 
     @property
     def design(self) -> Design:
         """All that was ever asked for."""
         design = self.planned
-        for _, _, more in self.added:
-            design = design.with_more(more)
+        for addition in self.added:
+            design = design.with_more(addition.design)
         return design
 
     @property
@@ -135,37 +128,30 @@ def manifest_path(store: Path, name: str) -> Path:
 
 def read_manifest(path: Path) -> Manifest:
     """Raises: RunFolderError where it is absent or damaged."""
-    values = read_json(path, _SHAPE)
-    added = tuple(
-        (one["time"], one["results_before"], Design.of(one["design"])) for one in values["added"]
-    )
-    changes = {
-        "controls": tuple(values["controls"]),
-        "planned": Design.of(values["planned"]),
-        "added": added,
-        "trials": tuple(values["trials"]),
-    }
-    return Manifest(**{key: values[key] for key in _SHAPE} | changes)
+    values = _tuples(read_json(path, _SHAPE))
+    values["planned"] = _make(Design, values["planned"])
+    for added in values["added"]:
+        added["design"] = _make(Design, added["design"])
+    values["added"] = tuple(_make(Addition, added) for added in values["added"])
+    return _make(Manifest, values)
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as tuples, however deep."""
+    if isinstance(value, dict):
+        return {key: _tuples(one) for key, one in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _make(kind: type[Made], values: Mapping[str, Any]) -> Made:
+    return kind(**{key: values[key] for key in kind.__dataclass_fields__})  # type: ignore[attr-defined]
 
 
 def write_manifest(store: Path, manifest: Manifest) -> None:
     """Raises: RunFolderError where the store cannot be written."""
-    added = [
-        {"time": time, "results_before": number, "design": design.as_json()}
-        for time, number, design in manifest.added
-    ]
     path = manifest_path(store, manifest.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(
-        path,
-        {
-            **{key: getattr(manifest, key) for key in _SHAPE},
-            "controls": list(manifest.controls),
-            "planned": manifest.planned.as_json(),
-            "added": added,
-            "trials": list(manifest.trials),
-        },
-    )
+    write_json(path, dataclasses.asdict(manifest))
 
 
 def manifests(store: Path) -> Sequence[Path]:

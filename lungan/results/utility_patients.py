@@ -35,8 +35,6 @@ class OverPatients:
     where patients are not known. num_tests: questions of the same pair of arms in the study. p: of
     the primary score, after Holm over these."""
 
-    first: Group
-    second: Group
     results: dict[str, Resampled]
     num_seeds: int
     num_images: int
@@ -74,10 +72,10 @@ class _Measured:
 
 def compare_over_patients(
     groups: Sequence[Group], pairs: Sequence[tuple[Group, Group]], problems: list[Problem]
-) -> tuple[list[OverPatients], list[OneClassifier]]:
-    """Those of ``pairs`` whose trials all left predictions of the same test images, and every
-    classifier of ``groups`` that did; trials of lungan before 0.2 left none. Files that cannot be
-    read are added to ``problems``."""
+) -> tuple[list[OverPatients | None], list[OneClassifier]]:
+    """Each of ``pairs``, None where not all trials left predictions of the same test images, and
+    every classifier of ``groups`` that did; trials of lungan before 0.2 left none. Files that
+    cannot be read are added to ``problems``."""
     drawn: dict[tuple[str, ...], Floats] = {}
     measured: dict[int, _Measured | None] = {}
     for group in groups:
@@ -86,39 +84,36 @@ def compare_over_patients(
         except RunFolderError as error:
             problems.append(Problem(f"{UTILITY}: {group.label}", str(error)))
             measured[id(group)] = None
-    found = []
+    found: list[OverPatients | None] = []
+    families: dict[object, list[int]] = {}
     for first, second in pairs:
-        left, right = measured[id(first)], measured[id(second)]
-        if left is None or right is None or left.images != right.images:
-            continue
-        repeats = [one for one in left.by_repeat if one in right.by_repeat]
-        if len(repeats) < 2:
-            continue
-        results = {
-            name: resample_difference(
-                np.array([left.by_repeat[one][name] for one in repeats]),
-                np.array([right.by_repeat[one][name] for one in repeats]),
-            )
-            for name in MEASURES
-        }
-        sizes = (len(repeats), len(left.images), left.num_patients)
-        found.append(OverPatients(first, second, results, *sizes))
-    by_question: dict[object, list[OverPatients]] = {}
-    for one in found:
-        by_question.setdefault(_arms(one.first, one.second), []).append(one)
-    corrected = []
-    for family in by_question.values():
-        adjusted = holm([one.results[PRIMARY_SCORE].p for one in family])
-        corrected += [
-            replace(one, num_tests=len(family), p=p)
-            for one, p in zip(family, adjusted, strict=True)
-        ]
+        found.append(_compare(measured[id(first)], measured[id(second)]))
+        if found[-1] is not None:
+            arms = [side.runs[0].config.get("arm") for side in (first, second)]
+            families.setdefault(tuple(arms), []).append(len(found) - 1)
+    for family in families.values():
+        members = [one for place in family if (one := found[place]) is not None]
+        adjusted = holm([one.results[PRIMARY_SCORE].p for one in members])
+        for place, one, p in zip(family, members, adjusted, strict=True):
+            found[place] = replace(one, num_tests=len(family), p=p)
     classifiers = [one for each in measured.values() if each for one in each.classifiers]
-    return corrected, classifiers
+    return found, classifiers
 
 
-def _arms(first: Group, second: Group) -> tuple[object, object]:
-    return first.runs[0].config.get("arm"), second.runs[0].config.get("arm")
+def _compare(left: _Measured | None, right: _Measured | None) -> OverPatients | None:
+    if left is None or right is None or left.images != right.images:
+        return None
+    repeats = [one for one in left.by_repeat if one in right.by_repeat]
+    if len(repeats) < 2:
+        return None
+    results = {
+        name: resample_difference(
+            np.array([left.by_repeat[one][name] for one in repeats]),
+            np.array([right.by_repeat[one][name] for one in repeats]),
+        )
+        for name in MEASURES
+    }
+    return OverPatients(results, len(repeats), len(left.images), left.num_patients)
 
 
 def _measure(group: Group, drawn: dict[tuple[str, ...], Floats]) -> _Measured | None:

@@ -1,24 +1,48 @@
-"""What is written of a utility study, alone or beside a store's runs."""
+"""What is written of a utility study: tables, figures and sentences, and the files of these."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lungan.errors import RunFolderError
+from lungan.results import numbers
 from lungan.results.figures import Figure
-from lungan.results.read import Problem
-from lungan.results.tables import Table, comparisons_csv, results_csv, summary_csv
-from lungan.results.utility import Utility
+from lungan.results.read import Problem, Run, read_run
+from lungan.results.tables import (
+    Cell,
+    Table,
+    comparisons_csv,
+    comparisons_table,
+    results_csv,
+    summary_csv,
+    write_csv,
+)
+from lungan.results.utility import (
+    FRACTION,
+    PREVALENCE,
+    RARE,
+    SHOWN,
+    Utility,
+    gan_runs,
+    num_real,
+    title,
+    value,
+)
 from lungan.results.utility_figures import FILES as FIGURE_FILES
 from lungan.results.utility_figures import draw_utility
-from lungan.results.utility_tables import (
-    answers_table,
-    arms_table,
-    classifiers_csv,
-    generators_table,
-    patients_csv,
-)
 from lungan.results.utility_words import caveats, verdicts
+from lungan.scores import catalogue
 
+_OF_GENERATORS = (
+    "frechet_distance",
+    "kernel_distance",
+    "precision",
+    "coverage",
+    "memorization_distance_ratio",
+    "memorization_share",
+    "authenticity",
+    "near_copies",
+)
 FIGURES_FOLDER = "figures"
 STALE = (
     *("utility.csv", "utility_summary.csv", "utility_comparisons.csv"),
@@ -48,14 +72,14 @@ def report_utility(utility: Utility) -> UtilityReport:
     """Tables as CSV, Markdown and LaTeX, figures, and all else that the page shows."""
     generators, problems = generators_table(utility)
     problems = [*utility.problems, *problems]
-    arms, answers = arms_table(utility), answers_table(utility)
+    arms, answers = arms_table(utility), comparisons_table(utility.comparisons)
     figures = draw_utility(utility, problems)
     files = {
         "utility.csv": results_csv(utility.trials, utility.grouping),
         "utility_summary.csv": summary_csv(utility.summaries, utility.grouping),
         "utility_comparisons.csv": comparisons_csv(utility.comparisons),
     }
-    if utility.over_patients:
+    if any(over is not None for _, over in utility.tested):
         files["utility_patients.csv"] = patients_csv(utility)
     if utility.classifiers:
         files["utility_classifiers.csv"] = classifiers_csv(utility)
@@ -73,3 +97,91 @@ def report_utility(utility: Utility) -> UtilityReport:
         problems=problems,
         files=files,
     )
+
+
+def arms_table(utility: Utility) -> Table:
+    """A row a group, in the order of fractions and arms: mean ± half of the 95 % interval."""
+    scores = list(dict.fromkeys(summary.score for summary in utility.summaries))
+    cells = {(id(summary.group), summary.score): summary for summary in utility.summaries}
+    header = ["arm", "real images", "each shown", "seeds"]
+    header += [f"{catalogue.title(key)}, {catalogue.describe(key).hint}" for key in scores]
+    rows = []
+    for group in utility.groups:
+        number, often, share = num_real(group), value(group, SHOWN), value(group, PREVALENCE)
+        rare = [] if share is None else [f"{share:g} {value(group, RARE)}"]
+        row = [
+            Cell(", ".join([title(group), *rare, *group.label.split(" / ")[1:]])),
+            Cell(numbers.scalar(number), number),
+            Cell(f"{often:.0f} times" if isinstance(often, float) else numbers.NOTHING, often),
+            Cell(str(len(group.done)), len(group.done)),
+        ]
+        for key in scores:
+            cell = cells.get((id(group), key))
+            if cell is None:
+                row.append(Cell(numbers.NOTHING))
+            else:
+                row.append(Cell(numbers.interval(cell.interval), cell.interval.mean))
+        rows.append(row)
+    return Table(header, rows)
+
+
+def classifiers_csv(utility: Utility) -> bytes:
+    """A row a classifier: its AUC, with intervals over patients drawn again and by DeLong."""
+    header = ["trial", "auc", "ci95_low", "ci95_high", "delong95_low", "delong95_high"]
+    rows = (
+        [one.trial.name, one.auc, *one.over_patients, *(one.delong or (None, None))]
+        for one in utility.classifiers
+    )
+    return write_csv(header, rows)
+
+
+def patients_csv(utility: Utility) -> bytes:
+    """A row a question and measure, first minus second, over patients and seeds together."""
+    header = ["measure", "first", "second", "seeds", "images", "patients"]
+    header += ["difference", "ci95_low", "ci95_high", "standard_error", "p", "detectable"]
+    rows = []
+    for one, over in utility.tested:
+        if over is None:
+            continue
+        names = [one.first.group.label, one.second.group.label]
+        sizes = [over.num_seeds, over.num_images, over.num_patients]
+        for measure, found in over.results.items():
+            ends = [found.difference, found.low, found.high, found.standard_error, found.p]
+            rows.append([measure, *names, *sizes, *ends, found.detectable(over.num_tests)])
+    return write_csv(header, rows)
+
+
+def generators_table(utility: Utility) -> tuple[Table, list[Problem]]:
+    """The runs that the synthetic images come from with their scores, beside floors; and those
+    that are no longer in the store."""
+    runs, problems = [], []
+    for name in gan_runs(utility.trials):
+        folder = utility.store / name
+        try:
+            runs.append(read_run(folder))
+        except RunFolderError as error:
+            problems.append(Problem(name, f"made synthetic images, and cannot be read: {error}"))
+    keys = [
+        key
+        for key in sorted({key for run in runs for key in run.scores}, key=catalogue.order)
+        if catalogue.split_key(key)[1] in _OF_GENERATORS
+        and any(run.scores.get(key) is not None for run in runs)
+    ]
+    header = ["generator", "classes", "fraction", "seed", "trained on"]
+    header += [catalogue.title(key) for key in keys]
+    return Table(header, [_row(run, keys) for run in runs]), problems
+
+
+def _row(run: Run, keys: list[str]) -> list[Cell]:
+    classes = str(run.config.get("data.classes", "[]")).strip("[]").replace('"', "") or "all"
+    fraction = run.config.get(FRACTION, 1.0)
+    trained_on, seed = run.facts.get("num_train_images"), run.config.get("seed")
+    row = [Cell(run.name), Cell(classes), Cell(numbers.scalar(fraction), fraction)]
+    row += [Cell(numbers.scalar(seed), seed), Cell(numbers.scalar(trained_on), trained_on)]
+    for key in keys:
+        score, floor = run.scores.get(key), run.scores.get(f"{key}.floor")
+        words = numbers.NOTHING if score is None else numbers.number(score, 3)
+        if score is not None and floor is not None:
+            words += f" (floor {numbers.number(floor, 3)})"
+        row.append(Cell(words, score))
+    return row

@@ -12,6 +12,8 @@ from lungan.results.groups import Group, text
 from lungan.results.utility import (
     Answer,
     Utility,
+    arms_of,
+    is_asked,
     place,
     planned_only,
     title,
@@ -108,15 +110,17 @@ def _in_full(answer: Answer) -> str:
     asked = answer.asked
     line = f"With {place(asked.group)}, {title(asked.group)} has "
     line += f"{catalogue.title(asked.score)} {asked.interval.mean:.3f}"
-    for one, found in answer.against:
+    for one, over in answer.against:
         line += f"; {title(one.second.group)} has {one.second.interval.mean:.3f}, "
-        line += _difference(one, found)
+        line += f"a difference of {numbers.number(one.result.difference, 3)}"
+        result = one.result if over is None else over.results[PRIMARY_SCORE]
+        if result.low is not None and result.high is not None:
+            line += f" (95 % CI {numbers.span(result.low, result.high)})"
     if answer.p is None:
         return f"{line}. This cannot be tested."
     line += f"; corrected p {numbers.p_relation(answer.p)}"
     if answer.detectable is not None:
-        sizes = answer.against[0][1]
-        assert sizes is not None
+        sizes = answer.over_patients[0]
         unit = "images" if sizes.num_patients == sizes.num_images else "patients"
         line += (
             f" ({sizes.num_patients} test {unit} and {sizes.num_seeds} seeds drawn again together;"
@@ -126,37 +130,16 @@ def _in_full(answer: Answer) -> str:
     return f"{line}."
 
 
-def _difference(one: Comparison, found: OverPatients | None) -> str:
-    if found is not None:
-        result = found.results[PRIMARY_SCORE]
-        low, high = result.low, result.high
-    elif one.result.low is None or one.result.high is None:
-        return f"a difference of {numbers.number(one.result.difference, 3)}"
-    else:
-        low, high = one.result.low, one.result.high
-    size = numbers.number(one.result.difference, 3)
-    return f"a difference of {size} (95 % CI {numbers.span(low, high)})"
-
-
 def _others(utility: Utility) -> list[str]:
     """Each arm against each control that is not the question, in the study's score."""
-    of = {(id(one.first), id(one.second)): one for one in utility.over_patients}
-    by_question: dict[tuple[str, str], list[Comparison]] = {}
-    for one in utility.comparisons:
-        arms = (str(value(one.first.group, "arm")), str(value(one.second.group, "arm")))
-        is_asked = arms[0] == utility.question[0] and arms[1] in utility.question[1]
-        if one.first.score == PRIMARY_SCORE and not is_asked:
-            by_question.setdefault(arms, []).append(one)
+    by_arms: dict[tuple[str, str], dict[str, list[Group]]] = {}
+    for one, over in utility.tested:
+        if not is_asked(one, utility.question):
+            parts = by_arms.setdefault(arms_of(one), {})
+            parts.setdefault(_judged(one, over), []).append(one.first.group)
     lines = []
-    for (arm, control), members in by_question.items():
-        parts: dict[str, list[Comparison]] = {}
-        for one in members:
-            found = of.get((id(one.first.group), id(one.second.group)))
-            parts.setdefault(_judged(one, found), []).append(one)
-        said = [
-            f"{words} with {_places([one.first.group for one in parts[words]])}"
-            for words in sorted(parts)
-        ]
+    for (arm, control), parts in by_arms.items():
+        said = [f"{words} with {_places(parts[words])}" for words in sorted(parts)]
         first, second = ARMS[arm].title, ARMS[control].title
         score = catalogue.title(PRIMARY_SCORE)
         lines.append(
@@ -176,14 +159,13 @@ def _judged(one: Comparison, found: OverPatients | None) -> str:
 
 
 def _places(groups: Sequence[Group]) -> str:
-    """``94 real images (x0.5, x1) and 235 real images``."""
-    ratios: dict[str, list[str]] = {}
+    """``94 real images (x0.5, x1) and 235 real images``: generators and classifiers, of which there
+    may be several at a place, stand in the table."""
+    ratios: dict[str, dict[str, None]] = {}
     for group in groups:
         ratio = value(group, "ratio")
-        listed = ratios.setdefault(place(group), [])
-        words = "" if ratio is None else f"x{text(ratio)}"
-        if words and words not in listed:  # other generators and classifiers stand in the table
-            listed.append(words)
+        listed = ratios.setdefault(place(group), {})
+        listed |= {} if ratio is None else {f"x{text(ratio)}": None}
     several = any(len(own) > 1 for own in ratios.values())
     return _listed(
         [
@@ -233,8 +215,9 @@ def _of_manifest(utility: Utility) -> str:
         f"Study {manifest.name}, written down on {manifest.created} {when}: "
         f"{_design(manifest.planned)}."
     )
-    for time, number, design in manifest.added:
-        line += f" Added on {time}, after {number} results, and exploratory: {_design(design)}."
+    for one in manifest.added:
+        line += f" Added on {one.time}, after {one.results_before} results, and exploratory: "
+        line += f"{_design(one.design)}."
     if manifest.has_more_seeds:
         line += (
             " Adding seeds after a look finds differences that are not there more often than "

@@ -19,6 +19,7 @@ from lungan.errors import ConfigError, RunFolderError
 from lungan.results.arms import ARMS, PRIMARY_SCORE
 from lungan.results.utility import usual_question
 from lungan.results.utility_manifest import (
+    Addition,
     Design,
     Manifest,
     manifest_path,
@@ -144,7 +145,7 @@ def record_study(
         return manifest
     number = _num_results(store, manifest.design, settings)
     if number:
-        added = (*manifest.added, (now(), number, design))
+        added = (*manifest.added, Addition(now(), number, design))
         manifest = dataclasses.replace(manifest, added=added)
     else:
         manifest = dataclasses.replace(manifest, planned=whole, created=now())

@@ -18,6 +18,7 @@ from lungan.results.arms import ARMS, PRIMARY, QUESTIONS
 from lungan.results.statistics import holm, paired
 from lungan.results.utility import read_utility, value
 from lungan.results.utility_manifest import (
+    Addition,
     Design,
     Manifest,
     manifest_path,
@@ -315,8 +316,9 @@ def test_patients_and_seeds_are_drawn_again_together(tmp_path: Path) -> None:
             folder = write_predicted(tmp_path, arm, shift, seed)
     utility = read_utility(tmp_path)
     assert utility is not None
-    by_control = {value(one.second, "arm"): one for one in utility.over_patients}
+    by_control = {value(one.second.group, "arm"): over for one, over in utility.tested}
     found = by_control["real"]
+    assert found is not None
     assert (found.num_seeds, found.num_images, found.num_patients) == (3, 40, 20)
     assert found.results["auc"].low > 0
     assert found.results["sensitivity"].difference > 0
@@ -336,7 +338,7 @@ def test_patients_and_seeds_are_drawn_again_together(tmp_path: Path) -> None:
         write_predictions(path.parent, 0.05, seed + 10 * ("real-" in path.parent.name))
     unclear = read_utility(tmp_path)
     assert unclear is not None
-    assert unclear.over_patients[0].results["auc"].includes_zero
+    assert unclear.answers[0].over_patients[0].results["auc"].includes_zero
     assert unclear.answers[0].direction == 0
     of_real = [one.p_holm for one, _ in unclear.answers[0].against]
     assert max(p for p in of_real if p is not None) < 0.05  # the paired t alone would have found it
@@ -344,7 +346,7 @@ def test_patients_and_seeds_are_drawn_again_together(tmp_path: Path) -> None:
     (folder / "predictions.csv").write_text("split,image\ntest,0\n")
     damaged = read_utility(tmp_path)
     assert damaged is not None
-    assert len(damaged.over_patients) == 1
+    assert [over is None for _, over in damaged.tested] == [False, True, True]
     assert "predictions.csv cannot be read" in damaged.problems[0].text
 
     (folder / "predictions.csv").unlink()  # as trials of lungan before 0.2 are
@@ -380,7 +382,9 @@ def test_what_was_added_after_a_look_is_exploratory_and_not_the_answer(tmp_path:
         write_trial(tmp_path, "real_synthetic", 0.5, ratio=1.0, seed=seed, gan="a")
     manifest = manifest_of(tmp_path, 5)
     more = dataclasses.replace(manifest.planned, seeds=9, arms=("real", "real_classical"))
-    manifest = dataclasses.replace(manifest, added=(("2026-01-02T00:00:00+00:00", 25, more),))
+    manifest = dataclasses.replace(
+        manifest, added=(Addition("2026-01-02T00:00:00+00:00", 25, more),)
+    )
     write_manifest(tmp_path, manifest)
     assert read_manifest(manifest_path(tmp_path, "mine")) == manifest
     utility = read_utility(tmp_path, study="mine")
