@@ -12,6 +12,7 @@ too; those of a job hold its training.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import resource
 import statistics
@@ -30,7 +31,8 @@ from lungan.runs.folder import CHECKPOINT
 from lungan.runs.prepare import prepare
 from lungan.runs.sinks import FolderSink, ProgressSink
 from lungan.runs.store import Claimed, Store
-from lungan.tracking import build_trackers
+from lungan.tracking.live import Followers, chosen
+from lungan.tracking.records import describe_run
 from lungan.training.events import Event
 from lungan.training.loop import train
 from lungan.training.material import gather
@@ -124,8 +126,9 @@ def sinks(folder: Path, rounds: int, num_steps: int, tracker: str) -> dict[str, 
     claimed = Store(Path(config.store)).claim(prepared.identity)
     assert isinstance(claimed, Claimed)
     progress = ProgressSink("", config.epochs)
-    follow = build_trackers(config, prepared.identity, claimed.folder, None)
-    sinks = [FolderSink(claimed.folder, claimed.claim, None), progress, *filter(None, [follow])]
+    run = describe_run(claimed.folder, prepared.identity.run, dataclasses.asdict(config), None)
+    followers = Followers(run, chosen(config))
+    sinks = [FolderSink(claimed.folder, claimed.claim, None), progress]
     waited: dict[str, list[float]] = {}
 
     def emit(event: Event) -> None:
@@ -142,8 +145,7 @@ def sinks(folder: Path, rounds: int, num_steps: int, tracker: str) -> dict[str, 
     try:
         train(config, state, step, material, emit=emit)
     finally:
-        if follow is not None:
-            follow.close()
+        followers.close()
         claimed.claim.release()
     total = time.perf_counter() - began
     return {

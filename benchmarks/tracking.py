@@ -4,8 +4,8 @@
 
 In each round every case has one tiny run, a whole process of ``python -m lungan.train``, and is
 held against the round's run with ``tracker=none``. The W&B server is that of the tests. Figures are
-written after every round, and rounds that FILE has already stay. A run that lacks an epoch, a grid
-or its summary ends the benchmark.
+written after every round, with the load before each run; rounds that FILE has already stay. A run
+that lacks an epoch, a grid or its summary ends the benchmark.
 """
 
 from __future__ import annotations
@@ -60,16 +60,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")
     seconds: dict[str, list[float]] = {name: [] for name in CASES}
+    loads: list[float] = []
     if options.json and Path(options.json).is_file():
-        seconds = json.loads(Path(options.json).read_text())["seconds"]
+        before = json.loads(Path(options.json).read_text())
+        seconds, loads = before["seconds"], before["loads"]
     for _ in range(options.rounds):
         for name in CASES:
+            loads.append(round(os.getloadavg()[0], 1))
             seconds[name].append(round(run(name), 2))
         result = {
             "rounds": len(seconds["none"]),
             "limit_seconds": LIMIT_SECONDS,
             "longer_seconds": {name: longer(seconds, name) for name in CASES if name != "none"},
             "seconds": seconds,
+            "loads": loads,
             "machine": figures.machine(),
         }
         figures.write(result, options.json, print_table)
@@ -80,6 +84,7 @@ def longer(seconds: dict[str, list[float]], name: str) -> dict[str, float]:
     by_round = [each - none for each, none in zip(seconds[name], seconds["none"], strict=True)]
     return {
         "median": round(statistics.median(by_round), 2),
+        "least": round(min(by_round), 2),
         "greatest": round(max(by_round), 2),
     }
 
@@ -101,6 +106,8 @@ def run(case: str) -> float:
         assert summary is not None and summary["status"] == "done"
         assert len(read_metrics(made.parent)) == EPOCHS
         assert len(list(made.parent.glob("samples/*.png"))) == EPOCHS
+        while subprocess.run(["pgrep", "-f", folder], stdout=subprocess.DEVNULL).returncode == 0:
+            time.sleep(0.5)  # a tracker that goes on by itself is no part of the next run
     return seconds
 
 
@@ -130,10 +137,12 @@ def trouble(case: str, server: wandb_server.WandbServer) -> Iterator[str]:
 
 
 def print_table(result: Any) -> None:
-    print(f"{result['rounds']} rounds, {figures.describe(result['machine'])}; seconds longer")
-    print(f"{'':24}{'median':>8}{'greatest':>10}")
+    load = statistics.median(result["loads"])
+    print(f"{result['rounds']} rounds, {figures.describe(result['machine'])}, load {load:.1f}")
+    print("seconds longer than with tracker=none")
+    print(f"{'':24}{'median':>8}{'least':>10}{'greatest':>10}")
     for name, row in result["longer_seconds"].items():
-        print(f"{name:24}{row['median']:8.2f}{row['greatest']:10.2f}")
+        print(f"{name:24}{row['median']:8.2f}{row['least']:10.2f}{row['greatest']:10.2f}")
 
 
 if __name__ == "__main__":

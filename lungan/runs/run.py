@@ -47,8 +47,9 @@ from lungan.runs.store import (
     claimed_finished,
     store_path,
 )
-from lungan.tracking import build_trackers, replay_for_agent
-from lungan.tracking.live import Followers
+from lungan.tracking.live import Followers, chosen
+from lungan.tracking.records import describe_run
+from lungan.tracking.upload import replay_for_agent
 from lungan.training.events import Event, Sink, Snapshot
 from lungan.training.loop import train
 from lungan.training.material import gather
@@ -149,7 +150,7 @@ def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None
             raise BusyError(found)
         case Finished():
             result = _score_again(prepared, found)
-            replay_for_agent(config, identity, result)
+            replay_for_agent(config, result)
             return result
         case Claimed():
             with contextlib.ExitStack() as closing:  # each, also where an interrupt ends another
@@ -199,7 +200,6 @@ class _ActiveRun:
         self._continued_from: str | None = None
         self._threads_before = 0  # of the checkpoint that the run goes on from
         self._scorer: Scorer | None = None
-        self._tracker: Followers | None = None
         self._seconds = {"data": prepared.data_seconds, "training": 0.0, "scoring": 0.0}
         log_file = closing.enter_context(contextlib.closing(LogFile(self._folder)))
         logging.getLogger("lungan").addHandler(log_file)
@@ -244,14 +244,13 @@ class _ActiveRun:
         )
         if self._scorer is not None:
             self._scorer.announce()
-        self._tracker = build_trackers(config, prepared.identity, folder, self._sweep)
-        if self._tracker is not None:
-            self._closing.callback(self._tracker.close)
+        if trackers := chosen(config):
+            settings = dataclasses.asdict(config)
+            tracked = describe_run(folder, prepared.identity.run, settings, self._sweep)
+            self._closing.callback(Followers(tracked, trackers).close)
         on_disk = FolderSink(folder, self._claimed.claim, self._continued_from)
         progress = ProgressSink(self._display_name, config.epochs)
         sinks: list[Sink] = [on_disk, self._score_snapshot, progress]
-        if self._tracker is not None:
-            sinks.append(self._tracker)
 
         def emit(event: Event) -> None:
             for sink in sinks:
@@ -364,8 +363,6 @@ class _ActiveRun:
                 "generator": _count(state.generator),
                 "discriminator": _count(state.discriminator),
             }
-        if self._tracker is not None:
-            self._tracker.close(summary)
         self._claimed.claim.assert_held()
         write_json(folder / SUMMARY, summary)
         return Run(folder, summary, reused=False)

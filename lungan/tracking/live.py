@@ -1,93 +1,83 @@
-"""Trackers while a run is under way: they follow its folder, and can neither stop nor slow it."""
+"""Trackers while a run is under way: each follows the run folder in a process of its own."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import IO
 
-from lungan.tracking.records import Records, Tracker, without_paths
-from lungan.training.events import EpochStart, Event
+from lungan import registry
+from lungan.config import RunConfig, TrackerConfig, presets
+from lungan.tracking.records import TrackedRun
 
-POLL_SECONDS = 1.0
-CLOSE_SECONDS = 3.0
-"""What a run's end waits for its trackers. Python's own end waits ``wandb.FINISH_SECONDS`` more for
-what W&B has not sent by then; together they are under five seconds."""
+END_SECONDS = 2.5
+"""What a run's end waits for all its trackers together."""
 
 log = logging.getLogger(__name__)
 
 
-class Followers:
-    """A sink that has trackers follow the run folder, each in a thread of its own.
+def chosen(config: RunConfig) -> list[TrackerConfig]:
+    """The trackers of a run, ``none`` left out. Raises: ConfigError for an unknown name."""
+    also = [presets.load("tracker", name) for name in config.tracker.also]
+    return [each for each in (config.tracker, *also) if each.name != "none"]
 
-    The events only say which epochs are whole: what a tracker takes, it takes from the folder. So
-    nothing waits in memory, and a tracker that falls behind or fails misses nothing for good.
+
+class Followers:
+    """The trackers of a run, each a process ``python -m lungan.tracking`` beside it.
+
+    They read the run folder and nothing else, so that neither their imports nor the services behind
+    them can stop or slow the run, and what they miss is not lost.
     """
 
-    def __init__(self, folder: Path, trackers: Mapping[str, Tracker]) -> None:
-        self._folder = folder
-        self._whole = 0  # epochs up to here are in the folder with their grids and scores
-        self._summary: dict[str, Any] | None = None
-        self._closing = threading.Event()
-        self._abandoned = False
-        self._threads = [
-            threading.Thread(target=self._work, args=[name, tracker], name=name, daemon=True)
-            for name, tracker in trackers.items()
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, EpochStart):
-            self._whole = event.epoch - 1
-
-    def close(self, summary: dict[str, Any] | None = None) -> None:
-        """Let all finish what the folder holds, or leave them behind; the first call counts.
-
-        summary: what summary.json will hold; None for a run that was stopped.
-        """
-        if self._closing.is_set():
-            return
-        self._summary = without_paths(summary)
-        self._closing.set()
-        deadline = time.monotonic() + CLOSE_SECONDS
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-            if thread.is_alive():
-                self._abandoned = True
-                log.warning(
-                    "tracker=%s did not finish within %.1f s and is left behind; the run folder "
-                    "has all that it lacks",
-                    thread.name,
-                    CLOSE_SECONDS,
+    def __init__(self, run: TrackedRun, trackers: Sequence[TrackerConfig]) -> None:
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+        for config in trackers:
+            given = {
+                "run": dataclasses.asdict(run) | {"folder": str(run.folder)},
+                "tracker": dataclasses.asdict(config),
+                "plugins": [dataclasses.asdict(plugin) for plugin in registry.loaded_files()],
+            }
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "lungan.tracking", json.dumps(given)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    start_new_session=True,  # Ctrl-C is for the run, which ends its trackers
                 )
+            except OSError as error:
+                log.warning("tracker=%s cannot be started: %s", config.name, error)
+                continue
+            self._processes[config.name] = process
+            threading.Thread(target=_pass_on, args=[process.stderr], daemon=True).start()
 
-    def _work(self, name: str, tracker: Tracker) -> None:
-        try:
-            self._follow(tracker)
-        # wandb leaves some paths by sys.exit, which would end the thread without a word.
-        except (Exception, SystemExit) as error:
-            if not self._abandoned:
+    def close(self) -> None:
+        """Say that the run is over, and wait for the trackers for a moment; those that need longer
+        go on by themselves."""
+        for process in self._processes.values():
+            assert process.stdin is not None
+            process.stdin.close()
+        deadline = time.monotonic() + END_SECONDS
+        for name, process in self._processes.items():
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
                 log.warning(
-                    "tracker=%s gets no more of this run, whose folder has it all: %s",
+                    "tracker=%s needs more than %.1f s after the run's end and goes on by itself; "
+                    "lungan upload sends what it may lack then",
                     name,
-                    in_words(error),
+                    END_SECONDS,
                 )
 
-    def _follow(self, tracker: Tracker) -> None:
-        tracker.open()
-        records = Records(self._folder)
-        closing = False
-        while not closing:
-            closing = self._closing.wait(POLL_SECONDS)
-            for epoch in records.new(None if self._summary is not None else self._whole):
-                tracker.add(epoch)
-        tracker.close(self._summary)
 
-
-def in_words(error: BaseException) -> str:
-    text = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _pass_on(lines: IO[str]) -> None:
+    with lines:
+        for line in lines:
+            log.warning("%s", line.rstrip())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from lungan.errors import LunganError, RunFolderError
 from lungan.files import read_json
 from lungan.runs.folder import classes_path, read_epochs, read_manifest, read_scores, sample_path
-from lungan.runs.naming import name_by_differences, name_runs
+from lungan.runs.naming import name_by_differences, name_in_sweep
 from lungan.runs.pictures import GRID_COLUMNS
 
 _PATHS = re.compile(
@@ -59,8 +59,8 @@ class Epoch:
 
 
 class Tracker(Protocol):
-    """Where a run's records go besides its folder. A tracker is called by one thread, in the order
-    of its methods; what it raises ends the tracking of this run, never the run."""
+    """Where a run's records go besides its folder. What a tracker raises ends the tracking of this
+    run, never the run."""
 
     def open(self) -> None:
         """Begin the run, in place of what an earlier part of it left here."""
@@ -72,33 +72,30 @@ class Tracker(Protocol):
         """End. ``summary``: what summary.json holds, without paths; None for a stopped run."""
 
 
-class Records:
-    """The epochs of a run folder, each given once."""
+def read_records(
+    folder: Path, begin: int = 0, *, is_finished: bool = True
+) -> tuple[list[Epoch], int]:
+    """The epochs of a run folder from byte ``begin`` of metrics.jsonl on, and where they end.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._offset = 0
+    is_finished: where the run is not, its last epoch may lack its grid and scores, and is left out.
 
-    def new(self, until: int | None = None) -> Iterator[Epoch]:
-        """The epochs that came since the last call, up to epoch ``until``, where it is given.
-
-        Raises: RunFolderError where a file is damaged.
-        """
-        scores: dict[int, dict[str, float]] | None = None
-        for metrics, end in read_epochs(self._folder, self._offset):
-            epoch = metrics["epoch"]
-            if until is not None and epoch > until:
-                return
-            self._offset = end
-            if scores is None:  # read once, and only where there is something new
-                scores = _scores_by_epoch(self._folder)
-            samples = sample_path(self._folder, epoch)
-            yield Epoch(
+    Raises: RunFolderError where a file is damaged.
+    """
+    rows = list(read_epochs(folder, begin))[: None if is_finished else -1]
+    scores = _scores_by_epoch(folder) if rows else {}
+    epochs, end = [], begin
+    for metrics, end in rows:  # noqa: B007
+        epoch = metrics["epoch"]
+        samples = sample_path(folder, epoch)
+        epochs.append(
+            Epoch(
                 epoch=epoch,
                 metrics=_known(metrics),
                 samples=samples if samples.is_file() else None,
                 scores=scores.get(epoch, {}),
             )
+        )
+    return epochs, end
 
 
 def _scores_by_epoch(folder: Path) -> dict[int, dict[str, float]]:
@@ -123,17 +120,18 @@ def describe_run(
 
     config and summary: as config.yaml and summary.json have them.
     """
-    name, question = None, ""
+    question = ""
     if sweep is not None:
         try:
-            name = name_runs(folder.parent, sweep).get(run_id)
             question = read_manifest(folder.parent, sweep).get("question", "")
         except RunFolderError as error:
             log.warning("the manifest of sweep %s cannot be read: %s", sweep, error)
     return TrackedRun(
         folder=folder,
         run_id=run_id,
-        name=without_paths(name or name_by_differences(config)),
+        name=without_paths(
+            name_in_sweep(folder.parent, sweep, run_id) or name_by_differences(config)
+        ),
         config=without_paths(config),
         sweep=sweep,
         question=without_paths(question),
@@ -176,3 +174,9 @@ def without_paths(value: Any, key: str = "") -> Any:
             text = value.replace(str(Path.home()), "~")
             return _PATHS.sub(lambda found: Path(found[0]).name, text)
     return value
+
+
+def in_words(error: BaseException) -> str:
+    """``ValueError: its first line``."""
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

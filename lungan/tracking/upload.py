@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import logging
+import os
 import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lungan.config.run import WandbConfig
+from lungan.config.run import AGENT_VARIABLE, RunConfig, WandbConfig
 from lungan.errors import ConfigError, LunganError, RunFolderError
-from lungan.runs.folder import CONFIG, SWEEPS, read_manifest, read_summary
+from lungan.runs.folder import CONFIG, SWEEPS, Run, read_manifest, read_summary
 from lungan.tracking.artifacts import data_artifact, generator_artifacts, tables_artifact
-from lungan.tracking.live import in_words
-from lungan.tracking.records import Records, TrackedRun, TrackerError, describe_run
-from lungan.tracking.wandb import WandbTracker, is_sent, remember_sent
+from lungan.tracking.records import (
+    TrackedRun,
+    TrackerError,
+    describe_run,
+    in_words,
+    read_records,
+)
+from lungan.tracking.wandb import WandbTracker, remember_sent, sent
 
 if TYPE_CHECKING:
     import wandb
 
 ARTIFACTS = " artifacts"
 """Behind a destination in sent.json: it has the artifacts too."""
+
+log = logging.getLogger(__name__)
 
 
 def upload_line(store: Path, *, sweep: str | None = None, run: str | None = None) -> str:
@@ -92,13 +102,27 @@ def upload(
             mark = tracker.destination + ARTIFACTS * artifacts
             content = tracker.fingerprint(run.summary)
             is_gone = recordings is not None and not tracker.recordings()
-            is_new = is_gone or not is_sent(kept, mark, content)
+            is_new = is_gone or sent(kept).get(mark) != content
             if is_new:
                 used = [data_artifact(run, Path(scratch))] if artifacts else []
                 made = generator_artifacts(run, Path(scratch)) if artifacts else []
                 _replay(tracker, run, used, made)
                 remember_sent(kept, mark, content)
         yield run, is_new
+
+
+def replay_for_agent(config: RunConfig, run: Run) -> None:
+    """Send a run that had been finished before to the W&B run of the agent that asks for it.
+
+    Elsewhere ``lungan upload`` does so when it is asked to.
+    """
+    if os.environ.get(AGENT_VARIABLE) and isinstance(config.tracker, WandbConfig):
+        settings = dataclasses.asdict(config)
+        tracked = describe_run(run.folder, run.summary["run_id"], settings, None, run.summary)
+        try:
+            list(upload([tracked], config.tracker))
+        except LunganError as error:
+            log.warning("%s", error)
 
 
 def upload_tables(store: Path, sweep: str, runs: Sequence[TrackedRun], config: WandbConfig) -> bool:
@@ -121,7 +145,7 @@ def upload_tables(store: Path, sweep: str, runs: Sequence[TrackedRun], config: W
         tracker = WandbTracker(config, tables_run, directory=Path(scratch))
         tables = tables_artifact(folder, sweep, Path(scratch))
         mark = tracker.destination + ARTIFACTS
-        if is_sent(folder, mark, tables.digest):
+        if sent(folder).get(mark) == tables.digest:
             return False
         used = [each for run in runs for each in generator_artifacts(run, Path(scratch))]
         _replay(tracker, tables_run, used, [tables])
@@ -143,7 +167,7 @@ def _replay(
         raise ConfigError(
             "WANDB_MODE=disabled or WANDB_DISABLED says to record nothing; unset it to upload"
         )
-    epochs = list(Records(run.folder).new())  # a damaged folder is named before W&B is asked
+    epochs, _ = read_records(run.folder)  # a damaged folder is named before W&B is asked
     try:
         tracker.open()
         for epoch in epochs:

@@ -5,16 +5,13 @@ No import of wandb, which takes a second, outside the functions.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import netrc
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from lungan.config.run import AGENT_VARIABLE, WandbConfig
 from lungan.errors import RunFolderError
@@ -27,10 +24,11 @@ if TYPE_CHECKING:
 
 PROJECT = "lungan"
 ID_DIGITS = 16
-START_SECONDS = 4.0
-FINISH_SECONDS = 1.5
+FINISH_SECONDS = 60.0
+"""W&B sends so long after the end of a run that it followed; nobody waits for it."""
+
 SENT = "sent.json"
-"""In a run folder's wandb/: what W&B has in full, by where it was sent."""
+"""In a run folder's wandb/: what W&B has in full."""
 
 SCORE_COLUMNS = ("value", "std", "floor", "floor_low", "floor_high", "floor_std", "real")
 """Of the score table, behind encoder and score; other values of a score follow them."""
@@ -48,8 +46,10 @@ _SETTINGS: dict[str, Any] = {
     "disable_code": True,
     "save_code": False,
     "x_save_requirements": False,
+    "x_disable_machine_info": True,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
 }
-_INTERNAL_SETTINGS = ("x_disable_machine_info", "x_disable_meta", "x_disable_stats")
 
 
 class WandbTracker:
@@ -59,15 +59,15 @@ class WandbTracker:
     puts rows of the same number in place of those that it has, and a file that was lost comes.
 
     directory: for an upload afterwards, where W&B keeps what it has not sent, in place of the run
-    folder. Nobody waits for a run's end then, so W&B may take its time, and of its variables those
-    that name one run are read under a W&B agent only.
+    folder. W&B may take its time then, and of its variables those that name one run are read under
+    a W&B agent only.
     """
 
     def __init__(
         self, config: WandbConfig, run: TrackedRun, *, directory: Path | None = None
     ) -> None:
         self._tracked = run
-        self._patient = directory is not None
+        self._is_live = directory is None
         self._real_images = config.real_images
         environment = dict(os.environ)
         if directory is not None:
@@ -90,15 +90,12 @@ class WandbTracker:
             raise TrackerError(f"W&B is not installed ({error}); pip install wandb") from error
         if mode == "online" and not logged_in():
             raise TrackerError("W&B has no login here: wandb login, then lungan upload")
-        settings = dict(_SETTINGS)
-        if mode == "online":
-            settings["finish_timeout_raises"] = True
-            if not self._patient:
-                settings |= {"init_timeout": START_SECONDS, "finish_timeout": FINISH_SECONDS}
-        # W&B calls these internal: left out where an installed version lacks them.
+        # W&B calls some of ours internal: left out where an installed version lacks them.
         known = wandb.Settings.model_fields
-        settings |= {key: True for key in _INTERNAL_SETTINGS if key in known}
-        wandb.setup(settings=wandb.Settings(silent=True))
+        settings = {key: value for key, value in _SETTINGS.items() if key in known}
+        if mode == "online":
+            limit = {"finish_timeout": FINISH_SECONDS} if self._is_live else {}
+            settings |= {"finish_timeout_raises": True, **limit}
         Path(self._arguments["dir"]).mkdir(parents=True, exist_ok=True)
         superseded = self.recordings()
         self._run = wandb.init(
@@ -267,30 +264,22 @@ def score_table(values: Mapping[str, float | None]) -> tuple[list[str], list[lis
     return ["encoder", "score", *columns], filled
 
 
-def is_sent(folder: Path, destination: str, content: str) -> bool:
-    """Whether the W&B of this destination has taken this content of a run folder in full."""
+def sent(folder: Path) -> dict[str, str]:
+    """What W&B has of a run folder in full, by where it was sent."""
     try:
-        return bool(read_json(folder / WANDB / SENT).get(destination) == content)
+        found: dict[str, str] = read_json(folder / WANDB / SENT)
     except RunFolderError:
-        return False
+        return {}
+    return found
 
 
 def remember_sent(folder: Path, destination: str, content: str) -> None:
-    path = folder / WANDB / SENT
-    sent = read_json(path) if path.is_file() else {}
-    write_json(path, {**sent, destination: content})
+    write_json(folder / WANDB / SENT, sent(folder) | {destination: content})
 
 
 def logged_in() -> bool:
-    """Whether W&B finds credentials, without asking for them. Raises: ImportError."""
+    """Whether W&B finds credentials; nobody is asked for them. Raises: ImportError."""
     import wandb
 
-    settings = wandb.setup(settings=wandb.Settings(silent=True)).settings
-    if settings.api_key or settings.identity_token_file:
-        return True
-    host = urlsplit(settings.base_url).netloc
-    for file in (os.environ.get("NETRC") or "~/.netrc", "~/_netrc"):
-        with contextlib.suppress(OSError, netrc.NetrcParseError):
-            if netrc.netrc(Path(file).expanduser()).authenticators(host):
-                return True
-    return False
+    wandb.setup(settings=wandb.Settings(silent=True, mode="online"))
+    return wandb.login(prompt=False, verify=False)

@@ -30,7 +30,7 @@ def own_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody answers there
     # What a tracker records is another question than how long a run waits for it.
-    monkeypatch.setattr("lungan.tracking.live.CLOSE_SECONDS", PATIENT_SECONDS)
+    monkeypatch.setattr("lungan.tracking.live.END_SECONDS", PATIENT_SECONDS)
     if sys.modules.get("wandb") is not None:
         sys.modules["wandb"].teardown()
     yield

@@ -13,8 +13,7 @@ from PIL import Image
 from lungan.config import TrackerConfig
 from lungan.files import append_line
 from lungan.runs.folder import METRICS, SCORES, sample_path
-from lungan.tracking.live import Followers
-from lungan.tracking.records import TrackedRun, without_paths
+from lungan.tracking.records import TrackedRun, read_records, without_paths
 from lungan.tracking.tensorboard import FOLDER, TensorBoardTracker
 
 pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
@@ -44,7 +43,10 @@ def follow(folder: Path, summary: dict[str, Any]) -> None:
     config = {"lr": 0.1, "data": {"name": "folder", "path": "/home/me/films"}, "tags": ["a"]}
     run = TrackedRun(folder=folder, run_id="0" * 64, name="lr=0.1", config=without_paths(config))
     tracker = TensorBoardTracker(TrackerConfig(name="tensorboard"), run)
-    Followers(folder, {"tensorboard": tracker}).close(summary)
+    tracker.open()
+    for epoch in read_records(folder)[0]:
+        tracker.add(epoch)
+    tracker.close(summary)
 
 
 def test_scalars_grids_and_hyperparameters_are_there(tmp_path: Path) -> None:

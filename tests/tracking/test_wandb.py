@@ -9,7 +9,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lungan import registry
+from lungan.config import TrackerConfig
 from lungan.config.run import WandbConfig
+from lungan.errors import RunFolderError
 from lungan.files import append_line, write_json
 from lungan.runs import pictures
 from lungan.runs.folder import (
@@ -30,6 +32,10 @@ from lungan.runs.folder import (
     real_images_path,
     sample_path,
 )
+from lungan.runs.folder import (
+    SUMMARY as SUMMARY_FILE,
+)
+from lungan.tracking import __main__ as following
 from lungan.tracking import live, records
 from lungan.tracking.live import Followers
 from lungan.tracking.records import TrackedRun, TrackerError
@@ -38,15 +44,16 @@ from lungan.tracking.wandb import (
     WandbTracker,
     flat_summary,
     init_arguments,
-    is_sent,
     score_table,
+    sent,
     wandb_name,
 )
-from lungan.training.events import Checkpoint, EpochEnd, EpochStart, Samples, StepEnd
 
 RUN_ID = "0123456789abcdef" * 4
 RUN_CONFIG = {"epochs": 3, "optimizer": {"name": "adam", "lr": 1e-3}, "data": {"classes": ["a"]}}
 SUMMARY = {
+    "run_id": RUN_ID,
+    "name": "phantom28",
     "status": "done",
     "reason": None,
     "epochs_done": 4,
@@ -87,11 +94,6 @@ def tracked(folder: Path, **changed: Any) -> TrackedRun:
     return dataclasses.replace(run, **changed)
 
 
-def follow(folder: Path, mode: str = "offline", **changed: Any) -> Followers:
-    tracker = WandbTracker(config(mode), tracked(folder, **changed))
-    return Followers(folder, {"wandb": tracker})
-
-
 def metrics(epoch: int) -> dict[str, float]:
     return {"epoch": epoch, "loss_generator": 1.0 / epoch, "seconds": 2.0, "penalty": 0.0}
 
@@ -108,23 +110,31 @@ def write_epoch(folder: Path, epoch: int, channels: int = 1) -> None:
         pictures.write_png(path, pictures.grid(images(epoch, channels)))
 
 
-def train(
-    folder: Path, sink: Followers, epochs: range, summary: dict[str, Any] | None = None
+def record(
+    folder: Path,
+    epochs: range,
+    summary: dict[str, Any] | None = None,
+    settings: WandbConfig | None = None,
+    **changed: Any,
 ) -> None:
-    """Write and say what a run of these epochs writes and says, to its end or, without a summary,
-    until it is stopped."""
+    """Write what a run of these epochs writes, to its end or, without a summary, until it is
+    stopped, and give W&B what the folder holds then."""
     for epoch in epochs:
-        sink(EpochStart(epoch, 1))
-        sink(StepEnd(epoch, 1, 100))
         write_epoch(folder, epoch)
-        sink(EpochEnd(epoch, metrics(epoch)))
-        sink(Samples(epoch, images(epoch)))
-        sink(Checkpoint(epoch, {}))
     if summary is not None:
-        rest: dict[str, Any] = {"reasons": {}, "encoders": {}, "config": {}}
-        result = {summary["scores"]["scoring_id"]: {**rest, **summary["scores"]}}
-        (folder / SCORES).write_text(json.dumps(result))
-    sink.close(summary)
+        write_end(folder, summary)
+    tracker = WandbTracker(settings or config(), tracked(folder, **changed))
+    tracker.open()
+    for each in records.read_records(folder)[0]:
+        tracker.add(each)
+    tracker.close(summary)
+
+
+def write_end(folder: Path, summary: dict[str, Any]) -> None:
+    rest: dict[str, Any] = {"reasons": {}, "encoders": {}, "config": {}}
+    result = {summary["scores"]["scoring_id"]: {**rest, **summary["scores"]}}
+    (folder / SCORES).write_text(json.dumps(result))
+    write_json(folder / SUMMARY_FILE, summary)
 
 
 def recordings(folder: Path) -> list[Path]:
@@ -137,11 +147,18 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in ours if record.levelno >= logging.WARNING]
 
 
+def wait_for_warnings(caplog: pytest.LogCaptureFixture, count: int) -> list[str]:
+    """A tracker's lines are passed on by a thread."""
+    deadline = time.monotonic() + 30
+    while len(warnings(caplog)) < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return warnings(caplog)
+
+
 def test_an_offline_run_holds_every_epoch_grid_score_and_setting(
     tmp_path: Path, read: Read, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    sink = follow(tmp_path, question="Which?")
-    train(tmp_path, sink, range(1, 5), SUMMARY)
+    record(tmp_path, range(1, 5), SUMMARY, question="Which?")
 
     (recording,) = recordings(tmp_path)
     found = read(recording)
@@ -186,8 +203,7 @@ def test_an_offline_run_holds_every_epoch_grid_score_and_setting(
 def test_nothing_of_the_machine_is_captured(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("SECRET_OF_MINE", "xyzzy-secret")
     monkeypatch.setenv("WANDB_API_KEY", "b" * 40)
-    sink = follow(tmp_path)
-    train(tmp_path, sink, range(1, 3), SUMMARY)
+    record(tmp_path, range(1, 3), SUMMARY)
     (recording,) = recordings(tmp_path)
     files = [path for path in recording.rglob("*") if path.is_file() and "logs" not in path.parts]
     assert {path.suffix for path in files} == {".wandb", ".png", ".json"}
@@ -240,52 +256,55 @@ def test_of_a_failure_only_the_kind_is_sent() -> None:
     assert flat_summary({"status": "diverged", "reason": said})["reason"] == said
 
 
-def test_an_epoch_is_taken_when_its_grid_and_scores_are_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_epoch_is_taken_when_its_grid_and_scores_are_there(tmp_path: Path) -> None:
     taken = []
 
     class Tracker:
         def open(self) -> None: ...
 
         def add(self, epoch: records.Epoch) -> None:
-            taken.append((epoch.epoch, epoch.samples is not None))
+            taken.append((epoch.epoch, epoch.samples is not None, bool(epoch.scores)))
 
         def close(self, summary: dict[str, Any] | None) -> None:
-            taken.append((0, summary is not None))
+            taken.append((0, summary is not None, False))
 
-    monkeypatch.setattr(live, "POLL_SECONDS", 0.01)
-    sink = Followers(tmp_path, {"wandb": Tracker()})
-    write_epoch(tmp_path, 1)
-    time.sleep(0.2)
-    assert taken == []
-    sink(EpochStart(2, 1))
-    time.sleep(0.2)
-    assert taken == [(1, False)]
-    write_epoch(tmp_path, 2)
-    sink.close()  # stopped: the last epoch may lack its grid, and is taken when the run goes on
-    assert taken == [(1, False), (0, False)]
+    def run() -> Iterator[bool]:
+        append_line(tmp_path / METRICS, metrics(1))
+        yield False
+        assert taken == []
+        write_epoch(tmp_path, 2)
+        yield False
+        assert taken == [(1, False, False)]
+        yield True
+
+    following.follow(tmp_path, Tracker(), run().__next__)
+    # Stopped: the last epoch may lack its grid, and is taken when the run goes on.
+    assert taken == [(1, False, False), (0, False, False)]
+    taken.clear()
+    write_epoch(tmp_path, 3)
+    write_epoch(tmp_path, 4)
+    write_end(tmp_path, SUMMARY)
+    following.follow(tmp_path, Tracker(), lambda: True)
+    epochs = [(1, False, False), (2, True, False), (3, False, False), (4, True, True)]
+    assert taken == [*epochs, (0, True, False)]
 
 
 def test_a_continued_run_is_recorded_whole_and_replaces_its_recording(
     tmp_path: Path, read: Read
 ) -> None:
-    sink = follow(tmp_path)
-    train(tmp_path, sink, range(1, 3))
+    record(tmp_path, range(1, 3))
     (before,) = recordings(tmp_path)
     assert read(before)["exit_code"] == 1, "W&B must not call a stopped run finished"
     time.sleep(1.1)  # W&B names recordings by the second
-    sink = follow(tmp_path)
-    train(tmp_path, sink, range(3, 5), SUMMARY)
+    record(tmp_path, range(3, 5), SUMMARY)
     (recording,) = recordings(tmp_path)
     assert recording != before
     assert [row["step"] for row in read(recording)["history"]] == [1, 2, 3, 4, 5]
 
 
 def test_colour_grids_keep_their_colours(tmp_path: Path) -> None:
-    sink = follow(tmp_path)
     write_epoch(tmp_path, 2, channels=3)
-    sink.close(SUMMARY)
+    record(tmp_path, range(0), SUMMARY)
     (path,) = recordings(tmp_path)[0].rglob("*.png")
     with Image.open(path) as saved:
         np.testing.assert_array_equal(np.asarray(saved), pictures.grid(images(2, channels=3)))
@@ -296,9 +315,7 @@ def test_grids_of_classes_say_which_and_real_images_are_there_once_where_asked_f
 ) -> None:
     pictures.write_png(real_images_path(tmp_path), pictures.grid(images(9)))
     write_json(classes_path(tmp_path), ["normal"] * 5 + ["pneumonia"] * 27)
-    tracker = WandbTracker(config(real_images=True), tracked(tmp_path))
-    sink = Followers(tmp_path, {"wandb": tracker})
-    train(tmp_path, sink, range(1, 5), SUMMARY)
+    record(tmp_path, range(1, 5), SUMMARY, config(real_images=True))
     rows = read(recordings(tmp_path)[0])["history"]
     captions = {row["samples.caption"] for row in rows if "samples.caption" in row}
     assert captions == {"rows of 8: 5 normal, 27 pneumonia"}
@@ -307,8 +324,7 @@ def test_grids_of_classes_say_which_and_real_images_are_there_once_where_asked_f
 
 def test_real_images_stay_here_unless_asked_for(tmp_path: Path, read: Read) -> None:
     pictures.write_png(real_images_path(tmp_path), pictures.grid(images(9)))
-    sink = follow(tmp_path)
-    train(tmp_path, sink, range(1, 3), SUMMARY)
+    record(tmp_path, range(1, 3), SUMMARY)
     assert not [
         row for row in read(recordings(tmp_path)[0])["history"] if "real_images.path" in row
     ]
@@ -319,8 +335,8 @@ def test_four_runs_of_a_sweep_in_one_process_are_four_runs(tmp_path: Path, read:
     for number in range(4):
         folder = tmp_path / str(number)
         folder.mkdir()
-        sink = follow(folder, run_id=f"{number:064x}"[::-1], name=f"seed={number}")
-        train(folder, sink, range(1, number + 1), SUMMARY)
+        given = {"run_id": f"{number:064x}"[::-1], "name": f"seed={number}"}
+        record(folder, range(1, number + 1), SUMMARY, **given)
         content = read(recordings(folder)[0])
         found[content["run"]["run_id"]] = content
     assert len(found) == 4
@@ -390,8 +406,7 @@ def test_a_site_that_forbids_wandb_is_obeyed_whatever_the_config(variable: str) 
 
 
 def test_disabled_writes_nothing(tmp_path: Path) -> None:
-    sink = follow(tmp_path, mode="disabled")
-    train(tmp_path, sink, range(1, 3), SUMMARY)
+    record(tmp_path, range(1, 3), SUMMARY, settings=config("disabled"))
     assert not (tmp_path / "wandb").exists()
 
 
@@ -409,72 +424,120 @@ def test_the_sink_alone_does_not_import_wandb() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_wandb_missing_is_one_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, str], TrackerConfig]:
+    """Registers a tracker whose ``open`` is this code."""
+    monkeypatch.setattr(registry, "_choices", dict(registry._choices))
+    monkeypatch.setattr(registry, "_files", {})
+
+    def load(name: str, code: str) -> TrackerConfig:
+        path = tmp_path / f"{name}.py"
+        path.write_text(TRACKER.format(name=name, code=code))
+        registry.load_file(path)
+        return TrackerConfig(name=name)
+
+    return load
+
+
+TRACKER = """
+import sys, time, wandb
+from lungan.config import TrackerConfig
+from lungan.registry import register
+from lungan.tracking.wandb import WandbTracker
+
+class Broken:
+    def __init__(self, config, run): ...
+    def open(self):
+        {code}
+
+register("tracker", "{name}", config=TrackerConfig)(Broken)
+"""
+
+
+def end(folder: Path, *trackers: TrackerConfig) -> float:
+    """Follow a run that has ended; gives the seconds that its end waits."""
+    write_epoch(folder, 1)
+    write_end(folder, SUMMARY)
+    followers = Followers(tracked(folder), trackers)
+    began = time.monotonic()
+    followers.close()
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("sys.modules['wandb'] = None; import wandb", "ModuleNotFoundError: import of wandb"),
+        ("sys.exit('broken\\nwith a long story')", "SystemExit: broken"),
+        ("raise OSError(28, 'No space left on device')", "OSError: [Errno 28] No space left"),
+    ],
+)
+def test_a_tracker_that_fails_is_one_warning(
+    code: str,
+    said: str,
+    plugin: Callable[[str, str], TrackerConfig],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    sink = follow(tmp_path)
-    train(tmp_path, sink, range(1, 4), SUMMARY)
-    (message,) = warnings(caplog)
-    assert "W&B is not installed" in message and "pip install wandb" in message
+    end(tmp_path, plugin("broken", code))
+    (message,) = wait_for_warnings(caplog, 1)
+    expected = "tracker=broken gets no more of this run, whose folder has it all: "
+    assert message.startswith(expected + said)
 
 
 @pytest.mark.parametrize("method", ["init", "log", "finish"])
-def test_a_wandb_that_fails_is_one_warning(
-    method: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+def test_a_wandb_that_fails_ends_the_tracker_only(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import wandb
 
     def refuse(*_: Any, **__: Any) -> None:
-        raise SystemExit("broken\nwith a long story")
+        raise SystemExit("broken")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(wandb if method == "init" else wandb.Run, method, refuse)
-        sink = follow(tmp_path)
-        train(tmp_path, sink, range(1, 4), SUMMARY)
-    (message,) = warnings(caplog)
-    assert message.endswith("SystemExit: broken")
-    assert "whose folder has it all" in message
+    monkeypatch.setattr(wandb if method == "init" else wandb.Run, method, refuse)
+    given = {"tracker": dataclasses.asdict(config()), "plugins": []}
+    run = dataclasses.asdict(tracked(tmp_path)) | {"folder": str(tmp_path)}
+    monkeypatch.setattr(following.follow, "__defaults__", (lambda: True,))
+    write_epoch(tmp_path, 1)
+    write_end(tmp_path, SUMMARY)
+    with pytest.raises(SystemExit, match="whose folder has it all: SystemExit: broken"):
+        following.main(json.dumps(given | {"run": run}))
+    monkeypatch.undo()
+    wandb.finish()
 
 
-def test_damaged_metrics_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_wandb_missing_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(TrackerError, match=r"W&B is not installed.*pip install wandb"):
+        record(tmp_path, range(1, 2), SUMMARY)
+
+
+def test_damaged_metrics_are_named(tmp_path: Path) -> None:
     (tmp_path / METRICS).write_text("not JSON\n")
-    sink = follow(tmp_path)
-    sink.close(SUMMARY)
-    (message,) = warnings(caplog)
-    assert "metrics.jsonl is damaged: line 1" in message
+    with pytest.raises(RunFolderError, match=r"metrics\.jsonl is damaged: line 1"):
+        record(tmp_path, range(0), SUMMARY)
 
 
-def test_a_stuck_tracker_holds_neither_events_nor_the_end(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+def test_stuck_trackers_hold_neither_the_run_nor_its_end(
+    plugin: Callable[[str, str], TrackerConfig],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    release = threading.Event()
-
-    class Stuck:
-        def open(self) -> None:
-            release.wait(30)
-            raise TrackerError("too late to be of interest")
-
-    monkeypatch.setattr(live, "CLOSE_SECONDS", 0.3)
-    sink = Followers(tmp_path, {"first": Stuck(), "second": Stuck()})  # type: ignore[dict-item]
+    monkeypatch.setattr(live, "END_SECONDS", 0.3)
+    stuck = [plugin(name, "time.sleep(8)") for name in ("first", "second")]
     began = time.monotonic()
-    for epoch in range(1, 2000):
-        sink(EpochStart(epoch, 1))
-    sink.close()
-    sink.close()
-    assert time.monotonic() - began < 2.0, "all are waited for at once"
-    release.set()
-    time.sleep(0.1)
+    assert end(tmp_path, *stuck) < 2.0, "all are waited for at once"
+    assert time.monotonic() - began < 4.0
     for name, message in zip(("first", "second"), warnings(caplog), strict=True):
-        assert message.startswith(f"tracker={name} did not finish within 0.3 s and is left behind")
+        assert message.startswith(f"tracker={name} needs more than 0.3 s after the run's end")
 
 
 def test_online_without_a_login_says_what_to_do(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sink = follow(tmp_path, mode="online")
-    train(tmp_path, sink, range(1, 3), SUMMARY)
-    (message,) = warnings(caplog)
+    end(tmp_path, config("online"))
+    (message,) = wait_for_warnings(caplog, 1)
     assert "wandb login, then lungan upload" in message
 
 
@@ -482,28 +545,24 @@ WHOLE_PROCESS = """
 import logging, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from test_wandb import SUMMARY, follow, train
-from lungan.tracking import live, wandb
-live.CLOSE_SECONDS = float(sys.argv[3])
-if live.CLOSE_SECONDS > 10:
-    wandb.START_SECONDS = wandb.FINISH_SECONDS = live.CLOSE_SECONDS
+from test_wandb import config, end
+from lungan.tracking import live
+live.END_SECONDS = float(sys.argv[3])
 logging.basicConfig(format="%(message)s")
-folder = Path(sys.argv[1])
-train(folder, follow(folder, mode=sys.argv[4]), range(1, 5), SUMMARY)
+print(end(Path(sys.argv[1]), config(sys.argv[4])))
 """
 
 
 def whole_process(
     folder: Path, environment: dict[str, str], seconds: float, mode: str = "online"
 ) -> tuple[list[str], float]:
-    """A run of a moment in a process of its own; gives its warnings, and the process's seconds."""
+    """A run of a moment in a process of its own; gives its warnings, and how long its end took."""
     here = str(Path(__file__).parent)
     command = [sys.executable, "-c", WHOLE_PROCESS, str(folder), here, str(seconds), mode]
-    began = time.monotonic()
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment, check=True, timeout=120
     )
-    return done.stderr.strip().splitlines(), time.monotonic() - began
+    return done.stderr.strip().splitlines(), float(done.stdout)
 
 
 @pytest.fixture
@@ -523,35 +582,25 @@ def hanging_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_online_sends_every_epoch_and_grid(
+def test_online_sends_the_run_and_remembers_it(
     server: Any, account: dict[str, str], tmp_path: Path
 ) -> None:
     said, _ = whole_process(tmp_path, account, 60.0)
     assert said == []
     (run,) = server.runs.values()
     assert run.properties["displayName"] == "lr=0.001 seed=2"
-    assert run.values("loss_generator") == [1.0, 0.5, 1 / 3, 0.25]
-    assert len(run.values("samples")) == 2 and run.summary["domain_recall"] == 0.25
+    assert run.values("loss_generator") == [1.0]
+    assert run.summary["domain_recall"] == 0.25
     assert run.exit_code == 0
-    sent = json.loads((tmp_path / "wandb" / SENT).read_text())
-    (destination,) = sent
-    assert is_sent(tmp_path, destination, sent[destination])
-    assert not is_sent(tmp_path, destination, "other content")
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> float:
-    """The seconds of a process that sends nothing."""
-    folder = tmp_path_factory.mktemp("alone")
-    return whole_process(folder, dict(os.environ), 3.0, "disabled")[1]
+    (destination,) = sent(tmp_path)
+    assert destination.split() == [server.address, "tests", RUN_ID[:16]]
 
 
 @pytest.mark.parametrize(
     "trouble", ["refuses", "hangs", "hangs after the start", "dies midway", "answers 500"]
 )
-def test_a_server_in_trouble_delays_a_whole_process_by_seconds(
+def test_a_server_in_trouble_delays_the_end_of_a_run_by_a_second(
     trouble: str,
-    alone: float,
     server: Any,
     account: dict[str, str],
     closed_port: int,
@@ -570,11 +619,10 @@ def test_a_server_in_trouble_delays_a_whole_process_by_seconds(
             server.trouble = lambda path: server.die() if streaming(path) else None
         case "answers 500":
             server.trouble = lambda path: 500 if streaming(path) else None
-    _, seconds = whole_process(tmp_path, account, 3.0)
-    assert seconds - alone < 5.0 + 2 * alone, (
-        "waits are bounded; imports take as long as the machine"
-    )
-    assert len(read_metrics(tmp_path)) == 4, "the run folder has it all"
+    began = time.monotonic()
+    _, seconds = whole_process(tmp_path, account, 1.0)
+    assert seconds < 2.0 and time.monotonic() - began < 60, "nor does Python's end wait"
+    assert read_metrics(tmp_path), "the run folder has it all"
     assert not (tmp_path / "wandb" / SENT).exists(), "so that an upload sends it"
 
 
@@ -585,7 +633,7 @@ def test_only_online_asks_anything_of_the_network(mode: str, server: Any, tmp_pa
     environment.pop("WANDB_BASE_URL")
     environment |= {"HTTP_PROXY": server.address, "HTTPS_PROXY": server.address}
     environment |= {"WANDB_API_KEY": "a" * 40}
-    whole_process(tmp_path, environment, 8.0, mode)
+    whole_process(tmp_path, environment, 20.0, mode)
     assert bool(server.requests) == (mode == "online")
 
 
