@@ -3,9 +3,11 @@
     python benchmarks/tracking.py [--rounds 3] [--json FILE|-]
 
 In each round every case has one tiny run, a whole process of ``python -m lungan.train``, and is
-held against the round's run with ``tracker=none``. The W&B server is that of the tests. Figures are
-written after every round, with the load before each run; rounds that FILE has already stay. A run
-that lacks an epoch, a grid or its summary ends the benchmark.
+held against the round's run with ``tracker=none``. Beside it stands what the run itself waits: its
+seconds inside of ``live.Followers``, which a machine that is busy with other things moves less. The
+W&B server is that of the tests. Figures are written after every round, with the load before each
+run; rounds that FILE has already stay. A run that lacks an epoch, a grid or its summary ends the
+benchmark.
 """
 
 from __future__ import annotations
@@ -50,6 +52,27 @@ CASES = {
     "answers 500": ONLINE,
 }
 LIMIT_SECONDS = 5.0
+TIMED = """
+import sys, time
+from lungan.tracking.live import Followers
+from lungan.train import main
+
+waited = 0.0
+
+def timed(method):
+    def call(*arguments):
+        global waited
+        began = time.perf_counter()
+        method(*arguments)
+        waited += time.perf_counter() - began
+    return call
+
+Followers.__init__, Followers.close = timed(Followers.__init__), timed(Followers.close)
+status = main(sys.argv[1:])
+print(waited)
+sys.exit(status)
+"""
+"""A run that says in its last line what it waited for its trackers."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -60,19 +83,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")
     seconds: dict[str, list[float]] = {name: [] for name in CASES}
+    waited: dict[str, list[float]] = {name: [] for name in CASES}
     loads: list[float] = []
     if options.json and Path(options.json).is_file():
         before = json.loads(Path(options.json).read_text())
-        seconds, loads = before["seconds"], before["loads"]
+        seconds, waited, loads = before["seconds"], before["waited"], before["loads"]
     for _ in range(options.rounds):
         for name in CASES:
             loads.append(round(os.getloadavg()[0], 1))
-            seconds[name].append(round(run(name), 2))
+            for figures_of, found in zip((seconds, waited), run(name), strict=True):
+                figures_of[name].append(round(found, 2))
         result = {
             "rounds": len(seconds["none"]),
             "limit_seconds": LIMIT_SECONDS,
             "longer_seconds": {name: longer(seconds, name) for name in CASES if name != "none"},
+            "waited_seconds": {name: spread(waited[name]) for name in CASES if name != "none"},
             "seconds": seconds,
+            "waited": waited,
             "loads": loads,
             "machine": figures.machine(),
         }
@@ -82,24 +109,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def longer(seconds: dict[str, list[float]], name: str) -> dict[str, float]:
     """Than ``tracker=none`` of the same round."""
     by_round = [each - none for each, none in zip(seconds[name], seconds["none"], strict=True)]
-    return {
-        "median": round(statistics.median(by_round), 2),
-        "least": round(min(by_round), 2),
-        "greatest": round(max(by_round), 2),
-    }
+    return spread(by_round)
 
 
-def run(case: str) -> float:
-    """The seconds of a whole process; its run folder must have everything."""
+def spread(values: Sequence[float]) -> dict[str, float]:
+    found = {"median": statistics.median(values), "least": min(values), "greatest": max(values)}
+    return {name: round(value, 2) for name, value in found.items()}
+
+
+def run(case: str) -> tuple[float, float]:
+    """The seconds of a whole process, and those that its run waited; its folder must have all."""
     with tempfile.TemporaryDirectory() as folder, wandb_server.serving() as server:
         with trouble(case, server) as address:
             environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
             environment |= {"WANDB_BASE_URL": address, "WANDB_API_KEY": "a" * 40}
-            command = [sys.executable, "-m", "lungan.train", *TINY, *CASES[case]]
+            command = [sys.executable, "-c", TIMED, *TINY, *CASES[case]]
             began = time.perf_counter()
-            subprocess.run(
-                [*command, f"store={folder}"], env=environment, check=True, capture_output=True
-            )
+            command.append(f"store={folder}")
+            done = subprocess.run(command, env=environment, check=True, capture_output=True)
             seconds = time.perf_counter() - began
         (made,) = Path(folder).glob("*/summary.json")
         summary = read_summary(made.parent)
@@ -108,7 +135,7 @@ def run(case: str) -> float:
         assert len(list(made.parent.glob("samples/*.png"))) == EPOCHS
         while subprocess.run(["pgrep", "-f", folder], stdout=subprocess.DEVNULL).returncode == 0:
             time.sleep(0.5)  # a tracker that goes on by itself is no part of the next run
-    return seconds
+    return seconds, float(done.stdout.split()[-1])
 
 
 @contextlib.contextmanager
@@ -139,10 +166,13 @@ def trouble(case: str, server: wandb_server.WandbServer) -> Iterator[str]:
 def print_table(result: Any) -> None:
     load = statistics.median(result["loads"])
     print(f"{result['rounds']} rounds, {figures.describe(result['machine'])}, load {load:.1f}")
-    print("seconds longer than with tracker=none")
-    print(f"{'':24}{'median':>8}{'least':>10}{'greatest':>10}")
+    print(f"{'':24}{'waited':>8}{'greatest':>10}{'longer':>10}{'least':>8}{'greatest':>10}")
     for name, row in result["longer_seconds"].items():
-        print(f"{name:24}{row['median']:8.2f}{row['least']:10.2f}{row['greatest']:10.2f}")
+        waited = result["waited_seconds"][name]
+        print(
+            f"{name:24}{waited['median']:8.2f}{waited['greatest']:10.2f}"
+            f"{row['median']:10.2f}{row['least']:8.2f}{row['greatest']:10.2f}"
+        )
 
 
 if __name__ == "__main__":
