@@ -92,7 +92,8 @@ def _generate(options: argparse.Namespace) -> int:
 
     # Here, so that --help need not wait for torch.
     from lungan.device import resolve_device
-    from lungan.generation.making import Request, make_images
+    from lungan.generation.card import Request
+    from lungan.generation.making import make_images
     from lungan.generation.source import read_source
     from lungan.generation.writing import check_new
 
@@ -102,10 +103,10 @@ def _generate(options: argparse.Namespace) -> int:
     made = make_images(read_source(options.run), Request(**asked), device)
     listed = ", ".join(f"{count} {name}" for name, count in made.counts.items())
     print(f"{options.num_images} images in {options.out} ({listed})")
-    if made.rejected is not None:
+    if made.rejection is not None:
         print(
             f"{made.rejected} of {made.drawn} images drawn were replaced: nearer to a training "
-            f"image than 99 % of {made.num_held_out} held-out real ones"
+            f"image than 99 % of {made.rejection.num_held_out} held-out real ones"
         )
     return 0
 

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lungan.errors import ConfigError
 from lungan.models.pixels import to_floats
 
 FEATURE_DIM = 128
@@ -18,17 +17,30 @@ _LARGEST_SIZE = 64
 _LARGEST_SIZE_OF_FULL_STEM = 36
 
 
-class SmallNetwork(nn.Module):
-    """uint8 images -> (features, logits), by six convolutions with residual sums.
+class _AtWorkingSize(nn.Module):
+    """What every classifier here does first: larger images are averaged down to at most 64 pixels,
+    so that every size costs about the same, and no detail finer than ``working_size`` is seen."""
 
-    Images above 64 pixels are averaged down to at most 64; above 36, the first convolution has
-    stride 2. So every size costs about the same, and no detail finer than ``working_size`` is seen.
-    """
-
-    def __init__(self, image_size: int, channels: int, num_classes: int) -> None:
+    def __init__(self, image_size: int) -> None:
         super().__init__()
         self.image_size = image_size
         self.working_size = working_size(image_size)
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """images: (B, C, H, W) uint8 -> (B, C, S, S) float32 in [-1, 1], S the working size."""
+        if images.shape[2:] != (self.working_size, self.working_size):
+            images = F.adaptive_avg_pool2d(images.float(), self.working_size)
+        return to_floats(images)
+
+
+class SmallNetwork(_AtWorkingSize):
+    """uint8 images -> (features, logits), by six convolutions with residual sums.
+
+    Above a working size of 36 pixels the first convolution has stride 2.
+    """
+
+    def __init__(self, image_size: int, channels: int, num_classes: int) -> None:
+        super().__init__(image_size)
         stride = 1 if self.working_size <= _LARGEST_SIZE_OF_FULL_STEM else 2
         layers: list[nn.Module] = []
         num_inputs = channels
@@ -40,12 +52,6 @@ class SmallNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.classify(self.preprocess(images))
-
-    def preprocess(self, images: Tensor) -> Tensor:
-        """images: (B, C, H, W) uint8 -> (B, C, S, S) float32 in [-1, 1], S the working size."""
-        if images.shape[2:] != (self.working_size, self.working_size):
-            images = F.adaptive_avg_pool2d(images.float(), self.working_size)
-        return to_floats(images)
 
     def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """inputs: as ``preprocess`` gives them."""
@@ -76,30 +82,19 @@ def _convolution(num_inputs: int, width: int, stride: int) -> nn.Sequential:
     )
 
 
-CLASSIFIERS = ("small", "resnet18")
-
-
-class Resnet18(nn.Module):
+class Resnet18(_AtWorkingSize):
     """torchvision's ResNet-18, untrained, with the 3x3 stem that small images need.
 
-    As the small network it sees images averaged down to at most 64 pixels.
     Source: He et al. 2016, arXiv:1512.03385; the stem as in their CIFAR networks.
     """
 
     def __init__(self, image_size: int, channels: int, num_classes: int) -> None:
-        super().__init__()
+        super().__init__(image_size)
         from lungan.classifiers.vision import torchvision
 
-        self.working_size = working_size(image_size)
         self.inner = torchvision.models.resnet18(weights=None, num_classes=num_classes)
         self.inner.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
         self.inner.maxpool = nn.Identity()
-
-    def preprocess(self, images: Tensor) -> Tensor:
-        """images: (B, C, H, W) uint8 -> (B, C, S, S) float32 in [-1, 1]."""
-        if images.shape[2:] != (self.working_size, self.working_size):
-            images = F.adaptive_avg_pool2d(images.float(), self.working_size)
-        return to_floats(images)
 
     def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         logits: Tensor = self.inner(inputs)
@@ -107,22 +102,18 @@ class Resnet18(nn.Module):
 
 
 Classifier = SmallNetwork | Resnet18
+CLASSIFIERS: dict[str, type[Classifier]] = {"small": SmallNetwork, "resnet18": Resnet18}
 
 
 def build_classifier(
     name: str, image_size: int, channels: int, num_classes: int, seed: int
 ) -> Classifier:
-    """With weights drawn from ``seed``; torch's global random state is left as it was.
-
-    Raises: ConfigError for an unknown name.
-    """
-    if name not in CLASSIFIERS:
-        raise ConfigError(f"--classifier must be one of {', '.join(CLASSIFIERS)}, got {name}")
-    kind = SmallNetwork if name == "small" else Resnet18
+    """A new ``CLASSIFIERS[name]``, its weights drawn from ``seed``; torch's global random state is
+    left as it was."""
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would also seed the GPUs, which are not forked here.
         torch.default_generator.manual_seed(seed)
-        network: Classifier = kind(image_size, channels, num_classes)
+        network: Classifier = CLASSIFIERS[name](image_size, channels, num_classes)
     in_channels_last(network)
     return network
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +28,17 @@ MIXUP_ALPHA = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Descent:
+    """What a recipe says of its updates. warmup_fraction: of all updates, on the way up."""
+
+    peak_lr: float
+    warmup_fraction: float = 0.3
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Descent):
     """How every classifier of a study is trained, whatever its arm; part of every result's id.
 
     SGD with Nesterov momentum and one cycle of the learning rate up to ``peak_lr``. ``averaged``:
@@ -40,9 +50,6 @@ class Recipe:
     updates: int = 800
     batch_size: int = 64
     peak_lr: float = 0.2
-    warmup_fraction: float = 0.3
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
     averaged: float = 0.25
 
 
@@ -166,19 +173,6 @@ def train_classifier(
         raise DivergedError(f"the classifier's weights are not finite after {num_updates} updates")
     network.eval().requires_grad_(False)
     return network
-
-
-class Descent(Protocol):
-    """What a recipe says of its updates. warmup_fraction: of all updates, on the way up."""
-
-    @property
-    def peak_lr(self) -> float: ...
-    @property
-    def warmup_fraction(self) -> float: ...
-    @property
-    def momentum(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
 
 
 def descend(

@@ -9,10 +9,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Protocol, TextIO
+from typing import TextIO
 
 import cv2
 import numpy as np
@@ -23,17 +22,6 @@ from lungan.errors import ConfigError, DataError
 MANIFEST = "manifest.csv"
 CARD = "README.md"
 ARCHIVE = "images.npz"
-
-_FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the same images give the same bytes
-
-
-class Writer(Protocol):
-    """Takes images (C, H, W) uint8 class after class; gives each one's name for the manifest."""
-
-    def add(self, image: NDArray[np.uint8], class_name: str) -> str: ...
-    def finish(self) -> None: ...
-    def __enter__(self) -> Writer: ...
-    def __exit__(self, *failure: object) -> None: ...
 
 
 @contextlib.contextmanager
@@ -75,39 +63,31 @@ def check_new(out: Path) -> None:
         )
 
 
-class FolderWriter:
+class FolderWriter(contextlib.nullcontext[None]):
     """``<class>/000000.png``, numbered within each class."""
 
     def __init__(self, folder: Path, num_images: int) -> None:
+        super().__init__()
         self._folder = folder
         self._digits = max(6, len(str(num_images - 1)))
         self._counts: dict[str, int] = {}
 
     def add(self, image: NDArray[np.uint8], class_name: str) -> str:
+        """Write an image (C, H, W); gives its name for the manifest."""
         number = self._counts.get(class_name, 0)
-        if not number:
-            (self._folder / class_name).mkdir()
         self._counts[class_name] = number + 1
         pixels = image.transpose(1, 2, 0)
         pixels = pixels[..., ::-1] if pixels.shape[2] == 3 else pixels  # OpenCV writes BGR
         _, encoded = cv2.imencode(".png", np.ascontiguousarray(pixels))
-        name = f"{class_name}/{number:0{self._digits}d}.png"
-        (self._folder / name).write_bytes(encoded.tobytes())
-        return name
-
-    def finish(self) -> None:
-        """Each image is on its own."""
-
-    def __enter__(self) -> FolderWriter:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        """Nothing is open."""
+        path = self._folder / class_name / f"{number:0{self._digits}d}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encoded.tobytes())
+        return f"{class_name}/{path.name}"
 
 
-class ArchiveWriter:
+class ArchiveWriter(contextlib.AbstractContextManager[None]):
     """``images.npz`` as MedMNIST has it: ``train_images`` (N, H, W) or (N, H, W, 3) uint8, and
-    ``train_labels`` (N, 1) uint8; written image by image, so that N costs no memory.
+    ``train_labels`` (N, 1) uint8; pixels wait in a file, so that N costs no memory.
 
     counts: images of each class, in the order in which they are added. labels: their numbers.
     """
@@ -117,44 +97,30 @@ class ArchiveWriter:
     ) -> None:
         if max(labels.values()) > np.iinfo(np.uint8).max:
             raise ConfigError("--npz holds at most 256 classes; leave it out to write folders")
-        self._counts, self._labels = counts, labels
-        self._num_images = sum(counts.values())
+        self._labels = np.repeat(
+            np.array([labels[name] for name in counts], dtype=np.uint8), list(counts.values())
+        )
+        self._image_shape = (size, size) + ((3,) if channels == 3 else ())
+        self._path = folder / ARCHIVE
+        self._pixels = (folder / "pixels").open("wb")
         self._added = 0
-        self._archive = zipfile.ZipFile(folder / ARCHIVE, "w")
-        shape = (self._num_images, size, size) + ((3,) if channels == 3 else ())
-        self._images = self._open("train_images", shape)
 
-    def add(self, image: NDArray[np.uint8], class_name: str) -> str:
-        del class_name  # the counts say it
-        self._images.write(np.ascontiguousarray(image.transpose(1, 2, 0)).tobytes())
+    def add(self, image: NDArray[np.uint8], class_name: str) -> str:  # noqa: ARG002
+        """Add an image (C, H, W) of the class whose turn it is; gives its name for the manifest."""
+        self._pixels.write(np.ascontiguousarray(image.transpose(1, 2, 0)).tobytes())
         self._added += 1
         return str(self._added - 1)
 
-    def finish(self) -> None:
-        self._images.close()
-        with self._open("train_labels", (self._num_images, 1)) as stream:
-            for class_name, count in self._counts.items():
-                for start in range(0, count, 2**16):
-                    length = min(2**16, count - start)
-                    stream.write(bytes([self._labels[class_name]]) * length)
-        self._archive.close()
-
-    def __enter__(self) -> ArchiveWriter:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        # Where something failed before, the archive is thrown away: closing it may well fail too.
-        for opened in (self._images, self._archive):
-            with contextlib.suppress(OSError, ValueError):
-                opened.close()
-
-    def _open(self, name: str, shape: tuple[int, ...]) -> IO[bytes]:
-        entry = zipfile.ZipInfo(f"{name}.npy", _FIRST_DATE)
-        entry.compress_type = zipfile.ZIP_DEFLATED
-        stream = self._archive.open(entry, "w", force_zip64=True)
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(stream, header)
-        return stream
+    def __exit__(self, kind: object, *failure: object) -> None:
+        if kind is not None:  # all is thrown away; what is left to write may fail as well
+            with contextlib.suppress(OSError):
+                self._pixels.close()
+            return
+        self._pixels.close()
+        path = Path(self._pixels.name)
+        images = np.memmap(path, np.uint8, "r", shape=(self._added, *self._image_shape))
+        np.savez_compressed(self._path, train_images=images, train_labels=self._labels[:, None])
+        path.unlink()
 
 
 NEARNESS = ("nearest_training_distance", "pixel_similarity")

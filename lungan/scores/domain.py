@@ -167,19 +167,15 @@ def _train(
 
 def _divide(image_set: ImageSet, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp], str]:
     """Indices to train on and to measure on, of other groups, and what the latter are."""
-    members = {
-        name: np.flatnonzero(image_set.splits == index)
-        for index, name in enumerate(image_set.split_names)
-    }
-    to_train = members.get("train", np.empty(0, np.intp))
-    if not len(to_train):
-        to_train = np.arange(len(image_set))
-        members = {}
-    is_fresh = image_set.of_other_groups(np.isin(np.arange(len(image_set)), to_train))
+    names = image_set.split_names
+    members = {name: image_set.splits == index for index, name in enumerate(names)}
+    if "train" not in members or not members["train"].any():
+        members = {"train": np.ones(len(image_set), dtype=bool)}
+    is_fresh = image_set.of_other_groups(members["train"])
+    to_train = np.flatnonzero(members["train"])
     for name in ("test", "val"):
-        held_out = members.get(name, to_train[:0])
-        if len(held_out := held_out[is_fresh[held_out]]):
-            return to_train, held_out, name
+        if name in members and (held_out := members[name] & is_fresh).any():
+            return to_train, np.flatnonzero(held_out), name
     if image_set.groups is not None:
         drawn = draw_share(image_set, to_train, _HOLDOUT_FRACTION, seed)
         labels, groups = image_set.labels[to_train], image_set.groups[to_train]

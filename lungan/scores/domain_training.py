@@ -14,7 +14,7 @@ from tqdm import tqdm
 from lungan.classifiers.augment import augment
 from lungan.classifiers.measures import bootstrap_interval, mean_area_under_curve
 from lungan.classifiers.network import FEATURE_DIM, SmallNetwork, build_classifier
-from lungan.classifiers.train import descend, shuffled_batches
+from lungan.classifiers.train import Descent, descend, shuffled_batches
 from lungan.data.images import ImageSet
 from lungan.device import native_dtype
 
@@ -23,7 +23,7 @@ _MOST_RECOGNIZED = 400
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Descent):
     """How the encoder is trained; part of the key it is cached under.
 
     ``epochs`` within ``min_updates`` and ``max_updates``, so that a small set is trained on long
@@ -38,9 +38,6 @@ class Recipe:
     max_updates: int = 1500
     batch_size: int = 64
     peak_lr: float = 0.1
-    warmup_fraction: float = 0.3
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
     label_weight: float = 0.5
     shrinkage: float = 0.01
 
@@ -169,13 +166,8 @@ def measure_classes(
     network: DomainNetwork, held_out: ImageSet, device: torch.device
 ) -> tuple[tuple[float, float, float] | None, float]:
     """AUC with its interval, None where one class is held out, and accuracy."""
-    logits = torch.cat(
-        [
-            network(batch.to(device))[1]
-            for batch in torch.split(torch.from_numpy(held_out.images), 256)
-        ]
-    )
-    probabilities = logits.double().softmax(dim=1).cpu().numpy()
+    _, logits = _outputs(network, held_out.images, device)
+    probabilities = logits.softmax(dim=1).cpu().numpy()
     labels = held_out.labels
     accuracy = float((probabilities.argmax(axis=1) == labels).mean())
     value = mean_area_under_curve(probabilities, labels)
@@ -217,8 +209,15 @@ def measure_recognition(
 def features_of(
     network: DomainNetwork, images: NDArray[np.uint8], device: torch.device
 ) -> NDArray[np.float64]:
-    with torch.inference_mode():
-        batches = torch.split(torch.from_numpy(images), 256)
-        features = torch.cat([network(batch.to(device))[0] for batch in batches])
-        array: NDArray[np.float64] = features.double().cpu().numpy()
+    array: NDArray[np.float64] = _outputs(network, images, device)[0].cpu().numpy()
     return array
+
+
+def _outputs(
+    network: DomainNetwork, images: NDArray[np.uint8], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Features and logits in float64, on ``device``."""
+    with torch.inference_mode():
+        found = [network(batch.to(device)) for batch in torch.split(torch.from_numpy(images), 256)]
+        features, logits = zip(*found, strict=True)
+        return torch.cat(features).double(), torch.cat(logits).double()

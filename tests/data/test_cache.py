@@ -77,7 +77,7 @@ def test_a_damaged_entry_is_made_again_and_said(
     damage: str, own_cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     load("key", some_arrays)
-    (path,) = (own_cache / "sets").iterdir()
+    (path,) = (own_cache / "sets").glob("*.npz")
     whole = path.read_bytes()
     middle = len(whole) // 3
     if damage == "other arrays":
@@ -104,7 +104,7 @@ def test_a_damaged_entry_is_made_again_and_said(
 def test_any_single_damaged_byte_is_noticed_or_harmless(own_cache: Path) -> None:
     """Never an exception, and never other arrays than those that were put in."""
     load("key", some_arrays)
-    (path,) = (own_cache / "sets").iterdir()
+    (path,) = (own_cache / "sets").glob("*.npz")
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
     for position in rng.choice(len(whole), 60, replace=False):
