@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from lungan.config.data import FolderConfig
 from lungan.data.folder import load_folder, read_layout
@@ -25,7 +26,8 @@ def fill(root: Path, *names: str) -> Path:
         for file in [f"{name}{index}.png" for index in range(4)] if name.endswith("/") else [name]:
             path = root / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            assert cv2.imwrite(str(path), rng.integers(0, 256, (16, 16), dtype=np.uint8))
+            image = Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8))
+            image.save(path, format="PNG")
     return root
 
 
@@ -46,11 +48,25 @@ def config(path: Path, **changes: Any) -> FolderConfig:
     return FolderConfig(**{**settings, **changes})
 
 
-@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "VALID", "Testing"),
-                                   ("TRAIN", "Validation", "Test")])  # fmt: skip
-def test_splits_by_any_of_their_names(tmp_path: Path, names: tuple[str, ...]) -> None:
-    fill(tmp_path, *(f"{split}/{name}/" for split in names for name in ("a", "b")))
-    assert found(tmp_path) == ({"a": 12, "b": 12}, {"train": 8, "val": 8, "test": 8})
+@pytest.mark.parametrize(
+    ("names", "classes", "splits"),
+    [
+        (["a.png", ".DS_Store.png", "Thumbs.db"], {"all": 1}, {}),
+        (["ill/b.png", "ill/a.bmp", "well/z.tif"], {"ill": 2, "well": 1}, {}),
+        (["ill/patient1/view/a.png", "ill/patient2/a.png"], {"ill": 2}, {}),
+        (["train/a.png", "test/b.png"], {"all": 2}, {"train": 1, "test": 1}),
+        (["ill/a.png", "README.md"], {"ill": 1}, {}),
+        (["round/a/", "round/b/"], {"a": 4, "b": 4}, {}),
+        *[([f"{split}/{name}/" for split in splits for name in ("a", "b")],
+           {"a": 12, "b": 12}, {"train": 8, "val": 8, "test": 8})
+          for splits in (("train", "val", "test"), ("Training", "VALID", "Testing"),
+                         ("TRAIN", "Validation", "Test"))],
+    ],
+)  # fmt: skip
+def test_layouts_that_are_read(
+    tmp_path: Path, names: list[str], classes: dict[str, int], splits: dict[str, int]
+) -> None:
+    assert found(fill(tmp_path / "in", *names)) == (classes, splits)
 
 
 def test_a_folder_round_the_data_is_looked_into_and_said(tmp_path: Path) -> None:
@@ -61,7 +77,6 @@ def test_a_folder_round_the_data_is_looked_into_and_said(tmp_path: Path) -> None
         f"chest_xray is the only folder of {tmp_path}: read as if data.path were "
         f"{tmp_path}/zip/chest_xray"
     )
-    assert found(fill(tmp_path / "classes", "round/a/", "round/b/"))[0] == {"a": 4, "b": 4}
 
 
 def test_numbered_folders_in_the_only_class_are_parts_of_it(tmp_path: Path) -> None:
@@ -95,8 +110,12 @@ def test_labels_can_be_ignored(tmp_path: Path) -> None:
         (["a/train/", "a/test/", "b/train/", "b/test/"],
          r"class folder a of .* holds test, named like a split: splits must stand above classes, "
          r"as in test/a"),
-        (["train/a/", "extra/a/"], r"got train beside extra; move the others away"),
-        (["a/", "b.png"], r"b.png stands beside a; data.labels=none makes one class of all"),
+        (["train/a/", "extra/a/"], r"only the splits train, val, test, got train beside extra; m"),
+        (["a/", "b.png"], r"images or class folders, not both: b.png stands beside a; data.labels="
+         r"none makes one class of all"),
+        (["a/1.png", "b/.hidden.png"], r"class folder b of .* is empty; remove or fill it"),
+        (["train/a/1.png", "test/1.png"], r"either every split must hold class folders, or none"),
+        ([".hidden.png"], r"data.path must hold images, .* has none"),
     ],
 )  # fmt: skip
 def test_what_would_train_on_the_wrong_images_is_refused(

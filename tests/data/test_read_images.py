@@ -84,21 +84,6 @@ def test_npz_with_and_without_splits(tmp_path: Path) -> None:
     assert (split.select(["test"], []).images[:, 0] == pixels[4:]).all()
 
 
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"images": np.zeros((3, 16, 16))}, "images must be uint8 from 0 to 255, got float64"),
-        ({"images": np.zeros((3, 16, 20), np.uint8)}, "must be square, got 16x20"),
-        ({"images": np.zeros((0, 16, 16), np.uint8)}, "holds no images"),
-        ({"images": np.array([object()])}, "never unpickled"),
-    ],
-)
-def test_unfit_npz(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
-    np.savez(tmp_path / "x.npz", **arrays)
-    with pytest.raises(DataError, match=message):
-        read_images(tmp_path / "x.npz")
-
-
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("")
     with pytest.raises(DataError, match=r"must be a folder of images, an .npz, a generator"):

@@ -208,13 +208,7 @@ IMAGES = rng.integers(0, 256, (12, 28, 28), dtype=np.uint8)
 
 ARCHIVES: dict[str, tuple[dict[str, Any], str]] = {
     "from 0 to 1": ({"images": IMAGES / 255}, "got float64; scale all of them by one range"),
-    "with holes": ({"images": np.where(IMAGES > 9, np.nan, 0)}, "must be uint8 from 0 to 255"),
-    "labels of text": (
-        {"images": IMAGES, "labels": np.array(["a", "b"] * 6)}, r"number the classes by numpy"),
     "Keras' names": ({"x_train": IMAGES}, "must hold images, or train_images, .* holds x_train"),
-    "PyTorch's order": ({"images": IMAGES[:, None]}, r"or \(N, H, W, 3\), got \(12, 1, 28, 28\)"),
-    "one label for each class": (
-        {"images": IMAGES, "labels": np.eye(12, dtype=int)}, "choose one by data.label_column="),
     "nothing but black": ({"images": 0 * IMAGES}, "all 12 images are of one shade, 0 of"),
 }  # fmt: skip
 
