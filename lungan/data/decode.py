@@ -91,9 +91,9 @@ def decode(data: bytes, frame: int | None = None, *, use_window: bool = True) ->
     """
     if not data:
         raise BadImageError("empty")
-    is_dicom = data[128:132] == b"DICM"
+    is_dicom = data[128:132] == b"DICM" or bool(_DATA_SET_STARTS.match(data))
     try:
-        if is_dicom or _DATA_SET_STARTS.match(data):
+        if is_dicom:
             return decode_dicom(data, frame, use_window=use_window)
         if data.startswith(_TIFF_STARTS):
             return _decode_tiff(data, frame)
@@ -103,7 +103,9 @@ def decode(data: bytes, frame: int | None = None, *, use_window: bool = True) ->
     # The libraries answer damaged files with whatever exception comes up; pydicom's plug-ins with
     # their own, which share no base class.
     except Exception as error:
-        raise BadImageError(_explain(data, error)) from error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        said = f"DICOM cannot be decoded: {reason}" if is_dicom else _explain(data, error, reason)
+        raise BadImageError(said) from error
 
 
 def _decode_with_pillow(data: bytes, frame: int | None) -> StoredImage:
@@ -115,7 +117,9 @@ def _decode_with_pillow(data: bytes, frame: int | None) -> StoredImage:
             f"more pixels than the limit of {MAX_PIXELS // 10**6} million"
         ) from error
     check_size(*image.size)
-    check_unpacked(_pillow_bytes(image, data), len(data))
+    is_deep = image.mode.startswith("I") or (image.format == "PNG" and data[24] == 16)
+    num_values = image.width * image.height * len(image.getbands())
+    check_unpacked(num_values * (2 if is_deep else 1), len(data))
     # MPO: a JPEG photograph with previews behind it.
     num_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if chosen := choose_frame(num_frames, frame):
@@ -134,13 +138,7 @@ def _decode_with_pillow(data: bytes, frame: int | None) -> StoredImage:
     return turn_upright(stored, _orientation(image, data))
 
 
-def _pillow_bytes(image: Image.Image, data: bytes) -> int:
-    """Of all pixels, unpacked."""
-    is_deep = image.mode.startswith("I") or (image.format == "PNG" and data[24] == 16)
-    return image.width * image.height * len(image.getbands()) * (2 if is_deep else 1)
-
-
-def _explain(data: bytes, error: Exception) -> str:
+def _explain(data: bytes, error: Exception, reason: str) -> str:
     """Why a file could not be decoded: most often it is sound, but of another kind."""
     name = _unread_jpeg(data) or next(
         (name for start, name in _KNOWN.items() if re.match(start, data, re.S)), None
@@ -149,7 +147,6 @@ def _explain(data: bytes, error: Exception) -> str:
         return f"{name}, which is not read; {FORMATS} are"
     if not data.strip(b"\0"):
         return "all zeros"
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
     if isinstance(error, UnidentifiedImageError):
         starts = (_PNG_START, b"\xff\xd8\xff", b"BM", b"GIF8")
         if not data.startswith(starts) and data[8:12] != b"WEBP":

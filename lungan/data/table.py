@@ -40,45 +40,74 @@ def read_listing(config: TableConfig) -> Listing:
     path, notes, warnings = at_home(config.path), list[str](), list[str]()
     labels = config.label_column if isinstance(config.label_column, list) else [config.label_column]
     labels = [str(name) for name in labels if name is not None and config.labels != "none"]
-    given = {"image": config.image_column, "group": config.group_column,
-             "split": config.split_column} | {f"label {name}": name for name in labels}  # fmt: skip
-    columns, rows = read_rows(path, [name for name in given.values() if name is not None], notes)
+    rows = _rows_to_use(config, path, labels, notes)
+    root = path.parent if config.root is None else at_home(config.root)
+    if not root.is_dir():
+        raise DataError(f"data.root must be a folder, {root} does not exist")
+    found = _find_files(root, [cells[str(config.image_column)] for cells in rows.values()], notes)
+    files, bad = _list_files(config, rows, found, _read_labels(rows, labels, config.label), root)
+    if bad:
+        what = f"{len(bad)} of {len(rows)} rows of {config.path} cannot be used: {first(bad)}"
+        if config.on_bad_image == "error" or not files:
+            raise DataError(
+                f"{what}; data.root says where the files are, data.where chooses rows, and "
+                "data.on_bad_image=skip leaves such rows out"
+            )
+        warnings.append(f"{what}; they are left out")
+    listed = _without_duplicates(config, rows, files, warnings)
+    given = None if config.group_column is None else [file.group for file in listed]
+    groups = find_groups([file.name for file in listed], config.group, given, notes)
+    listed = [file._replace(group=group) for file, group in zip(listed, groups, strict=True)]
+    return Listing(where=path, files=listed, notes=notes, warnings=warnings)
+
+
+def _rows_to_use(config: TableConfig, path: Path, labels: list[str], notes: list[str]) -> Rows:
+    """The rows that ``data.where`` chooses. Raises: for columns and settings that do not fit."""
+    named = {"data.image_column": config.image_column, "data.group_column": config.group_column,
+             "data.split_column": config.split_column}  # fmt: skip
+    given = [(key, name) for key, name in named.items() if name is not None]
+    given += [("data.label_column", name) for name in labels]
+    columns, rows = read_rows(path, [name for _, name in given], notes)
     if config.image_column is None:
         raise ConfigError(
             f"data.image_column must name the column of files, one of {first(columns)}"
             f"{guess_column(columns, rows)}"
         )
-    for key, name in given.items():
-        if name is not None:
-            check_column(columns, name, f"data.{key.partition(' ')[0]}_column")
+    for key, name in given:
+        check_column(columns, name, key)
     if config.group == "folder":
         raise ConfigError("data.group must be a pattern in a table, or give data.group_column")
     if config.group is not None and config.group_column is not None:
         raise ConfigError("data.group and data.group_column both say the patients; give one")
     if not rows:
         raise DataError(f"data.path must list images, {config.path} has no rows")
-    if config.where.strip():
-        num_rows, rows = len(rows), choose_rows(columns, rows, config.where)
-        notes.append(f"data.where='{config.where}' took {len(rows)} of {num_rows} rows")
-        if not rows:
-            raise DataError(
-                f"data.where='{config.where}' must take at least one of the {num_rows} rows of "
-                f"{config.path}, it takes none"
-            )
-    root = path.parent if config.root is None else at_home(config.root)
-    if not root.is_dir():
-        raise DataError(f"data.root must be a folder, {root} does not exist")
+    if not config.where.strip():
+        return rows
+    chosen = choose_rows(columns, rows, config.where)
+    notes.append(f"data.where='{config.where}' took {len(chosen)} of {len(rows)} rows")
+    if not chosen:
+        raise DataError(
+            f"data.where='{config.where}' must take at least one of the {len(rows)} rows of "
+            f"{config.path}, it takes none"
+        )
+    return chosen
 
-    names = [cells[config.image_column] for cells in rows.values()]
-    places = _find_files(root, names, notes)
-    labels_of = _read_labels(rows, labels, config.label)
-    files: dict[str, ImageFile] = {}
-    bad = []
-    for row, name, place, (label, wrong) in zip(rows, names, places, labels_of, strict=True):
-        group = rows[row][config.group_column] if config.group_column is not None else ""
+
+def _list_files(
+    config: TableConfig,
+    rows: Rows,
+    found: Sequence[Path | None],
+    labels: Sequence[tuple[str, str]],
+    root: Path,
+) -> tuple[dict[str, ImageFile], list[str]]:
+    """The files by row, and the rows that cannot be used, each with the reason."""
+    files, bad = {}, []
+    for (row, cells), place, (label, wrong) in zip(rows.items(), found, labels, strict=True):
+        name = cells[str(config.image_column)]
         # Where a cell is empty, programs write the whole column as 7.0: the patient of 7.
+        group = "" if config.group_column is None else cells[config.group_column]
         group = re.sub(r"^(\d+)\.0+$", r"\1", group)
-        said = rows[row][config.split_column] if config.split_column is not None else ""
+        said = "" if config.split_column is None else cells[config.split_column]
         split = SPLIT_WORDS.get(said.casefold(), "")
         if place is None:
             bad.append(f"{row} (no file {name})" if name else f"{row} (no file name)")
@@ -89,23 +118,7 @@ def read_listing(config: TableConfig) -> Listing:
         else:
             name = os.path.relpath(place, root).replace(os.sep, "/")
             files[row] = ImageFile(place, name, label, split, group)
-    if bad:
-        what = f"{len(bad)} of {len(rows)} rows of {config.path} cannot be used: {first(bad)}"
-        if config.on_bad_image == "error" or not files:
-            raise DataError(
-                f"{what}; data.root says where the files are, data.where chooses rows, and "
-                "data.on_bad_image=skip leaves such rows out"
-            )
-        warnings.append(f"{what}; they are left out")
-    listed = _without_duplicates(config, rows, files, warnings)
-    groups = find_groups(
-        [file.name for file in listed],
-        config.group,
-        None if config.group_column is None else [file.group for file in listed],
-        notes,
-    )
-    listed = [file._replace(group=group) for file, group in zip(listed, groups, strict=True)]
-    return Listing(where=path, files=listed, notes=notes, warnings=warnings)
+    return files, bad
 
 
 def _find_files(root: Path, names: Sequence[str], notes: list[str]) -> list[Path | None]:
