@@ -344,7 +344,8 @@ def _mismatch(value: Any, shape: Shape, at: str) -> str | None:
     found: str | None = None
     match shape:
         case tuple():
-            if all(_mismatch(value, each, at) for each in shape):
+            # The kind itself is looked for first: it is there, for most of a file's numbers.
+            if type(value) not in shape and all(_mismatch(value, each, at) for each in shape):
                 # The mapping or list among them, if it was meant to be that, says more.
                 close = [each for each in shape if type(each) is type(value)]
                 found = _mismatch(value, close[0], at) if close else _wrong(value, shape, at)
