@@ -70,6 +70,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(registry, "_files", {})
     for name in ("CATALOGUE", "_ORDER"):
         monkeypatch.setattr(catalogue, name, dict(getattr(catalogue, name)))
+    monkeypatch.setattr("lungan.tracking.live.END_SECONDS", 60.0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     yield tmp_path

@@ -75,13 +75,10 @@ class WandbTracker:
             if not environment.get(AGENT_VARIABLE):
                 environment |= {"WANDB_RUN_ID": "", "WANDB_NAME": ""}
         self._arguments = init_arguments(config, run, environment)
-        self._run: wandb.Run | None = None
         self._defined = {"epoch"}
 
     def open(self) -> None:
         mode = self._arguments["mode"]
-        if self.is_disabled:
-            return
         # Crash reports would leave the machine even in offline mode. Read by wandb when imported.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         try:
@@ -108,8 +105,6 @@ class WandbTracker:
 
     def add(self, epoch: Epoch) -> None:
         run = self._run
-        if run is None:
-            return
         metrics = dict(epoch.metrics)
         if "seconds" in metrics:  # the summary's are of the whole run
             metrics["seconds_epoch"] = metrics.pop("seconds")
@@ -129,20 +124,18 @@ class WandbTracker:
 
     def add_artifacts(self, used: Sequence[wandb.Artifact], made: Sequence[wandb.Artifact]) -> None:
         """Say what the run is made from and what it made; online only."""
-        if self._run is not None:
-            for artifact in used:
-                self._run.use_artifact(artifact)
-            for artifact in made:
-                self._run.log_artifact(artifact)
+        for artifact in used:
+            self._run.use_artifact(artifact)
+        for artifact in made:
+            self._run.log_artifact(artifact)
 
     def close(self, summary: dict[str, Any] | None) -> None:
-        run, self._run = self._run, None
-        if run is None:
-            return
+        import wandb
+
+        run = self._run
         if summary is None:
             run.finish(exit_code=_UNFINISHED)
             return
-        import wandb
 
         try:
             if scores := summary.get("scores"):

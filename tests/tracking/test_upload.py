@@ -316,6 +316,29 @@ def test_offline_recordings_are_those_that_wandb_sync_sends(
     assert_whole(server, store)
 
 
+def test_offline_recordings_lie_where_wandb_dir_says(
+    store: Path, tmp_path: Path, read: Callable[[Path], dict[str, Any]]
+) -> None:
+    there, run = tmp_path / "there", folders(store)[0]
+    done = run_upload(
+        store, os.environ | {"WANDB_DIR": str(there)}, run.name, "--offline", cwd=tmp_path
+    )
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == f"to send them: cd {there} && wandb sync"
+    (recording,) = (there / "wandb").glob("offline-run-*")
+    assert read(recording)["run"]["display_name"] == NAMES[0]
+    assert not (tmp_path / "wandb").exists() and not (run / "wandb").exists()
+
+
+def test_an_upload_under_an_agent_is_refused_in_a_line(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
+    assert command.main([str(store)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "a W&B agent's process has one run of its own" in line
+
+
 def test_without_a_login_the_command_says_what_to_do(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

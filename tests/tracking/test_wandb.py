@@ -23,6 +23,7 @@ from lungan.config import TrackerConfig
 from lungan.config.run import WandbConfig
 from lungan.errors import RunFolderError
 from lungan.files import append_line, write_json
+from lungan.runs import folder as folder_names
 from lungan.runs import pictures
 from lungan.runs.folder import (
     METRICS,
@@ -31,9 +32,6 @@ from lungan.runs.folder import (
     read_metrics,
     real_images_path,
     sample_path,
-)
-from lungan.runs.folder import (
-    SUMMARY as SUMMARY_FILE,
 )
 from lungan.tracking import __main__ as following
 from lungan.tracking import live, records
@@ -134,7 +132,7 @@ def write_end(folder: Path, summary: dict[str, Any]) -> None:
     rest: dict[str, Any] = {"reasons": {}, "encoders": {}, "config": {}}
     result = {summary["scores"]["scoring_id"]: {**rest, **summary["scores"]}}
     (folder / SCORES).write_text(json.dumps(result))
-    write_json(folder / SUMMARY_FILE, summary)
+    write_json(folder / folder_names.SUMMARY, summary)
 
 
 def recordings(folder: Path) -> list[Path]:
