@@ -127,6 +127,84 @@ def test_the_simulated_utility_studies_are_quoted_right() -> None:
         assert f"{expected}{float(row['detectable']):.3f} |" in document
 
 
+STUDIES = {
+    "pneumoniamnist_20_seeds": "PneumoniaMNIST, 5 %, 20 seeds",
+    "nih_chest_64": "NIH films, all, 10 seeds",
+}
+
+
+def of_arms(study: str) -> dict[tuple[str, str], dict[str, str]]:
+    """AUC over patients and seeds, first minus second, by both arms' titles."""
+    rows = rows_of(f"results/utility/{study}/utility_patients.csv")
+    return {
+        (row["first"].rpartition(", ")[0], row["second"].rpartition(", ")[0]): row
+        for row in rows
+        if row["measure"] == "auc"
+    }
+
+
+def interval(row: dict[str, str]) -> str:
+    return f"{float(row['ci95_low']):.3f} to {float(row['ci95_high']):.3f}"
+
+
+def utility_rows(study: str) -> list[str]:
+    """A row for each control of the study's question."""
+    folder = f"results/utility/{study}"
+    means = {
+        row["group"].rpartition(", ")[0]: float(row["mean"])
+        for row in rows_of(f"{folder}/utility_summary.csv")
+        if row["score"] == "auc"
+    }
+    asked, lines = "real + synthetic (x1)", []
+    for control in ("real only", "real only, shown as often as beside synthetic (x1)"):
+        row = of_arms(study)[asked, control]
+        cells = [STUDIES[study], control, f"{means[asked]:.3f}", f"{means[control]:.3f}"]
+        cells.append(f"{float(row['difference']):.3f} ({interval(row)})")
+        cells.append(f"{float(row['detectable']):.3f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_utility_studies_are_quoted_right(study: str) -> None:
+    for document in ("docs/utility.md", "results/utility/README.md"):
+        for line in utility_rows(study):
+            assert line in text_of(document)
+    manifest = json.loads((ROOT / f"results/utility/{study}/{study}.study.json").read_text())
+    assert manifest["results_before"] == 0 and not manifest["added"]
+    assert f"{manifest['planned']['seeds']} seeds" in STUDIES[study]
+    page = (ROOT / f"results/utility/{study}/report.html").read_text()
+    assert page.split('<p class="answer">')[1].startswith("Synthetic images are not shown to help")
+
+
+def test_what_is_said_beside_the_utility_studies() -> None:
+    found = of_arms("pneumoniamnist_20_seeds")
+    assert float(found["real + synthetic (x1)", "real only"]["ci95_high"]) < 0.01
+    classical = found["real, classical augmentation", "real only"]
+    on_top = found["real + synthetic, classical augmentation (x1)", "real, classical augmentation"]
+    for document in ("docs/utility.md", "results/utility/README.md", "README.md"):
+        gain = f"{float(classical['difference']):.3f} ({interval(classical)})"
+        assert gain in text_of(document)
+        words = (f"{float(on_top['difference']):.3f}", interval(on_top))
+        assert document == "README.md" or all(one in text_of(document) for one in words)
+    row = found["real + synthetic (x1)", "real only"]
+    said = f"(difference {float(row['difference']):.3f}, 95 % CI {interval(row)}, over test images"
+    assert said in text_of("README.md")
+    shorter = of_arms("nih_chest_64")[
+        "real only, shown as often as beside synthetic (x1)", "real only"
+    ]
+    low, high = (-float(shorter[end]) for end in ("ci95_high", "ci95_low"))
+    worse = f"worse by {-float(shorter['difference']):.3f} ({low:.3f} to {high:.3f})"
+    assert worse in text_of("results/utility/README.md")
+    sets: dict[int, dict[str, list[float]]] = {number: {} for number in range(5)}
+    for one in rows_of("results/utility/pneumoniamnist_20_seeds/utility.csv"):
+        of_set = sets[int(one["seed"]) % 5]
+        of_set.setdefault(one["arm"], []).append(float(one["auc"]))
+    means = [(sum(s["real_synthetic"]) - sum(s["real"])) / len(s["real"]) for s in sets.values()]
+    listed = ", ".join(f"{mean:.4f}" for mean in means[:-1])
+    assert f"{listed} and {means[-1]:.4f}" in text_of("results/utility/README.md")
+
+
 def test_the_ways_to_choose_weights_are_quoted_right() -> None:
     rows = rows_of("results/classifier_weights/pneumoniamnist.csv")
     ways = ("best_look", "average_0.25", "last")

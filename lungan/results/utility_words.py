@@ -10,6 +10,8 @@ from lungan.results.arms import ARMS, PRIMARY_SCORE
 from lungan.results.comparisons import Comparison
 from lungan.results.groups import Group, text
 from lungan.results.utility import (
+    GAN,
+    GAN_RUNS,
     Answer,
     Utility,
     arms_of,
@@ -72,6 +74,15 @@ def caveats(utility: Utility) -> list[str]:
         lines.append(
             "Several sets of generators of one name, seed and draw of real images count once, by "
             "their mean; trials are compared with controls of the same seed and draw."
+        )
+    of_generators = [group.done for group in utility.groups if value(group, GAN)]
+    num_sets = min(
+        (len({run.config[GAN_RUNS] for run in runs}) for runs in of_generators), default=0
+    )
+    if num_sets < max(map(len, of_generators), default=0):
+        lines.append(
+            f"Seeds share {num_sets} sets of generators and, where a fraction is drawn, their real "
+            "images: intervals and tests over seeds know too little of how these vary."
         )
     seeds = sorted({len(group.done) for group in utility.groups})
     if seeds and seeds[0] < FEW_SEEDS:

@@ -33,6 +33,7 @@ from lungan.classifiers.train import (
 from lungan.errors import DivergedError
 from lungan.files import write_bytes, write_json
 from lungan.results.arms import ARMS, BASELINE, Arm
+from lungan.runs import pictures
 from lungan.runs.folder import CLASSIFIER, CONVINCING, PREDICTIONS, SUMMARY
 from lungan.runs.prepare import git_commit, machine, versions
 from lungan.runs.store import RunIdentity
@@ -43,12 +44,14 @@ from lungan.utility.batches import (
     shown,
     synthetic_counts,
 )
-from lungan.utility.convincing import write_convincing
 from lungan.utility.generators import GeneratorSet
 from lungan.utility.images import TEST, TRAIN, VALIDATION, RealImages, content_hashes
 
 RESULT_VERSION = 2
 """Part of every id: raised when the same settings would give other numbers."""
+
+SHOWN = 8
+"""Images a row in the picture of the most and least convincing ones."""
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +181,7 @@ class Bench:
                 believed = probabilities_of(
                     self._real_classifier(trial), material.synthetic.images, settings.device
                 )
-                write_convincing(folder / CONVINCING, material.synthetic, believed)
+                _write_convincing(folder / CONVINCING, material.synthetic, believed)
         except DivergedError as error:
             log.warning("%s: %s", trial.describe(), error)
             status, reason = "diverged", str(error)
@@ -342,3 +345,32 @@ def predictions_csv(
 def _write_network(path: Path, network: Classifier) -> None:
     tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     write_bytes(path, safetensors.torch.save(tensors))
+
+
+def _choose_convincing(
+    images: Labelled, probabilities: NDArray[np.float64]
+) -> list[NDArray[np.intp]]:
+    """For each class, twice SHOWN indices or as many as there are: those to which the classifier
+    gives their own class the highest probability, highest first, then those with the lowest,
+    lowest first. probabilities: (N, K)."""
+    likely = probabilities[np.arange(len(images)), images.labels]
+    rows = []
+    for label in np.unique(images.labels):
+        members = np.flatnonzero(images.labels == label)
+        order = members[np.argsort(-likely[members], kind="stable")]
+        count = min(SHOWN, len(order) // 2)
+        rows += [order[:count], order[::-1][:count]]
+    return rows
+
+
+def _write_convincing(path: Path, images: Labelled, probabilities: NDArray[np.float64]) -> None:
+    """Two rows a class, class after class: the most convincing, then the least.
+
+    Raises: RunFolderError where it cannot be written.
+    """
+    _, channels, height, width = images.images.shape
+    cells = []
+    for row in _choose_convincing(images, probabilities):
+        blank = np.full((SHOWN - len(row), channels, height, width), 255, dtype=np.uint8)
+        cells.append(np.concatenate([images.images[row], blank]))
+    pictures.write_png(path, pictures.grid(np.concatenate(cells), columns=SHOWN))
