@@ -318,17 +318,17 @@ def search_space(overrides: Sequence[str]) -> tuple[dict[str, BaseDistribution],
 def _distribution(key: str, override: Any) -> BaseDistribution:
     """override: as Hydra describes it, of several values or a range."""
     sweep = override.value()
-    if override.is_interval_sweep():
-        ends, step = [sweep.start, sweep.end], None
-    elif override.is_range_sweep():
-        values = list(sweep.range())
-        if not values:
-            raise ConfigError(f"{override.input_line} is an empty range; give start < stop")
-        ends, step = sorted((values[0], values[-1])), abs(sweep.step)
-    else:
-        return CategoricalDistribution(tuple(override.sweep_string_iterator()))
-    is_log = "log" in sweep.tags
+    is_log = "log" in getattr(sweep, "tags", ())  # a glob has none
     try:
+        if override.is_interval_sweep():
+            ends, step = [sweep.start, sweep.end], None
+        elif override.is_range_sweep():
+            values = list(sweep.range())
+            if not values:
+                raise ConfigError(f"{override.input_line} is an empty range; give start < stop")
+            ends, step = sorted((values[0], values[-1])), abs(sweep.step)
+        else:
+            return CategoricalDistribution(tuple(override.sweep_string_iterator()))
         if all(isinstance(end, int) for end in ends):
             return IntDistribution(ends[0], ends[1], log=is_log, step=int(step or 1))
         low, high = map(float, ends)

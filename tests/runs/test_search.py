@@ -226,9 +226,18 @@ def test_hydras_sweep_syntax_is_the_space() -> None:
     }
 
 
-def test_a_range_without_values_is_refused() -> None:
-    with compose.composer(), pytest.raises(ConfigError, match="an empty range"):
-        search_space(["seed=range(3,3)"])
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("seed=range(3,3)", "an empty range"),
+        ("seed=range(1,5,0)", "seed cannot be searched: "),
+        ("epochs=glob(*)", "epochs cannot be searched: "),
+        ("lr=tag(log,interval(0,1))", "lr cannot be searched: "),
+    ],
+)
+def test_a_range_without_values_is_refused(typed: str, message: str) -> None:
+    with compose.composer(), pytest.raises(ConfigError, match=message):
+        search_space([typed])
 
 
 @pytest.mark.parametrize("torn", [b'{"op_code": 4, "worker', b"\0\0\0"])
