@@ -187,6 +187,16 @@ def test_what_is_said_beside_the_utility_studies() -> None:
         assert gain in text_of(document)
         words = (f"{float(on_top['difference']):.3f}", interval(on_top))
         assert document == "README.md" or all(one in text_of(document) for one in words)
+    whole = {
+        arm: summary("results/utility/pneumoniamnist_all_real/utility_summary.csv", "auc", arm)
+        for arm in ("real only, 4708 real images", "real, classical augmentation, 4708 real images")
+    }
+    said = " with classical augmentation ".join(
+        f"{m:.3f} ± {half:.3f}," for m, half in whole.values()
+    )
+    assert f"real images alone {said.rstrip(',')} (mean over" in text_of(
+        "results/utility/README.md"
+    )
     row = found["real + synthetic (x1)", "real only"]
     said = f"(difference {float(row['difference']):.3f}, 95 % CI {interval(row)}, over test images"
     assert said in text_of("README.md")
