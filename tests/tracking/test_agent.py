@@ -78,7 +78,7 @@ def test_wandbs_own_agent_runs_the_documented_sweep(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
         check=True,
     )
     assert "was finished before" in done.stdout
