@@ -25,7 +25,6 @@ import lungan
 from lungan import registry, train
 from lungan.config import GROUPS, RunConfig, compose, presets, rules
 from lungan.errors import ConfigError
-from lungan.runs.search import search_space
 
 NEEDS = {name: ["data.path=x"] for name in ("folder", "npz", "table")}
 """What a choice has no default for."""
@@ -457,7 +456,7 @@ SIGNS = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])
 )
 def test_whatever_is_typed_is_a_config_or_one_line(pairs: list[tuple[str, str]]) -> None:
     overrides = [f"{key}={value}" for key, value in pairs]
-    for function in (compose.compose, compose.expand, search_space):
+    for function in (compose.compose, compose.expand, compose.split_sweeps):
         try:
             function(overrides)
         except ConfigError as error:
