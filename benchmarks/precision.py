@@ -24,9 +24,9 @@ from lungan.config.compose import compose, composer
 from lungan.runs.prepare import prepare
 from lungan.training.events import EpochEnd, Event
 from lungan.training.loop import train
-from lungan.training.material import gather
 from lungan.training.state import build_state
 from lungan.training.step import build_step
+from lungan.training.training_data import gather
 
 PRECISIONS = ("fp32", "bf16")
 FIGURES = ("loss_generator", "loss_discriminator", "logit_real", "logit_fake")
@@ -72,8 +72,8 @@ def epochs_of(config: RunConfig) -> list[dict[str, float]]:
     """A run's metrics, a row an epoch. Nothing is written."""
     prepared = prepare(config)
     images = prepared.training_set
-    material = gather(config, prepared.image_set, images, prepared.device)
-    state = build_state(config, images.size, images.channels, prepared.device, material.classes)
+    data = gather(config, prepared.image_set, images, prepared.device)
+    state = build_state(config, images.size, images.channels, prepared.device, data.classes)
     rows: list[dict[str, float]] = []
 
     def emit(event: Event) -> None:
@@ -81,7 +81,7 @@ def epochs_of(config: RunConfig) -> list[dict[str, float]]:
             rows.append(event.metrics)
 
     step = build_step(config, state, prepared.precision)
-    train(config, state, step, material, emit=emit)
+    train(config, state, step, data, emit=emit)
     return rows
 
 

@@ -35,9 +35,9 @@ from lungan.tracking.live import Followers, chosen
 from lungan.tracking.records import describe_run
 from lungan.training.events import Event
 from lungan.training.loop import train
-from lungan.training.material import gather
 from lungan.training.state import build_state
 from lungan.training.step import build_step
+from lungan.training.training_data import gather
 
 TARGETS = {"start_up": 2.0, "job": 0.5}
 KEYS = ("seconds_min", "seconds_median", "cpu_seconds_min", "cpu_seconds_median")
@@ -140,10 +140,10 @@ def sinks(folder: Path, rounds: int, num_steps: int, tracker: str) -> dict[str, 
     training_set = prepared.training_set
     state = build_state(config, training_set.size, training_set.channels, prepared.device)
     step = build_step(config, state, prepared.precision)
-    material = gather(config, prepared.image_set, training_set, prepared.device)
+    data = gather(config, prepared.image_set, training_set, prepared.device)
     began = time.perf_counter()
     try:
-        train(config, state, step, material, emit=emit)
+        train(config, state, step, data, emit=emit)
     finally:
         followers.close()
         claimed.claim.release()

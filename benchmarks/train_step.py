@@ -4,7 +4,7 @@ python benchmarks/train_step.py [--experiment NAME --size N] [--precision fp32|b
     [--keras PYTHON] [--beside N] [--json FILE|-]
 
 Without --experiment it is the report's step, beside PyTorch as tutorials write it and, with
---keras, Keras. Otherwise the usual form has the same networks, of PyTorch's own operations and
+--keras, Keras. Otherwise the usual form has the same networks, of PyTorch's own convolutions and
 memory layout, in fp32 with a backward pass for each loss; where gradient penalties are rare, as
 many steps are timed together as have one.
 
@@ -39,7 +39,7 @@ from torch.utils.flop_counter import flop_registry
 from lungan.config import RunConfig
 from lungan.config.compose import compose, composer
 from lungan.device import resolve_device
-from lungan.models import dcgan, fastgan, layers, resnet
+from lungan.models import layers
 from lungan.training.augment import augmented
 from lungan.training.losses import build_loss
 from lungan.training.regularizers import gradient_penalties, has_gradient_penalty
@@ -144,22 +144,6 @@ def eager_step(images: Tensor) -> Callable[[], None]:
     return step
 
 
-@contextlib.contextmanager
-def operations_of_pytorch() -> Iterator[None]:
-    """Inside, lungan's networks are made of PyTorch's convolution and leaky ReLU."""
-
-    def leaky_relu(features: Tensor, slope: float, *, inplace: bool = True) -> Tensor:
-        del inplace
-        return F.leaky_relu(features, slope)
-
-    with contextlib.ExitStack() as stack:
-        for module in (dcgan, fastgan, layers, resnet):
-            for name, own in (("convolution", F.conv2d), ("leaky_relu", leaky_relu)):
-                if hasattr(module, name):
-                    stack.enter_context(mock.patch.object(module, name, own))
-        yield
-
-
 def eager_recipe_steps(wanted: Workload, images: Tensor) -> Callable[[], None]:
     """The usual form of alternating steps: each loss with a backward pass of its own, in fp32."""
     config, device = wanted.config, images.device
@@ -201,7 +185,7 @@ def eager_recipe_steps(wanted: Workload, images: Tensor) -> Callable[[], None]:
         state.generator_optimizer.step()
 
     def steps() -> None:
-        with operations_of_pytorch():
+        with mock.patch.object(layers, "convolution", F.conv2d):
             for number in range(wanted.num_steps):
                 step(number)
 

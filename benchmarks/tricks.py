@@ -25,12 +25,11 @@ import train_step
 import turns
 from torch import Tensor
 
-from lungan.models import convolution as convolutions
-from lungan.models import dcgan, layers
-from lungan.models.pixels import to_floats
+from lungan.models import dcgan, layers, operations
+from lungan.models.sampling import to_floats
 from lungan.training import step as steps
-from lungan.training.outcome import StepOutcome
-from lungan.training.stepping import gradient_norm
+from lungan.training.state import StepOutcome
+from lungan.training.step import gradient_norm
 
 WORKLOADS = ("report bf16", "report fp32", "small_data bf16", "small_data fp32")
 """Experiment and precision."""
@@ -52,16 +51,13 @@ class _Padded(torch.autograd.Function):
         (gradient,) = gradients
         is_bf16 = low.dtype == torch.bfloat16
         for_features = None
-        if is_bf16 or low.shape[1] < convolutions.FEW_CHANNELS:
-            turned = convolutions.block_kernel(low, before=1)
-            for_features = convolutions.from_blocks(F.conv2d(gradient, turned, padding=1))
-        wanted = [for_features is None, not is_bf16, False]
-        own = convolutions._own_gradients(gradient, padded, low, 2, 0, wanted)
+        if is_bf16 or low.shape[1] < operations.FEW_CHANNELS:
+            turned = operations.block_kernel(low, before=1)
+            for_features = operations.from_blocks(F.conv2d(gradient, turned, padding=1))
         if for_features is None:
-            for_features = own[0][:, :, 1:-2, 1:-2]
-        for_weight = own[1]
-        if is_bf16:
-            for_weight = convolutions._kernel_gradient(padded, gradient, 5, 2, 0)
+            padded_gradient = operations._onednn_gradients(gradient, padded, low, 2, 0)[0]
+            for_features = padded_gradient[:, :, 1:-2, 1:-2]
+        for_weight = operations._kernel_gradient(padded, gradient, low, 2, 0)
         return for_features, for_weight, gradient.sum((0, 2, 3), dtype=weight.dtype), None
 
 
@@ -90,13 +86,13 @@ def without_shared_backward() -> None:
         real_logits = self.logits(to_floats(images, fake.dtype), None, 0)
         fake_logits = self.logits(leaf, None, 1)
         loss_generator = self.loss.of_generator(real_logits, fake_logits)
-        with convolutions.no_kernel_gradients():
+        with operations.no_kernel_gradients():
             (gradient,) = torch.autograd.grad(loss_generator, leaf, retain_graph=True)
         torch.autograd.backward(fake, gradient.to(fake.dtype))
         leaf.requires_grad_(False)
         loss_discriminator = self.loss.discriminator(real_logits, fake_logits)
         torch.autograd.backward(loss_discriminator)
-        return StepOutcome(
+        outcome = StepOutcome(
             loss_generator=loss_generator.detach(),
             loss_discriminator=loss_discriminator.detach(),
             logit_real=real_logits.detach().mean(),
@@ -105,13 +101,14 @@ def without_shared_backward() -> None:
             penalty=torch.zeros(()),
             grad_norm_generator=gradient_norm(state.generator),
             grad_norm_discriminator=gradient_norm(state.discriminator),
-        ).stacked()
+        )
+        return torch.stack(outcome)
 
     steps.SimultaneousStep.gradients = gradients  # type: ignore[method-assign]
 
 
 def without_own_gradients() -> None:
-    """PyTorch's own gradients of convolutions."""
+    """PyTorch's own gradients of operations."""
 
     def convolution(
         features: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
@@ -144,15 +141,6 @@ def without_bits() -> None:
     dcgan.leaky_dropout = leaky_dropout
 
 
-def without_constant_signs() -> None:
-    """PyTorch's leaky ReLU, whose signs are sent gradients of gradients."""
-
-    def leaky_relu(features: Tensor, slope: float, *, inplace: bool = True) -> Tensor:
-        return F.leaky_relu(features, slope, inplace)
-
-    dcgan.leaky_relu = leaky_relu
-
-
 TRICKS: dict[str, Callable[[], None]] = {
     "turned weights": without_turned_weights,
     "shared backward": without_shared_backward,
@@ -160,7 +148,6 @@ TRICKS: dict[str, Callable[[], None]] = {
     "transposed convolutions as blocks": without_blocks,
     "kept freed memory": without_kept_memory,
     "bits for dropout": without_bits,
-    "constant signs of leaky ReLU": without_constant_signs,
 }
 ALL = "all"
 TRICKS_OF = {
@@ -169,7 +156,6 @@ TRICKS_OF = {
         for name in TRICKS
         if (name == "shared backward") <= workload.startswith("report")
         and (name == "bits for dropout") <= workload.startswith("report")
-        and (name == "constant signs of leaky ReLU") <= workload.startswith("small_data")
     ]
     for workload in WORKLOADS
 }

@@ -23,8 +23,7 @@ from lungan.config import GROUPS, RunConfig, compose
 from lungan.data import build as data
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError
-from lungan.models.build import build_discriminator, build_generator
-from lungan.models.conditioning import Classes
+from lungan.models.build import Classes, build_discriminator, build_generator
 from lungan.scores import encoders
 from lungan.tracking import build_tracker
 from lungan.tracking.records import Epoch, TrackedRun

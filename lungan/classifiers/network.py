@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lungan.models.pixels import to_floats
+from lungan.models.sampling import to_floats
 
 FEATURE_DIM = 128
 

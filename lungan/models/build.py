@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import nn
 
 from lungan import registry
 from lungan.config import DiscriminatorConfig, GeneratorConfig
 from lungan.errors import ConfigError
-from lungan.models.conditioning import Classes
-from lungan.models.spectral import normalize_spectrally
+from lungan.models.layers import normalize_spectrally
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """The classes of a conditional generator, in the order of its labels, and the share of the
+    training images that each has."""
+
+    names: tuple[str, ...]
+    shares: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 def build_generator(
@@ -33,12 +47,12 @@ def build_generator(
             "generator.conditional=true needs images of at least two classes, got "
             f"{names}; choose more by data.classes, or generator.conditional=false"
         )
-    if not config.conditional:
-        classes = None
+    rng = rng or torch.Generator().manual_seed(0)
+    classes = classes if config.conditional else None
     network = _build("generator", config, image_size, channels, rng, classes)
-    network.latent_dim = config.latent_dim  # type: ignore[assignment]
-    network.classes = classes  # type: ignore[assignment]
-    return network
+    network.latent_dim = config.latent_dim
+    network.classes = classes
+    return network  # type: ignore[no-any-return]
 
 
 def build_discriminator(
@@ -53,12 +67,11 @@ def build_discriminator(
     classes: of a conditional one, which judges images beside their labels (N,).
     rng and Raises: as ``build_generator``.
     """
-    if rng is None:
-        rng = torch.Generator().manual_seed(0)
+    rng = rng or torch.Generator().manual_seed(0)
     network = _build("discriminator", config, image_size, channels, rng, classes)
     if config.spectral_norm:
         normalize_spectrally(network, rng)
-    return network
+    return network  # type: ignore[no-any-return]
 
 
 def _build(
@@ -66,12 +79,10 @@ def _build(
     config: GeneratorConfig | DiscriminatorConfig,
     image_size: int,
     channels: int,
-    rng: torch.Generator | None,
+    rng: torch.Generator,
     classes: Classes | None,
-) -> nn.Module:
-    if rng is None:
-        rng = torch.Generator().manual_seed(0)
-    num_classes = None if classes is None else len(classes)
+) -> Any:
     build = registry.builder(group, config.name)
-    network: nn.Module = build(config, image_size, channels, rng, num_classes)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    num_classes = None if classes is None else len(classes)
+    network = build(config, image_size, channels, rng, num_classes)
+    return network.to(memory_format=torch.channels_last)

@@ -16,11 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lungan.config.training import FastganDiscriminatorConfig, LeakyGeneratorConfig, stages
-from lungan.models.activation import leaky_relu
-from lungan.models.conditioning import ClassProjection, batch_norm, normalized
-from lungan.models.dropout import RandomBits
-from lungan.models.layers import DownConvolution, dense, glorot_uniform
-from lungan.models.resnet import Convolution, doubled
+from lungan.models.layers import (
+    BatchNorm,
+    Convolution,
+    Discriminator,
+    DownConvolution,
+    dense,
+    doubled,
+    unflattened,
+)
+from lungan.models.operations import RandomBits
 
 EXCITATION_SIDE = 4
 """Rows and columns that skip-layer excitation pools a map to."""
@@ -42,13 +47,12 @@ class NormedBlock(nn.Module):
         super().__init__()
         self.leaky_slope = config.leaky_slope
         self.convolution = Convolution(in_channels, out_channels, rng)
-        self.norm = batch_norm(
+        self.norm = BatchNorm(
             out_channels, config.batch_norm_momentum, config.batch_norm_epsilon, num_classes
         )
 
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
-        features = normalized(self.norm, self.convolution(features), labels)
-        return leaky_relu(features, self.leaky_slope)
+        return F.leaky_relu_(self.norm(self.convolution(features), labels), self.leaky_slope)
 
 
 class Excitation(nn.Module):
@@ -77,12 +81,10 @@ class FastganGenerator(nn.Module):
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
-        num_stages, base_size = stages(image_size)
-        self.latent_dim = config.latent_dim
-        self.base_size = base_size
+        num_stages, self.base_size = stages(image_size)
         widths = [min(config.width * 2**k, config.max_width) for k in range(num_stages, -1, -1)]
-        self.projection = nn.Linear(config.latent_dim, base_size**2 * widths[0], bias=False)
-        glorot_uniform(self.projection.weight, rng)
+        num_features = self.base_size**2 * widths[0]
+        self.projection = dense(config.latent_dim, num_features, rng, bias=False)
         self.base = NormedBlock(widths[0], widths[0], config, num_classes, rng)
         self.enlarged = nn.ModuleList(
             [NormedBlock(*pair, config, num_classes, rng) for pair in itertools.pairwise(widths)]
@@ -97,9 +99,7 @@ class FastganGenerator(nn.Module):
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """labels: (N,) int64, of a conditional generator."""
-        side = self.base_size
-        features = self.projection(latents).view(len(latents), side, side, -1).permute(0, 3, 1, 2)
-        features = self.base(features, labels)
+        features = self.base(unflattened(self.projection(latents), self.base_size), labels)
         maps = [features]
         for stage, enlarged in enumerate(self.enlarged):
             features = enlarged(doubled(features), labels)
@@ -125,12 +125,12 @@ class HalvingBlock(nn.Module):
         self.direct = Convolution(in_channels, out_channels, rng, size=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        change = self.refining(leaky_relu(self.halving(features), self.leaky_slope))
+        change = self.refining(F.leaky_relu_(self.halving(features), self.leaky_slope))
         direct = self.direct(F.avg_pool2d(features, 2))
-        return leaky_relu(change + direct, self.leaky_slope)
+        return F.leaky_relu_(change + direct, self.leaky_slope)
 
 
-class FastganDiscriminator(nn.Module):
+class FastganDiscriminator(Discriminator):
     """Images (N, channels, size, size) in [-1, 1] to logits (N,). No layer mixes the images."""
 
     def __init__(
@@ -150,10 +150,7 @@ class FastganDiscriminator(nn.Module):
             [HalvingBlock(*pair, config.leaky_slope, rng) for pair in itertools.pairwise(widths)]
         )
         self.hidden = dense(base_size**2 * widths[-1], config.hidden_width, rng)
-        self.linear = dense(config.hidden_width, 1, rng)
-        self.classes = (
-            None if num_classes is None else ClassProjection(config.hidden_width, num_classes, rng)
-        )
+        self.end_in(config.hidden_width, num_classes, rng)
 
     def forward(
         self, images: Tensor, bits: RandomBits | None = None, labels: Tensor | None = None
@@ -163,13 +160,9 @@ class FastganDiscriminator(nn.Module):
         labels: (N,) int64, of a conditional discriminator.
         """
         del bits
-        features = leaky_relu(self.first(images), self.leaky_slope)
+        features = F.leaky_relu_(self.first(images), self.leaky_slope)
         for block in self.blocks:
             features = block(features)
         features = features.permute(0, 2, 3, 1).flatten(1)
-        features = leaky_relu(self.hidden(features), self.leaky_slope)
-        logits: Tensor = self.linear(features).squeeze(1)
-        if self.classes is not None:
-            assert labels is not None, "a conditional discriminator needs labels"
-            logits = logits + self.classes(features, labels)
-        return logits
+        features = F.leaky_relu_(self.hidden(features), self.leaky_slope)
+        return self.logits(features, labels)

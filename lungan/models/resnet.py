@@ -13,32 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lungan.config.training import StagedDiscriminatorConfig, StagedGeneratorConfig, stages
-from lungan.models.activation import leaky_relu
-from lungan.models.conditioning import ClassProjection, batch_norm, normalized
-from lungan.models.convolution import convolution
-from lungan.models.dropout import RandomBits
-from lungan.models.layers import glorot_uniform
-
-
-def doubled(features: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, 2H, 2W) by nearest neighbours."""
-    return F.interpolate(features, scale_factor=2, mode="nearest")
-
-
-class Convolution(nn.Module):
-    """3x3 or 1x1 convolution that keeps height and width."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, rng: torch.Generator, size: int = 3
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, size, size))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
-        glorot_uniform(self.weight, rng)
-
-    def forward(self, features: Tensor) -> Tensor:
-        padding = self.weight.shape[-1] // 2
-        return convolution(features, self.weight, self.bias, stride=1, padding=padding)
+from lungan.models.layers import (
+    BatchNorm,
+    Convolution,
+    Discriminator,
+    dense,
+    doubled,
+    unflattened,
+)
+from lungan.models.operations import RandomBits
 
 
 class UpBlock(nn.Module):
@@ -56,7 +39,7 @@ class UpBlock(nn.Module):
         momentum, epsilon = config.batch_norm_momentum, config.batch_norm_epsilon
         self.norms = nn.ModuleList(
             [
-                batch_norm(channels, momentum, epsilon, num_classes)
+                BatchNorm(channels, momentum, epsilon, num_classes)
                 for channels in (in_channels, out_channels)
             ]
         )
@@ -65,9 +48,9 @@ class UpBlock(nn.Module):
         self.shortcut = Convolution(in_channels, out_channels, rng, size=1)
 
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
-        change: Tensor = F.relu_(normalized(self.norms[0], features, labels))
+        change: Tensor = F.relu_(self.norms[0](features, labels))
         change = self.enlarged(doubled(change))
-        change = self.refined(F.relu_(normalized(self.norms[1], change, labels)))
+        change = self.refined(F.relu_(self.norms[1](change, labels)))
         # A 1x1 convolution and nearest neighbours can change places, and it is smaller first.
         shortcut: Tensor = self.shortcut(features)
         return change + doubled(shortcut)
@@ -85,30 +68,25 @@ class ResnetGenerator(nn.Module):
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
-        num_stages, base_size = stages(image_size)
-        self.latent_dim = config.latent_dim
-        self.base_size = base_size
+        num_stages, self.base_size = stages(image_size)
         doublings = range(num_stages - 1, -1, -1)
         widths = [min(config.width * 2**k, config.max_width) for k in doublings]
         widths.insert(0, widths[0])
-        self.projection = nn.Linear(config.latent_dim, base_size**2 * widths[0])
-        glorot_uniform(self.projection.weight, rng)
-        nn.init.zeros_(self.projection.bias)
+        self.projection = dense(config.latent_dim, self.base_size**2 * widths[0], rng)
         self.blocks = nn.ModuleList(
             [UpBlock(*pair, config, num_classes, rng) for pair in itertools.pairwise(widths)]
         )
-        self.norm = batch_norm(
+        self.norm = BatchNorm(
             widths[-1], config.batch_norm_momentum, config.batch_norm_epsilon, num_classes
         )
         self.to_images = Convolution(widths[-1], channels, rng)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """labels: (N,) int64, of a conditional generator."""
-        side = self.base_size
-        features = self.projection(latents).view(len(latents), side, side, -1).permute(0, 3, 1, 2)
+        features = unflattened(self.projection(latents), self.base_size)
         for block in self.blocks:
             features = block(features, labels)
-        features = F.relu_(normalized(self.norm, features, labels))
+        features = F.relu_(self.norm(features, labels))
         return torch.tanh(self.to_images(features))
 
 
@@ -135,17 +113,15 @@ class DownBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         # Images are no features yet: an activation would cut off what is dark.
-        change: Tensor = (
-            features if self.of_images else leaky_relu(features, self.leaky_slope, inplace=False)
-        )
-        change = self.second(leaky_relu(self.first(change), self.leaky_slope))
+        change = features if self.of_images else F.leaky_relu(features, self.leaky_slope)
+        change = self.second(F.leaky_relu_(self.first(change), self.leaky_slope))
         if self.halves:
             change, features = F.avg_pool2d(change, 2), F.avg_pool2d(features, 2)
         shortcut: Tensor = self.shortcut(features)
         return change + shortcut
 
 
-class ResnetDiscriminator(nn.Module):
+class ResnetDiscriminator(Discriminator):
     """Images (N, channels, size, size) in [-1, 1] to logits (N,). No layer mixes the images."""
 
     def __init__(
@@ -168,12 +144,7 @@ class ResnetDiscriminator(nn.Module):
         ]
         blocks += [DownBlock(widths[-1], widths[-1], config, rng, halves=False, of_images=False)]
         self.blocks = nn.ModuleList(blocks)
-        self.linear = nn.Linear(widths[-1], 1)
-        glorot_uniform(self.linear.weight, rng)
-        nn.init.zeros_(self.linear.bias)
-        self.classes = (
-            None if num_classes is None else ClassProjection(widths[-1], num_classes, rng)
-        )
+        self.end_in(widths[-1], num_classes, rng)
 
     def forward(
         self, images: Tensor, bits: RandomBits | None = None, labels: Tensor | None = None
@@ -183,11 +154,7 @@ class ResnetDiscriminator(nn.Module):
         features = images
         for block in self.blocks:
             features = block(features)
-        features = leaky_relu(features, self.leaky_slope)
+        features = F.leaky_relu_(features, self.leaky_slope)
         # Summed as in the source, but over the side: as large at 7x7 as at 8x8 positions.
         pooled = features.sum((2, 3)) * self.scale
-        logits: Tensor = self.linear(pooled).squeeze(1)
-        if self.classes is not None:
-            assert labels is not None, "a conditional discriminator needs labels"
-            logits = logits + self.classes(pooled, labels)
-        return logits
+        return self.logits(pooled, labels)

@@ -1,12 +1,14 @@
 """Images from a generator, in blocks that follow from seed, class and position alone.
 
 Scores, ``lungan.generate`` and utility studies all sample here: one seed gives the same images.
+Pixels are floats in [-1, 1] for networks, and 0 to 255 in files.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,12 +17,31 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
 from lungan.errors import DataError
-from lungan.models.conditioning import Classes
-from lungan.models.modes import evaluating
-from lungan.models.pixels import to_uint8
+from lungan.models.build import Classes
 
 BLOCK_SIZE = 64
 """Images are always made so many at once: another batch size would round some pixels otherwise."""
+
+
+def to_floats(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8, or floats from 0 to 255, as floats in [-1, 1]."""
+    return (images.float() / 127.5 - 1).to(dtype)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Floats in [-1, 1] as uint8, rounded; what lies outside is clipped."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network is in evaluation mode inside, and in the mode that it had after."""
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)
 
 
 def draw_latents(

@@ -16,8 +16,7 @@ import lungan
 from lungan import registry
 from lungan.config import GeneratorConfig, rules
 from lungan.errors import LunganError, WeightsError
-from lungan.models.build import build_generator
-from lungan.models.conditioning import Classes
+from lungan.models.build import Classes, build_generator
 
 FORMAT = "lungan-generator-1"
 MAX_IMAGE_SIZE = 1024

@@ -24,8 +24,8 @@ from lungan.data.images import ImageSet
 from lungan.device import resolve_device, resolve_precision
 from lungan.errors import ConfigError
 from lungan.runs.store import RunIdentity, identify
-from lungan.training.material import classes_of
 from lungan.training.memory import check_networks
+from lungan.training.training_data import classes_of
 
 log = logging.getLogger(__name__)
 

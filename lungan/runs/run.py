@@ -20,7 +20,7 @@ from lungan.data.inspect import summarize
 from lungan.device import choose_threads
 from lungan.errors import DivergedError, LunganError, RunFolderError
 from lungan.files import write_bytes, write_json
-from lungan.models.conditioning import Classes
+from lungan.models.build import Classes
 from lungan.models.saving import load_generator, serialize_generator
 from lungan.runs import pictures
 from lungan.runs.folder import (
@@ -52,9 +52,9 @@ from lungan.tracking.records import describe_run
 from lungan.tracking.upload import replay_for_agent
 from lungan.training.events import Event, Sink, Snapshot
 from lungan.training.loop import train
-from lungan.training.material import gather
 from lungan.training.state import TrainingState, build_state
 from lungan.training.step import build_step
+from lungan.training.training_data import gather
 
 STOP_LOOK_SECONDS = 1.0
 """How often at most the file is looked for that stops a run."""
@@ -224,13 +224,13 @@ class _ActiveRun:
         """Train to the end, and leave the generator and the loss curves."""
         prepared, config, folder = self._prepared, self._config, self._folder
         training_set = prepared.training_set
-        material = gather(config, prepared.image_set, training_set, prepared.device)
+        data = gather(config, prepared.image_set, training_set, prepared.device)
         self._scorer = build_scorer(prepared, folder)
         write_config(folder, config)
         with pictures.spared("grid of real images"):
             conditional = config.generator.conditional
             pictures.write_real_images(folder, training_set, config.seed, conditional)
-        state = self._start(material.classes)
+        state = self._start(data.classes)
         log.info(
             "%s: %d images, %s on %s (CPU threads: %d), from epoch %d to %d%s",
             self._called,
@@ -258,7 +258,7 @@ class _ActiveRun:
 
         with self._timed("training"), contextlib.closing(progress), stop.deferred():
             step = build_step(config, state, prepared.precision)
-            train(config, state, step, material, emit=emit, stop=stop.requested)
+            train(config, state, step, data, emit=emit, stop=stop.requested)
         weights = serialize_generator(
             state.inference_generator,
             config.generator,

@@ -26,7 +26,7 @@ from lungan.classifiers.network import in_channels_last
 from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.device import native_dtype
-from lungan.models.pixels import to_floats
+from lungan.models.sampling import to_floats
 from lungan.scores.encoders import Encoder
 from lungan.scores.weights import (
     INCEPTION_HASH,

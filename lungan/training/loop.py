@@ -1,17 +1,19 @@
-"""The training loop: epochs over images that lie on the device, told to whoever listens."""
+"""The training loop: epochs over images that lie on the device, and what tells early, once an
+epoch, that a run goes wrong."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lungan.config import RunConfig
-from lungan.models.modes import evaluating
-from lungan.models.pixels import to_uint8
-from lungan.training.diagnostics import check_finite, diagnose
+from lungan.config.training import AdaptiveConfig
+from lungan.errors import DivergedError
+from lungan.models.sampling import evaluating, to_floats, to_uint8
 from lungan.training.events import (
     Checkpoint,
     EpochEnd,
@@ -21,11 +23,11 @@ from lungan.training.events import (
     Snapshot,
     StepEnd,
 )
-from lungan.training.material import Material
-from lungan.training.outcome import Step, StepOutcome
 from lungan.training.randomness import fixed_labels, fixed_latents, permutation
 from lungan.training.schedules import learning_rate_factor
-from lungan.training.state import TrainingState
+from lungan.training.state import StepOutcome, TrainingState
+from lungan.training.step import Step
+from lungan.training.training_data import TrainingData
 
 NUM_SAMPLES = 32
 
@@ -41,14 +43,14 @@ def train(
     config: RunConfig,
     state: TrainingState,
     step: Step,
-    material: Material,
+    data: TrainingData,
     *,
     emit: Sink,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train ``state`` in place from where it is to ``config.epochs``.
 
-    material: on the device of the networks.
+    data: on the device of the networks.
     emit: called with every event, in order; what it raises ends the training.
     stop: asked after every step; True ends with a checkpoint in the middle of the epoch.
 
@@ -58,11 +60,11 @@ def train(
     Raises: DivergedError at the end of an epoch with a non-finite mean, Interrupted.
     """
     latents = fixed_latents(config.seed, NUM_SAMPLES, config.generator.latent_dim)
-    images, labels = material.images, material.labels
+    images, labels = data.images, data.labels
     latents = latents.to(images.device)
     sample_labels = None
-    if material.classes is not None:
-        sample_labels = fixed_labels(config.seed, NUM_SAMPLES, material.classes.shares)
+    if data.classes is not None:
+        sample_labels = fixed_labels(config.seed, NUM_SAMPLES, data.classes.shares)
         sample_labels = sample_labels.to(images.device)
     steps_per_epoch = -(-len(images) // config.batch_size)
     while state.epoch < config.epochs:
@@ -77,7 +79,7 @@ def train(
             lrs = _set_learning_rates(config, state, factor)
             chosen = order[index * config.batch_size : (index + 1) * config.batch_size]
             outcome = step(images[chosen], None if labels is None else labels[chosen])
-            state.epoch_totals += outcome.stacked().double() * len(chosen)
+            state.epoch_totals += torch.stack(outcome).double() * len(chosen)
             state.count_images(len(chosen), config.generator)
             emit(StepEnd(state.epoch + 1, index + 1, len(chosen)))
             if index + 1 < steps_per_epoch and stop():
@@ -87,7 +89,7 @@ def train(
 
         means = (state.epoch_totals / len(images)).tolist()  # waits for the device
         seconds = time.perf_counter() - began
-        metrics = dict(zip(StepOutcome.names(), means, strict=True))
+        metrics = dict(zip(StepOutcome._fields, means, strict=True))
         state.epoch += 1
         state.begin_epoch()
         check_finite(metrics, state.epoch)
@@ -97,7 +99,7 @@ def train(
                 state.epoch,
                 {"epoch": state.epoch, "images_seen": state.images_seen}
                 | metrics
-                | diagnose(config, state, samples, material)
+                | diagnose(config, state, samples, data)
                 | lrs
                 | {"seconds": seconds, "images_per_second": len(images) / seconds},
             )
@@ -132,3 +134,50 @@ def _set_learning_rates(config: RunConfig, state: TrainingState, factor: float) 
             group["lr"] = lr
         lrs[f"lr_{network}"] = lr
     return lrs
+
+
+@torch.no_grad()
+def diagnose(
+    config: RunConfig, state: TrainingState, samples: Tensor, data: TrainingData
+) -> dict[str, float]:
+    """``sample_diversity`` and, where there is something to take them from, ``logit_held_out``,
+    ``ema_drift`` (see ExponentialMovingAverage) and ``augment_probability``.
+
+    samples: (N, C, H, W) in [-1, 1], of the generator that is saved.
+    """
+    found = {"sample_diversity": diversity(samples)}
+    if data.held_out is not None:
+        found["logit_held_out"] = mean_logit(
+            state.discriminator, to_floats(data.held_out), data.held_out_labels
+        )
+    if state.average is not None:
+        found["ema_drift"] = state.average.drift(state.generator)
+    if isinstance(config.augment, AdaptiveConfig):
+        found["augment_probability"] = state.augment_probability
+    return {name: float(value) for name, value in found.items()}
+
+
+def diversity(samples: Tensor) -> Tensor:
+    """Root mean squared pixel difference of two samples, mean over all pairs of them.
+
+    0 where all samples are one image, sqrt(2) times the noise for noise around one image.
+    """
+    flat = samples.flatten(1).double()
+    distance: Tensor = torch.nn.functional.pdist(flat).mean() / flat.shape[1] ** 0.5
+    return distance
+
+
+def check_finite(means: dict[str, float], epoch: int) -> None:
+    """Raises: DivergedError for the first of an epoch's means that is not finite."""
+    for name, value in means.items():
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"{name} became {value} in epoch {epoch}; try a lower lr or another loss"
+            )
+
+
+def mean_logit(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> Tensor:
+    """Without dropout and changes of the images."""
+    with evaluating(discriminator):
+        logits: Tensor = discriminator(images, None, labels)
+    return logits.mean()

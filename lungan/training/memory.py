@@ -16,8 +16,7 @@ from lungan import memory
 from lungan.config import RunConfig
 from lungan.config.training import AdamConfig, RmspropConfig, SgdConfig
 from lungan.errors import LunganError
-from lungan.models.build import build_discriminator, build_generator
-from lungan.models.conditioning import Classes
+from lungan.models.build import Classes, build_discriminator, build_generator
 
 # mallopt's parameters, as in glibc's malloc.h.
 _TRIM_THRESHOLD = -1

@@ -6,12 +6,15 @@ whether or not the process that runs it also ran step 999.
 
 from __future__ import annotations
 
+import itertools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from lungan.models.operations import RandomBits
 
 
 def stream(seed: int, name: str, *index: int) -> np.random.Generator:
@@ -83,6 +86,80 @@ class DropoutBits:
             return empty.random_(-32768, 32768, generator=self._device_rng)
         words = self._rng.bit_generator.random_raw(-(-count // 4))
         return torch.from_numpy(words.view(np.int16)[:count])
+
+
+class StepInputs:
+    """All that changes from one step to the next but the weights: images, labels, random numbers,
+    and the share of a batch in LeCam's means.
+
+    hold: give them in tensors that stay where they are, since a CUDA graph reads these addresses.
+    ``begin`` then writes the step's values into all that was asked for before under the same key,
+    and what is asked for the first time must not be asked for while a graph is recorded.
+    """
+
+    def __init__(self, seed: int, device: torch.device, *, hold: bool = False) -> None:
+        self._seed, self._device, self._hold = seed, device, hold
+        self._step = 0
+        self._key: Hashable = None
+        self._given: dict[Hashable, Tensor] = {}
+        self._held: dict[Hashable, dict[Hashable, tuple[Tensor, Callable[[], Tensor]]]] = {}
+        self._bits: dict[int, DropoutBits] = {}
+
+    def begin(self, key: Hashable, step: int) -> None:
+        """What is asked for from here on is for one kind of work, with a key, of this step."""
+        self._key, self._step = key, step
+        self._bits.clear()
+        for tensor, draw in self._held.get(key, {}).values():
+            tensor.copy_(draw(), non_blocking=True)
+
+    def given(self, name: str, tensor: Tensor) -> Tensor:
+        """The step's images or labels."""
+        if not self._hold:
+            return tensor
+        held = self._given.setdefault((self._key, name), torch.empty_like(tensor))
+        return held.copy_(tensor, non_blocking=True)
+
+    def latents(self, count: int, latent_dim: int, update: int) -> Tensor:
+        """(count, latent_dim) float32."""
+        return self._drawn(
+            ("latents", count, update),
+            lambda: latents(self._seed, self._step, count, latent_dim, self._device, update),
+        )
+
+    def uniforms(self, name: str, index: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+        """Float32 in [0, 1). index: within the step."""
+        return self._drawn(
+            (name, index, shape),
+            lambda: uniforms(self._seed, name, (self._step, *index), shape, self._device),
+        )
+
+    def number(self, name: str, of_step: Callable[[int], float]) -> Tensor:
+        """0-d float32."""
+        return self._drawn(name, lambda: torch.full((), of_step(self._step), device=self._device))
+
+    def dropout_bits(self, draw: int) -> RandomBits:
+        """draw: which of the step's masks. What is given may be overwritten."""
+        if not self._hold:
+            return DropoutBits(self._seed, self._step, draw, self._device)
+        calls = itertools.count()
+
+        def bits(count: int) -> Tensor:
+            return self._drawn((draw, next(calls)), lambda: self._next_bits(draw, count)).clone()
+
+        return bits
+
+    def _next_bits(self, draw: int, count: int) -> Tensor:
+        if draw not in self._bits:
+            self._bits[draw] = DropoutBits(self._seed, self._step, draw, self._device)
+        return self._bits[draw](count)
+
+    def _drawn(self, key: Hashable, draw: Callable[[], Tensor]) -> Tensor:
+        if not self._hold:
+            return draw()
+        held = self._held.setdefault(self._key, {})
+        if key not in held:
+            held[key] = (draw(), draw)
+        return held[key][0]
 
 
 def _normal(rng: np.random.Generator, count: int, latent_dim: int) -> Tensor:

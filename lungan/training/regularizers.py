@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lungan.config import LossConfig
-from lungan.models.convolution import no_kernel_gradients
+from lungan.models.operations import no_kernel_gradients
 
 Logits = Callable[[Tensor], Tensor]
 """Images (N, C, H, W) to logits (N,), each image by itself."""

@@ -2,21 +2,80 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lungan.config import GeneratorConfig, RunConfig
-from lungan.models.build import build_discriminator, build_generator
-from lungan.models.conditioning import Classes
+from lungan.models.build import Classes, build_discriminator, build_generator
 from lungan.training.augment import initial_probability
-from lungan.training.ema import ExponentialMovingAverage, decay
 from lungan.training.optimizers import build_optimizer
-from lungan.training.outcome import StepOutcome
 from lungan.training.randomness import weights_rng
+
+LOADABLE = ("generator", "discriminator", "generator_optimizer", "discriminator_optimizer")
+TENSORS = ("epoch_totals", "augment_probability", "logit_means")
+NUMBERS = ("epoch", "step", "images_seen", "epoch_seconds")
+
+
+class StepOutcome(NamedTuple):
+    """Float32 scalars on the training device, of before a step's update (the last one, where the
+    discriminator has several). Logits are means over the batch, gradient norms Euclidean.
+
+    overfitting: from -1 to 1, see ``losses.AdversarialLoss``. penalty: the gradient penalties and
+    LeCam's, weighted, in the discriminator's gradient but not in its loss; zero without any."""
+
+    loss_generator: Tensor
+    loss_discriminator: Tensor
+    logit_real: Tensor
+    logit_fake: Tensor
+    overfitting: Tensor
+    penalty: Tensor
+    grad_norm_generator: Tensor
+    grad_norm_discriminator: Tensor
+
+
+class ExponentialMovingAverage:
+    """A copy of a network whose weights follow its own slowly; buffers are copied as they are."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, decay: float) -> None:
+        """Keep ``decay`` of the average and take the rest from ``network``."""
+        averages, weights = _weights(self.network), _weights(network)
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+        for average, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
+            average.copy_(buffer)
+
+    @torch.no_grad()
+    def drift(self, network: nn.Module) -> Tensor:
+        """Distance of the average from the weights, relative to their length."""
+        weights = _weights(network)
+        differences = torch._foreach_sub(_weights(self.network), weights)
+        length = torch.nn.utils.get_total_norm(weights)
+        return torch.nn.utils.get_total_norm(differences) / length
+
+
+def _weights(network: nn.Module) -> list[Tensor]:
+    return list(network.parameters())
+
+
+def decay(num_images: int, images_seen: int, half_life_images: float, ramp_up: float) -> float:
+    """The share of the average that a batch of ``num_images`` leaves of it.
+
+    images_seen: with this batch. The half-life is at most ``ramp_up`` times these, so that the
+    average is never mostly the weights of the beginning.
+
+    Source: Karras et al. 2022, arXiv:2206.00364 (edm), training loop; half-lives in images from
+    Karras et al. 2019, arXiv:1912.04958.
+    """
+    half_life = min(half_life_images, images_seen * ramp_up)
+    return float(0.5 ** (num_images / half_life))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -54,12 +113,10 @@ class TrainingState:
         """Take note of a batch that was trained on, and let the average follow."""
         self.images_seen += num_images
         if self.average is not None:
-            self.average.update(
-                self.generator,
-                decay(
-                    num_images, self.images_seen, config.ema_half_life_images, config.ema_ramp_up
-                ),
+            kept = decay(
+                num_images, self.images_seen, config.ema_half_life_images, config.ema_ramp_up
             )
+            self.average.update(self.generator, kept)
 
     def begin_epoch(self) -> None:
         self.epoch_totals = torch.zeros_like(self.epoch_totals)
@@ -67,36 +124,23 @@ class TrainingState:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain numbers that share memory with the state: save before the next step."""
-        return {
-            "generator": self.generator.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "generator_optimizer": self.generator_optimizer.state_dict(),
-            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
-            "epoch": self.epoch,
-            "step": self.step,
-            "images_seen": self.images_seen,
-            "epoch_totals": self.epoch_totals,
-            "epoch_seconds": self.epoch_seconds,
-            "average": None if self.average is None else self.average.network.state_dict(),
-            "augment_probability": self.augment_probability,
-            "logit_means": self.logit_means,
-        }
+        average = None if self.average is None else self.average.network.state_dict()
+        return (
+            {name: getattr(self, name).state_dict() for name in LOADABLE}
+            | {name: getattr(self, name) for name in (*TENSORS, *NUMBERS)}
+            | {"average": average}
+        )
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Raises: KeyError or RuntimeError where ``saved`` is of another config."""
-        self.generator.load_state_dict(saved["generator"])
-        self.discriminator.load_state_dict(saved["discriminator"])
-        self.generator_optimizer.load_state_dict(saved["generator_optimizer"])
-        self.discriminator_optimizer.load_state_dict(saved["discriminator_optimizer"])
-        self.epoch = saved["epoch"]
-        self.step = saved["step"]
-        self.images_seen = saved["images_seen"]
-        self.epoch_totals = saved["epoch_totals"].to(self.epoch_totals)
-        self.epoch_seconds = saved["epoch_seconds"]
+        for name in LOADABLE:
+            getattr(self, name).load_state_dict(saved[name])
+        for name in TENSORS:
+            getattr(self, name).copy_(saved[name])
+        for name in NUMBERS:
+            setattr(self, name, saved[name])
         if self.average is not None:
             self.average.network.load_state_dict(saved["average"])
-        self.augment_probability.copy_(saved["augment_probability"])
-        self.logit_means.copy_(saved["logit_means"])
 
 
 def build_state(
@@ -113,30 +157,24 @@ def build_state(
     Raises: ConfigError for an unknown name or a size that the networks cannot make, or where
     classes are missing.
     """
-    generator = build_generator(
-        config.generator, image_size, channels, weights_rng(config.seed, "generator"), classes
-    ).to(device)
-    discriminator = build_discriminator(
-        config.discriminator,
-        image_size,
-        channels,
-        weights_rng(config.seed, "discriminator"),
-        classes if config.generator.conditional else None,
-    ).to(device)
+    classes = classes if config.generator.conditional else None
+    shape, optimizer = (image_size, channels), config.optimizer
+    rng = weights_rng(config.seed, "generator")
+    generator = build_generator(config.generator, *shape, rng, classes).to(device)
+    rng = weights_rng(config.seed, "discriminator")
+    discriminator = build_discriminator(config.discriminator, *shape, rng, classes).to(device)
     averaged = config.generator.ema_half_life_images > 0
-    state = TrainingState(
+    return TrainingState(
         generator=generator,
         discriminator=discriminator,
         generator_optimizer=build_optimizer(
-            config.optimizer, generator.parameters(), config.optimizer.generator_lr
+            optimizer, generator.parameters(), optimizer.generator_lr
         ),
         discriminator_optimizer=build_optimizer(
-            config.optimizer, discriminator.parameters(), config.optimizer.discriminator_lr
+            optimizer, discriminator.parameters(), optimizer.discriminator_lr
         ),
-        epoch_totals=torch.zeros(len(StepOutcome.names()), dtype=torch.float64, device=device),
+        epoch_totals=torch.zeros(len(StepOutcome._fields), dtype=torch.float64, device=device),
         average=ExponentialMovingAverage(generator) if averaged else None,
         augment_probability=initial_probability(config.augment, device),
         logit_means=torch.zeros(2, device=device),
     )
-    state.begin_epoch()
-    return state

@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lungan import registry
 from lungan.config import RunConfig
-from lungan.models.pixels import to_floats
+from lungan.models.sampling import to_floats
+from lungan.training.augment import adjusted
+from lungan.training.graphs import Graphs
+from lungan.training.losses import AdversarialLoss, build_loss
 from lungan.training.memory import keep_freed_memory
-from lungan.training.outcome import Step, StepOutcome
-from lungan.training.state import TrainingState
-from lungan.training.stepping import Stepping, gradient_norm, twice, update
-
-__all__ = ["StepOutcome", "build_step"]
+from lungan.training.randomness import StepInputs
+from lungan.training.regularizers import (
+    gradient_penalties,
+    has_gradient_penalty,
+    lecam_penalty,
+    running_means,
+    share_of_batch,
+)
+from lungan.training.state import StepOutcome, TrainingState
 
 SMALLEST_UPSTREAM = 2.0**-80
 """Smallest logit gradient, relative to a batch mean's 1/N, that is sent back through the
 discriminator: its square is zero in float32, so no optimizer can see it, and the image gradient
 that it leads to is still far from underflow."""
+
+Work = Callable[[Tensor, Tensor | None], Tensor]
+"""Images and labels to numbers for the log, in one tensor; leaves gradients with weights, updates
+none, and takes all that changes from step to step from its arguments and StepInputs."""
+
+
+class Step(Protocol):
+    """One training step: both networks' updates from one batch."""
+
+    def __call__(self, images: Tensor, labels: Tensor | None = None) -> StepOutcome:
+        """images: (N, C, H, W) uint8. labels: (N,) int64, of a conditional generator."""
+        ...
 
 
 def build_step(
@@ -46,27 +69,114 @@ def build_step(
     return form(config, state, precision, graphs=graphs)
 
 
-class SimultaneousStep(Stepping):
+class BaseStep:
+    """What both forms of the step do alike."""
+
+    def __init__(
+        self, config: RunConfig, state: TrainingState, precision: str, *, graphs: bool
+    ) -> None:
+        self.state = state
+        self.config = config
+        self.loss: AdversarialLoss = build_loss(config.loss)
+        self.change = registry.builder("augment", config.augment.name)
+        self.device = next(state.generator.parameters()).device
+        self.bf16 = precision == "bf16"
+        graphs = graphs and self.device.type == "cuda"
+        self.inputs = StepInputs(config.seed, self.device, hold=graphs)
+        self.graphs: Graphs | None = None
+        if graphs:
+            parameters = chain(state.generator.parameters(), state.discriminator.parameters())
+            self.graphs = Graphs(parameters, self.device)
+
+    def perform(self, name: Hashable, work: Work, images: Tensor, labels: Tensor | None) -> Tensor:
+        """What ``work`` gives for the batch; its gradients are left with the weights."""
+        penalized = has_gradient_penalty(self.config.loss, self.state.step)
+        key = (name, len(images), penalized)
+        self.inputs.begin(key, self.state.step)
+        held = self.inputs.given("images", images)
+        held_labels = None if labels is None else self.inputs.given("labels", labels)
+        if self.graphs is None:
+            return work(held, held_labels)
+        return self.graphs(key, lambda: work(held, held_labels))
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def latents(self, count: int, update: int) -> Tensor:
+        return self.inputs.latents(count, self.config.generator.latent_dim, update)
+
+    def augmented(self, images: Tensor, update: int, part: int = 0) -> Tensor:
+        def uniforms(*shape: int) -> Tensor:
+            return self.inputs.uniforms("augment", (update, part), shape)
+
+        changed: Tensor = self.change(
+            self.config.augment, images, self.state.augment_probability, uniforms
+        )
+        return changed
+
+    def logits(self, images: Tensor, labels: Tensor | None, draw: int | None) -> Tensor:
+        """Float32 (N,) of images (N, C, H, W), with labels for all of them or for each half.
+
+        draw: which of the step's dropout masks; None is without dropout.
+        """
+        bits = None if draw is None else self.inputs.dropout_bits(draw)
+        if labels is not None and len(labels) < len(images):
+            labels = torch.cat([labels, labels])
+        with self.autocast():
+            logits: Tensor = self.state.discriminator(images, bits, labels)
+        return logits.float()
+
+    def lecam(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """LeCam's penalty, weighted; zero without it."""
+        config, means = self.config.loss, self.state.logit_means
+        if not config.lecam:
+            return torch.zeros((), device=self.device)
+        share = self.inputs.number("lecam", lambda step: share_of_batch(config.lecam_decay, step))
+        means.copy_(running_means(means, real_logits, fake_logits, share))
+        return config.lecam * lecam_penalty(real_logits, fake_logits, means)
+
+    def penalize(
+        self, images: Tensor, labels: Tensor | None, update: int, part: int, share: float
+    ) -> Tensor:
+        """Add the gradient penalties at images (2N, C, H, W), real and fake, to the gradients."""
+        if not has_gradient_penalty(self.config.loss, self.state.step):
+            return torch.zeros((), device=self.device)
+        real, fake = images.detach().float().chunk(2)
+        mixing = self.inputs.uniforms("mixing", (update, part), (len(real),))
+        penalty = gradient_penalties(
+            self.config.loss, lambda images: self.logits(images, labels, None), real, fake, mixing
+        )
+        torch.autograd.backward(penalty * share)
+        return penalty.detach()
+
+    def finish(self, overfitting: Tensor, num_images: int) -> None:
+        """Set how often images are changed from now on, and count the step."""
+        state = self.state
+        state.augment_probability.copy_(
+            adjusted(state.augment_probability, self.config.augment, overfitting, num_images)
+        )
+        state.step += 1
+
+
+class SimultaneousStep(BaseStep):
     """One generator forward; both gradients from it and from the same discriminator forward."""
 
     def __call__(self, images: Tensor, labels: Tensor | None = None) -> StepOutcome:
         state = self.state
-        told = self.perform("both", self.gradients, images, labels)
+        outcome = StepOutcome(*self.perform("both", self.gradients, images, labels).unbind())
         update(state.generator, state.generator_optimizer)
         update(state.discriminator, state.discriminator_optimizer)
-        outcome = StepOutcome.of(told)
-        self.adjust(outcome.overfitting, len(images))
-        state.step += 1
+        self.finish(outcome.overfitting, len(images))
         return outcome
 
     def gradients(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        """Of both networks, left with their weights. Gives a StepOutcome's (8,)."""
+        """Of both networks, left with their weights. Gives a StepOutcome as a tensor (8,)."""
         state = self.state
         with self.autocast():
             fake = state.generator(self.latents(len(images), 0), labels)
         fake_leaf = fake.detach().requires_grad_()
         seen = self.augmented(torch.cat([to_floats(images, fake.dtype), fake_leaf]), 0)
-        logits = self.logits(seen, twice(labels), 0)
+        logits = self.logits(seen, labels, 0)
 
         logits_leaf = logits.detach().requires_grad_()
         real_logits, fake_logits = logits_leaf.chunk(2)
@@ -80,19 +190,21 @@ class SimultaneousStep(Stepping):
         torch.autograd.backward(fake, gradient.to(fake.dtype))
         penalty = penalty.detach() + self.penalize(seen, labels, 0, 0, 1.0)
 
-        return StepOutcome(
-            loss_generator=loss_generator.detach(),
-            loss_discriminator=loss_discriminator.detach(),
-            logit_real=real_logits.detach().mean(),
-            logit_fake=fake_logits.detach().mean(),
-            overfitting=self.loss.overfitting(real_logits, fake_logits),
-            penalty=penalty,
-            grad_norm_generator=gradient_norm(state.generator),
-            grad_norm_discriminator=gradient_norm(state.discriminator),
-        ).stacked()
+        return torch.stack(
+            StepOutcome(
+                loss_generator=loss_generator.detach(),
+                loss_discriminator=loss_discriminator.detach(),
+                logit_real=real_logits.detach().mean(),
+                logit_fake=fake_logits.detach().mean(),
+                overfitting=self.loss.overfitting(real_logits, fake_logits),
+                penalty=penalty,
+                grad_norm_generator=gradient_norm(state.generator),
+                grad_norm_discriminator=gradient_norm(state.discriminator),
+            )
+        )
 
 
-class AlternatingStep(Stepping):
+class AlternatingStep(BaseStep):
     """The discriminator's updates, then the generator's, each with fresh latents and masks.
 
     Each update sums the gradients of a batch's parts (``loss.micro_batches``).
@@ -106,12 +218,12 @@ class AlternatingStep(Stepping):
             judged = self.perform(("discriminator", number), judging, images, labels)
             update(state.discriminator, state.discriminator_optimizer)
         generating = partial(self.generating, updates)
-        loss_generator, norm_generator = self.perform("generator", generating, images, labels)
+        generated = self.perform("generator", generating, images, labels)
         update(state.generator, state.generator_optimizer)
 
         loss_discriminator, logit_real, logit_fake, overfitting, penalty, norm = judged
-        self.adjust(overfitting, len(images))
-        state.step += 1
+        loss_generator, norm_generator = generated
+        self.finish(overfitting, len(images))
         return StepOutcome(
             loss_generator=loss_generator,
             loss_discriminator=loss_discriminator,
@@ -126,10 +238,10 @@ class AlternatingStep(Stepping):
     def judging(self, number: int, images: Tensor, labels: Tensor | None) -> Tensor:
         """The discriminator's gradients for update ``number`` of the step, left with its weights;
         scalars for the log."""
-        told = torch.zeros(5, device=self.device)
+        scalars = torch.zeros(5, device=self.device)
         for part in self.parts(images, labels, number):
-            told += part.share * torch.stack(self.judge(part))
-        return torch.cat([told, gradient_norm(self.state.discriminator)[None]])
+            scalars += part.share * torch.stack(self.judge(part))
+        return torch.cat([scalars, gradient_norm(self.state.discriminator)[None]])
 
     def generating(self, number: int, images: Tensor, labels: Tensor | None) -> Tensor:
         """The generator's gradients, left with its weights, its loss and their norm."""
@@ -163,8 +275,7 @@ class AlternatingStep(Stepping):
             fake = self.state.generator(part.latents, part.labels)
         seen = torch.cat([to_floats(part.images, fake.dtype), fake])
         seen = self.augmented(seen, part.update, part.index)
-        logits = self.logits(seen, twice(part.labels), self.draw(part))
-        real_logits, fake_logits = logits.chunk(2)
+        real_logits, fake_logits = self.logits(seen, part.labels, self.draw(part)).chunk(2)
         loss = self.loss.discriminator(real_logits, fake_logits)
         lecam = self.lecam(real_logits, fake_logits)
         torch.autograd.backward((loss + lecam) * part.share)
@@ -224,3 +335,15 @@ def split_upstream(
     smallest = SMALLEST_UPSTREAM / len(logits)
     upstream = torch.where(upstream.abs() < smallest, smallest, upstream)
     return upstream, wanted / upstream
+
+
+def gradient_norm(network: nn.Module) -> Tensor:
+    """Euclidean."""
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients, foreach=True)
+
+
+def update(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Update by the gradients, and clear them."""
+    optimizer.step()
+    network.zero_grad(set_to_none=True)

@@ -19,9 +19,9 @@ from lungan.runs.store import Store
 from lungan.runs.sweep import Launcher, Plan
 from lungan.training.events import Event, StepEnd
 from lungan.training.loop import Interrupted, train
-from lungan.training.material import gather
 from lungan.training.state import build_state
 from lungan.training.step import build_step
+from lungan.training.training_data import gather
 from lungan.utility.images import TRAIN, Scenario
 
 RECIPE = (
@@ -121,10 +121,10 @@ def measure_speed(prepared: Prepared) -> float:
     """Images a second that training shows, by a few steps on this machine whose result is thrown
     away. The first step, which is slower, does not count."""
     config = prepared.config
-    material = gather(config, prepared.image_set, prepared.training_set, prepared.device)
+    training_data = gather(config, prepared.image_set, prepared.training_set, prepared.device)
     training_set = prepared.training_set
     state = build_state(
-        config, training_set.size, training_set.channels, prepared.device, material.classes
+        config, training_set.size, training_set.channels, prepared.device, training_data.classes
     )
     steps: list[tuple[float, int]] = []
 
@@ -140,7 +140,7 @@ def measure_speed(prepared: Prepared) -> float:
             dataclasses.replace(config, epochs=max(2, config.epochs)),
             state,
             build_step(config, state, prepared.precision),
-            material,
+            training_data,
             emit=count,
             stop=enough,
         )

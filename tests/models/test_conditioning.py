@@ -10,8 +10,8 @@ from torch import nn
 
 from lungan.config import presets
 from lungan.errors import ConfigError, WeightsError
-from lungan.models.build import build_discriminator, build_generator
-from lungan.models.conditioning import Classes, ClassProjection, ConditionalBatchNorm
+from lungan.models.build import Classes, build_discriminator, build_generator
+from lungan.models.layers import BatchNorm, ClassProjection
 from lungan.models.sampling import sample_images
 from lungan.models.saving import load_generator, serialize_generator
 
@@ -31,7 +31,7 @@ def conditional_generator(name: str) -> nn.Module:
 
 
 def test_batch_norm_with_a_gain_and_shift_of_each_class() -> None:
-    norm = ConditionalBatchNorm(3, 0.1, 1e-5, 2)
+    norm = BatchNorm(3, 0.1, 1e-5, 2)
     features, labels = torch.randn(6, 3, 4, 4), torch.tensor([0, 1, 0, 1, 1, 0])
     plain = torch.nn.functional.batch_norm(features, None, None, training=True)
     torch.testing.assert_close(norm(features, labels), plain)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lungan.models.convolution import block_kernel, convolution, from_blocks
+from lungan.models.operations import block_kernel, convolution, from_blocks
 
 
 def tensors(channels: int, size: int, num_out: int, kernel: int) -> list[Tensor]:

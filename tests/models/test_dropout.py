@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lungan.models.dropout import leaky_dropout, survivors_scale, threshold
+from lungan.models.operations import leaky_dropout, survivors_scale, threshold
 
 
 def counting_bits(count: int) -> Tensor:

@@ -8,7 +8,7 @@ from torch import nn
 
 from lungan.config import presets
 from lungan.models.build import build_discriminator
-from lungan.models.spectral import SpectralNorm, normalize_spectrally
+from lungan.models.layers import SpectralNorm, normalize_spectrally
 
 
 def rng(seed: int = 0) -> torch.Generator:

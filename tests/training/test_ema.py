@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lungan.training.ema import ExponentialMovingAverage, decay
+from lungan.training.state import ExponentialMovingAverage, decay
 
 
 def test_half_of_the_average_is_left_after_its_half_life() -> None:

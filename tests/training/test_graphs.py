@@ -14,16 +14,15 @@ import torch
 from torch import Tensor
 
 from lungan.config import RunConfig, presets
-from lungan.models.conditioning import Classes
+from lungan.models.build import Classes
 from lungan.training import graphs as graphs_module
 from lungan.training.events import EpochStart, Event, StepEnd
 from lungan.training.graphs import NUM_EAGER_CALLS, Graphs
-from lungan.training.inputs import HeldInputs
 from lungan.training.loop import train
-from lungan.training.material import Material
+from lungan.training.randomness import StepInputs
 from lungan.training.state import TrainingState, build_state
-from lungan.training.step import build_step
-from lungan.training.stepping import Stepping
+from lungan.training.step import BaseStep, build_step
+from lungan.training.training_data import TrainingData
 
 CPU = torch.device("cpu")
 ConfigMaker = Callable[..., RunConfig]
@@ -69,7 +68,7 @@ def trained(
     for size in SIZES:
         images = torch.randint(0, 256, (size, 1, 28, 28), dtype=torch.uint8, generator=rng)
         labels = torch.randint(0, 2, (size,), generator=rng).to(device) if conditional else None
-        told.append(step(images.to(device), labels).stacked())
+        told.append(torch.stack(step(images.to(device), labels)))
     return state, told
 
 
@@ -92,8 +91,8 @@ def test_held_inputs_give_the_bits_of_fresh_ones(
 ) -> None:
     config = case(make_config, name, CPU)
 
-    def hold(step: Stepping) -> None:
-        step.inputs = HeldInputs(config.seed, CPU)
+    def hold(step: BaseStep) -> None:
+        step.inputs = StepInputs(config.seed, CPU, hold=True)
 
     fresh = trained(config, precision, CPU, lambda _: None)
     assert_equal(trained(config, precision, CPU, hold), fresh)
@@ -101,7 +100,7 @@ def test_held_inputs_give_the_bits_of_fresh_ones(
 
 
 def test_held_inputs_keep_their_addresses() -> None:
-    inputs = HeldInputs(0, CPU)
+    inputs = StepInputs(0, CPU, hold=True)
     asked: list[tuple[Tensor, ...]] = []
     values = []
     for step in range(3):
@@ -141,7 +140,7 @@ class Device:
         networks = (self.state.generator, self.state.discriminator)
         self.parameters = [p for network in networks for p in network.parameters()]
         self.graphs = Graphs(self.parameters, CPU)
-        step.inputs = HeldInputs(step.config.seed, CPU)
+        step.inputs = StepInputs(step.config.seed, CPU, hold=True)
         step.graphs = self._perform
 
     def wait_stream(self, other: object) -> None:
@@ -263,10 +262,10 @@ def test_graphs_on_a_gpu_give_what_eager_steps_give(
         torch.testing.assert_close(ours, wanted, rtol=tolerance, atol=tolerance)
 
 
-def material(device: torch.device) -> Material:
+def training_data(device: torch.device) -> TrainingData:
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (44, 1, 28, 28), dtype=torch.uint8, generator=rng)
-    return Material(images.to(device), None, None, None, None)
+    return TrainingData(images.to(device), None, None, None, None)
 
 
 @pytest.mark.gpu
@@ -279,7 +278,7 @@ def test_a_run_on_a_gpu_that_was_stopped_goes_on_as_one_that_was_not(
     def run(state: TrainingState, epochs: int) -> TrainingState:
         shorter = dataclasses.replace(config, epochs=epochs)
         step = build_step(shorter, state, "fp32")
-        train(shorter, state, step, material(device), emit=lambda _: None)
+        train(shorter, state, step, training_data(device), emit=lambda _: None)
         return state
 
     whole = run(build_state(config, 28, 1, device), 6)
@@ -311,7 +310,7 @@ def test_nothing_in_an_epoch_waits_for_the_gpu(name: str, make_config: ConfigMak
 
     try:
         step = build_step(config, state, "bf16")
-        train(config, state, step, material(device), emit=watch)
+        train(config, state, step, training_data(device), emit=watch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert state.epoch == config.epochs

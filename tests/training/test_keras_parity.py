@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-import lungan.training.inputs
+import lungan.training.randomness
 import lungan.training.step
 from lungan.config import OptimizerConfig, RunConfig
 from lungan.training.state import TrainingState, build_state
@@ -129,7 +129,7 @@ def test_losses_of_five_steps_equal_keras(
     real = torch.from_numpy(reference["x"]).permute(0, 3, 1, 2)
     # Keras' real images are no uint8 and its latents no draw of ours.
     monkeypatch.setattr(
-        lungan.training.inputs, "latents", lambda *_: torch.from_numpy(reference["z"])
+        lungan.training.randomness, "latents", lambda *_: torch.from_numpy(reference["z"])
     )
     monkeypatch.setattr(lungan.training.step, "to_floats", lambda *_: real)
     step = build_step(config, state, "fp32")

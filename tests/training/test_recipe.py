@@ -16,15 +16,14 @@ import lungan.training.step as step_module
 from lungan import registry
 from lungan.config import LossConfig, RunConfig, presets
 from lungan.data.images import ImageSet
-from lungan.training.diagnostics import diversity, mean_logit
 from lungan.training.events import Checkpoint, EpochEnd, Event, Samples, Snapshot
-from lungan.training.loop import Interrupted, train
+from lungan.training.loop import Interrupted, diversity, mean_logit, train
 from lungan.training.losses import build_loss
-from lungan.training.material import Material, gather
 from lungan.training.randomness import latents
 from lungan.training.regularizers import zero_centered_penalty
 from lungan.training.state import TrainingState, build_state
 from lungan.training.step import build_step
+from lungan.training.training_data import TrainingData, gather
 
 CPU = torch.device("cpu")
 ConfigMaker = Callable[..., RunConfig]
@@ -145,7 +144,7 @@ def image_set() -> ImageSet:
     )
 
 
-def material_of(config: RunConfig, image_set: ImageSet) -> Material:
+def training_data_of(config: RunConfig, image_set: ImageSet) -> TrainingData:
     config.data.splits, config.data.classes = ["train"], ["a", "b"]
     return gather(config, image_set, image_set.select(["train"], ["a", "b"]), CPU)
 
@@ -155,7 +154,7 @@ def test_interrupted_and_continued_is_uninterrupted(
     family: str, precision: str, image_set: ImageSet, make_config: ConfigMaker, tmp_path: Path
 ) -> None:
     config = everything(make_config, family)
-    material = material_of(config, image_set)
+    data = training_data_of(config, image_set)
 
     def run(state: TrainingState, stop: Callable[[], bool] = lambda: False) -> list[Event]:
         events: list[Event] = []
@@ -165,15 +164,15 @@ def test_interrupted_and_continued_is_uninterrupted(
             if isinstance(event, Checkpoint):
                 torch.save(event.state, tmp_path / "checkpoint.pt")
 
-        train(config, state, build_step(config, state, precision), material, emit=emit, stop=stop)
+        train(config, state, build_step(config, state, precision), data, emit=emit, stop=stop)
         return events
 
-    whole = build_state(config, 28, 1, CPU, material.classes)
+    whole = build_state(config, 28, 1, CPU, data.classes)
     events = run(whole)
-    parts = build_state(config, 28, 1, CPU, material.classes)
+    parts = build_state(config, 28, 1, CPU, data.classes)
     with pytest.raises(Interrupted):
         run(parts, stop=lambda: parts.step == 3)  # in the middle of the second epoch
-    continued = build_state(config, 28, 1, CPU, material.classes)
+    continued = build_state(config, 28, 1, CPU, data.classes)
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     continued.load_state_dict(saved)
     run(continued)
@@ -208,30 +207,30 @@ def assert_equal(first: Any, second: Any) -> None:
 def test_the_average_follows_the_steps(image_set: ImageSet, make_config: ConfigMaker) -> None:
     config = make_config(width=8, update="alternating")
     config.generator.ema_half_life_images = 1e-9  # forgets at once
-    material = material_of(config, image_set)
+    data = training_data_of(config, image_set)
     state = build_state(config, 28, 1, CPU)
-    train(config, state, build_step(config, state, "fp32"), material, emit=lambda _: None)
+    train(config, state, build_step(config, state, "fp32"), data, emit=lambda _: None)
     assert state.average is not None
     assert_equal(state.average.network.state_dict(), state.generator.state_dict())
     assert not state.average.network.training
 
 
-def test_material_counts_the_classes_there_are(
+def test_training_data_counts_the_classes_there_are(
     image_set: ImageSet, make_config: ConfigMaker
 ) -> None:
     config = everything(make_config, "dcgan")
-    material = material_of(config, image_set)
-    assert material.classes is not None
-    assert material.classes.names == ("a", "b")
-    assert material.classes.shares == (0.5, 0.5)
-    assert material.labels is not None
-    assert material.labels.tolist() == [0, 1] * 16
-    assert material.held_out is not None
-    assert material.held_out_labels is not None
-    assert len(material.held_out) == len(material.held_out_labels) == 8
-    brightness = material.held_out.float().mean((1, 2, 3))
-    assert (brightness[material.held_out_labels == 1] > 140).all()
-    assert (brightness[material.held_out_labels == 0] < 140).all()
+    data = training_data_of(config, image_set)
+    assert data.classes is not None
+    assert data.classes.names == ("a", "b")
+    assert data.classes.shares == (0.5, 0.5)
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 1] * 16
+    assert data.held_out is not None
+    assert data.held_out_labels is not None
+    assert len(data.held_out) == len(data.held_out_labels) == 8
+    brightness = data.held_out.float().mean((1, 2, 3))
+    assert (brightness[data.held_out_labels == 1] > 140).all()
+    assert (brightness[data.held_out_labels == 0] < 140).all()
     config.generator.conditional = False
     config.data.splits = []
     plain = gather(config, image_set, image_set, CPU)
@@ -249,13 +248,13 @@ def test_held_out_images_are_at_most_256(make_config: ConfigMaker) -> None:
         split_names=("train", "val", "test"),
         source="zeros",
     )
-    material = gather(config, many, many.select(["train"], []), CPU)
-    assert material.held_out is not None
-    assert len(material.held_out) == 100  # of val, though test has more
+    data = gather(config, many, many.select(["train"], []), CPU)
+    assert data.held_out is not None
+    assert len(data.held_out) == 100  # of val, though test has more
     config.data.splits = ["train", "val"]
-    material = gather(config, many, many.select(["train", "val"], []), CPU)
-    assert material.held_out is not None
-    assert len(material.held_out) == 256
+    data = gather(config, many, many.select(["train", "val"], []), CPU)
+    assert data.held_out is not None
+    assert len(data.held_out) == 256
 
 
 def test_diversity_by_hand() -> None:

@@ -14,8 +14,8 @@ import lungan.training.step as step_module
 from lungan.config import RunConfig
 from lungan.training.losses import build_loss
 from lungan.training.randomness import DropoutBits, latents
-from lungan.training.state import TrainingState, build_state
-from lungan.training.step import StepOutcome, build_step, split_upstream
+from lungan.training.state import StepOutcome, TrainingState, build_state
+from lungan.training.step import build_step, split_upstream
 
 CPU = torch.device("cpu")
 ConfigMaker = Callable[..., RunConfig]
@@ -179,7 +179,7 @@ def test_two_runs_are_bit_equal(
         step = build_step(config, state, precision)
         outcomes = [step(batch) for batch in (images, images[:5], images[:1])]
         weights = [*state.generator.state_dict().values(), *state.discriminator.parameters()]
-        return [*weights, *(getattr(o, name) for o in outcomes for name in StepOutcome.names())]
+        return [*weights, *(getattr(o, name) for o in outcomes for name in StepOutcome._fields)]
 
     first, second = run(), run()
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
@@ -194,7 +194,7 @@ def test_other_sizes_and_channels_train_in_bf16(
     state = build_state(config, size, channels, CPU)
     batch = torch.randint(0, 256, (4, channels, size, size), dtype=torch.uint8)
     outcome = build_step(config, state, "bf16")(batch)
-    for name in StepOutcome.names():
+    for name in StepOutcome._fields:
         value = getattr(outcome, name)
         assert value.shape == ()
         assert value.dtype == torch.float32

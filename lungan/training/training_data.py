@@ -11,13 +11,13 @@ from torch import Tensor
 
 from lungan.config import RunConfig
 from lungan.data.images import ImageSet
-from lungan.models.conditioning import Classes
+from lungan.models.build import Classes
 
 MAX_HELD_OUT = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class TrainingData:
     """images: (N, C, H, W) uint8. held_out: (M, C, H, W) uint8, M <= 256, real images of the same
     classes and of a split not trained on; None where there is none.
 
@@ -33,7 +33,7 @@ class Material:
 
 def gather(
     config: RunConfig, image_set: ImageSet, training_set: ImageSet, device: torch.device
-) -> Material:
+) -> TrainingData:
     """The tensors of ``training_set``, which is what ``config.data`` selects of ``image_set``."""
     present, labels = np.unique(training_set.labels, return_inverse=True)
     chosen = _held_out(config.data.splits, image_set, present)
@@ -43,7 +43,7 @@ def gather(
     def tensor(array: NDArray[np.generic], wanted: bool) -> Tensor | None:
         return torch.from_numpy(array).to(device) if wanted else None
 
-    return Material(
+    return TrainingData(
         images=torch.from_numpy(training_set.images).to(device),
         labels=tensor(labels, conditional),
         held_out=tensor(image_set.images[chosen], len(chosen) > 0),

@@ -1,9 +1,18 @@
-"""Convolution of channels-last maps on CPUs: gradients faster than oneDNN's, to second order.
+"""Convolution and dropout by other means than PyTorch's, which are faster on CPUs.
 
-oneDNN's own gradients take most of a training step in bfloat16: the one for the kernel runs at a
-third of the speed of a matrix product, and the one for the input of a strided convolution at half.
-PyTorch's gradients of gradients, which gradient penalties need, convolve with whole feature maps
-as kernels.
+This is the one place for such means, and ``benchmarks/tricks.py`` says what each of them saves:
+
+- oneDNN's own gradients take most of a training step in bfloat16: the one for the kernel runs at a
+  third of the speed of a matrix product, and the one for the input of a strided convolution at
+  half. Here both are matrix products or convolutions of stride 1. In float32 they gain nothing,
+  and oneDNN's are taken but where there are few channels.
+- PyTorch's gradients of gradients, which gradient penalties need, convolve with whole feature maps
+  as kernels. Here they are convolutions like any other.
+- A transposed convolution of stride 2 is a convolution of stride 1 whose channels are blocks of
+  2x2 pixels.
+- Dropout compares 16 random bits a feature, in one pass over memory with the leaky ReLU before it.
+
+On a GPU the convolution is PyTorch's; blocks and dropout are the same functions there.
 """
 
 from __future__ import annotations
@@ -11,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +34,7 @@ def convolution(
     features: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
 ) -> Tensor:
     """``F.conv2d``, on a CPU the same function by other means. ``weight`` gets a gradient in its
-    own precision under autocast too, and one that cannot be differentiated.
+    own precision under autocast too.
 
     stride 2 is for kernels of 5x5 and features of even height and width.
     """
@@ -96,102 +105,78 @@ class _Convolution(torch.autograd.Function):
         padding: int,
     ) -> Tensor:
         ctx.save_for_backward(features, weight, kernel)
-        ctx.stride, ctx.padding = stride, padding
-        return F.conv2d(
-            features, kernel, None if bias is None else bias.to(kernel.dtype), stride, padding
-        )
+        ctx.sizes = stride, padding
+        bias = None if bias is None else bias.to(kernel.dtype)
+        return F.conv2d(features, kernel, bias, stride, padding)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         features, weight, kernel = ctx.saved_tensors
-        gradient, sizes = gradients[0], (ctx.stride, ctx.padding)
+        (gradient,) = gradients
         for_features = for_weight = for_bias = None
         if ctx.needs_input_grad[0]:
-            for_features = _FeaturesGradient.apply(gradient, weight, kernel, *sizes)  # type: ignore[no-untyped-call]
+            for_features = _FeaturesGradient.apply(gradient, weight, kernel, *ctx.sizes)  # type: ignore[no-untyped-call]
         if ctx.needs_input_grad[1] and _wanted.kernels:
-            for_weight = _KernelGradient.apply(features, gradient, kernel, weight.dtype, *sizes)  # type: ignore[no-untyped-call]
+            for_weight = _kernel_gradient(features, gradient, kernel, *ctx.sizes).to(weight.dtype)
         if ctx.needs_input_grad[2] and _wanted.kernels:
             for_bias = gradient.sum((0, 2, 3), dtype=weight.dtype)
         return for_features, for_weight, for_bias, None, None, None
 
 
 class _FeaturesGradient(torch.autograd.Function):
+    """Linear in the gradient and in the kernel, like the convolution that it belongs to."""
+
     @staticmethod
     def forward(
         ctx: Any, gradient: Tensor, weight: Tensor, kernel: Tensor, stride: int, padding: int
     ) -> Tensor:
         ctx.save_for_backward(gradient, weight, kernel)
-        ctx.stride, ctx.padding = stride, padding
-        return _features_gradient(gradient, kernel, stride, padding)
+        ctx.sizes = stride, padding
+        low = kernel.dtype == torch.bfloat16
+        if stride == 2 and (low or kernel.shape[1] < FEW_CHANNELS):
+            return from_blocks(F.conv2d(gradient, block_kernel(kernel, before=padding), padding=1))
+        if stride == 1 and low:
+            turned = kernel.flip(2, 3).transpose(0, 1)
+            return F.conv2d(gradient, turned, padding=kernel.shape[-1] - 1 - padding)
+        num, _, height, width = gradient.shape
+        shape = (num, kernel.shape[1], stride * height, stride * width)
+        features = gradient.new_empty(1).expand(shape)  # only its shape is read
+        return _onednn_gradients(gradient, features, kernel, stride, padding)[0]
 
     @staticmethod
     def backward(ctx: Any, *directions: Tensor) -> tuple[Tensor | None, ...]:
         gradient, weight, kernel = ctx.saved_tensors
-        direction, sizes = directions[0], (ctx.stride, ctx.padding)
+        (direction,) = directions
         for_gradient = for_weight = None
         if ctx.needs_input_grad[0]:
-            for_gradient = _Convolution.apply(direction, weight, None, kernel, *sizes)  # type: ignore[no-untyped-call]
+            for_gradient = _Convolution.apply(direction, weight, None, kernel, *ctx.sizes)  # type: ignore[no-untyped-call]
         if ctx.needs_input_grad[1] and _wanted.kernels:
-            for_weight = _KernelGradient.apply(direction, gradient, kernel, weight.dtype, *sizes)  # type: ignore[no-untyped-call]
+            for_weight = _kernel_gradient(direction, gradient, kernel, *ctx.sizes).to(weight.dtype)
         return for_gradient, for_weight, None, None, None
 
 
-class _KernelGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        _: Any,
-        features: Tensor,
-        gradient: Tensor,
-        kernel: Tensor,
-        dtype: torch.dtype,
-        stride: int,
-        padding: int,
-    ) -> Tensor:
-        if kernel.dtype == torch.bfloat16 and len(kernel) >= FEW_CHANNELS:
-            return _kernel_gradient(features, gradient, kernel.shape[-1], stride, padding)
-        wanted = [False, True, False]
-        return _own_gradients(gradient, features, kernel, stride, padding, wanted)[1].to(dtype)
-
-    @staticmethod
-    def backward(*_: Any) -> tuple[None, ...]:
-        raise RuntimeError("a kernel's gradient cannot be differentiated")
-
-
-def _features_gradient(gradient: Tensor, kernel: Tensor, stride: int, padding: int) -> Tensor:
-    low = kernel.dtype == torch.bfloat16
-    if stride == 2 and (low or kernel.shape[1] < FEW_CHANNELS):
-        return from_blocks(F.conv2d(gradient, block_kernel(kernel, before=padding), padding=1))
-    if stride == 1 and low:
-        turned = kernel.flip(2, 3).transpose(0, 1)
-        return F.conv2d(gradient, turned, padding=kernel.shape[-1] - 1 - padding)
-    num, _, height, width = gradient.shape
-    features = gradient.new_empty(1).expand(num, kernel.shape[1], stride * height, stride * width)
-    return _own_gradients(gradient, features, kernel, stride, padding, [True, False, False])[0]
-
-
-def _own_gradients(
-    gradient: Tensor,
-    features: Tensor,
-    kernel: Tensor,
-    stride: int,
-    padding: int,
-    wanted: list[bool],
+def _onednn_gradients(
+    gradient: Tensor, features: Tensor, kernel: Tensor, stride: int, padding: int, *, of: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """oneDNN's gradients for features, kernel and bias."""
-    strides, paddings = [stride] * 2, [padding] * 2
+    """oneDNN's gradients for features (``of=0``) or kernel (``of=1``), at that place."""
+    strides, paddings, wanted = [stride] * 2, [padding] * 2, [of == 0, of == 1, False]
     return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
         gradient, features, kernel, None, strides, paddings, [1, 1], False, [0, 0], 1, wanted
     )
 
 
 def _kernel_gradient(
-    features: Tensor, gradient: Tensor, size: int, stride: int, padding: int
+    features: Tensor, gradient: Tensor, kernel: Tensor, stride: int, padding: int
 ) -> Tensor:
-    """A sum of matrix products, one for each column of the result, over batch and rows.
+    """In bfloat16 a sum of matrix products, float32, one for each column of the result, over batch
+    and rows.
 
     With features laid out (column, kernel row, channel), all that a column of the result reads is
     one slice, and taps that fall outside the image to the left and right cost nothing.
     """
+    if kernel.dtype != torch.bfloat16 or len(kernel) < FEW_CHANNELS:
+        return _onednn_gradients(gradient, features, kernel, stride, padding, of=1)[1]
+    size = kernel.shape[-1]
     num, channels, height, width = features.shape
     num_out, out_height, out_width = gradient.shape[1:]
     padded = features.new_zeros(height + 2 * padding, width, channels, num)
@@ -208,3 +193,56 @@ def _kernel_gradient(
         product = windows[first:end].flatten(0, 1) @ columns[x]
         total[first - left : end - left] += product.view(end - first, -1, num_out)
     return total.view(size, size, channels, num_out).permute(3, 2, 1, 0)
+
+
+class RandomBits(Protocol):
+    """A source of random bits, fresh at every call."""
+
+    def __call__(self, count: int) -> Tensor:
+        """Uniform int16 (count,), on the device of the networks."""
+        ...
+
+
+def threshold(probability: float) -> int:
+    """How many of the 65536 values of 16 random bits mean "dropped"."""
+    return round(probability * 65536)
+
+
+def survivors_scale(probability: float) -> float:
+    """What keeps the expectation of a dropped-out feature, for the probability as rounded."""
+    return 65536 / (65536 - threshold(probability))
+
+
+def leaky_dropout(features: Tensor, slope: float, probability: float, bits: RandomBits) -> Tensor:
+    """Leaky ReLU and dropout without the survivors' scale; overwrites ``features`` (N, C, H, W)."""
+    num, channels, height, width = features.shape
+    # Compared in place, bits become 0 and 1 of int16, which is vectorized; booleans are not.
+    kept = bits(features.numel()).ge_(threshold(probability) - 32768)
+    mask = kept.view(num, height, width, channels).permute(0, 3, 1, 2)
+    return _LeakyDropout.apply(features, mask, slope)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _LeakyDropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, mask: Tensor, slope: float) -> Tensor:
+        F.leaky_relu_(features, slope)
+        _apply_mask(features, mask)
+        ctx.mark_dirty(features)
+        ctx.save_for_backward(features, mask)
+        ctx.slope = slope
+        return features
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        features, mask = ctx.saved_tensors
+        gradient = torch.ops.aten.leaky_relu_backward(gradients[0], features, ctx.slope, True)
+        _apply_mask(gradient, mask)
+        return gradient, None, None
+
+
+def _apply_mask(features: Tensor, mask: Tensor) -> None:
+    if features.dtype == torch.bfloat16:
+        # The bits of a bfloat16 times 0 or 1 as integers: no conversion, one vectorized pass.
+        features.view(torch.int16).mul_(mask)
+    else:
+        features.mul_(mask)
