@@ -1,4 +1,5 @@
-"""The figures of a report: losses by group, sample grids side by side, scores beside floors.
+"""The figures of a report: losses and spectra by group, sample grids side by side, scores
+beside floors.
 
 How much is drawn is bounded, and every caption says what was left out. Figures are matplotlib's own
 objects in its default style, never the user's, so that the same runs give the same bytes.
@@ -21,7 +22,14 @@ from lungan.files import read_json
 from lungan.results.comparisons import Summary, leaders, main_settings, mean_of
 from lungan.results.groups import Group
 from lungan.results.read import Problem, Run, one_line
-from lungan.runs.folder import METRICS, SAMPLES, classes_path, read_metrics, real_images_path
+from lungan.runs.folder import (
+    METRICS,
+    SAMPLES,
+    SUMMARY,
+    classes_path,
+    read_metrics,
+    real_images_path,
+)
 from lungan.scores import catalogue
 
 if TYPE_CHECKING:
@@ -29,7 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-FILES = ("losses.png", "samples.png", "scores.png")
+FILES = ("losses.png", "samples.png", "scores.png", "spectra.png")
 
 _MAX_SAMPLE_PIXELS = 4096
 _MAX_DOTS = 200
@@ -42,6 +50,7 @@ _FAR_APART = 50
 _GENERATOR, _DISCRIMINATOR, _FLOOR, _POINT = "#0072B2", "#D55E00", "#009E73", "#333333"
 
 _LOSSES = {"loss_generator": _GENERATOR, "loss_discriminator": _DISCRIMINATOR}
+_SPECTRA = ("generated_mean", "real_mean", "real_low", "real_high")
 _MAX_RUNS = 20
 _MAX_LOSS = 1e100
 
@@ -87,6 +96,7 @@ def draw(
             draw_scores(*choose(done, best, MAX_SCORE_GROUPS), summaries),
             draw_samples(*choose(done, best, MAX_SAMPLE_GROUPS), problems),
             draw_losses(*choose(ended, best, MAX_CURVE_GROUPS), problems),
+            draw_spectra(*choose(done, best, MAX_CURVE_GROUPS), problems),
         )
     return [figure for figure in figures if figure is not None]
 
@@ -175,6 +185,63 @@ def _losses(runs: Sequence[Run], problems: list[Problem]) -> list[pd.DataFrame]:
             continue
         table = pd.DataFrame(rows).set_index("epoch").reindex(columns=list(_LOSSES)).astype(float)
         read.append(table.where(table.abs() < _MAX_LOSS))
+    return read
+
+
+def draw_spectra(groups: list[Group], left_out: str, problems: list[Problem]) -> Figure | None:
+    """One panel a group: each run's mean radial spectrum within the band of 95 % of real images,
+    where runs were scored with the encoder ``spectrum``."""
+    shown = [(group, found) for group in groups if (found := _spectra(group.done, problems))]
+    if not shown:
+        return None
+    canvas, panels = panels_of(len(shown), columns=2, panel_height=2.2, share=True)
+    for axes, (group, spectra) in zip(panels, shown, strict=True):
+        # Most differences between two spectra are far smaller than the fall of one spectrum.
+        band = spectra[0].sub(spectra[0]["real_mean"], axis=0)
+        frequencies = (band.index + 0.5) / len(band)
+        axes.fill_between(
+            frequencies, band["real_low"], band["real_high"], color=_FLOOR, alpha=0.25, lw=0
+        )
+        axes.axhline(0, color=_FLOOR, lw=1.2)
+        for run in spectra:
+            difference = run["generated_mean"] - run["real_mean"]
+            axes.plot(frequencies, difference, color=_DISCRIMINATOR, lw=1.0)
+        axes.set_title(f"{group.label} (n = {len(spectra)})", loc="left")
+    for index, axes in enumerate(panels):
+        axes.set(ylabel="" if index % 2 else "log power less real mean")
+        if index + 2 >= len(panels):
+            axes.set_xlabel("frequency, of Nyquist's")
+            axes.tick_params(labelbottom=True)
+    caption = (
+        "Lines: the mean natural logarithm of power of each run's images, less that of the real "
+        "images that the run was scored against. Band: 95 % of those real images. Below 0 at high "
+        "frequencies is blur, above 0 noise or a checkerboard. " + left_out
+    )
+    return Figure(
+        "spectra.png",
+        "Radial power spectra beside those of real images",
+        caption.strip(),
+        png_bytes(canvas),
+    )
+
+
+def _spectra(runs: Sequence[Run], problems: list[Problem]) -> list[pd.DataFrame]:
+    """What ``scores.texture.spectra`` gave of the first runs, a row a ring of frequencies; runs
+    scored before lungan kept it have none."""
+    import pandas as pd
+
+    read = []
+    for run in runs[:_MAX_RUNS]:
+        if run.folder is None or "spectrum" not in run.settings:
+            continue
+        encoder = read_json(run.folder / SUMMARY)["scores"]["encoders"]["spectrum"]
+        if (spectra := encoder.get("spectra")) is None:
+            continue
+        try:
+            read.append(pd.DataFrame({name: spectra[name] for name in _SPECTRA}, dtype=float))
+        except (KeyError, TypeError, ValueError):
+            text = f"its spectra must be lists of equally many numbers: {', '.join(_SPECTRA)}"
+            problems.append(Problem(run.name, text))
     return read
 
 

@@ -18,7 +18,7 @@ from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.errors import DataError
 from lungan.files import cache_folder, cached
-from lungan.scores import catalogue, comparison, memorization, near_copies
+from lungan.scores import catalogue, comparison, memorization, near_copies, texture
 from lungan.scores.comparison import Measures
 from lungan.scores.distances import is_rank_deficient
 from lungan.scores.encoders import VERSION, Encoded, Encoder, encode_real, hash_of, key_of
@@ -125,11 +125,11 @@ def score_images(
                 f"{encoder.feature_dim}, so covariances lack full rank and frechet_distance lies "
                 "far above its limit; read it beside its floor, or read kernel_distance"
             )
-        found = _score_with(encoder, pixels, made, real, config, on_pairs)
+        found, spectra = _score_with(encoder, pixels, made, real, config, on_pairs)
         measures.update(found, f"{encoder.name}.")
         keys = ("weights_hash", "feature_dim", "num_classes")
         shown[encoder.name] = {key: getattr(encoder, key) for key in keys}
-        shown[encoder.name]["notes"] = list(encoder.notes)
+        shown[encoder.name] |= {"notes": list(encoder.notes)} | spectra
     if config.memorization:
         measures.update(_audit_pixels(made, real, config, on_pairs), f"{near_copies.NAME}.")
         shown[near_copies.NAME] = near_copies.DESCRIPTION
@@ -171,7 +171,8 @@ def _score_with(
     real: RealSide,
     config: ScoreConfig,
     on_pairs: OnPairs | None,
-) -> Measures[float]:
+) -> tuple[Measures[float], dict[str, Any]]:
+    """The scores, and what scores.json keeps of the encoder ``spectrum`` for a figure."""
     groups, num_images = real.reference.groups, len(generated)
     reference = encode_real(real.reference, encoder, config.batch_size)
     made = encoder.encode(pixels, config.batch_size)
@@ -192,7 +193,9 @@ def _score_with(
     measures.update(floors)
     if config.memorization:
         measures.update(_memorization(encoder, reference, made, generated, real, config, on_pairs))
-    return measures
+    if encoder.name != "spectrum":
+        return measures, {}
+    return measures, {"spectra": texture.spectra(reference.features, made.features)}
 
 
 def _memorization(

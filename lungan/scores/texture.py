@@ -11,8 +11,10 @@ Distributions".
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lungan.config import ScoreConfig
@@ -84,6 +86,23 @@ class RadialSpectrum(nn.Module):
         centered = (grey - grey.mean(dim=(1, 2), keepdim=True)) * self.window
         power = torch.fft.fft2(centered, norm="ortho").abs().square().flatten(1)
         return (power @ self.mean_of_ring + ROUNDING).log(), power[:, :0]
+
+
+def spectra(real: NDArray[np.float32], generated: NDArray[np.float32]) -> dict[str, list[float]]:
+    """What a figure of radial spectra needs, from the features (N, rings + 1) of both sides.
+
+    Each list has the log power of the rings up to Nyquist's frequency, lowest first: the mean of
+    the generated images, the mean of the real ones, and the ends of the band in which 95 % of the
+    real images lie, ring by ring.
+    """
+    low, high = np.percentile(real, [2.5, 97.5], axis=0)
+    curves = {
+        "generated_mean": generated.mean(axis=0, dtype=np.float64),
+        "real_mean": real.mean(axis=0, dtype=np.float64),
+        "real_low": low,
+        "real_high": high,
+    }
+    return {name: curve[:-1].round(4).tolist() for name, curve in curves.items()}
 
 
 class LocalContrast(nn.Module):

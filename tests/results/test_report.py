@@ -20,6 +20,7 @@ from PIL import Image
 from lungan.errors import RunFolderError
 from lungan.results import Results, write_results
 from lungan.results.__main__ import main
+from tests.results.conftest import scoring
 
 HEAVY = ("torch", "hydra", "omegaconf", "wandb", "pandas", "matplotlib", "scipy", "numpy")
 
@@ -245,6 +246,27 @@ def test_damaged_metrics_and_samples_are_problems(store: Any, tmp_path: Path) ->
         "metrics.jsonl has no epoch: no loss curve",
     ]
     assert [path.name for path in results.files if path.suffix == ".png"] == ["scores.png"]
+
+
+def test_spectra_are_drawn_of_the_runs_that_have_sound_ones(store: Any, tmp_path: Path) -> None:
+    names = ("generated_mean", "real_mean", "real_low", "real_high")
+    sound = {name: [9.0 - ring + step for ring in range(8)] for step, name in enumerate(names)}
+    ragged = {**sound, "real_low": [1.0]}
+    result = scoring({"spectrum.coverage": 0.5})
+    for seed, spectra in enumerate((sound, ragged, {}, None)):
+        encoder = {"weights_hash": "5e" * 32, "spectra": spectra}
+        scores = {**result, "encoders": {"spectrum": encoder}}
+        store.run(store.config(seed=seed), scores=scores)
+    results = write_results(store.path, None, tmp_path / "out")
+    [figure] = [figure for figure in results.figures if figure.file == "spectra.png"]
+    assert "95 % of those real images" in figure.caption
+    assert figure.title in (tmp_path / "out" / "report.html").read_text()
+    names_of = [entry["folder"] for entry in store.entries]
+    text = "its spectra must be lists of equally many numbers: " + ", ".join(names)
+    assert [(problem.name, problem.text) for problem in results.problems] == [
+        (names_of[1], text),
+        (names_of[2], text),
+    ]
 
 
 @pytest.mark.parametrize(("worst", "logarithmic"), [(5.0, True), (0.4, False)])

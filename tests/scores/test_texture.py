@@ -133,14 +133,19 @@ def test_the_command_sees_blur_that_it_lets_pass_in_unchanged_films(
         paths = ("--real", tmp_path / "real.npz", "--fake", tmp_path / f"{name}.npz")
         to = ("--encoders", ",".join(NAMES), "--score", "fast", "--json", tmp_path / f"{name}.json")
         assert score.main([*map(str, (*paths, *to)), "--device", "cpu"]) == 0
-    sharp, soft = (
-        json.loads((tmp_path / f"{name}.json").read_text())["values"] for name in ("sharp", "soft")
-    )
+    results = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("sharp", "soft")]
+    sharp, soft = (result["values"] for result in results)
     key = "spectrum.frechet_distance"
     assert sharp[key] < sharp[f"{key}.floor_high"] < soft[key]
     assert soft["spectrum.coverage"] < 0.1 < sharp["spectrum.coverage"]
     key = "contrast.frechet_distance"
     assert sharp[key] < soft[key]
+    spectra = [result["encoders"]["spectrum"]["spectra"] for result in results]
+    assert "spectra" not in results[0]["encoders"]["contrast"]
+    assert all(len(curve) == 16 for one in spectra for curve in one.values())
+    within, below = (np.array(one["generated_mean"][-1]) for one in spectra)
+    assert spectra[0]["real_low"][-1] < within < spectra[0]["real_high"][-1]
+    assert below < spectra[1]["real_low"][-1], "blur takes the highest frequencies"
 
 
 def test_real_films_of_the_committed_table_rank_as_they_were_changed() -> None:
