@@ -275,4 +275,4 @@ def logged_in() -> bool:
     import wandb
 
     wandb.setup(settings=wandb.Settings(silent=True, mode="online"))
-    return wandb.run is not None or wandb.login(prompt=False, verify=False)
+    return wandb.login(prompt=False, verify=False)

@@ -29,7 +29,7 @@ from lungan.runs.folder import (
     read_scores,
     read_summary,
 )
-from lungan.tracking.records import Records
+from lungan.tracking.records import read_records
 from tests.attack.conftest import TINY
 
 OWNER = {"host": "elsewhere", "system": "boot", "pid": 7, "started": "1", "token": "0"}
@@ -81,10 +81,6 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
 
 def read_owner(folder: Path) -> object:
     return store.live_owner(folder)
-
-
-def read_records(folder: Path) -> object:
-    return list(Records(folder).new())
 
 
 READERS: dict[str, tuple[Callable[[Path], object], ...]] = {

@@ -35,6 +35,7 @@ def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     if "wandb" in sys.modules:
         sys.modules["wandb"].teardown()
+        sys.modules["wandb"].run = None  # of a test that left one open: W&B takes it for a login
 
 
 @pytest.fixture

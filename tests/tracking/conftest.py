@@ -36,6 +36,7 @@ def own_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
     yield
     if sys.modules.get("wandb") is not None:
         sys.modules["wandb"].teardown()
+        sys.modules["wandb"].run = None
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 import yaml
 
 from lungan.runs.folder import read_metrics
@@ -56,7 +57,7 @@ def test_a_trial_is_the_run_that_the_agent_asked_for_also_where_the_result_was_t
     for trial in ("trial1", "trial2"):
         monkeypatch.setenv("WANDB_RUN_ID", trial)
         assert train(arguments) == 0
-        sys.modules["wandb"].teardown()  # an agent's processes have one trial each
+        wandb.teardown()  # an agent's processes have one trial each
     assert_trials(server, tmp_path / "runs")
 
 
