@@ -228,7 +228,7 @@ def test_the_ways_to_choose_weights_are_quoted_right() -> None:
     ) in said
 
 
-@pytest.mark.parametrize("name", ["soak.json", "soak_again.json"])
+@pytest.mark.parametrize("name", ["soak.json", "soak_before.json"])
 def test_the_soak_is_quoted_right(name: str) -> None:
     values = json.loads((ROOT / "results/soak" / name).read_text())
     document = text_of("SECURITY.md")
