@@ -267,3 +267,15 @@ def test_links_lead_somewhere(document: str) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (path.parent / target).exists(), target
+
+
+def test_what_a_tracker_costs_is_quoted_right() -> None:
+    figures = json.loads((ROOT / "results/benchmarks/tracking_cpu.json").read_text())
+    longer, document = figures["longer_seconds"], " ".join(text_of("docs/wandb.md").split())
+    most = max(case["greatest"] for case in longer.values())
+    assert most < figures["limit_seconds"]
+    assert f"a whole run took {most:.1f} s longer at most" in document
+    online, tensorboard = longer["online"]["median"], longer["tensorboard"]["median"]
+    assert f"(medians: {online:.1f} s online, {tensorboard:.1f} s with TensorBoard" in document
+    others = [longer[name]["median"] for name in list(longer)[3:]]
+    assert f"{min(others):.1f} to {max(others):.1f} s with a server in trouble" in document
