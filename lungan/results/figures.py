@@ -1,18 +1,14 @@
 """The figures of a report: losses and spectra by group, sample grids side by side, scores
 beside floors.
 
-How much is drawn is bounded, and every caption says what was left out. Figures are matplotlib's own
-objects in its default style, never the user's, so that the same runs give the same bytes.
+How much is drawn is bounded, and every caption says what was left out.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +16,16 @@ from typing import TYPE_CHECKING, Any
 from lungan.errors import RunFolderError
 from lungan.files import read_json
 from lungan.results.comparisons import Summary, leaders, main_settings, mean_of
+from lungan.results.drawing import (
+    Figure,
+    join_true,
+    limit,
+    panels_of,
+    png_bytes,
+    read_picture,
+    show_picture,
+    style,
+)
 from lungan.results.groups import Group
 from lungan.results.read import Problem, Run, one_line
 from lungan.runs.folder import (
@@ -35,11 +41,9 @@ from lungan.scores import catalogue
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
 
 FILES = ("losses.png", "samples.png", "scores.png", "spectra.png")
 
-_MAX_SAMPLE_PIXELS = 4096
 _MAX_DOTS = 200
 _MAX_CLASSES = 12
 _HEADING_CHARACTERS = 28  # as many as fit above a panel
@@ -54,34 +58,9 @@ _SPECTRA = ("generated_mean", "real_mean", "real_low", "real_high")
 _MAX_RUNS = 20
 _MAX_LOSS = 1e100
 
-_WIDTH_INCHES = 9.2
-_DPI = 130
-_COMPRESSION = 6
-_STYLE: Any = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "text.parse_math": False,  # names of runs may hold a $
-}
 MAX_CURVE_GROUPS = 12
 MAX_SAMPLE_GROUPS = 8
 MAX_SCORE_GROUPS = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A PNG with what it shows: ``title`` and ``caption`` for the page."""
-
-    file: str
-    title: str
-    caption: str
-    png: bytes
 
 
 def draw(
@@ -154,7 +133,7 @@ def draw_losses(groups: list[Group], left_out: str, problems: list[Problem]) -> 
     for loss, color in _LOSSES.items():
         panels[0].plot([], [], color=color, label=loss.removeprefix("loss_"))
     panels[0].legend(loc="best")
-    caption = _caption(
+    caption = join_true(
         "Mean over seeds; the band goes from the lowest to the highest seed.",
         any(stopped for *_, stopped in shown)
         and "Dotted lines are runs that diverged, up to the cross.",
@@ -234,12 +213,13 @@ def _spectra(runs: Sequence[Run], problems: list[Problem]) -> list[pd.DataFrame]
     for run in runs[:_MAX_RUNS]:
         if run.folder is None or "spectrum" not in run.settings:
             continue
-        encoder = read_json(run.folder / SUMMARY)["scores"]["encoders"]["spectrum"]
-        if (spectra := encoder.get("spectra")) is None:
-            continue
         try:
-            read.append(pd.DataFrame({name: spectra[name] for name in _SPECTRA}, dtype=float))
-        except (KeyError, TypeError, ValueError):
+            encoder = read_json(run.folder / SUMMARY)["scores"]["encoders"]["spectrum"]
+            if (spectra := encoder.get("spectra")) is not None:
+                read.append(pd.DataFrame({name: spectra[name] for name in _SPECTRA}, dtype=float))
+        except RunFolderError as error:
+            problems.append(Problem(run.name, str(error)))
+        except (AttributeError, KeyError, TypeError, ValueError):
             text = f"its spectra must be lists of equally many numbers: {', '.join(_SPECTRA)}"
             problems.append(Problem(run.name, text))
     return read
@@ -277,7 +257,7 @@ def draw_samples(groups: list[Group], left_out: str, problems: list[Problem]) ->
     for axes, (label, image) in zip(panels, shown, strict=True):
         show_picture(axes, image, label)
     named = classes.pop() if len(classes) == 1 else ""
-    caption = _caption(
+    caption = join_true(
         f"Seed {seed}: the same latents in the same places, nothing selected."
         if seed is not None
         else "One run a group, nothing selected; the groups have no seed in common.",
@@ -327,7 +307,7 @@ def draw_scores(groups: list[Group], left_out: str, summaries: Sequence[Summary]
         axes.set_yticks(range(len(groups)), labels if index % columns == 0 else [""] * len(groups))
         axes.grid(axis="y", visible=False)
     drawn = [cell for cells in scores.values() for cell in cells]
-    caption = _caption(
+    caption = join_true(
         "Point and bar: mean and 95 % interval over seeds. Small dots: single runs.",
         any(cell.floor is not None for cell in drawn)
         and "Green: the floor, what real images score against other real ones of the same number, "
@@ -339,11 +319,6 @@ def draw_scores(groups: list[Group], left_out: str, summaries: Sequence[Summary]
         left_out,
     )
     return Figure("scores.png", "Scores beside their floors", caption, png_bytes(canvas))
-
-
-def _caption(*sentences: str | bool) -> str:
-    """Those of the sentences that are true of this figure."""
-    return " ".join(each for each in sentences if isinstance(each, str) and each)
 
 
 def _heading(score: str) -> str:
@@ -380,20 +355,6 @@ def _draw_floor(axes: Axes, cells: Sequence[Summary]) -> None:
         axes.axvline(real, color=_POINT, lw=1.0, ls="--", zorder=0)
 
 
-def limit(
-    set_limits: Callable[[float, float], object],
-    ends: tuple[float, float],
-    low: float,
-    high: float,
-) -> bool:
-    """Keep the intervals of two or three seeds from flattening all others: cut an axis that goes
-    from one of ``ends`` to the other at low and high. Whether anything is cut."""
-    if max(low, ends[0]) >= min(high, ends[1]):
-        return False
-    set_limits(max(low, ends[0]), min(high, ends[1]))
-    return ends[0] < low or high < ends[1]
-
-
 def _make_logarithmic(axes: Axes, cells: Sequence[Summary], values: Sequence[float]) -> bool:
     """Whether an interval is cut, as one that reaches below zero has to be."""
     low, high = min(values) / 2, max(values) * 2
@@ -403,27 +364,6 @@ def _make_logarithmic(axes: Axes, cells: Sequence[Summary], values: Sequence[flo
     axes.xaxis.set_minor_formatter("")
     ends = [(cell.interval.low, cell.interval.high) for cell in cells]
     return any(a is not None and b is not None and (a < low or b > high) for a, b in ends)
-
-
-def read_picture(run: Run, name: str, problems: list[Problem]) -> Any | None:
-    """Pixels of a PNG in the run's folder; None, and a problem, where it cannot be used."""
-    import numpy as np
-    from PIL import Image
-
-    try:
-        with Image.open((run.folder or Path()) / name, formats=["PNG"]) as image:
-            if max(image.size) > _MAX_SAMPLE_PIXELS:
-                raise ValueError("too large")
-            return np.asarray(image.convert("RGB" if image.mode == "RGB" else "L"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        problems.append(Problem(run.name, f"{name} is not a usable PNG"))
-        return None
-
-
-def show_picture(axes: Axes, pixels: Any, title: str) -> None:
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    axes.set_axis_off()
-    axes.set_title(title, loc="left")
 
 
 def _classes(run: Run, problems: list[Problem]) -> str:
@@ -446,48 +386,3 @@ def _common_seed(groups: Sequence[Group]) -> Any:
     seeds = [{run.config.get("seed") for run in group.done} for group in groups]
     common = set.intersection(*seeds) if seeds else set()
     return min((seed for seed in common if isinstance(seed, int)), default=None)
-
-
-@contextlib.contextmanager
-def style() -> Iterator[None]:
-    """The style of the figures drawn inside; the user's comes back after."""
-    from lungan.runs.pictures import import_matplotlib
-
-    matplotlib = import_matplotlib()
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
-        yield
-
-
-def panels_of(
-    count: int, columns: int, panel_height: float, share: bool
-) -> tuple[Canvas, list[Axes]]:
-    """A figure of ``count`` panels, each ``panel_height`` inches high. share: both axes."""
-    from matplotlib.figure import Figure as Canvas
-
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    canvas = Canvas(
-        figsize=(_WIDTH_INCHES, max(1.8, panel_height * rows + 0.2)), dpi=_DPI, layout="constrained"
-    )
-    panels = list(canvas.subplots(rows, columns, squeeze=False, sharex=share, sharey=share).flat)
-    for unused in panels[count:]:
-        unused.remove()
-    return canvas, panels[:count]
-
-
-def png_bytes(canvas: Canvas, *, exact: bool = False) -> bytes:
-    """exact: all grey levels of the images shown. 256 colours do for charts, at half the size."""
-    import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
-
-    agg: Any = FigureCanvasAgg(canvas)  # which has no types
-    agg.draw()
-    stream = io.BytesIO()
-    image = Image.fromarray(np.asarray(agg.buffer_rgba())[..., :3])
-    if not exact:
-        image = image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    image.save(stream, format="png", dpi=(_DPI, _DPI), compress_level=_COMPRESSION)
-    return stream.getvalue()

@@ -13,7 +13,8 @@ from pathlib import Path
 from lungan.errors import RunFolderError
 from lungan.files import write_bytes
 from lungan.results.comparisons import Comparison, Summary, compare_groups, summarize
-from lungan.results.figures import FILES, Figure, draw
+from lungan.results.drawing import Figure
+from lungan.results.figures import FILES, draw
 from lungan.results.groups import Grouping, group
 from lungan.results.page import render
 from lungan.results.read import Collection, Problem, Run, collect, one_line, read_run

@@ -80,8 +80,8 @@ def _is_by_ratio(summary: Summary) -> bool:
 
 
 def _spread(summary: Summary, above: bool) -> float:
-    """Standard deviation of the floor on one side of it, on the scale of the comparison; 0 where it
-    is not known."""
+    """The floor's standard deviation above or below its median, on the scale of the comparison; 0
+    where the summary has none."""
     forward: Callable[[float], float] = math.log if _is_by_ratio(summary) else float
     floor, low, high = summary.floor or 0.0, summary.floor_low, summary.floor_high
     if low is not None and high is not None:

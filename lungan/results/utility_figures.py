@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lungan.results.arms import ARMS, PRIMARY_SCORE, Arm
 from lungan.results.comparisons import Summary
-from lungan.results.figures import (
+from lungan.results.drawing import (
     Figure,
     limit,
     panels_of,

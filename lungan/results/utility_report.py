@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lungan.errors import RunFolderError
 from lungan.results import numbers
-from lungan.results.figures import Figure
+from lungan.results.drawing import Figure
 from lungan.results.read import Problem, Run, read_run
 from lungan.results.tables import (
     Cell,

@@ -71,7 +71,8 @@ def find_efficientnet() -> tuple[Path, str]:
 
 @functools.cache
 def _download(target: Path) -> str | None:
-    """None, or why the file cannot be had; tried once in a process, as every run of it asks."""
+    """Why the file cannot be had, else None. One try serves a whole process, since every run of a
+    sweep asks."""
     # Imported here because it takes seconds, which a file at hand need not cost.
     from lungan.classifiers.vision import torchvision
 

@@ -66,7 +66,7 @@ def _weights(network: nn.Module) -> list[Tensor]:
 
 
 def decay(num_images: int, images_seen: int, half_life_images: float, ramp_up: float) -> float:
-    """The share of the average that a batch of ``num_images`` leaves of it.
+    """The weight that averaged weights keep when a batch of ``num_images`` is added to them.
 
     images_seen: with this batch. The half-life is at most ``ramp_up`` times these, so that the
     average is never mostly the weights of the beginning.
