@@ -73,7 +73,8 @@ def read_images(
     from lungan.data.listing import decode_files
     from lungan.data.scale import Wanted
 
-    return decode_files(read_layout(path), Wanted(size, channels), on_bad_image).image_set
+    image_set, _, _ = decode_files(read_layout(path), Wanted(size, channels), on_bad_image)
+    return image_set
 
 
 def read_array(

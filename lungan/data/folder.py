@@ -8,14 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lungan.config.data import FolderConfig
-from lungan.data.images import ONLY_CLASS, SPLITS, ImageSet, first, many, say_path
-from lungan.data.listing import (
-    SPLIT_WORDS,
-    ImageFile,
-    Listing,
-    find_groups,
-    load_listing,
-)
+from lungan.data.images import ONLY_CLASS, SPLITS, Facts, ImageSet, first, many, say_path
+from lungan.data.listing import SPLIT_WORDS, ImageFile, Listing, load_listing
 from lungan.errors import DataError
 from lungan.files import at_home, cache_folder
 
@@ -70,33 +64,32 @@ def read_layout(
     """
     if not root.is_dir():
         raise DataError(f"data.path must be a folder of images, {say_path(root)}")
-    paths, empty, notes = _walk(root)
-    but = ""
+    facts = Facts()
+    found, empty = _walk(root, facts.notes)
+    paths, but = found, ""
     if exclude is not None:
-        kept = [path for path in paths if not re.search(exclude, "/".join(path))]
-        notes.append(f"data.exclude={exclude} left out {many(len(paths) - len(kept), 'file')}")
-        but = f" but those that data.exclude={exclude} leaves out"
-        paths, empty = kept, []
-    images = [path for path in paths if Path(path[-1]).suffix.lower() not in _DOCUMENTS]
-    if 0 < len(images) < len(paths):
-        documents = sorted("/".join(path) for path in set(paths) - set(images))
-        notes.append(
-            f"{many(len(documents), 'file')} left out, no image by name: {first(documents)}"
-        )
-        paths = images
+        paths = [path for path in found if not re.search(exclude, "/".join(path))]
+        number = many(len(found) - len(paths), "file")
+        facts.notes.append(f"data.exclude={exclude} left out {number}")
+        but, empty = f" but those that data.exclude={exclude} leaves out", []
+    documents = ["/".join(path) for path in paths if _suffix(path) in _DOCUMENTS]
+    if 0 < len(documents) < len(paths):
+        number = many(len(documents), "file")
+        facts.notes.append(f"{number} left out, no image by name: {first(documents)}")
+        paths = [path for path in paths if _suffix(path) not in _DOCUMENTS]
     if not paths:
         raise DataError(f"data.path must hold images, {root} has none{but}")
-    level = depth = _look_inside(root, paths, group, notes)
-    has_splits = _check_splits(root, {_folder(path, depth) for path in paths} - {""})
+    top = level = _look_inside(root, paths, group, facts.notes)
+    has_splits = _check_splits(root, {_folder(path, top) for path in paths} - {""})
     if has_splits:
-        paths = _without_strays(root, paths, depth)
+        paths = _without_strays(root, paths, top)
         level += 1
     labels = [ONLY_CLASS] * len(paths)
     if with_classes:
         paths = _without_strays(root, paths, level)
         labels = [_folder(path, level) or ONLY_CLASS for path in paths]
         level += 1
-        _check_classes(root.joinpath(*paths[0][:depth]), set(labels))
+        _check_classes(root.joinpath(*paths[0][:top]), set(labels), facts.warnings)
         # A folder is empty where there is no file below it, however deep it is.
         for path in sorted({path[:level] for path in empty} - {path[:level] for path in paths}):
             if len(path) == level:
@@ -104,18 +97,24 @@ def read_layout(
                     f"class folder {'/'.join(path)} of {root} is empty; remove or fill it"
                 )
     _check_below(root, paths, level)
+    _check_masks(root, paths, level - 1 if len(set(labels)) > 1 else level)
     folders = [_folder(path, level) for path in paths]
     if group == "folder" and not any(folders):
         raise DataError(
             f"data.group=folder needs a sub-folder for each patient, and {root} has none; where "
             r"file names begin with the patient, give a pattern such as data.group='(\d+)_'"
         )
-    names = ["/".join(path) for path in paths]
-    groups = find_groups(names, group, folders if group == "folder" else None, notes)
-    splits = [SPLIT_WORDS[path[depth].lower()] if has_splits else "" for path in paths]
-    rows = zip(map(root.joinpath, names), names, labels, splits, groups, folders, strict=True)
-    files = [ImageFile(*row) for row in rows]
-    return Listing(where=root, files=files, notes=notes, warnings=_suspect_classes(set(labels)))
+    files = [
+        ImageFile(
+            path=root.joinpath(*path),
+            name="/".join(path),
+            label=label,
+            split=SPLIT_WORDS[path[top].lower()] if has_splits else "",
+            folder=folder,
+        )
+        for path, label, folder in zip(paths, labels, folders, strict=True)
+    ]
+    return Listing(where=root, files=files, facts=facts)
 
 
 def _folder(path: Parts, level: int) -> str:
@@ -123,15 +122,8 @@ def _folder(path: Parts, level: int) -> str:
     return path[level] if len(path) > level + 1 else ""
 
 
-def _suspect_classes(classes: set[str]) -> list[str]:
-    """A warning where class folders may be patients."""
-    if len(classes) < 5 or not all(re.search(r"\d", name) for name in classes):
-        return []
-    return [
-        f"the {len(classes)} classes are folders with numbers in their names "
-        f"({', '.join(sorted(classes)[:3])}, ...): if they are patients, every score looks better "
-        "than it is; data.labels=none data.group=folder says that they are"
-    ]
+def _suffix(path: Parts) -> str:
+    return Path(path[-1]).suffix.lower()
 
 
 def _look_inside(root: Path, paths: Sequence[Parts], group: str | None, notes: list[str]) -> int:
@@ -175,7 +167,7 @@ def _without_strays(root: Path, paths: list[Parts], level: int) -> list[Parts]:
     beside = {path[:level]: path[level] for path in paths if len(path) > level + 1}
     strays = {path for path in paths if len(path) == level + 1 and path[:level] in beside}
     for path in sorted(strays):
-        if Path(path[-1]).suffix.lower() in _IMAGES:
+        if _suffix(path) in _IMAGES:
             raise DataError(
                 f"{root.joinpath(*path[:-1])} must hold images or class folders, not both: "
                 f"{path[-1]} stands beside {beside[path[:level]]}; data.labels=none makes one "
@@ -184,7 +176,8 @@ def _without_strays(root: Path, paths: list[Parts], level: int) -> list[Parts]:
     return [path for path in paths if path not in strays]
 
 
-def _check_classes(top: Path, names: set[str]) -> None:
+def _check_classes(top: Path, names: set[str], warnings: list[str]) -> None:
+    """Raises: DataError for names of splits. A warning where the classes may be patients."""
     if ONLY_CLASS in names and len(names) > 1:
         raise DataError(
             f"{top}: either every split must hold class folders, or none of them "
@@ -196,13 +189,16 @@ def _check_classes(top: Path, names: set[str]) -> None:
             f"{top} holds folders whose names say splits ({first(sorted(names))}), and they would "
             f"be taken for classes; name them {', '.join(SPLITS)}, or give data.labels=none"
         )
-    masks = sorted(filter(_MASK_FOLDERS.fullmatch, names))
-    if masks and len(names) > 1:
-        raise _masks_beside(top, masks[0], [*sorted(names - {*masks}), *masks[1:]][0])
+    if len(names) >= 5 and all(re.search(r"\d", name) for name in names):
+        warnings.append(
+            f"the {len(names)} classes are folders with numbers in their names "
+            f"({', '.join(sorted(names)[:3])}, ...): if they are patients, every score looks "
+            "better than it is; data.labels=none data.group=folder says that they are"
+        )
 
 
 def _check_below(root: Path, paths: Sequence[Parts], level: int) -> None:
-    """Raises: DataError where class folders hold splits, or masks beside images."""
+    """Raises: DataError where class folders hold splits."""
     for path in paths:
         if _folder(path, level).lower() in SPLIT_WORDS:
             raise DataError(
@@ -210,14 +206,23 @@ def _check_below(root: Path, paths: Sequence[Parts], level: int) -> None:
                 f"a split: splits must stand above classes, as in {path[level]}/{path[level - 1]}; "
                 "move them, or give a table with data=table data.split_column=..."
             )
-        for name in filter(_MASK_FOLDERS.fullmatch, path[level:-1]):
-            raise _masks_beside(root.joinpath(*path[:level]), name, "images")
+
+
+def _check_masks(root: Path, paths: Sequence[Parts], level: int) -> None:
+    """Raises: DataError where masks lie in folders from this level on, or beside their images."""
+    for path in paths:
+        for depth, name in enumerate(path[:-1]):
+            if depth >= level and _MASK_FOLDERS.fullmatch(name):
+                raise DataError(
+                    f"{root.joinpath(*path[:depth])} holds {name} beside images, and both would be "
+                    f"trained on; leave out the {name} by data.exclude={name}/"
+                )
     stems = {(*path[:-1], Path(path[-1]).stem) for path in paths}
-    masks = []
-    for *above, stem in sorted(stems):
-        found = _MASK_FILES.search(stem)
-        if found and (*above, stem[: found.start()]) in stems:
-            masks.append((stem, found))
+    masks = [
+        (stem, found)
+        for *above, stem in sorted(stems)
+        if (found := _MASK_FILES.search(stem)) and (*above, stem[: found.start()]) in stems
+    ]
     if masks:
         stem, found = masks[0]
         raise DataError(
@@ -227,23 +232,15 @@ def _check_below(root: Path, paths: Sequence[Parts], level: int) -> None:
         )
 
 
-def _masks_beside(where: Path, masks: str, images: str) -> DataError:
-    return DataError(
-        f"{where} holds {masks} beside {images}, and both would be trained on; leave out the "
-        f"{masks} by data.exclude={masks}/"
-    )
-
-
-def _walk(root: Path) -> tuple[list[Parts], list[Parts], list[str]]:
-    """Files, folders without anything in them, and notes of what was not entered: lungan's own
-    output, and links to folders that were read already.
+def _walk(root: Path, notes: list[str]) -> tuple[list[Parts], list[Parts]]:
+    """Files, and folders without anything in them. Lungan's own output and links to folders that
+    were read already are not entered, which a note says.
 
     Raises: DataError where a folder cannot be listed, or ``root`` is lungan's own.
     """
     files: list[Parts] = []
     empty: list[Parts] = []
-    outputs: list[str] = []
-    links: list[str] = []
+    left_out: list[str] = []
     seen = set()
 
     def fail(error: OSError) -> None:
@@ -252,15 +249,12 @@ def _walk(root: Path) -> tuple[list[Parts], list[Parts], list[str]]:
     for parent, folders, names in os.walk(root, onerror=fail, followlinks=True):
         real, here = os.path.realpath(parent), Path(parent).relative_to(root)
         what = _output(Path(real), set(names))
-        if here == Path() and what == _GENERATED:  # what was generated may be scored
-            what = None
-        if here == Path() and what:
+        if not here.parts and what and what != _GENERATED:  # what was generated may be scored
             raise DataError(f"data.path must be a folder of images, {root} is {what}")
-        if what:
-            outputs.append(f"{here.as_posix()} ({what})")
-        elif real in seen:
-            links.append(here.as_posix())
-        if what or real in seen:
+        if real in seen:
+            what = "a link to a folder that was read already"
+        if here.parts and what:
+            left_out.append(f"{here.as_posix()} ({what})")
             folders.clear()
             continue
         seen.add(real)
@@ -270,10 +264,9 @@ def _walk(root: Path) -> tuple[list[Parts], list[Parts], list[str]]:
         files += [(*here.parts, name) for name in filter(_counts, names)]
         if not folders and not any(map(_counts, names)):
             empty.append(here.parts)
-    notes = [f"lungan's own output was left out: {first(sorted(outputs))}"] if outputs else []
-    if links:
-        notes.append(f"links to folders that were read already were left out: {first(links)}")
-    return sorted(files, key="/".join), empty, notes
+    if left_out:
+        notes.append(f"folders left out: {first(sorted(left_out))}")
+    return sorted(files, key="/".join), empty
 
 
 def _output(folder: Path, names: set[str]) -> str | None:

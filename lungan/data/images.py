@@ -32,12 +32,14 @@ LEFT_OUT = "left_out"
 """The split of the images that ``data.fraction`` does not keep: nobody trains on them, scores may
 hold them out."""
 
+READERS = {".csv": "table", ".tsv": "table", ".txt": "table", ".npz": "npz"}
+"""Which reader a file is for, by its name's ending."""
 
 NUM_NAMED = 10
 """How many files, rows or groups a message names."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Facts:
     """What a reader found in the files and made of them, for people to check.
 
@@ -88,13 +90,13 @@ class ImageSet:
             )
         if self.images.shape[1] not in (1, 3):
             raise DataError(f"images must have 1 or 3 channels, got {self.images.shape[1]}")
-        for name, index, names in (
+        indices = [
             ("labels", self.labels, self.class_names),
             ("splits", self.splits, self.split_names),
-            ("groups", self.groups, self.group_names),
-        ):
-            if index is None:
-                continue
+        ]
+        if self.groups is not None:
+            indices.append(("groups", self.groups, self.group_names))
+        for name, index, names in indices:
             if index.shape != (len(self.images),) or index.dtype != np.int64:
                 raise DataError(
                     f"{name} must be ({len(self.images)},) int64, got {index.shape} {index.dtype}"
@@ -143,8 +145,17 @@ class ImageSet:
 
     def members(self, splits: Sequence[str], classes: Sequence[str]) -> NDArray[np.bool_]:
         """(N,) bool: which images ``select`` takes. Raises: ConfigError as it does."""
-        in_split = self._are_of("data.splits", self.splits, self.split_names, splits)
-        return in_split & self._are_of("data.classes", self.labels, self.class_names, classes)
+        are_members = np.ones(len(self), dtype=bool)
+        for key, index, names, wanted in (
+            ("data.splits", self.splits, self.split_names, splits),
+            ("data.classes", self.labels, self.class_names, classes),
+        ):
+            for name in wanted:
+                if name not in names:
+                    raise ConfigError(f"{key} must be among {', '.join(names)}, got {name}")
+            if wanted:
+                are_members &= np.isin(index, [names.index(name) for name in wanted])
+        return are_members
 
     def take(self, rows: NDArray[Any]) -> ImageSet:
         """The images of these rows: indices in the order wanted, or a mask (N,)."""
@@ -165,30 +176,22 @@ class ImageSet:
             return ~members
         return ~np.isin(self.groups, self.groups[members])
 
-    @staticmethod
-    def _are_of(
-        key: str, index: NDArray[np.int64], names: tuple[str, ...], wanted: Sequence[str]
-    ) -> NDArray[np.bool_]:
-        for name in wanted:
-            if name not in names:
-                raise ConfigError(f"{key} must be among {', '.join(names)}, got {name}")
-        if not wanted:
-            return np.ones(len(index), dtype=bool)
-        return np.isin(index, [names.index(name) for name in wanted])
-
 
 def place_of(image: NDArray[Any]) -> float:
     """Where an image stands from 0 (first) to 1 (excluded), by shape, dtype and pixels alone."""
     digest = hashlib.sha256(f"{image.shape} {image.dtype.str}".encode())
     digest.update(np.ascontiguousarray(image).data)
-    # 53 bits, as many as a float holds, so that rounding never gives 1.
-    return (int.from_bytes(digest.digest()[:8], "big") >> 11) / 2**53
+    return _below_one(digest.digest())
 
 
 def _redraw(place: float, seed: int) -> float:
     key = seed.to_bytes(16, "big")
-    digest = hashlib.blake2b(place.hex().encode(), digest_size=8, key=key).digest()
-    return (int.from_bytes(digest, "big") >> 11) / 2**53
+    return _below_one(hashlib.blake2b(place.hex().encode(), digest_size=8, key=key).digest())
+
+
+def _below_one(digest: bytes) -> float:
+    """From 53 bits, as many as a float holds, so that rounding never gives 1."""
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
 def partition(
@@ -220,25 +223,20 @@ def partition(
 def draw_splits(
     image_set: ImageSet, places: Sequence[float], val: float, test: float, seed: int = 0
 ) -> ImageSet:
-    """The set with the splits of ``partition``, and what must be said of them."""
-    facts, groups = image_set.facts, image_set.groups
-    splits = partition(places, val, test, image_set.labels, groups, seed)
-    notes = [
-        f"the data has no splits of its own: {val:.0%} of the images for val and {test:.0%} for "
-        f"test were drawn, {(unit := 'image' if groups is None else 'patient')} by {unit} "
-        "(data.val_fraction, data.test_fraction)"
-    ]
-    empty = [
+    """The set with the splits of ``partition``; its facts say so."""
+    splits = partition(places, val, test, image_set.labels, image_set.groups, seed)
+    if val or test:
+        unit = "image" if image_set.groups is None else "patient"
+        image_set.facts.notes.append(
+            f"the data has no splits of its own: {val:.0%} of the images for val and {test:.0%} "
+            f"for test were drawn, {unit} by {unit} (data.val_fraction, data.test_fraction)"
+        )
+    image_set.facts.warnings += [
         f"data.{name}_fraction={share:g} puts none of {len(splits)} images into {name}"
         for name, share in (("val", val), ("test", test))
         if share > 0 and not (splits == SPLITS.index(name)).any()
     ]
-    facts = dataclasses.replace(
-        facts,
-        notes=facts.notes + notes if val or test else facts.notes,
-        warnings=facts.warnings + empty,
-    )
-    return dataclasses.replace(image_set, splits=splits, split_names=SPLITS, facts=facts)
+    return dataclasses.replace(image_set, splits=splits, split_names=SPLITS)
 
 
 def check_shares(where: Path, val: float | None, test: float | None) -> None:
@@ -300,7 +298,7 @@ def draw_share(
     ]
     drawn = np.zeros(len(rows), dtype=bool)
     if image_set.groups is not None:
-        keys = np.array([int.from_bytes(digest[:8], "big") >> 11 for digest in digests]) / 2**53
+        keys = np.array([_below_one(digest) for digest in digests])
         place = _places_of_groups(keys, labels, image_set.groups[rows])
         drawn = place < fraction
         for label in np.unique(labels[~np.isin(labels, labels[drawn])]):
@@ -349,10 +347,6 @@ def _join_duplicates(groups: NDArray[np.int64], places: NDArray[np.float64]) -> 
     links = coo_array((np.ones(len(image)), (group, image + group.max() + 1)), shape=(size, size))
     _, component = connected_components(links, directed=False)
     return np.asarray(component[group], dtype=np.int64)
-
-
-READERS = {".csv": "table", ".tsv": "table", ".txt": "table", ".npz": "npz"}
-"""Which reader a file is for, by its name's ending."""
 
 
 def say_path(path: Path) -> str:

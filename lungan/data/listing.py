@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -58,29 +57,29 @@ Result = TypeVar("Result")
 class ImageFile(NamedTuple):
     """An image file with what its place or its table says.
 
-    name: what people know it by. label: its class's name. split: among ``SPLITS``, group: of whose
-    images it is one, folder: the sub-folder that may be a patient's; each may be empty.
+    name: what people know it by. label: its class's name. split: among ``SPLITS``, or empty.
+    group: of whose images it is one; None where nobody said, empty where this file's is not known.
+    folder: the sub-folder that may be a patient's, or empty.
     """
 
     path: Path
     name: str
     label: str
     split: str = ""
-    group: str = ""
+    group: str | None = None
     folder: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """Image files in the order of their paths. All have a split, or none; all a group, or none.
+    """Image files in the order of their paths. All have a split, or none.
 
-    where: the folder or table, for messages. notes, warnings: as in ``Facts``.
+    where: the folder or table, for messages. facts: notes and warnings of the listing.
     """
 
     where: Path
     files: Sequence[ImageFile]
-    notes: Sequence[str] = ()
-    warnings: Sequence[str] = ()
+    facts: Facts
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -89,15 +88,6 @@ class Listing:
     @property
     def has_splits(self) -> bool:
         return bool(self.files[0].split)
-
-
-class Decoded(NamedTuple):
-    """image_set: by the splits of the listing, or of one split where it has none. files: those that
-    could be used. places: by ``images.place_of``."""
-
-    image_set: ImageSet
-    files: Sequence[ImageFile]
-    places: NDArray[np.float64]
 
 
 def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> ImageSet:
@@ -110,48 +100,51 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
     val, test = config.val_fraction, config.test_fraction
     if listing.has_splits:
         check_shares(listing.where, val, test)
+    listing = replace(listing, files=_with_groups(listing, config.group))
     wanted = Wanted(config.size, config.channels, config.scale, config.frame)
     image_set, files, places = decode_files(listing, wanted, config.on_bad_image, progress)
     if not listing.has_splits:
         val, test = (USUAL_SHARE if share is None else share for share in (val, test))
-        image_set = draw_splits(image_set, places.tolist(), val, test, config.split_seed)
+        image_set = draw_splits(image_set, places, val, test, config.split_seed)
     facts, splits = image_set.facts, [SPLITS[split] for split in image_set.splits]
-    warnings = [*facts.warnings]
     if image_set.groups is None:
-        warnings += _suspect_groups(listing, files, splits)
-    elif straddling := _straddling((file.group for file in files), splits):
+        facts.warnings += _suspect_groups(listing, files, splits)
+    elif straddling := _straddling([file.group or "" for file in files], splits):
         said = (
             f"{many(len(straddling), 'patient')} in more than one split: {first(straddling)}; that "
             "makes every score look better than it is"
         )
         if config.straddle == "error":
             raise DataError(f"{said}. Move their images, or go on by data.straddle=warn")
-        warnings.append(said)
+        facts.warnings.append(said)
     originals: dict[float, str] = {}
-    copied = [originals.setdefault(place, file.name)
-              for place, file in zip(places.tolist(), files, strict=True)]  # fmt: skip
+    originals_of = [
+        originals.setdefault(place, file.name) for place, file in zip(places, files, strict=True)
+    ]
     for what, sides in (("split", splits), ("class", [file.label for file in files])):
-        if parted := _straddling(copied, sides):
-            number = many(len(parted), "image")
-            warnings.append(f"{number} in more than one {what}, pixel for pixel: {first(parted)}")
-    warnings += [*_say_flat(image_set, files), *_say_classes(listing), *listing.warnings]
-    notes = [*facts.notes]
+        if copied := _straddling(originals_of, sides):
+            number = many(len(copied), "image")
+            facts.warnings.append(
+                f"{number} in more than one {what}, pixel for pixel: {first(copied)}"
+            )
     if num_copies := len(files) - len(originals):
-        notes.append(f"{many(num_copies, 'image')} the same as others, pixel for pixel")
+        facts.notes.append(f"{many(num_copies, 'image')} the same as others, pixel for pixel")
+    facts.warnings += [*_say_flat(image_set, files), *_say_classes(listing)]
+    facts.warnings += listing.facts.warnings
     skipped = f", {len(facts.skipped)} unreadable ones skipped" if facts.skipped else ""
-    return dataclasses.replace(
-        image_set,
-        source=f"{config.name} of {len(files)} images{skipped}, at {config.size}x{config.size}",
-        facts=dataclasses.replace(facts, notes=notes, warnings=warnings),
-    )
+    source = f"{config.name} of {many(len(files), 'image')}{skipped}"
+    return replace(image_set, source=f"{source}, at {config.size}x{config.size}")
 
 
 def decode_files(
     listing: Listing, wanted: Wanted, on_bad_image: str = "error", progress: bool = True
-) -> Decoded:
+) -> tuple[ImageSet, list[ImageFile], list[float]]:
     """Every file decoded, cropped and resized once, and kept in the cache by its content.
 
     wanted: without size or channels, the files must be square and alike.
+
+    Returns: the images by the splits of the listing, or of one split where it has none; the files
+    that could be used; their ``images.place_of``.
 
     Raises: DataError naming the files that cannot be used, unless ``on_bad_image`` is ``skip``,
     and where none is left; ConfigError for more pixels than there is memory for.
@@ -178,17 +171,15 @@ def decode_files(
             "images": images,
             "places": np.array([one.place for one in fitted]),
             "reasons": np.array(json.dumps(reasons)),
-            "facts": np.array(json.dumps(dataclasses.asdict(facts))),
+            "facts": np.array(json.dumps(asdict(facts))),
         }
 
     arrays = load_or_make(f"files-{key}", {"images", "places", "reasons", "facts"}, make)
     reasons = json.loads(str(arrays["reasons"]))
     files = _usable(listing, reasons, on_bad_image)
     facts = Facts(**json.loads(str(arrays["facts"])))
-    facts.skipped.update(
-        (file.name, why) for file, why in zip(listing.files, reasons, strict=True) if why
-    )
-    facts.notes.extend(listing.notes)
+    facts.skipped = {f.name: why for f, why in zip(listing.files, reasons, strict=True) if why}
+    facts.notes += listing.facts.notes
     split_names = SPLITS if listing.has_splits else ONLY_SPLIT
     group_names = tuple(sorted({file.group for file in files if file.group}))
     image_set = ImageSet(
@@ -197,12 +188,12 @@ def decode_files(
         splits=_number([file.split or ONLY_SPLIT[0] for file in files], split_names),
         class_names=listing.class_names,
         split_names=split_names,
-        source=f"folder of {len(files)} images",
-        groups=_number([file.group for file in files], group_names) if group_names else None,
+        source=f"folder of {many(len(files), 'image')}",
+        groups=_number([file.group or "" for file in files], group_names) if group_names else None,
         group_names=group_names,
         facts=facts,
     )
-    return Decoded(image_set, files, arrays["places"])
+    return image_set, files, arrays["places"].tolist()
 
 
 def _usable(listing: Listing, reasons: Sequence[str], on_bad_image: str) -> list[ImageFile]:
@@ -226,32 +217,38 @@ def _number(names: Sequence[str], known: Sequence[str]) -> NDArray[np.int64]:
     return np.array([index[name] for name in names], dtype=np.int64)
 
 
-def find_groups(
-    names: Sequence[str], pattern: str | None, given: Sequence[str] | None, notes: list[str]
-) -> list[str]:
-    """The group of each file: as given, where a file without one is a group of its own; else what
-    ``pattern`` finds in its name, or in its path if the pattern has a ``/``; else none.
-
-    Raises: DataError naming the files in which the pattern finds none.
-    """
-    if given is not None:
-        if alone := [name for name, group in zip(names, given, strict=True) if not group]:
-            notes.append(
-                f"{many(len(alone), 'image')} without a patient, each taken for a patient of its "
-                f"own: {first(alone)}"
-            )
-        return [group or f"file {name}" for name, group in zip(names, given, strict=True)]
-    if pattern is None:
-        return [""] * len(names)
-    texts = names if "/" in pattern else [name.rpartition("/")[2] for name in names]
-    found = [re.search(pattern, text) for text in texts]
-    if without := [text for text, one in zip(texts, found, strict=True) if not one or not one[1]]:
+def _with_groups(listing: Listing, rule: str | None) -> Sequence[ImageFile]:
+    """The files with groups, by ``data.group`` or as the listing has them; a file without one is a
+    group of its own. Raises: DataError naming the files in which a pattern finds none."""
+    files = listing.files
+    if rule is None and files[0].group is None:
+        return files
+    groups = [file.group for file in files] if rule is None else _find_groups(files, rule)
+    alone = [file.name for file, group in zip(files, groups, strict=True) if not group]
+    if alone and rule not in (None, "folder"):
         raise DataError(
-            f"data.group='{pattern}' finds no group in {len(without)} of {len(names)} "
-            f"{'paths' if '/' in pattern else 'file names'}: {first(without)}; it must be a "
-            "regular expression whose one pair of parentheses is round the patient"
+            f"data.group='{rule}' finds no group in the {'paths' if '/' in str(rule) else 'names'} "
+            f"of {len(alone)} of {len(files)} files: {first(alone)}; it must be a regular "
+            "expression whose one pair of parentheses is round the patient"
         )
-    return [one[1] for one in found if one]
+    if alone:
+        listing.facts.notes.append(
+            f"{many(len(alone), 'image')} without a patient, each taken for a patient of its "
+            f"own: {first(alone)}"
+        )
+    return [
+        file._replace(group=group or f"file {file.name}")
+        for file, group in zip(files, groups, strict=True)
+    ]
+
+
+def _find_groups(files: Sequence[ImageFile], rule: str) -> list[str]:
+    """Each file's sub-folder, or what a pattern finds in its name, or in its path if the pattern
+    has a ``/``; empty where there is none."""
+    if rule == "folder":
+        return [file.folder for file in files]
+    texts = [file.name if "/" in rule else file.name.rpartition("/")[2] for file in files]
+    return [found[1] if (found := re.search(rule, text)) else "" for text in texts]
 
 
 def _digest(path: Path) -> str:
@@ -313,50 +310,50 @@ def _say_classes(listing: Listing) -> list[str]:
     return [warning for names, warning in warnings if names]
 
 
-def _straddling(names: Iterable[str], sides: Iterable[str]) -> list[str]:
+def _straddling(names: Sequence[str], sides: Sequence[str]) -> list[str]:
     """``NAME in train and test`` of each name that stands on more than one side."""
     found: dict[str, set[str]] = defaultdict(set)
     for name, side in zip(names, sides, strict=True):
         found[name].add(side)
     order = [*SPLITS, *sorted({*sides} - {*SPLITS})]
     return [
-        f"{name} in {' and '.join(sorted(where, key=order.index))}"
-        for name, where in sorted(found.items())
-        if len(where) > 1
+        f"{name} in {' and '.join(sorted(found[name], key=order.index))}"
+        for name in sorted(found)
+        if len(found[name]) > 1
     ]
 
 
-_PATIENT_IN_NAME = (r"^(\d+)_", r"^(\d+)-", r"^(.*?\d+)[_-]")
-"""How file names begin with a patient, the narrowest first."""
+_GUESSES = (
+    ("sub-folders", "folder"),
+    ("beginnings of file names", r"^(\d+)_"),
+    ("beginnings of file names", r"^(\d+)-"),
+    ("beginnings of file names", r"^(.*?\d+)[_-]"),
+    # At any depth, such as CheXpert's patient/study/.
+    *(("folders", f"^((?:[^/]+/){{{depth}}})") for depth in range(1, 6)),
+)
+"""What may be patients, and the ``data.group`` that says so."""
 
 
 def _suspect_groups(
     listing: Listing, files: Sequence[ImageFile], splits: Sequence[str]
 ) -> list[str]:
     """A warning where sub-folders or beginnings of file names may be patients in two splits."""
-    candidates = [("sub-folders", "folder", [file.folder for file in files])]
-    stems = [file.name.rpartition("/")[2] for file in files]
-    for pattern in _PATIENT_IN_NAME:
-        found = [re.search(pattern, stem) for stem in stems]
-        if sum(one is not None for one in found) > 0.9 * len(stems):
-            beginnings = [one[1] if one else stem for one, stem in zip(found, stems, strict=True)]
-            candidates.append(("beginnings of file names", f"'{pattern}'", beginnings))
-            break
-    # Folders at any depth, such as CheXpert's patient/study/; those of classes are few or large.
-    paths = [file.name.split("/") for file in files]
-    for depth in range(1, min(map(len, paths))):
-        folders = ["/".join(path[:depth]) for path in paths]
-        if len(set(folders)) > 3 * len(listing.class_names):
-            candidates.append(("folders", f"'^((?:[^/]+/){{{depth}}})'", folders))
-    way_out = "keeps each in one split"
-    if listing.has_splits:
-        way_out = "says that they are, and such splits are then refused"
-    for what, option, names in candidates:
-        sizes = Counter(names)
-        # A handful of beginnings that many files share are classes or series, not patients.
-        if len(sizes) < 5 or max(sizes.values()) > max(20, len(names) / 5):
+    for what, rule in _GUESSES:
+        found = _find_groups(files, rule)
+        groups = [group or file.name for file, group in zip(files, found, strict=True)]
+        sizes = Counter(groups)
+        # What few or many files share are classes or series, not patients.
+        if (
+            found.count("") > 0.1 * len(files)
+            or len(sizes) < max(5, 3 * len(listing.class_names) + 1 if what == "folders" else 0)
+            or max(sizes.values()) > max(20, len(files) / 5)
+        ):
             continue
-        if straddling := _straddling(names, splits):
+        if straddling := _straddling(groups, splits):
+            option = rule if rule == "folder" else f"'{rule}'"
+            way_out = "keeps each in one split"
+            if listing.has_splits:
+                way_out = "says that they are, and such splits are then refused"
             return [
                 f"{len(straddling)} of {len(sizes)} {what} stand in more than one split "
                 f"({', '.join(straddling[:3])}): if they are patients, every score looks better "

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from lungan.config.data import TableConfig
 from lungan.data.cells import Rows, check_column, choose_rows, guess_column, normalize, read_rows
-from lungan.data.images import ONLY_CLASS, READERS, ImageSet, first, many
-from lungan.data.listing import SPLIT_WORDS, ImageFile, Listing, find_groups, load_listing
+from lungan.data.images import ONLY_CLASS, READERS, Facts, ImageSet, first, many
+from lungan.data.listing import SPLIT_WORDS, ImageFile, Listing, load_listing
 from lungan.errors import ConfigError, DataError
 from lungan.files import at_home
 
@@ -37,15 +37,44 @@ def load_table(config: TableConfig, *, progress: bool = True) -> ImageSet:
 
 def read_listing(config: TableConfig) -> Listing:
     """Raises: as ``load_table``."""
-    path, notes, warnings = at_home(config.path), list[str](), list[str]()
-    labels = config.label_column if isinstance(config.label_column, list) else [config.label_column]
-    labels = [str(name) for name in labels if name is not None and config.labels != "none"]
-    rows = _rows_to_use(config, path, labels, notes)
+    path, facts = at_home(config.path), Facts()
+    label_names = config.label_column
+    if not isinstance(label_names, list):
+        label_names = [] if label_names is None else [label_names]
+    label_names = [] if config.labels == "none" else [str(name) for name in label_names]
+    rows = _rows_to_use(config, path, label_names, facts.notes)
     root = path.parent if config.root is None else at_home(config.root)
     if not root.is_dir():
         raise DataError(f"data.root must be a folder, {root} does not exist")
-    found = _find_files(root, [cells[str(config.image_column)] for cells in rows.values()], notes)
-    files, bad = _list_files(config, rows, found, _read_labels(rows, labels, config.label), root)
+    image_names = [cells[str(config.image_column)] for cells in rows.values()]
+    places = _find_files(root, image_names, facts.notes)
+    labels = _read_labels(rows, label_names, config.label)
+    files: dict[str, tuple[str, ImageFile]] = {}
+    bad, repeated, differing = list[str](), list[str](), list[str]()
+    for (row, cells), place, name, (label, wrong) in zip(
+        rows.items(), places, image_names, labels, strict=True
+    ):
+        group = None if config.group_column is None else cells[config.group_column]
+        # Where a cell is empty, programs write the whole column as 7.0: the patient of 7.
+        group = group and re.sub(r"^(\d+)\.0+$", r"\1", group)
+        said = "" if config.split_column is None else cells[config.split_column]
+        split = SPLIT_WORDS.get(said.casefold(), "")
+        if place is None:
+            wrong = f"no file {name}" if name else "no file name"
+        elif not (wrong or label):
+            wrong = "no letter or digit in its label"
+        elif not wrong and config.split_column is not None and not split:
+            wrong = f"its split is {said or 'empty'}, not {', '.join(SPLIT_WORDS)}"
+        if place is None or wrong:
+            bad.append(f"{row} ({wrong})")
+            continue
+        known_as = os.path.relpath(place, root).replace(os.sep, "/")
+        file = ImageFile(place, known_as, label, split, group)
+        before, other = files.setdefault(place.absolute().as_posix(), (row, file))
+        if before != row:
+            repeated.append(f"{row} names the file of {before} ({name})")
+            if file[2:5] != other[2:5]:
+                differing.append(repeated[-1])
     if bad:
         what = f"{len(bad)} of {len(rows)} rows of {config.path} cannot be used: {first(bad)}"
         if config.on_bad_image == "error" or not files:
@@ -53,28 +82,34 @@ def read_listing(config: TableConfig) -> Listing:
                 f"{what}; data.root says where the files are, data.where chooses rows, and "
                 "data.on_bad_image=skip leaves such rows out"
             )
-        warnings.append(f"{what}; they are left out")
-    listed = _without_duplicates(config, rows, files, warnings)
-    given = None if config.group_column is None else [file.group for file in listed]
-    groups = find_groups([file.name for file in listed], config.group, given, notes)
-    listed = [file._replace(group=group) for file, group in zip(listed, groups, strict=True)]
-    return Listing(where=path, files=listed, notes=notes, warnings=warnings)
+        facts.warnings.append(f"{what}; they are left out")
+    if differing:
+        raise DataError(
+            f"a file must have one label, patient and split, and has others in "
+            f"{many(len(differing), 'row')} of {config.path}: {first(differing)}; "
+            "data.where chooses rows"
+        )
+    if repeated:
+        number = many(len(repeated), "row")
+        facts.warnings.append(f"left out {number} whose file another row names: {first(repeated)}")
+    return Listing(where=path, files=[files[path][1] for path in sorted(files)], facts=facts)
 
 
 def _rows_to_use(config: TableConfig, path: Path, labels: list[str], notes: list[str]) -> Rows:
     """The rows that ``data.where`` chooses. Raises: for columns and settings that do not fit."""
-    named = {"data.image_column": config.image_column, "data.group_column": config.group_column,
-             "data.split_column": config.split_column}  # fmt: skip
-    given = [(key, name) for key, name in named.items() if name is not None]
-    given += [("data.label_column", name) for name in labels]
-    columns, rows = read_rows(path, [name for _, name in given], notes)
+    given = [("data.image_column", config.image_column),
+             ("data.group_column", config.group_column),
+             ("data.split_column", config.split_column),
+             *(("data.label_column", name) for name in labels)]  # fmt: skip
+    columns, rows = read_rows(path, [name for _, name in given if name is not None], notes)
     if config.image_column is None:
         raise ConfigError(
             f"data.image_column must name the column of files, one of {first(columns)}"
             f"{guess_column(columns, rows)}"
         )
     for key, name in given:
-        check_column(columns, name, key)
+        if name is not None:
+            check_column(columns, name, key)
     if config.group == "folder":
         raise ConfigError("data.group must be a pattern in a table, or give data.group_column")
     if config.group is not None and config.group_column is not None:
@@ -91,34 +126,6 @@ def _rows_to_use(config: TableConfig, path: Path, labels: list[str], notes: list
             f"{config.path}, it takes none"
         )
     return chosen
-
-
-def _list_files(
-    config: TableConfig,
-    rows: Rows,
-    found: Sequence[Path | None],
-    labels: Sequence[tuple[str, str]],
-    root: Path,
-) -> tuple[dict[str, ImageFile], list[str]]:
-    """The files by row, and the rows that cannot be used, each with the reason."""
-    files, bad = {}, []
-    for (row, cells), place, (label, wrong) in zip(rows.items(), found, labels, strict=True):
-        name = cells[str(config.image_column)]
-        # Where a cell is empty, programs write the whole column as 7.0: the patient of 7.
-        group = "" if config.group_column is None else cells[config.group_column]
-        group = re.sub(r"^(\d+)\.0+$", r"\1", group)
-        said = "" if config.split_column is None else cells[config.split_column]
-        split = SPLIT_WORDS.get(said.casefold(), "")
-        if place is None:
-            bad.append(f"{row} (no file {name})" if name else f"{row} (no file name)")
-        elif wrong or not label:
-            bad.append(f"{row} ({wrong or 'no letter or digit in its label'})")
-        elif config.split_column is not None and not split:
-            bad.append(f"{row} (its split is {said or 'empty'}, not {', '.join(SPLIT_WORDS)})")
-        else:
-            name = os.path.relpath(place, root).replace(os.sep, "/")
-            files[row] = ImageFile(place, name, label, split, group)
-    return files, bad
 
 
 def _find_files(root: Path, names: Sequence[str], notes: list[str]) -> list[Path | None]:
@@ -167,10 +174,11 @@ def _read_labels(rows: Rows, names: list[str], label: str | None) -> list[tuple[
         if label is not None:
             raise ConfigError("data.label needs data.label_column, the column that has it")
         return [(ONLY_CLASS, "")] * len(rows)
-    flags = [[normalize(cells[name]) for name in names] for cells in rows.values()]
-    is_binary = all(_FLAGS.issuperset(row) for row in flags)
-    if len(names) == 1 and not (is_binary and ["1"] in flags):
-        return _read_findings(names[0], [cells[names[0]] for cells in rows.values()], label)
+    flags = [{name: normalize(cells[name]) for name in names} for cells in rows.values()]
+    if len(names) == 1:
+        found = {row[names[0]] for row in flags}
+        if "1" not in found or not found <= _FLAGS:
+            return _read_findings(names[0], [cells[names[0]] for cells in rows.values()], label)
     for name in names:
         others = {cells[name]: 0 for cells in rows.values() if normalize(cells[name]) not in _FLAGS}
         if others:
@@ -180,26 +188,26 @@ def _read_labels(rows: Rows, names: list[str], label: str | None) -> list[tuple[
             )
     if label is not None and label not in names:
         raise ConfigError(f"data.label must be one of {', '.join(names)}, got {label}")
-    wanted = label if len(names) > 1 else names[0]
+    return [_read_flags(row, label) for row in flags]
+
+
+def _read_flags(flags: dict[str, str], label: str | None) -> tuple[str, str]:
+    """The same of one row, whose columns of 1 and 0 are one finding each."""
+    is_one = len(flags) == 1
+    wanted = next(iter(flags)) if is_one else label
+    present = [name for name, flag in flags.items() if flag == "1"]
     # One column must say yes or no; of several, an empty one is not mentioned and no.
-    known = ("0", "1") if len(names) == 1 else ("0", "1", "")
-    found = []
-    for row in flags:
-        cells = dict(zip(names, row, strict=True))
-        present = [name for name in names if cells[name] == "1"]
-        wrong = [
-            f"{name} is {cell or 'empty'}" for name, cell in cells.items() if cell not in known
-        ]
-        if wanted is not None:
-            name = _yes_or_no(wanted, wanted in present)
-            if label is None and (wanted.isdigit() or wanted.casefold() in _NO_FINDINGS):
-                name = row[0]
-        else:
-            name = _as_name("".join(present[:1]))
-            if len(present) != 1:
-                wrong.append(" and ".join(present) or "none of the labels is 1")
-        found.append((name, wrong[0] if wrong else ""))
-    return found
+    known = ("0", "1") if is_one else ("0", "1", "")
+    wrong = [f"{name} is {flag or 'empty'}" for name, flag in flags.items() if flag not in known]
+    if wanted is None:
+        if len(present) != 1:
+            wrong.append(" and ".join(present) or "none of the labels is 1")
+        found = _as_name("".join(present[:1]))
+    elif label is None and (wanted.isdigit() or wanted.casefold() in _NO_FINDINGS):
+        found = flags[wanted]
+    else:
+        found = _yes_or_no(wanted, wanted in present)
+    return found, "".join(wrong[:1])
 
 
 def _read_findings(name: str, cells: list[str], label: str | None) -> list[tuple[str, str]]:
@@ -207,20 +215,20 @@ def _read_findings(name: str, cells: list[str], label: str | None) -> list[tuple
     findings = [_FINDINGS.split(cell) if label else cell.split("|") for cell in cells]
     frequent = Counter(one for listed in findings for one in listed if one).most_common()
     values = first([value for value, _ in frequent])
-    if label is not None:
+    if label is None:
+        if any(len(listed) > 1 for listed in findings):
+            raise ConfigError(
+                f"{name} holds lists of findings, so data.label must say which one is against all "
+                f"others: {values}"
+            )
+        classes = [_as_name(cell) for cell in cells]
+    else:
         has = [label.casefold() in map(str.casefold, listed) for listed in findings]
         if not any(has):
             raise ConfigError(
                 f"data.label must be a value of {name}, such as {values}; got {label}"
             )
         classes = [_yes_or_no(label, one) for one in has]
-    elif any("|" in cell for cell in cells):
-        raise ConfigError(
-            f"{name} holds lists of findings, so data.label must say which one is against all "
-            f"others: {values}"
-        )
-    else:
-        classes = [_as_name(cell) for cell in cells]
     return [(one, "" if cell else "no label") for one, cell in zip(classes, cells, strict=True)]
 
 
@@ -231,32 +239,3 @@ def _yes_or_no(finding: str, value: bool) -> str:
 def _as_name(text: str) -> str:
     """A class's name becomes a folder's where images are generated."""
     return re.sub(r'[/\\:*?"<>|]+', "-", " ".join(text.split())).strip(". ")
-
-
-def _without_duplicates(
-    config: TableConfig, rows: Rows, files: dict[str, ImageFile], warnings: list[str]
-) -> list[ImageFile]:
-    """One of each file, in the order of their paths, as a folder of them is.
-
-    Raises: DataError where rows of one file say different things.
-    """
-    by_path: dict[str, str] = {}
-    repeated, differing = list[str](), list[str]()
-    for row, file in files.items():
-        before = by_path.setdefault(file.path.absolute().as_posix(), row)
-        if before != row:
-            cell = rows[row][str(config.image_column)]
-            repeated.append(f"{row} names the file of {before} ({cell})")
-            if file[2:5] != files[before][2:5]:
-                differing.append(repeated[-1])
-    if differing:
-        raise DataError(
-            f"a file must have one label, patient and split, and has others in "
-            f"{many(len(differing), 'row')} of {config.path}: {first(differing)}; "
-            "data.where chooses rows"
-        )
-    if repeated:
-        warnings.append(
-            f"left out {many(len(repeated), 'row')} whose file another row names: {first(repeated)}"
-        )
-    return [files[by_path[path]] for path in sorted(by_path)]

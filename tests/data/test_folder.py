@@ -114,7 +114,7 @@ def test_skipped_files_are_named_every_time(tmp_path: Path) -> None:
         images = load_folder(config(tmp_path / "in", on_bad_image="skip"))
         assert len(images) == 1
         assert images.facts.skipped == reasons
-        assert images.source == "folder of 1 images, 6 unreadable ones skipped, at 16x16"
+        assert images.source == "folder of 1 image, 6 unreadable ones skipped, at 16x16"
     with pytest.raises(DataError, match="6 of 7 files"):  # also from the cache
         load_folder(config(tmp_path / "in"))
 

@@ -72,7 +72,7 @@ def test_layouts_that_are_read(
 def test_a_folder_round_the_data_is_looked_into_and_said(tmp_path: Path) -> None:
     fill(tmp_path, "zip/chest_xray/train/a/", "zip/chest_xray/test/a/")
     assert found(tmp_path) == ({"a": 8}, {"train": 4, "test": 4})
-    notes = read_layout(tmp_path).notes
+    notes = read_layout(tmp_path).facts.notes
     assert notes[1] == (
         f"chest_xray is the only folder of {tmp_path}: read as if data.path were "
         f"{tmp_path}/zip/chest_xray"
@@ -82,7 +82,7 @@ def test_a_folder_round_the_data_is_looked_into_and_said(tmp_path: Path) -> None
 def test_numbered_folders_in_the_only_class_are_parts_of_it(tmp_path: Path) -> None:
     fill(tmp_path, *(f"a/P{number}/" for number in range(6)))
     assert found(tmp_path)[0] == {"a": 24}
-    (note,) = read_layout(tmp_path).notes
+    (note,) = read_layout(tmp_path).facts.notes
     assert note.startswith("a is the only class, its 6 numbered sub-folders are parts of it (P0,")
     assert found(fill(tmp_path / "b", "a/x/", "a/y/"), group="folder")[0] == {"a": 8}
 
@@ -142,7 +142,7 @@ def test_documents_among_images_are_left_out_and_said(tmp_path: Path) -> None:
     (tmp_path / "a/labels.csv").write_text("x")
     (tmp_path / "LICENSE").write_text("x")
     assert found(tmp_path)[0] == {"a": 4, "b": 4}
-    assert read_layout(tmp_path).notes == ["1 file left out, no image by name: a/labels.csv"]
+    assert read_layout(tmp_path).facts.notes == ["1 file left out, no image by name: a/labels.csv"]
 
 
 def test_lungans_own_output_is_never_data(tmp_path: Path, own_cache: Path) -> None:
@@ -152,9 +152,9 @@ def test_lungans_own_output_is_never_data(tmp_path: Path, own_cache: Path) -> No
         (tmp_path / name).write_text("")
     own_cache.mkdir()
     assert found(tmp_path)[0] == {"a": 4, "b": 4}
-    (note,) = read_layout(tmp_path).notes
+    (note,) = read_layout(tmp_path).facts.notes
     assert note == (
-        f"lungan's own output was left out: {own_cache.name} (lungan's cache), generated (images "
+        f"folders left out: {own_cache.name} (lungan's cache), generated (images "
         "that lungan generated), out (a report of lungan), runs (a store of lungan's runs)"
     )
     for name, what in (("runs", "a store of lungan's runs"), ("runs/x", "a run of lungan")):
@@ -255,7 +255,7 @@ def test_images_made_grey_are_said(tmp_path: Path) -> None:
 
 def test_groups_that_cannot_be_read_are_said(tmp_path: Path) -> None:
     fill(tmp_path, "a/x_1.png", "a/2_1.png")
-    with pytest.raises(DataError, match=r"finds no group in 1 of 2 file names: x_1.png;"):
+    with pytest.raises(DataError, match=r"finds no group in the names of 1 of 2 files: a/x_1.png;"):
         load_folder(config(tmp_path, group=r"(\d)_"))
     with pytest.raises(DataError, match=r"data.group=folder needs a sub-folder for each patient"):
         load_folder(config(tmp_path, group="folder"))
