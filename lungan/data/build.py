@@ -88,10 +88,10 @@ def read_array(
 
     Raises: DataError for arrays of a wrong kind.
     """
-    from lungan.data.npz import read_npz, read_part
+    from lungan.data.npz import check_images, fit_parts
 
     array = np.asarray(images.cpu() if hasattr(images, "cpu") else images)
     if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
         array = np.moveaxis(array, 1, 3)
-    place = Path(name)
-    return read_npz(place, size, channels, {ONLY_SPLIT[0]: read_part(place, {"images": array})})
+    parts = {ONLY_SPLIT[0]: (check_images(array, name), None)}
+    return fit_parts(parts, Path(name), size, channels)

@@ -28,7 +28,6 @@ from lungan.data.stored import (
     Values,
     check_coded_size,
     check_size,
-    check_unpacked,
     choose_frame,
     darken,
     display,
@@ -116,10 +115,9 @@ def _decode_with_pillow(data: bytes, frame: int | None) -> StoredImage:
         raise BadImageError(
             f"more pixels than the limit of {MAX_PIXELS // 10**6} million"
         ) from error
-    check_size(*image.size)
     is_deep = image.mode.startswith("I") or (image.format == "PNG" and data[24] == 16)
-    num_values = image.width * image.height * len(image.getbands())
-    check_unpacked(num_values * (2 if is_deep else 1), len(data))
+    bits = len(image.getbands()) * (16 if is_deep else 8)
+    check_size(*image.size, bits, len(data))
     # MPO: a JPEG photograph with previews behind it.
     num_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if chosen := choose_frame(num_frames, frame):
@@ -206,7 +204,8 @@ def _decode_tiff(data: bytes, frame: int | None) -> StoredImage:
         if not pages:
             raise BadImageError("truncated or damaged: holds no pages")
         page = pages[choose_frame(len(pages), frame, "pages")]
-        check_size(page.imagewidth, page.imagelength)
+        bits = page.samplesperpixel * page.bitspersample
+        check_size(page.imagewidth, page.imagelength, bits, len(data))
         num_images = (file.imagej_metadata or {}).get("images", 1)
         if page.imagedepth > 1 or num_images > len(pages):
             raise BadImageError("TIFF that holds a volume; save the slice to use as a file")
@@ -242,7 +241,6 @@ def _check_blocks(data: bytes, page: Any) -> None:
         or (page.compression == 1 and sum(count for _, count in blocks) < num_bits // 8)
     ):
         raise BadImageError("truncated or damaged: parts of it are missing")
-    check_unpacked(num_bits // 8, len(data))
     for offset, count in blocks:
         check_coded_size(data[offset : offset + count])
 

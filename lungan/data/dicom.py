@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -19,12 +20,11 @@ from lungan.data.stored import (
     StoredImage,
     check_coded_size,
     check_size,
-    check_unpacked,
     choose_frame,
     darken,
     display,
     measure,
-    measure_inflated,
+    most_unpacked,
     say_type,
 )
 from lungan.errors import DataError
@@ -47,9 +47,19 @@ def decode_dicom(data: bytes, frame: int | None, *, use_window: bool) -> StoredI
         raise DataError(f"DICOM files need pydicom: {WAY_OUT}") from error
     if _DEFLATED in data[:1024]:
         # The data set follows the file's own header, which says how long it is.
-        measure_inflated(data[144 + int.from_bytes(data[140:144], "little") :], -15)
+        _check_inflated(data[144 + int.from_bytes(data[140:144], "little") :])
     dataset = pydicom.dcmread(io.BytesIO(data), force=data[128:132] != b"DICM")
     return _render(dataset, len(data), frame, use_window)
+
+
+def _check_inflated(data: bytes) -> None:
+    """Raises: BadImageError where zlib would unpack ``data`` to more than such a file may."""
+    unpacker, num_bytes, limit = zlib.decompressobj(-15), 0, most_unpacked(len(data))
+    while data:
+        num_bytes += len(unpacker.decompress(data, 2**24))
+        if num_bytes > limit:
+            raise BadImageError(f"unpacks to more than {limit // 2**20} MiB")
+        data = unpacker.unconsumed_tail
 
 
 def _render(dataset: Any, num_bytes: int, frame: int | None, use_window: bool) -> StoredImage:
@@ -62,10 +72,8 @@ def _render(dataset: Any, num_bytes: int, frame: int | None, use_window: bool) -
     for key in ("Rows", "Columns", "BitsAllocated"):
         if not dataset.get(key):
             raise BadImageError(f"DICOM without {key}")
-    check_size(int(dataset.Columns), int(dataset.Rows))
-    factors = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
-    num_bits = math.prod(int(dataset.get(key) or 1) for key in factors)
-    check_unpacked(num_bits // 8, num_bytes)
+    bits = int(dataset.get("SamplesPerPixel") or 1) * int(dataset.BitsAllocated)
+    check_size(int(dataset.Columns), int(dataset.Rows), bits, num_bytes)
     index = choose_frame(int(dataset.get("NumberOfFrames") or 1), frame)
     stored = _stored_pixels(dataset, index)
     if dataset.get("Modality") == "SEG":
@@ -194,7 +202,7 @@ def _render_grey(
             is_display=True,
             kind=f"{modality}, window",
             mode=mode,
-            is_windowed=True,
+            notes=("seen through the DICOM file's own window",),
         )
     if values is stored and stored.dtype.kind == "u" and high <= 255:
         # As other 8-bit files: values to be seen as they are.

@@ -33,7 +33,7 @@ from lungan.data.images import (
     first,
     many,
 )
-from lungan.data.scale import FittedImage, Wanted, read_image, scale_images
+from lungan.data.scale import Wanted, check_alike, read_image, scale_images
 from lungan.data.stored import BadImageError, quiet, read_bytes
 from lungan.errors import DataError
 from lungan.files import is_folder_name
@@ -164,8 +164,7 @@ def decode_files(
         reasons = [one if isinstance(one, str) else "" for one in results]
         files = _usable(listing, reasons, on_bad_image)
         fitted = [one for one in results if not isinstance(one, str)]
-        if wanted.size is None or wanted.channels is None:
-            _check_alike(files, fitted, wanted)
+        check_alike([file.name for file in files], fitted, wanted.size, wanted.channels)
         images, facts = scale_images(fitted, wanted.scale)
         return {
             "images": images,
@@ -256,24 +255,6 @@ def _digest(path: Path) -> str:
         return hashlib.sha256(read_bytes(path)).hexdigest()
     except BadImageError as error:  # Decoding says so; another reason is another content.
         return str(error)
-
-
-def _check_alike(files: Sequence[ImageFile], fitted: Sequence[FittedImage], wanted: Wanted) -> None:
-    def words(image: FittedImage) -> str:
-        return f"{image.width}x{image.height} {'grey' if len(image.pixels) == 1 else 'in color'}"
-
-    one = fitted[0]
-    for file, other in zip(files, fitted, strict=True):
-        if wanted.size is None and not other.width == other.height == one.width:
-            rule, way_out = "square and of one size", "--size 64 crops to the centre and resizes"
-        elif wanted.channels is None and len(other.pixels) != len(one.pixels):
-            rule, way_out = "all grey or all in color", "--channels 1 makes all grey"
-        else:
-            continue
-        raise DataError(
-            f"images must be {rule}: {files[0].name} is {words(one)} and {file.name} "
-            f"{words(other)}; {way_out}"
-        )
 
 
 def _say_flat(image_set: ImageSet, files: Sequence[ImageFile]) -> list[str]:

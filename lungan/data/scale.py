@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from lungan.data.decode import decode
 from lungan.data.images import NUM_NAMED, Facts, many, place_of
 from lungan.data.stored import BadImageError, StoredImage, Values, read_bytes
+from lungan.errors import DataError
 
 Scale = str | Sequence[float]
 """``auto``, ``dtype``, ``range``, ``percentile``, or the values that become black and white."""
@@ -31,16 +31,23 @@ class FittedImage(NamedTuple):
 
     pixels: (channels, size, size), uint8 where the image alone says what is black and white, else
     float32 in the file's own values, for ``scale_images``.
-    place, width, height: of the whole image, upright. place: from 0 to 1, by its pixels
-    (``images.place_of``).
-    stored: what decoding gave, without its values.
+    place: from 0 to 1, by the pixels of the whole image (``images.place_of``).
+    width, height: of the whole image, upright. is_negative: whether small values are bright.
+    kind, mode, notes: as in ``StoredImage``.
     """
 
     pixels: NDArray[Any]
     place: float
     width: int
     height: int
-    stored: StoredImage
+    is_negative: bool
+    kind: str
+    mode: str
+    notes: tuple[str, ...]
+
+    @property
+    def is_scaled(self) -> bool:
+        return bool(self.pixels.dtype == np.uint8)
 
 
 class Wanted(NamedTuple):
@@ -51,13 +58,6 @@ class Wanted(NamedTuple):
     channels: int | None = None
     scale: Scale = "auto"
     frame: int | None = None
-
-
-class ScaledImages(NamedTuple):
-    """images: (N, channels, size, size) uint8. facts: what they were and what was done."""
-
-    images: NDArray[np.uint8]
-    facts: Facts
 
 
 def read_image(
@@ -82,42 +82,54 @@ def read_image(
 def fit_image(
     image: StoredImage, size: int | None, channels: int | None, scale: Scale = "auto"
 ) -> FittedImage:
-    height, width = image.values.shape[:2]
+    """The image's centre square, resized.
+
+    Pixel areas are averaged when shrinking and interpolated linearly when enlarging, so that no
+    value appears that the image does not have. Grey from colour is BT.601 luminance, colour from
+    grey its repetition. size, channels: None keeps the image's own.
+    """
+    values, mode, notes = image.values, image.mode, list(image.notes)
+    height, width = values.shape[:2]
+    is_negative = image.black > image.white
     ends: tuple[float, float] | None = None
     if not isinstance(scale, str):
-        ends = (scale[1], scale[0]) if image.is_negative else (scale[0], scale[1])
+        ends = (scale[1], scale[0]) if is_negative else (scale[0], scale[1])
     elif scale == "dtype" or (scale == "auto" and image.is_display):
         ends = (image.black, image.white)
-    pixels = _square(image.values, channels)
+    pixels = _square(values, channels)
     is_uint8 = pixels.dtype == np.uint8 and ends == (0, 255)
     if not is_uint8:
         pixels = pixels.astype(np.float32) if ends is None else shade(pixels, *ends)
     pixels = _resize(pixels, size or min(height, width), channels)
     if ends is not None and not is_uint8:
         pixels = np.rint(pixels).astype(np.uint8)
-    # No view of the values, which would keep them all in memory.
-    known = replace(image, values=np.empty(0), mode=_say_grey(image))
-    return FittedImage(pixels, place_of(image.values), width, height, known)
-
-
-def _say_grey(image: StoredImage) -> str:
-    """The image's mode; grey where its three channels are one, as in many exported radiographs."""
-    values = image.values
     if values.ndim == 3 and (values == values[..., :1]).all():
-        return f"{image.mode.replace('colour', 'grey')} stored as colour"
-    return image.mode
+        mode = f"{mode.replace('colour', 'grey')} stored as colour"
+    elif values.ndim == 3 and channels == 1:
+        notes.append("in colour made grey; data.channels=3 keeps colour")
+    if min(height, width) < pixels.shape[2]:
+        notes.append("smaller than data.size and enlarged")
+    place = place_of(values)
+    return FittedImage(pixels, place, width, height, is_negative, image.kind, mode, tuple(notes))
 
 
-def fit(values: NDArray[np.uint8], size: int, channels: int | None = None) -> NDArray[np.uint8]:
-    """(channels, size, size) uint8: the centre square of ``values``, resized.
-
-    Pixel areas are averaged when shrinking and interpolated linearly when enlarging, so that no
-    value appears that the image does not have. Grey from colour is BT.601 luminance, colour from
-    grey its repetition.
-
-    values: (H, W) grey or (H, W, 3) RGB. channels: None keeps the image's own.
-    """
-    return _resize(_square(values, channels), size, channels)
+def check_alike(
+    names: Sequence[str], images: Sequence[FittedImage], size: int | None, channels: int | None
+) -> None:
+    """Raises: DataError where size or channels, which are None, are not those of all images."""
+    first = images[0]
+    for name, image in zip(names, images, strict=True):
+        if size is None and not image.width == image.height == first.width:
+            rule, way_out = "square and of one size", "--size 64 crops to the centre and resizes"
+        elif channels is None and len(image.pixels) != len(first.pixels):
+            rule, way_out = "all grey or all in color", "--channels 1 makes all grey"
+        else:
+            continue
+        one, other = (
+            f"{each.width}x{each.height} {'grey' if len(each.pixels) == 1 else 'in color'}"
+            for each in (first, image)
+        )
+        raise DataError(f"images must be {rule}: {names[0]} is {one} and {name} {other}; {way_out}")
 
 
 def shade(values: Values, black: float, white: float) -> NDArray[np.float32]:
@@ -129,54 +141,55 @@ def shade(values: Values, black: float, white: float) -> NDArray[np.float32]:
     return np.clip(shades, 0, 255, out=shades)
 
 
-def scale_images(images: Sequence[FittedImage], scale: Scale = "auto") -> ScaledImages:
-    """All images at uint8: those that cannot say alone what is black and white share one scale,
-    each kind of values its own."""
+def scale_images(
+    images: Sequence[FittedImage], scale: Scale = "auto"
+) -> tuple[NDArray[np.uint8], Facts]:
+    """All images as (N, channels, size, size) uint8, and what they were and what was done. Those
+    that cannot say alone what is black and white share one scale, each kind of values its own."""
     scaled = np.empty((len(images), *images[0].pixels.shape), dtype=np.uint8)
-    scaling, warnings = [], _say_some_windowed(images)
-    num_of_kind = Counter(image.stored.kind for image in images)
-    for kind in sorted(num_of_kind):
-        indices = [index for index, image in enumerate(images) if image.stored.kind == kind]
-        pixels = [images[index].pixels for index in indices]
-        ends = None
-        if _waits(images[indices[0]]):  # as all images of its kind, or none
-            low, high = ends = _range(pixels, scale)
+    changes = Counter(note for image in images for note in image.notes)
+    facts = Facts(
+        sizes=_count_sizes(images),
+        modes=dict(Counter(image.mode for image in images).most_common()),
+        num_cropped=sum(image.width != image.height for image in images),
+        notes=[f"{many(number, 'image')} {note}" for note, number in changes.items()],
+        warnings=_say_some_windowed(images),
+    )
+    num_of_kind = Counter(image.kind for image in images)
+    for kind, number in sorted(num_of_kind.items()):
+        of_kind = [image for image in images if image.kind == kind]
+        are, ends = f"{many(number, 'image')} ({kind})", None
+        if not of_kind[0].is_scaled:  # as all images of its kind, or none
+            low, high = ends = _range([image.pixels for image in of_kind], scale)
             of = "0.5th to 99.5th percentile" if scale == "percentile" else "range"
-            scaling.append(
-                f"{many(len(indices), 'image')} ({kind}): values from {low:.7g} (black) to "
-                f"{high:.7g} (white), the {of} of them all"
+            facts.scaling.append(
+                f"{are}: values from {low:.7g} (black) to {high:.7g} (white), the {of} of them all"
             )
         elif scale != "auto":
             how = "the ends of their type" if scale == "dtype" else "{:g} and {:g}".format(*scale)
-            scaling.append(f"{many(len(indices), 'image')} ({kind}): black and white are {how}")
-        for index, one in zip(indices, pixels, strict=True):
-            is_negative = images[index].stored.is_negative
-            scaled[index] = (
-                np.rint(shade(one, *(ends[::-1] if is_negative else ends))) if ends else one
-            )
-        of_kind = scaled if len(indices) == len(images) else scaled[indices]
-        darkest, brightest = int(of_kind.min()), int(of_kind.max())
+            facts.scaling.append(f"{are}: black and white are {how}")
+        darkest, brightest = 255, 0
+        for index in (index for index, image in enumerate(images) if image.kind == kind):
+            pixels = images[index].pixels
+            if ends:
+                pixels = np.rint(
+                    shade(pixels, *(ends[::-1] if images[index].is_negative else ends))
+                )
+            scaled[index] = pixels
+            darkest = min(darkest, int(pixels.min()))
+            brightest = max(brightest, int(pixels.max()))
         if brightest - darkest < SHALLOW:
-            warnings.append(
-                f"only the shades {darkest} to {brightest} of 0 to 255 occur in "
-                f"{many(len(indices), 'image')} ({kind}), nearly one grey; data.scale=range "
-                "stretches them"
+            facts.warnings.append(
+                f"only the shades {darkest} to {brightest} of 0 to 255 occur in {are}, nearly one "
+                "grey; data.scale=range (of files) stretches them"
             )
-    if len(num_of_kind) > 1 and any(_waits(image) for image in images):
+    if len(num_of_kind) > 1 and not all(image.is_scaled for image in images):
         kinds = ", ".join(f"{kind} ({number})" for kind, number in num_of_kind.most_common())
-        warnings.append(
+        facts.warnings.append(
             f"black and white are of their own for each of {len(num_of_kind)} kinds of values, so "
             f"their greys may not compare: {kinds}; data.scale=[black,white] is one for all"
         )
-    facts = Facts(
-        sizes=_count_sizes(images),
-        modes=dict(Counter(image.stored.mode for image in images).most_common()),
-        num_cropped=sum(image.width != image.height for image in images),
-        scaling=scaling,
-        notes=_say_changed(images),
-        warnings=warnings,
-    )
-    return ScaledImages(scaled, facts)
+    return scaled, facts
 
 
 def _count_sizes(images: Sequence[FittedImage]) -> dict[str, int]:
@@ -190,39 +203,19 @@ def _count_sizes(images: Sequence[FittedImage]) -> dict[str, int]:
     return named
 
 
-def _say_changed(images: Sequence[FittedImage]) -> list[str]:
-    num_grey = sum(
-        image.stored.mode.startswith("colour") and len(image.pixels) == 1 for image in images
-    )
-    num_small = sum(min(image.width, image.height) < image.pixels.shape[2] for image in images)
-    num_turned = sum(image.stored.is_turned for image in images)
-    num_windowed = sum(image.stored.is_windowed for image in images)
-    changes = [
-        (num_grey, "image", "in colour made grey; data.channels=3 keeps colour"),
-        (num_small, "image", "smaller than data.size and enlarged"),
-        (num_turned, "image", "turned upright, as EXIF data say"),
-        (num_windowed, "DICOM image", "seen through the file's own window"),
-    ]
-    return [f"{many(number, noun)} {change}" for number, noun, change in changes if number]
-
-
 def _say_some_windowed(images: Sequence[FittedImage]) -> list[str]:
-    """A warning where only some images of one mode are seen through a window."""
-    warnings = []
-    stored = [image.stored for image in images]
-    for mode in sorted({image.mode for image in stored if image.is_windowed}):
-        windowed = [image.is_windowed for image in stored if image.mode == mode]
-        if not all(windowed):
-            warnings.append(
-                f"{sum(windowed)} of {many(len(windowed), 'image')} ({mode}) have a window of "
-                "their own and the others not, so their greys do not compare; data.scale=range or "
-                "data.scale=[black,white] treats all alike"
-            )
-    return warnings
-
-
-def _waits(image: FittedImage) -> bool:
-    return image.pixels.dtype != np.uint8
+    """A warning where images of one mode are of several kinds: some are seen through a window."""
+    kinds: dict[str, Counter[str]] = defaultdict(Counter)
+    for image in images:
+        kinds[image.mode][image.kind] += 1
+    return [
+        f"{sum(n for kind, n in counts.items() if kind.endswith('window'))} of "
+        f"{many(counts.total(), 'image')} ({mode}) have a window of their own and the others not, "
+        "so their greys do not compare; data.scale=range or data.scale=[black,white] treats all "
+        "alike"
+        for mode, counts in sorted(kinds.items())
+        if len(counts) > 1
+    ]
 
 
 def _range(pixels: Sequence[NDArray[Any]], scale: Scale) -> tuple[float, float]:

@@ -7,7 +7,6 @@ import logging
 import stat
 import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,8 +45,7 @@ class StoredImage:
     is_display: whether that scale is the one to see the image in. If not, as for Hounsfield units,
     signed and floating values, only other images of the ``kind`` can say what is bright.
     kind: what the values are, in words: images of one kind compare.
-    mode: ``kind`` and grey or colour, in words. is_turned: by EXIF's orientation. is_windowed: by
-    a DICOM file's own window or table.
+    mode: ``kind`` and grey or colour, in words. notes: what was done to the image, in words.
     """
 
     values: Values
@@ -56,12 +54,7 @@ class StoredImage:
     is_display: bool
     kind: str
     mode: str
-    is_turned: bool = False
-    is_windowed: bool = False
-
-    @property
-    def is_negative(self) -> bool:
-        return self.black > self.white
+    notes: tuple[str, ...] = ()
 
 
 def display(values: Values, bits: int, note: str = "") -> StoredImage:
@@ -104,14 +97,14 @@ def turn_upright(image: StoredImage, orientation: int) -> StoredImage:
     """Source: EXIF 2.3, tag 274: the side of the scene at which row 0 and column 0 stand."""
     if orientation not in range(2, 9):
         return image
-    values = image.values
+    values, note = image.values, "turned upright, as EXIF data say"
     if orientation >= 5:
         values = values.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         values = values[::-1]
     if orientation in (2, 3, 6, 7):
         values = values[:, ::-1]
-    return replace(image, values=np.ascontiguousarray(values), is_turned=True)
+    return replace(image, values=np.ascontiguousarray(values), notes=(*image.notes, note))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -145,13 +138,22 @@ def quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def check_size(width: int, height: int) -> None:
-    """Raises: BadImageError for no pixels, or more than ``MAX_PIXELS``."""
+def check_size(width: int, height: int, bits: int = 0, file_bytes: int = 0) -> None:
+    """bits: of a pixel. file_bytes: of the whole file.
+
+    Raises: BadImageError for no pixels, more than ``MAX_PIXELS``, or a file that would unpack to
+    more than files of its size may.
+    """
     if width < 1 or height < 1:
         raise BadImageError(f"damaged: its header says {width} x {height} pixels")
     if width * height > MAX_PIXELS:
         raise BadImageError(
             f"{width} x {height} pixels, more than the limit of {MAX_PIXELS // 10**6} million"
+        )
+    if (unpacked := width * height * bits // 8) > most_unpacked(file_bytes):
+        raise BadImageError(
+            f"unpacks to {unpacked // 2**20} MiB, more than {MAX_RATIO} times its size of "
+            f"{file_bytes // 2**10} KiB or more than {MAX_BYTES // 2**20} MiB"
         )
 
 
@@ -159,15 +161,6 @@ def most_unpacked(file_bytes: int) -> int:
     """Bytes that a file of this size may unpack to: 64 MiB, or 100 times its size where that is
     more, as far as ``MAX_BYTES``. Images come nowhere near; files made to fill memory do."""
     return min(MAX_BYTES, max(ANY_BYTES, MAX_RATIO * file_bytes))
-
-
-def check_unpacked(num_bytes: int, file_bytes: int) -> None:
-    """Raises: BadImageError for a file that would unpack to more than files of its size may."""
-    if num_bytes > most_unpacked(file_bytes):
-        raise BadImageError(
-            f"unpacks to {num_bytes // 2**20} MiB, more than {MAX_RATIO} times its size of "
-            f"{file_bytes // 2**10} KiB or more than {MAX_BYTES // 2**20} MiB"
-        )
 
 
 def choose_frame(num_frames: int, frame: int | None, noun: str = "frames") -> int:
@@ -181,21 +174,6 @@ def choose_frame(num_frames: int, frame: int | None, noun: str = "frames") -> in
             f"holds {num_frames} {noun}, data.frame={frame} is not among them (they count from 0)"
         )
     return frame or 0
-
-
-def measure_inflated(data: bytes, wbits: int) -> int:
-    """How many bytes zlib unpacks ``data`` to, found out without keeping them.
-
-    Raises: BadImageError where they are more than ``most_unpacked``.
-    """
-    unpacker = zlib.decompressobj(wbits)
-    num_bytes, limit = 0, most_unpacked(len(data))
-    while data:
-        num_bytes += len(unpacker.decompress(data, 2**24))
-        if num_bytes > limit:
-            raise BadImageError(f"unpacks to more than {limit // 2**20} MiB")
-        data = unpacker.unconsumed_tail
-    return num_bytes
 
 
 def read_jpeg_frame(data: bytes) -> tuple[int, int, int, int] | None:

@@ -115,7 +115,7 @@ def test_pixels_are_those_of_the_first_version(
     digest = hashlib.sha256()
     for size, channels in ((28, 1), (28, 3), (64, 1), (16, 3)):
         fitted = fit_image(decode(encode(suffix, image)), size, channels)
-        digest.update(scale_images([fitted]).images.tobytes())
+        digest.update(scale_images([fitted])[0].tobytes())
     assert digest.hexdigest()[:16] == ALWAYS[mode, height, width]
 
 
@@ -238,7 +238,7 @@ def test_orientation_is_as_opencv_turns_it(orientation: int) -> None:
     expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     assert np.array_equal(values(data), expected)
     assert values(data).shape == ((40, 60) if orientation < 5 else (60, 40))
-    assert decode(data).is_turned == (orientation > 1)
+    assert bool(decode(data).notes) == (orientation > 1)
 
 
 def test_orientation_wherever_it_is_kept() -> None:
@@ -263,7 +263,7 @@ def test_broken_exif_is_no_orientation(body: bytes) -> None:
     png = encode(".png", GREY)
     data = png[:33] + png_chunk(b"eXIf", body) + png[33:]
     assert np.array_equal(values(data), GREY)
-    assert not decode(data).is_turned
+    assert decode(data).notes == ()
 
 
 # Frames.

@@ -269,7 +269,7 @@ SHADES = np.add.outer(np.arange(SIZE), np.arange(SIZE)) / (2 * SIZE - 2)
 def show(data: bytes) -> np.ndarray:
     """What lungan makes of the file alone, from 0 to 1."""
     with quiet():
-        images = scale_images([fit_image(decode(data), None, None)]).images[0]
+        images = scale_images([fit_image(decode(data), None, None)])[0][0]
     return (images[0] if len(images) == 1 else images.transpose(1, 2, 0)) / 255
 
 
@@ -369,7 +369,7 @@ def test_empty_numbers_count_as_absent() -> None:
     empty = {"RescaleSlope": "", "RescaleIntercept": "", "WindowCenter": "", "WindowWidth": ""}
     data = dicom(RAMP, **empty, PixelPaddingValue=None, NumberOfFrames="")
     assert np.array_equal(decode(data).values, decode(dicom(RAMP)).values)
-    assert not decode(data).is_windowed
+    assert decode(data).notes == ()
 
 
 def test_a_table_that_says_16_bits_and_holds_12() -> None:
@@ -438,7 +438,7 @@ def test_each_frame_has_its_own_window() -> None:
 def test_a_scale_that_somebody_chose_goes_before_the_window(scale: Any) -> None:
     data = dicom(RAMP, WindowCenter=1000, WindowWidth=500, RescaleSlope=1, RescaleIntercept=-1000)
     image = fit_image(decode(data, use_window=False), None, None, scale)
-    shown = scale_images([image], scale).images[0, 0] / 255
+    shown = scale_images([image], scale)[0][0, 0] / 255
     low, high = {"dtype": (-1000, 3095), "range": (-1000, 3092)}.get(str(scale), (-1000, 1000))
     expected = np.clip((RAMP - 1000.0 - low) / (high - low), 0, 1)
     assert np.abs(shown - expected).max() < 0.003
@@ -534,7 +534,7 @@ def test_pydicoms_test_files(
                 refused[path.relative_to(FOLDER).as_posix()] = str(error)
                 continue
             fitted = fit_image(image, max(image.values.shape[:2]), None)
-            assert fitted.stored.mode.startswith("DICOM ")
+            assert fitted.mode.startswith("DICOM ")
             shown[path.relative_to(FOLDER).as_posix()] = image
     assert capfd.readouterr() == ("", "")
     assert not caplog.records

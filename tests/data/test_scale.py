@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from lungan.data.scale import FittedImage, Scale, fit, fit_image, read_image, scale_images
+from lungan.data.scale import FittedImage, Scale, fit_image, read_image, scale_images
 from lungan.data.stored import StoredImage, quiet
 
 rng = np.random.default_rng(0)
@@ -31,9 +31,13 @@ def units(values: np.ndarray, **changes: Any) -> StoredImage:
     return stored(values, **{**settings, "kind": "DICOM CT, HU", **changes})
 
 
+def fit(values: np.ndarray, size: int, channels: int | None = None) -> np.ndarray:
+    return fit_image(stored(values), size, channels).pixels
+
+
 def scaled(images: list[StoredImage], scale: Scale = "auto") -> np.ndarray:
     fitted = [fit_image(image, None, None, scale) for image in images]
-    return scale_images(fitted, scale).images[:, 0]
+    return scale_images(fitted, scale)[0][:, 0]
 
 
 def test_fit_crops_the_centre() -> None:
@@ -139,26 +143,26 @@ def test_percentile_leaves_out_a_half_percent_at_each_end() -> None:
 
 
 def test_a_constant_set_is_black_and_said() -> None:
-    result = scale_images([fit_image(units(np.full((8, 8), 7.0)), None, None)])
-    assert not result.images.any()
-    assert "only the shades 0 to 0 of 0 to 255 occur" in result.facts.warnings[0]
+    images, facts = scale_images([fit_image(units(np.full((8, 8), 7.0)), None, None)])
+    assert not images.any()
+    assert "only the shades 0 to 0 of 0 to 255 occur" in facts.warnings[0]
 
 
 def test_notes_say_the_range() -> None:
     images = [units(np.full((8, 8), value)) for value in (-1000.0, 500.0)]
     fitted = [fit_image(image, None, None) for image in [*images, stored(GREY)]]
-    result = scale_images([image for image in fitted if image.width == 8])
-    assert result.facts.scaling == [
+    _, facts = scale_images([image for image in fitted if image.width == 8])
+    assert facts.scaling == [
         "2 images (DICOM CT, HU): values from -1000 (black) to 500 (white), the range of them all",
     ]
-    assert not result.facts.warnings
-    assert scale_images([fitted[2]]).facts.scaling == []
+    assert not facts.warnings
+    assert scale_images([fitted[2]])[1].scaling == []
     chosen = [fit_image(images[0], None, None, [-1000, 400])]
-    assert scale_images(chosen, [-1000, 400]).facts.scaling == [
+    assert scale_images(chosen, [-1000, 400])[1].scaling == [
         "1 image (DICOM CT, HU): black and white are -1000 and 400",
     ]
     by_type = [fit_image(images[0], None, None, "dtype")]
-    assert "are the ends of their type" in scale_images(by_type, "dtype").facts.scaling[0]
+    assert "are the ends of their type" in scale_images(by_type, "dtype")[1].scaling[0]
 
 
 @pytest.mark.parametrize(("top", "is_said"), [(24, True), (63, True), (64, False), (255, False)])
@@ -168,10 +172,10 @@ def test_a_set_that_spans_little_is_warned_of_whatever_its_format(top: int, is_s
     deep = stored(np.rint(ramp * 257).astype(np.uint16), white=65535, kind="16 bit")
     windowed = stored((ramp / 255).astype(np.float32), white=1, kind="DICOM CR, window")
     for image in (eight, fit_image(deep, None, None), fit_image(windowed, None, None)):
-        warnings = scale_images([image]).facts.warnings
+        warnings = scale_images([image])[1].warnings
         assert bool(warnings) == is_said
         if is_said:
-            said = f"only the shades 0 to {top} of 0 to 255 occur in 1 image ({image.stored.kind})"
+            said = f"only the shades 0 to {top} of 0 to 255 occur in 1 image ({image.kind})"
             assert said in warnings[0]
             assert "data.scale=range" in warnings[0]
 
@@ -181,26 +185,22 @@ def test_grey_stored_as_colour_is_called_grey() -> None:
     tinted = grey.copy()
     tinted[0, 0, 1] ^= 1
     modes = [
-        fit_image(stored(values, mode="colour 8 bit"), None, 1).stored.mode
-        for values in (grey, tinted)
+        fit_image(stored(values, mode="colour 8 bit"), None, 1).mode for values in (grey, tinted)
     ]
     assert modes == ["grey 8 bit stored as colour", "colour 8 bit"]
 
 
 def test_windows_that_only_some_have_are_said() -> None:
     ramp = np.linspace(0, 1, 64).reshape(8, 8)
-    windowed = stored(ramp, white=1, mode="DICOM CT, HU", is_windowed=True)
+    windowed = stored(ramp, white=1, mode="DICOM CT, HU", kind="DICOM CT, window")
     fitted = [
         fit_image(image, None, None)
         for image in (windowed, units(ramp * 900, mode="DICOM CT, HU"), stored(GREY[:8, :8]))
     ]
-    assert (
-        scale_images(fitted)
-        .facts.warnings[0]
-        .startswith("1 of 2 images (DICOM CT, HU) have a window of their own and the others not")
-    )
+    said = "1 of 2 images (DICOM CT, HU) have a window of their own and the others not"
+    assert scale_images(fitted)[1].warnings[0].startswith(said)
     for alike in (fitted[:1], fitted[1:2]):
-        assert not scale_images(alike).facts.warnings
+        assert not scale_images(alike)[1].warnings
 
 
 def test_kinds_of_values_that_do_not_compare_are_said() -> None:
@@ -208,7 +208,7 @@ def test_kinds_of_values_that_do_not_compare_are_said() -> None:
     images = [units(ramp, kind="float"), stored(ramp.astype(np.uint8))]
     for scale, is_said in (("auto", True), ("range", True), ("dtype", False), ([0, 255], False)):
         fitted = [fit_image(image, None, None, scale) for image in images]
-        warnings = scale_images(fitted, scale).facts.warnings
+        warnings = scale_images(fitted, scale)[1].warnings
         assert any("float (1), 8 bit (1)" in warning for warning in warnings) == is_said
 
 
@@ -219,17 +219,17 @@ def test_the_warning_s_way_out_works(tmp_path: Path) -> None:
     for scale, top in (("auto", 16), ("range", 255), ([0, 4095], 255)):
         image = read_image(tmp_path / "a.tif", 16, 1, scale=scale)
         assert isinstance(image, FittedImage)
-        assert scale_images([image], scale).images.max() == top
+        assert scale_images([image], scale)[0].max() == top
 
 
 def test_facts_of_a_file(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", RGB.astype(np.int16), photometric="rgb")
     image = read_image(tmp_path / "a.tif", 16, 3)
     assert isinstance(image, FittedImage)
-    assert (image.width, image.height, image.stored.mode) == (60, 40, "colour signed 16 bit")
+    assert (image.width, image.height, image.mode) == (60, 40, "colour signed 16 bit")
     assert image.pixels.shape == (3, 16, 16)
     assert image.pixels.dtype == np.float32
-    assert not (image.stored.is_turned or image.stored.is_windowed or image.stored.is_negative)
+    assert not (image.notes or image.is_negative)
     own = read_image(tmp_path / "a.tif", None, None)
     assert isinstance(own, FittedImage)
     assert own.pixels.shape == (3, 40, 40)

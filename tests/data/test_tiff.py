@@ -72,7 +72,7 @@ def write_packed(values: np.ndarray, bits: int, photometric: int, extra: int | N
 def show(data: bytes) -> np.ndarray:
     """(H, W) or (H, W, 3): what lungan makes of the file alone, from 0 to 1."""
     with quiet():
-        images = scale_images([fit_image(decode(data), None, None)]).images[0]
+        images = scale_images([fit_image(decode(data), None, None)])[0][0]
     return (images[0] if len(images) == 1 else images.transpose(1, 2, 0)) / 255
 
 
