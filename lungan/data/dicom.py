@@ -49,7 +49,21 @@ def decode_dicom(data: bytes, frame: int | None, *, use_window: bool) -> StoredI
         # The data set follows the file's own header, which says how long it is.
         _check_inflated(data[144 + int.from_bytes(data[140:144], "little") :])
     dataset = pydicom.dcmread(io.BytesIO(data), force=data[128:132] != b"DICM")
-    return _render(dataset, len(data), frame, use_window)
+    _check_header(dataset, len(data))
+    index = choose_frame(int(dataset.get("NumberOfFrames") or 1), frame)
+    stored = _stored_pixels(dataset, index)
+    if dataset.get("Modality") == "SEG":
+        raise BadImageError("DICOM segmentation, a mask and no image")
+    modality = f"DICOM {dataset.get('Modality') or 'image'}"
+    photometric = dataset.PhotometricInterpretation
+    if stored.ndim == 2 and photometric in ("MONOCHROME1", "MONOCHROME2"):
+        _take_functional_groups(dataset, index)
+        return _render_grey(stored, dataset, modality, use_window)
+    if photometric == "PALETTE COLOR" or (
+        stored.ndim == 3 and photometric.startswith(("RGB", "YBR"))
+    ):
+        return _render_colour(stored, dataset, modality)
+    raise BadImageError(f"DICOM with photometric interpretation {photometric}")
 
 
 def _check_inflated(data: bytes) -> None:
@@ -62,8 +76,7 @@ def _check_inflated(data: bytes) -> None:
         data = unpacker.unconsumed_tail
 
 
-def _render(dataset: Any, num_bytes: int, frame: int | None, use_window: bool) -> StoredImage:
-    """num_bytes: of the file."""
+def _check_header(dataset: Any, file_bytes: int) -> None:
     if not any(key in dataset for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         what = getattr(dataset.get("SOPClassUID"), "name", None) or (
             getattr(dataset.file_meta.get("MediaStorageSOPClassUID"), "name", None)
@@ -73,21 +86,7 @@ def _render(dataset: Any, num_bytes: int, frame: int | None, use_window: bool) -
         if not dataset.get(key):
             raise BadImageError(f"DICOM without {key}")
     bits = int(dataset.get("SamplesPerPixel") or 1) * int(dataset.BitsAllocated)
-    check_size(int(dataset.Columns), int(dataset.Rows), bits, num_bytes)
-    index = choose_frame(int(dataset.get("NumberOfFrames") or 1), frame)
-    stored = _stored_pixels(dataset, index)
-    if dataset.get("Modality") == "SEG":
-        raise BadImageError("DICOM segmentation, a mask and no image")
-    modality = f"DICOM {dataset.get('Modality') or 'image'}"
-    photometric = dataset.PhotometricInterpretation
-    is_grey = stored.ndim == 2 and photometric in ("MONOCHROME1", "MONOCHROME2")
-    is_colour = stored.ndim == 3 and photometric.startswith(("RGB", "YBR"))
-    if not (is_grey or is_colour or photometric == "PALETTE COLOR"):
-        raise BadImageError(f"DICOM with photometric interpretation {photometric}")
-    if not is_grey:
-        return _render_colour(stored, dataset, modality)
-    _take_functional_groups(dataset, index)
-    return _render_grey(stored, dataset, modality, use_window)
+    check_size(int(dataset.Columns), int(dataset.Rows), bits, file_bytes)
 
 
 def _stored_pixels(dataset: Any, index: int) -> NDArray[Any]:
@@ -96,7 +95,6 @@ def _stored_pixels(dataset: Any, index: int) -> NDArray[Any]:
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
 
-    bits, shift = int(dataset.get("BitsStored") or 0), 0
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if not syntax:  # As in files without a preamble, whose encoding pydicom has guessed.
         is_implicit, is_little_endian = dataset.original_encoding
@@ -113,31 +111,27 @@ def _stored_pixels(dataset: Any, index: int) -> NDArray[Any]:
             raise DataError(f"DICOM files in {syntax.name} need more decoders: {WAY_OUT}")
         num_frames = int(dataset.get("NumberOfFrames") or 1)
         check_coded_size(get_frame(dataset.PixelData, index, number_of_frames=num_frames))
-    if bits and not (syntax and syntax.is_encapsulated):
-        shift = max(0, int(dataset.get("HighBit") or 0) + 1 - bits)
-        dataset.BitsStored = bits + shift  # pydicom leaves out what is above, and no bits below
     # pylibjpeg's decoder of run lengths ends the process over damaged files.
     plugin = "pydicom" if syntax == uid.RLELossless else ""
-    stored = np.asarray(pixel_array(dataset, index=index, decoding_plugin=plugin))
-    if shift:
-        dataset.BitsStored = bits
-        stored = _from_high_bit(stored, bits, shift)
-    return stored
 
+    def read(bits: int) -> NDArray[Any]:
+        dataset.BitsStored = bits  # pydicom leaves out what is above, and no bits below
+        return np.asarray(pixel_array(dataset, index=index, decoding_plugin=plugin))
 
-def _from_high_bit(stored: NDArray[Any], bits: int, shift: int) -> NDArray[Any]:
-    """Values whose highest bit stands ``shift`` higher than the number of bits says.
-
-    Source: PS3.5, 8.1.1, which allowed that before 2014. Where the low bits hold values and the
-    high ones none, the header is wrong, as pydicom and viewers take it to be.
-    """
-    if not (stored & (2**shift - 1)).any():
-        return np.asarray(stored >> shift)
-    if stored.dtype.kind == "u" and stored.max() < 2**bits:
-        return stored
+    bits = int(dataset.get("BitsStored") or 0)
+    high_bit = min(int(dataset.get("HighBit") or 0), dataset.BitsAllocated - 1)
+    if not bits or high_bit < bits or (syntax and syntax.is_encapsulated):
+        return np.asarray(pixel_array(dataset, index=index, decoding_plugin=plugin))
+    # PS3.5, 8.1.1, before 2014: the highest bit stands higher than the number of bits says.
+    shifted, shift = read(high_bit + 1), high_bit + 1 - bits
+    stored = read(bits)
+    if not (shifted & (2**shift - 1)).any():
+        return np.asarray(shifted >> shift)
+    if -(2 ** (bits - 1)) <= shifted.min() and shifted.max() < 2**bits:
+        return stored  # The header is wrong, as pydicom and viewers take it to be.
     raise BadImageError(
-        f"DICOM of {bits} bits whose high bit is {bits + shift - 1}, while other bits hold values, "
-        f"too; if the values stand in the low bits, write HighBit={bits - 1} into the file"
+        f"DICOM of {bits} bits whose high bit is {high_bit}, while other bits hold values, too; if "
+        f"the values stand in the low bits, write HighBit={bits - 1} into the file"
     )
 
 
@@ -154,14 +148,7 @@ def _render_colour(stored: NDArray[Any], dataset: Any, modality: str) -> StoredI
         # Entries of 8 bits stand in the low or in the high byte of 16.
         palette = (palette >> 8 if palette.max() > 255 else palette).astype(np.uint8)
         stored, bits = palette[np.clip(stored.astype(np.int64) - first, 0, last)], 8
-    return StoredImage(
-        values=stored,
-        black=0,
-        white=2**bits - 1,
-        is_display=True,
-        kind=f"{bits} bit",
-        mode=f"{modality}, colour {bits} bit",
-    )
+    return replace(display(stored, bits), mode=f"{modality}, colour {bits} bit")
 
 
 def _take_functional_groups(dataset: Any, index: int) -> None:
@@ -228,8 +215,8 @@ def _modality_values(stored: NDArray[Any], dataset: Any) -> tuple[NDArray[Any], 
     """Values in the modality's units, the ends that the file's type gives them, and their name."""
     low, high, kind = say_type(stored.dtype.kind, int(dataset.get("BitsStored") or 0))
     if tables := dataset.get("ModalityLUTSequence"):
-        entries, first = _table(tables[0], dataset, low)
-        return _look_up(stored, entries, first), 0.0, float(entries.max()), "modality table"
+        values, high = _look_up(stored, tables[0], dataset, low)
+        return values, 0.0, high, "modality table"
     slope, intercept = _number(dataset, "RescaleSlope"), _number(dataset, "RescaleIntercept") or 0.0
     slope = 1.0 if slope is None else slope
     if slope == 0 or not math.isfinite(slope) or not math.isfinite(intercept):
@@ -242,8 +229,11 @@ def _modality_values(stored: NDArray[Any], dataset: Any) -> tuple[NDArray[Any], 
     return stored * slope + intercept, ends[0], ends[1], kind
 
 
-def _table(item: Any, dataset: Any, low: float) -> tuple[NDArray[Any], int]:
-    """A lookup table's entries and the value that the first one stands for."""
+def _look_up(
+    values: NDArray[Any], item: Any, dataset: Any, low: float
+) -> tuple[NDArray[Any], float]:
+    """What a lookup table has for the values, and its largest entry. Values before the first
+    entry take the first, values after the last the last. low: the least that values can be."""
     num_entries, first, _ = (int(number) for number in item.LUTDescriptor)
     entries = item.LUTData
     if isinstance(entries, bytes):
@@ -252,13 +242,9 @@ def _table(item: Any, dataset: Any, low: float) -> tuple[NDArray[Any], int]:
         entries = np.frombuffer(entries, np.uint8 if is_narrow else f"{order}u2")
     if first > 32767 and low < 0:  # Signed, but read as unsigned.
         first -= 2**16
-    return np.atleast_1d(np.asarray(entries))[: num_entries or 2**16], first
-
-
-def _look_up(values: NDArray[Any], entries: NDArray[Any], first: int) -> NDArray[Any]:
-    """Values before the first entry take the first, values after the last the last."""
+    entries = np.atleast_1d(np.asarray(entries))[: num_entries or 2**16]
     indices = np.clip(np.rint(values.astype(np.float64)) - first, 0, len(entries) - 1)
-    return np.asarray(entries[indices.astype(np.intp)])
+    return np.asarray(entries[indices.astype(np.intp)]), float(entries.max())
 
 
 def _voi_shades(values: NDArray[Any], low: float, dataset: Any) -> NDArray[np.float64] | None:
@@ -267,9 +253,9 @@ def _voi_shades(values: NDArray[Any], low: float, dataset: Any) -> NDArray[np.fl
     Source: PS3.3, C.11.2.1.2 (LINEAR) and C.11.2.1.3 (SIGMOID, LINEAR_EXACT).
     """
     if tables := dataset.get("VOILUTSequence"):
-        entries, first = _table(tables[0], dataset, low)
         # By the real maximum: descriptors say 16 bits where the entries have 12.
-        return _look_up(values, entries, first) / max(1.0, float(entries.max()))
+        values, largest = _look_up(values, tables[0], dataset, low)
+        return values / max(1.0, largest)
     centre, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
     if centre is None or width is None:
         return None

@@ -178,6 +178,8 @@ def test_refused(elements: dict[str, Any], message: str) -> None:
         (RAMP | 1, 12, 15),  # the header is wrong
         (RAMP, 12, 7),
         ((RAMP.astype(np.int16) - 2048) << 4, 12, 15),
+        (RAMP.astype(np.int16) - 2047, 12, 15),
+        (RAMP, 12, 20),  # beyond what a value has
     ],
 )
 def test_a_high_bit_elsewhere_is_where_the_values_are(
