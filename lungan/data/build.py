@@ -93,5 +93,5 @@ def read_array(
     array = np.asarray(images.cpu() if hasattr(images, "cpu") else images)
     if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
         array = np.moveaxis(array, 1, 3)
-    parts = {ONLY_SPLIT[0]: (check_images(array, name), None)}
+    parts = {ONLY_SPLIT[0]: (check_images(array, f"{name}: images"), None)}
     return fit_parts(parts, Path(name), size, channels)

@@ -29,7 +29,6 @@ from lungan.data.stored import (
     check_coded_size,
     check_size,
     choose_frame,
-    darken,
     display,
     measure,
     read_jpeg_frame,
@@ -270,14 +269,10 @@ def _interpret_tiff(values: Values, page: Any) -> StoredImage:
             colour = np.rint(colour * (alpha / np.float32(top))).astype(colour.dtype)
         return display(np.ascontiguousarray(colour), bits, note)
     low, high, kind = say_type("uif"[page.sampleformat - 1], bits)
-    with np.errstate(over="ignore"):
-        colour = colour.astype(np.float32)
-    holes = ~np.isfinite(colour)
-    if holes.any():
-        note += ", black where there is no number"
-    colour = darken(colour, holes, is_negative=is_negative)
-    if alpha is not None:
-        darkest = colour.max() if is_negative else colour.min()
-        colour = darkest + (colour - darkest) * (alpha / np.float32(high))
     stored = measure(colour, low, high, is_negative, kind)
-    return replace(stored, mode=f"{'colour' if colour.ndim == 3 else 'grey'} {kind}{note}")
+    stored = replace(stored, mode=f"{'colour' if colour.ndim == 3 else 'grey'} {kind}{note}")
+    if alpha is None:
+        return stored
+    darkest = stored.values.max() if is_negative else stored.values.min()
+    values = darkest + (stored.values - darkest) * (alpha / np.float32(high))
+    return replace(stored, values=values)

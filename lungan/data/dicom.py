@@ -21,7 +21,6 @@ from lungan.data.stored import (
     check_coded_size,
     check_size,
     choose_frame,
-    darken,
     display,
     measure,
     most_unpacked,
@@ -196,9 +195,7 @@ def _render_grey(
         shown = display(np.minimum(values, high).astype(np.uint8), int(dataset.BitsStored))
         upright = 255 - shown.values if is_negative else shown.values
         return replace(shown, values=np.where(padding, np.uint8(0), upright), mode=mode)
-    values = values.astype(np.float32)
-    values = darken(values, padding | ~np.isfinite(values), is_negative=is_negative)
-    return measure(values, low, high, is_negative, mode)
+    return measure(values, low, high, is_negative, mode, padding)
 
 
 def _padding(stored: NDArray[Any], dataset: Any) -> NDArray[np.bool_]:

@@ -72,15 +72,33 @@ def display(values: Values, bits: int, note: str = "") -> StoredImage:
     )
 
 
-def measure(values: Values, low: float, high: float, is_negative: bool, kind: str) -> StoredImage:
-    """``values`` that cannot say alone what is bright. low, high: the ends of their type."""
+def measure(
+    values: Values,
+    low: float,
+    high: float,
+    is_negative: bool,
+    kind: str,
+    padding: NDArray[np.bool_] | None = None,
+) -> StoredImage:
+    """``values`` that cannot say alone what is bright. Padding, and what is no number, is as dark
+    as the darkest of the others. low, high: the ends of their type."""
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(values, np.float32)
+    is_number = np.isfinite(values)
+    is_known = is_number if padding is None else is_number & ~padding
+    if not is_known.any():
+        raise BadImageError("holds nothing but padding")
+    if not is_known.all():
+        known = values[is_known]
+        values = np.where(is_known, values, known.max() if is_negative else known.min())
     return StoredImage(
-        values=np.ascontiguousarray(values),
+        values=values,
         black=high if is_negative else low,
         white=low if is_negative else high,
         is_display=False,
         kind=kind,
         mode=kind,
+        notes=() if is_number.all() else ("black where values are no numbers",),
     )
 
 
@@ -195,13 +213,3 @@ def check_coded_size(data: bytes) -> None:
         check_size(jpeg[3], jpeg[2])
     elif (start := data.find(b"\xff\x4f\xff\x51", 0, 1000)) >= 0:  # JPEG 2000
         check_size(*struct.unpack_from(">II", data, start + 8))
-
-
-def darken(values: Values, where: NDArray[np.bool_], *, is_negative: bool) -> Values:
-    """``values`` with padding, at ``where``, as dark as the darkest of the others."""
-    if not where.any():
-        return values
-    if where.all():
-        raise BadImageError("holds nothing but padding")
-    others = values[~where]
-    return np.where(where, others.max() if is_negative else others.min(), values)

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from lungan.config.data import FolderConfig, TableConfig
-from lungan.data.cells import normalize
 from lungan.data.folder import load_folder
 from lungan.data.images import ImageSet
-from lungan.data.table import load_table
+from lungan.data.table import load_table, normalize
 from lungan.errors import ConfigError, DataError
 
 rng = np.random.default_rng(0)

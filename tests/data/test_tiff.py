@@ -230,7 +230,7 @@ def test_values_that_are_no_numbers_are_black_and_said() -> None:
     values = GREY.astype(np.float32)
     assert decode(tiff(values)).mode == "grey float"
     values[:, -3:] = np.nan
-    assert decode(tiff(values)).mode == "grey float, black where there is no number"
+    assert decode(tiff(values)).notes == ("black where values are no numbers",)
 
 
 @pytest.mark.parametrize(
