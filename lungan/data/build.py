@@ -12,7 +12,7 @@ import numpy as np
 from lungan import registry
 from lungan.config.data import DataConfig, FilesConfig
 from lungan.data import inspect
-from lungan.data.images import ONLY_SPLIT, ImageSet, keep_fraction
+from lungan.data.images import ImageSet, keep_fraction
 from lungan.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -88,10 +88,9 @@ def read_array(
 
     Raises: DataError for arrays of a wrong kind.
     """
-    from lungan.data.npz import check_images, fit_parts
+    from lungan.data.npz import check_arrays, fit_parts
 
     array = np.asarray(images.cpu() if hasattr(images, "cpu") else images)
     if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
         array = np.moveaxis(array, 1, 3)
-    parts = {ONLY_SPLIT[0]: (check_images(array, f"{name}: images"), None)}
-    return fit_parts(parts, Path(name), size, channels)
+    return fit_parts(check_arrays({"images": array}, Path(name)), Path(name), size, channels)

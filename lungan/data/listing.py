@@ -8,7 +8,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -107,9 +107,8 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
         val, test = (USUAL_SHARE if share is None else share for share in (val, test))
         image_set = draw_splits(image_set, places, val, test, config.split_seed)
     facts, splits = image_set.facts, [SPLITS[split] for split in image_set.splits]
-    if image_set.groups is None:
-        facts.warnings += _suspect_groups(listing, files, splits)
-    elif straddling := _straddling([file.group or "" for file in files], splits):
+    groups = [file.group for file in files if file.group]  # all have one, or none
+    if groups and (straddling := _straddling(groups, splits)):
         said = (
             f"{many(len(straddling), 'patient')} in more than one split: {first(straddling)}; that "
             "makes every score look better than it is"
@@ -117,19 +116,9 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
         if config.straddle == "error":
             raise DataError(f"{said}. Move their images, or go on by data.straddle=warn")
         facts.warnings.append(said)
-    originals: dict[float, str] = {}
-    originals_of = [
-        originals.setdefault(place, file.name) for place, file in zip(places, files, strict=True)
-    ]
-    for what, sides in (("split", splits), ("class", [file.label for file in files])):
-        if copied := _straddling(originals_of, sides):
-            number = many(len(copied), "image")
-            facts.warnings.append(
-                f"{number} in more than one {what}, pixel for pixel: {first(copied)}"
-            )
-    if num_copies := len(files) - len(originals):
+    if num_copies := len(files) - len(set(places)):
         facts.notes.append(f"{many(num_copies, 'image')} the same as others, pixel for pixel")
-    facts.warnings += [*_say_flat(image_set, files), *_say_classes(listing)]
+    facts.warnings += _doubts(listing, image_set, files, places, splits)
     facts.warnings += listing.facts.warnings
     skipped = f", {len(facts.skipped)} unreadable ones skipped" if facts.skipped else ""
     source = f"{config.name} of {many(len(files), 'image')}{skipped}"
@@ -257,38 +246,51 @@ def _digest(path: Path) -> str:
         return str(error)
 
 
-def _say_flat(image_set: ImageSet, files: Sequence[ImageFile]) -> list[str]:
-    """A warning where single images are of one shade."""
+def _doubts(
+    listing: Listing,
+    image_set: ImageSet,
+    files: Sequence[ImageFile],
+    places: Sequence[float],
+    splits: Sequence[str],
+) -> Iterator[str]:
+    """What may be wrong, of which only people can say whether it is."""
+    if image_set.groups is None:
+        yield from _suspect_groups(listing, files, splits)
+    originals: dict[float, str] = {}
+    names = [originals.setdefault(place, f.name) for place, f in zip(places, files, strict=True)]
+    for what, sides in (("split", splits), ("class", [file.label for file in files])):
+        if copied := _straddling(names, sides):
+            number = many(len(copied), "image")
+            yield f"{number} in more than one {what}, pixel for pixel: {first(copied)}"
     pixels = image_set.images.reshape(len(files), -1)
     is_flat = pixels.min(axis=1) == pixels.max(axis=1)
-    flat = [file.name for file, one in zip(files, is_flat, strict=True) if one]
-    warning = (
-        f"{many(len(flat), 'image')} of one shade, which may show nothing: {first(flat)}; "
-        "data.scale=range takes black and white from the values of the files"
-    )
-    return [warning] if flat else []
-
-
-def _say_classes(listing: Listing) -> list[str]:
-    """Warnings: of classes of one image, of one word in several spellings, of unfit names."""
+    if flat := [file.name for file, one in zip(files, is_flat, strict=True) if one]:
+        yield (
+            f"{many(len(flat), 'image')} of one shade, which may show nothing: {first(flat)}; "
+            "data.scale=range takes black and white from the values of the files"
+        )
     counts = Counter(file.label for file in listing.files)
+    alone = [name for name in listing.class_names if counts[name] == 1]
+    if alone and len(counts) > 1:
+        yield (
+            f"{len(alone)} of {len(counts)} classes have one image only: {first(alone)}; "
+            "data.classes takes fewer classes, and of a table data.where, or data.label one "
+            "against all"
+        )
     spellings = defaultdict(list)
     for name in listing.class_names:
         word = unicodedata.normalize("NFC", name.casefold())
         spellings[" ".join(re.split(r"[\s_-]+", word))].append(name)
-    alone = [name for name in listing.class_names if counts[name] == 1 and len(counts) > 1]
-    alike = [" and ".join(names) for names in spellings.values() if len(names) > 1]
-    unfit = [name for name in listing.class_names if not is_folder_name(name)]
-    warnings = (
-        (alone, f"{len(alone)} of {len(counts)} classes have one image only: {first(alone)}; "
-         "data.classes takes fewer classes, and of a table data.where, or data.label one against "
-         "all"),
-        (alike, "classes that differ only in their spelling are taken for different: "
-         f"{first(alike)}; if they are one, spell them alike"),
-        (unfit, "images of classes cannot be generated into folders of their names, rename them: "
-         f"{first(unfit)}"),
-    )  # fmt: skip
-    return [warning for names, warning in warnings if names]
+    if alike := [" and ".join(names) for names in spellings.values() if len(names) > 1]:
+        yield (
+            f"classes that differ only in their spelling are taken for different: {first(alike)}; "
+            "if they are one, spell them alike"
+        )
+    if unfit := [name for name in listing.class_names if not is_folder_name(name)]:
+        yield (
+            "images of classes cannot be generated into folders of their names, rename them: "
+            f"{first(unfit)}"
+        )
 
 
 def _straddling(names: Sequence[str], sides: Sequence[str]) -> list[str]:
@@ -317,7 +319,7 @@ _GUESSES = (
 
 def _suspect_groups(
     listing: Listing, files: Sequence[ImageFile], splits: Sequence[str]
-) -> list[str]:
+) -> Iterator[str]:
     """A warning where sub-folders or beginnings of file names may be patients in two splits."""
     for what, rule in _GUESSES:
         found = _find_groups(files, rule)
@@ -335,12 +337,12 @@ def _suspect_groups(
             way_out = "keeps each in one split"
             if listing.has_splits:
                 way_out = "says that they are, and such splits are then refused"
-            return [
+            yield (
                 f"{len(straddling)} of {len(sizes)} {what} stand in more than one split "
                 f"({', '.join(straddling[:3])}): if they are patients, every score looks better "
                 f"than it is; data.group={option} {way_out}"
-            ]
-    return []
+            )
+            return
 
 
 def _in_threads(

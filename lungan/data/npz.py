@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungan.config.data import NpzConfig
-from lungan.data.cache import read_arrays
+from lungan.data.cache import Arrays, read_arrays
 from lungan.data.images import (
     ONLY_CLASS,
     ONLY_SPLIT,
@@ -42,7 +42,7 @@ def load_npz(config: NpzConfig, *, progress: bool = True) -> ImageSet:  # noqa: 
     path = at_home(config.path)
     if not path.is_file() or path.suffix.lower() in (".csv", ".tsv"):
         raise DataError(f"data.path must be an .npz file, {say_path(path)}")
-    parts = _read_parts(path, config.labels != "none", config.label_column)
+    parts = check_arrays(read_arrays(path), path, config.labels != "none", config.label_column)
     image_set = fit_parts(parts, path, config.size, config.channels)
     val, test = config.val_fraction, config.test_fraction
     if image_set.split_names == SPLITS:
@@ -59,7 +59,7 @@ def read_npz(path: Path, size: int | None = None, channels: int | None = None) -
 
     Raises: DataError for a file that cannot be used.
     """
-    return fit_parts(_read_parts(path), path, size, channels)
+    return fit_parts(check_arrays(read_arrays(path), path), path, size, channels)
 
 
 def fit_parts(
@@ -83,7 +83,8 @@ def fit_parts(
     ]
     check_alike(names, fitted, size, channels)
     images, facts = scale_images(fitted)
-    labels, class_names = np.zeros(len(images), dtype=np.int64), (ONLY_CLASS,)
+    labels = np.zeros(len(images), dtype=np.int64)
+    class_names: tuple[str, ...] = (ONLY_CLASS,)
     if given := {name: labels for name, (_, labels) in parts.items() if labels is not None}:
         if lacking := [name for name in parts if name not in given]:
             raise DataError(
@@ -104,16 +105,15 @@ def fit_parts(
     )
 
 
-def _read_parts(
-    path: Path, with_labels: bool = True, label_column: int | None = None
+def check_arrays(
+    arrays: Arrays, path: Path, with_labels: bool = True, label_column: int | None = None
 ) -> dict[str, Part]:
-    """Images and labels by split; all by that of ``ONLY_SPLIT`` where the file has none.
+    """Images and labels by split; all by that of ``ONLY_SPLIT`` where the arrays name none.
 
-    label_column: which of several labels an image.
+    path: for messages. label_column: which of several labels an image.
 
-    Raises: DataError for a file that is missing or damaged, or arrays of a wrong kind.
+    Raises: DataError for arrays of a wrong kind.
     """
-    arrays = read_arrays(path)
     prefixes = {split: f"{split}_" for split in SPLITS
                 if {f"{split}_images", f"{split}_labels"} & set(arrays)}  # fmt: skip
     if "images" in arrays and prefixes:
@@ -125,19 +125,19 @@ def _read_parts(
             f"{path} must hold images, or train_images, val_images and test_images; "
             f"it holds {', '.join(sorted(arrays)[:10]) or 'nothing'}"
         )
-    parts = {}
+    parts: dict[str, Part] = {}
     for split, prefix in prefixes.items():
         if f"{prefix}images" not in arrays:
             raise DataError(f"{path} has {prefix}labels but no {prefix}images")
-        images = check_images(arrays[f"{prefix}images"], f"{path}: {prefix}images")
+        images = _check_images(arrays[f"{prefix}images"], f"{path}: {prefix}images")
         labels = arrays.get(f"{prefix}labels") if with_labels else None
         if labels is not None:
             labels = _check_labels(labels, len(images), label_column, f"{path}: {prefix}labels")
-        parts[split] = images, labels
+        parts[split] = (images, labels)
     return parts
 
 
-def check_images(images: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def _check_images(images: NDArray[Any], name: str) -> NDArray[np.uint8]:
     """(N, H, W) or (N, H, W, 3). Raises: DataError for another shape or dtype."""
     if images.dtype != np.uint8:
         raise DataError(
