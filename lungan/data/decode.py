@@ -202,7 +202,7 @@ def _decode_tiff(data: bytes, frame: int | None) -> StoredImage:
         pages = [page for page in found if not page.is_reduced]
         if not pages:
             raise BadImageError("truncated or damaged: holds no pages")
-        page = pages[choose_frame(len(pages), frame, "pages")]
+        page = pages[choose_frame(len(pages), frame, "page")]
         bits = page.samplesperpixel * page.bitspersample
         check_size(page.imagewidth, page.imagelength, bits, len(data))
         num_images = (file.imagej_metadata or {}).get("images", 1)

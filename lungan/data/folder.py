@@ -84,10 +84,10 @@ def read_layout(
     if has_splits:
         paths = _without_strays(root, paths, top)
         level += 1
-    labels = [ONLY_CLASS] * len(paths)
+    labels = [""] * len(paths)
     if with_classes:
         paths = _without_strays(root, paths, level)
-        labels = [_folder(path, level) or ONLY_CLASS for path in paths]
+        labels = [_folder(path, level) for path in paths]
         level += 1
         _check_classes(root.joinpath(*paths[0][:top]), set(labels), facts.warnings)
         # A folder is empty where there is no file below it, however deep it is.
@@ -108,7 +108,7 @@ def read_layout(
         ImageFile(
             path=root.joinpath(*path),
             name="/".join(path),
-            label=label,
+            label=label or ONLY_CLASS,
             split=SPLIT_WORDS[path[top].lower()] if has_splits else "",
             folder=folder,
         )
@@ -178,10 +178,10 @@ def _without_strays(root: Path, paths: list[Parts], level: int) -> list[Parts]:
 
 def _check_classes(top: Path, names: set[str], warnings: list[str]) -> None:
     """Raises: DataError for names of splits. A warning where the classes may be patients."""
-    if ONLY_CLASS in names and len(names) > 1:
+    if "" in names and len(names) > 1:
         raise DataError(
             f"{top}: either every split must hold class folders, or none of them "
-            f"(classes found: {', '.join(sorted(names))})"
+            f"(classes found: {', '.join(sorted(names - {''}))})"
         )
     words = {found[0].lower() for name in names for found in _SPLIT_IN_NAME.finditer(name)}
     if len({SPLIT_WORDS[word] for word in words}) > 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -228,8 +229,9 @@ def draw_splits(
     if val or test:
         unit = "image" if image_set.groups is None else "patient"
         image_set.facts.notes.append(
-            f"the data has no splits of its own: {val:.0%} of the images for val and {test:.0%} "
-            f"for test were drawn, {unit} by {unit} (data.val_fraction, data.test_fraction)"
+            f"the data has no splits of its own: {100 * val:g}% of the images for val and "
+            f"{100 * test:g}% for test were drawn, {unit} by {unit} (data.val_fraction, "
+            "data.test_fraction)"
         )
     image_set.facts.warnings += [
         f"data.{name}_fraction={share:g} puts none of {len(splits)} images into {name}"
@@ -368,3 +370,11 @@ def first(named: Sequence[str]) -> str:
     """The first ten, and how many more there are."""
     more = f", and {len(named) - NUM_NAMED} more" if len(named) > NUM_NAMED else ""
     return ", ".join(named[:NUM_NAMED]) + more
+
+
+def say_reasons(reasons: dict[str, str]) -> str:
+    """``NAME (reason)`` of the first; those of one reason together."""
+    names = defaultdict(list)
+    for name, reason in reasons.items():
+        names[reason].append(name)
+    return first([f"{first(found)} ({reason})" for reason, found in names.items()])

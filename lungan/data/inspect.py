@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungan.config import DataConfig
-from lungan.data.images import ImageSet, first, many
+from lungan.data.images import ImageSet, many, say_reasons
 
 
 def describe(image_set: ImageSet, config: DataConfig) -> list[str]:
@@ -37,7 +37,7 @@ def describe_images(image_set: ImageSet, name: str, *chosen: str) -> list[str]:
     chosen: lines after the table of counts, which say what of the images is used.
     """
     facts = image_set.facts
-    kind = "grey" if image_set.channels == 1 else "color"
+    kind = "grey" if image_set.channels == 1 else "colour"
     lines = [
         f"{name}: {many(len(image_set), 'image')}, "
         f"taken as {kind} at {image_set.size}x{image_set.size} pixels",
@@ -53,8 +53,8 @@ def describe_images(image_set: ImageSet, name: str, *chosen: str) -> list[str]:
         lines.append(f"  sizes: {_counted(facts.sizes)}; {cropped}")
     lines += [f"  scaled: {line}" for line in facts.scaling]
     if facts.skipped:
-        named = [f"{name} ({reason})" for name, reason in facts.skipped.items()]
-        lines.append(f"  skipped: {many(len(named), 'file')} that cannot be used: {first(named)}")
+        number = many(len(facts.skipped), "file")
+        lines.append(f"  skipped: {number} that cannot be used: {say_reasons(facts.skipped)}")
     notes = [*facts.notes, facts.about_val] if facts.about_val else facts.notes
     lines += [f"  note: {note}" for note in notes]
     return lines + [f"  warning: {warning}" for warning in facts.warnings]

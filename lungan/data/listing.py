@@ -32,6 +32,7 @@ from lungan.data.images import (
     draw_splits,
     first,
     many,
+    say_reasons,
 )
 from lungan.data.scale import Wanted, check_alike, read_image, scale_images
 from lungan.data.stored import BadImageError, quiet, read_bytes
@@ -187,14 +188,16 @@ def decode_files(
 def _usable(listing: Listing, reasons: Sequence[str], on_bad_image: str) -> list[ImageFile]:
     """The files without a reason against them. Raises: DataError as ``decode_files``."""
     files = list(zip(listing.files, reasons, strict=True))
-    bad = [f"{file.name} ({reason})" for file, reason in files if reason]
-    where = f"files in {listing.where}"
+    bad = {file.name: reason for file, reason in files if reason}
     if len(bad) == len(files):
-        raise DataError(f"none of the {len(bad)} {where} can be used: {first(bad)}")
+        raise DataError(
+            f"none of the {len(bad)} files in {listing.where} can be used: {say_reasons(bad)}"
+        )
     if bad and on_bad_image == "error":
         raise DataError(
-            f"{len(bad)} of {len(files)} {where} cannot be used: {first(bad)}; repair or "
-            "remove them, or set data.on_bad_image=skip (--on-bad-image skip in lungan.score)"
+            f"{len(bad)} of {len(files)} files in {listing.where} cannot be used: "
+            f"{say_reasons(bad)}; repair or remove them, or set data.on_bad_image=skip "
+            "(--on-bad-image skip in lungan.score)"
         )
     return [file for file, reason in files if not reason]
 

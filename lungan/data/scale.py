@@ -122,11 +122,11 @@ def check_alike(
         if size is None and not image.width == image.height == first.width:
             rule, way_out = "square and of one size", "--size 64 crops to the centre and resizes"
         elif channels is None and len(image.pixels) != len(first.pixels):
-            rule, way_out = "all grey or all in color", "--channels 1 makes all grey"
+            rule, way_out = "all grey or all in colour", "--channels 1 makes all grey"
         else:
             continue
         one, other = (
-            f"{each.width}x{each.height} {'grey' if len(each.pixels) == 1 else 'in color'}"
+            f"{each.width}x{each.height} {'grey' if len(each.pixels) == 1 else 'in colour'}"
             for each in (first, image)
         )
         raise DataError(f"images must be {rule}: {names[0]} is {one} and {name} {other}; {way_out}")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lungan.data.images import many
 from lungan.errors import DataError
 
 MAX_PIXELS = 2**26
@@ -181,15 +182,15 @@ def most_unpacked(file_bytes: int) -> int:
     return min(MAX_BYTES, max(ANY_BYTES, MAX_RATIO * file_bytes))
 
 
-def choose_frame(num_frames: int, frame: int | None, noun: str = "frames") -> int:
+def choose_frame(num_frames: int, frame: int | None, noun: str = "frame") -> int:
     """Raises: BadImageError where nobody chose among several, or ``frame`` is not there."""
     if frame is None and num_frames > 1:
         raise BadImageError(
-            f"holds {num_frames} {noun}, one image a file is read; data.frame=0 takes the first"
+            f"holds {num_frames} {noun}s, one image a file is read; data.frame=0 takes the first"
         )
     if frame is not None and frame >= num_frames:
         raise BadImageError(
-            f"holds {num_frames} {noun}, data.frame={frame} is not among them (they count from 0)"
+            f"holds {many(num_frames, noun)}, counted from 0, and no data.frame={frame}"
         )
     return frame or 0
 

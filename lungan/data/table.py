@@ -15,7 +15,16 @@ from decimal import Decimal
 from pathlib import Path
 
 from lungan.config.data import TableConfig
-from lungan.data.images import ONLY_CLASS, READERS, Facts, ImageSet, first, many, say_path
+from lungan.data.images import (
+    ONLY_CLASS,
+    READERS,
+    Facts,
+    ImageSet,
+    first,
+    many,
+    say_path,
+    say_reasons,
+)
 from lungan.data.listing import SPLIT_WORDS, ImageFile, Listing, load_listing
 from lungan.errors import ConfigError, DataError
 from lungan.files import at_home
@@ -66,7 +75,8 @@ def read_listing(config: TableConfig) -> Listing:
     places = _find_files(root, image_names, facts.notes)
     labels = _read_labels(rows, label_names, config.label)
     files: dict[str, tuple[str, ImageFile]] = {}
-    bad, repeated, differing = list[str](), list[str](), list[str]()
+    bad: dict[str, str] = {}
+    repeated, differing = list[str](), list[str]()
     for (row, cells), place, name, (label, wrong) in zip(
         rows.items(), places, image_names, labels, strict=True
     ):
@@ -82,7 +92,7 @@ def read_listing(config: TableConfig) -> Listing:
         elif not wrong and config.split_column is not None and not split:
             wrong = f"its split is {said or 'empty'}, not {', '.join(SPLIT_WORDS)}"
         if place is None or wrong:
-            bad.append(f"{row} ({wrong})")
+            bad[row] = wrong
             continue
         known_as = os.path.relpath(place, root).replace(os.sep, "/")
         file = ImageFile(place, known_as, label, split, group)
@@ -92,7 +102,7 @@ def read_listing(config: TableConfig) -> Listing:
             if file[2:5] != other[2:5]:
                 differing.append(repeated[-1])
     if bad:
-        what = f"{len(bad)} of {len(rows)} rows of {config.path} cannot be used: {first(bad)}"
+        what = f"{len(bad)} of {len(rows)} rows of {config.path} cannot be used: {say_reasons(bad)}"
         if config.on_bad_image == "error" or not files:
             raise DataError(
                 f"{what}; data.root says where the files are, data.where chooses rows, and "

@@ -101,7 +101,8 @@ def test_bad_files_are_named_with_their_reasons(tmp_path: Path) -> None:
     reasons = bad_files(tmp_path / "in")
     with pytest.raises(DataError) as caught:
         load_folder(config(tmp_path / "in"))
-    listed = ", ".join(f"{name} ({reason})" for name, reason in reasons.items())
+    others = [f"{name} ({reason})" for name, reason in reasons.items() if reason != "truncated"]
+    listed = ", ".join(["cut.jpg, cut.png (truncated)", *others])
     assert str(caught.value) == (
         f"6 of 7 files in {tmp_path / 'in'} cannot be used: {listed}; repair or remove them, "
         "or set data.on_bad_image=skip (--on-bad-image skip in lungan.score)"
@@ -123,7 +124,7 @@ def test_only_ten_are_named(tmp_path: Path) -> None:
     draw(tmp_path / "in/good.png")
     for index in range(13):
         (tmp_path / f"in/{index:02}.png").touch()
-    with pytest.raises(DataError, match=r"13 of 14 .*09.png \(empty\), and 3 more;") as caught:
+    with pytest.raises(DataError, match=r"13 of 14 .*09.png, and 3 more \(empty\);") as caught:
         load_folder(config(tmp_path / "in"))
     assert "10.png" not in str(caught.value)
 

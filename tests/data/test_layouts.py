@@ -57,6 +57,7 @@ def config(path: Path, **changes: Any) -> FolderConfig:
         (["train/a.png", "test/b.png"], {"all": 2}, {"train": 1, "test": 1}),
         (["ill/a.png", "README.md"], {"ill": 1}, {}),
         (["round/a/", "round/b/"], {"a": 4, "b": 4}, {}),
+        (["all/", "hem/"], {"all": 4, "hem": 4}, {}),  # leukaemia, as in C-NMC
         *[([f"{split}/{name}/" for split in splits for name in ("a", "b")],
            {"a": 12, "b": 12}, {"train": 8, "val": 8, "test": 8})
           for splits in (("train", "val", "test"), ("Training", "VALID", "Testing"),

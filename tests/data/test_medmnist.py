@@ -101,7 +101,7 @@ NOT_IT = "is not PneumoniaMNIST, whose grey images are of the classes 0 and 1 in
         ({"test_labels": np.zeros((4, 1), np.uint8)}, NOT_IT),
         (
             {"train_images": np.zeros((6, 28, 28, 3), np.uint8)},
-            "must be all grey or all in color: .*data.npz: train image 0 is 28x28 in color and",
+            "must be all grey or all in colour: .*data.npz: train image 0 is 28x28 in colour and",
         ),
         (
             {f"{split}_images": None for split in ("train", "val")}

@@ -53,7 +53,7 @@ def test_other_sizes_and_kinds_are_refused_with_the_way_out(tmp_path: Path) -> N
         read_images(tmp_path)
     assert read_images(tmp_path, size=16).images.shape == (2, 1, 16, 16)
     write(tmp_path / "2.png", np.dstack([grey(16, level) for level in (1, 2, 3)]))
-    with pytest.raises(DataError, match=r"2.png 16x16 in color; --channels 1 makes all grey"):
+    with pytest.raises(DataError, match=r"2.png 16x16 in colour; --channels 1 makes all grey"):
         read_images(tmp_path)
     assert read_images(tmp_path, channels=3).images.shape == (2, 3, 16, 16)
 

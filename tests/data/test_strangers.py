@@ -68,7 +68,7 @@ TABLES: dict[str, tuple[Any, int, str]] = {
     "pandas' empty label": (rows().replace("well", "nan", 1), 2, r"row 2 \(no label\)"),
     "pandas' whole numbers": (rows().replace("well", "0.0").replace("ill", "1.0"), 0, " 1 .* 3"),
     "names that no folder can have": (rows().replace("ill", "a:b?"), 0, "  a-b- .* 3"),
-    "a label of dots": (rows().replace("ill", ".."), 2, r"row 3 \(no letter or digit in"),
+    "a label of dots": (rows().replace("ill", ".."), 2, r"row 7 \(no letter or digit in"),
     "one letter in two ways": (
         rows().replace("ill", COMPOSED, 1).replace("ill", DECOMPOSED), 0, f"{COMPOSED} .* 3"),
     "a folder among files": (rows() + "\nfilms,ill", 2, r"1 of 7 rows .*: row 8 \(no file films\)"),
