@@ -25,7 +25,7 @@ from scipy import ndimage
 from lungan.data.build import read_images
 from lungan.scores.distances import frechet_distance
 from lungan.scores.domain import load_encoder
-from lungan.scores.domain_training import RECIPE
+from lungan.scores.domain import RECIPE
 from lungan.scores.encoders import Encoder
 
 SPLITS = 100

@@ -7,10 +7,10 @@ of a pool share its distances, so that hundreds cost little more than one.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,63 +44,44 @@ MOST_EXTRAPOLATIONS = 40
 MOST_OPERATIONS = 4e11
 """Of the Fréchet distances of one floor: 45 with 2,048 features, which take minutes otherwise."""
 
-T = TypeVar("T")
+Measured = dict[str, float | str]
+"""By key: a value, or in words why there is none."""
+
 Rows = NDArray[np.int64]
-Members = NDArray[np.bool_]
 Values = NDArray[np.float64]
+Parts = list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]
 
 
-@dataclass
-class Measures(Generic[T]):
-    """Values by key; None where there is a reason instead."""
-
-    values: dict[str, T | None] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
-
-    def attempt(self, keys: Sequence[str], compute: Callable[[], Sequence[T]]) -> None:
-        """Set ``keys`` to what ``compute`` gives, or to None with its DataError as the reason."""
-        try:
-            self.values.update(zip(keys, compute(), strict=True))
-        except DataError as error:
-            self.leave_out(keys, str(error))
-
-    def leave_out(self, keys: Sequence[str], reason: str) -> None:
-        self.values.update(dict.fromkeys(keys))
-        self.reasons.update(dict.fromkeys(keys, reason))
-
-    def update(self, other: Measures[T], prefix: str = "") -> None:
-        self.values.update({prefix + key: value for key, value in other.values.items()})
-        self.reasons.update({prefix + key: reason for key, reason in other.reasons.items()})
+def attempt(keys: Sequence[str], score: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    """What ``score`` gives, a value for each of ``keys``, or the words of its DataError."""
+    try:
+        found = score(*arguments)
+    except DataError as error:
+        return dict.fromkeys(keys, str(error))
+    return dict(zip(keys, found if len(keys) > 1 else [found], strict=True))
 
 
-def compare(real: Encoded, generated: Encoded, config: ScoreConfig) -> Measures[float]:
+def compare(real: Encoded, generated: Encoded, config: ScoreConfig) -> Measured:
     """All scores of ``generated`` against as many real images."""
-    measures = Measures[float]()
-    one, two = real.features, generated.features
-    measures.attempt(
-        ["inception_score", "inception_score.std"],
-        lambda: inception_score(generated.logits, config.inception_splits),
-    )
-    measures.attempt(["frechet_distance"], lambda: [frechet_distance(one, two)])
-    if config.extrapolate:
-        measures.attempt(
-            ["frechet_distance_infinity"],
-            lambda: [frechet_distance_infinity(one, two, config.seed)],
-        )
+    one, two, seed = real.features, generated.features, config.seed
 
-    def kernel() -> list[float]:
+    def kernel() -> tuple[float, float]:
         size = kernel_subset_size(len(one), config)
-        _, spread = kernel_distance(one, two, config.kernel_subsets, size, config.seed)
-        return [kernel_distance(one, two, 1, len(one), config.seed)[0], spread]
+        _, spread = kernel_distance(one, two, config.kernel_subsets, size, seed)
+        return kernel_distance(one, two, 1, len(one), seed)[0], spread
 
-    measures.attempt(["kernel_distance", "kernel_distance.std"], kernel)
-    measures.attempt(MANIFOLD, lambda: manifold_scores(one, two, config.nearest_k))
+    keys = ("inception_score", "inception_score.std")
+    found = attempt(keys, inception_score, generated.logits, config.inception_splits)
+    found |= attempt(["frechet_distance"], frechet_distance, one, two)
+    if config.extrapolate:
+        found |= attempt(["frechet_distance_infinity"], frechet_distance_infinity, one, two, seed)
+    found |= attempt(["kernel_distance", "kernel_distance.std"], kernel)
+    found |= attempt(MANIFOLD, manifold_scores, one, two, config.nearest_k)
     for name in config.extra:
-        if name in measures.values:
+        if name in found:
             raise ConfigError(f"score.extra={name} has the name of a score of lungan's own")
-        score = registry.builder("score", name)
-        measures.attempt([name], lambda score=score: [float(score(one, two))])  # type: ignore[misc]
-    return measures
+        found |= attempt([name], registry.builder("score", name), one, two)
+    return found
 
 
 def kernel_subset_size(num_images: int, config: ScoreConfig) -> int:
@@ -118,7 +99,7 @@ def reference_rows(count: int, num_images: int, config: ScoreConfig, groups: Row
 
 def floors(
     real: Encoded, num_images: int, config: ScoreConfig, groups: Rows | None = None
-) -> Measures[float]:
+) -> Measured:
     """Floors of every score between disjoint random sets of ``num_images`` real images.
 
     groups: (count,) of the real images, which then stay on one side of a division, but for one
@@ -129,49 +110,36 @@ def floors(
     # Where there are few more images than 2N, all pools would be nearly the same set.
     pools = 1 if count <= 2 * num_images + 1 else POOLS
     wanted = max(config.floor_splits, FEWEST_SPLITS)
-    halves, quarters = defaultdict[str, list[Values]](list), defaultdict[str, list[Values]](list)
-    reasons: dict[str, str] = {}
+    halves, quarters = defaultdict[str, list[Any]](list), defaultdict[str, list[Any]](list)
     rng = np.random.default_rng([config.seed, count, num_images, 1])
     random_rows = _pools(count, num_images, config, groups)
     for number in tqdm(range(pools), "floors", leave=False, disable=None):
         rows = next(random_rows)
-        pool = _Pool(
-            as_rows("real features", real.features[rows]),
-            real.logits[rows],
-            None if groups is None else groups[rows],
-            config,
-            rng,
-        )
+        pool = Encoded(real.features[rows], real.logits[rows])
         num_splits = wanted * (number + 1) // pools - wanted * number // pools
-        found = pool.compare(*pool.halves(num_splits, first=number == 0), own=True)
-        reasons |= found.reasons
-        num_divisions = max(num_splits // SPLITS_PER_DIVISION, 1)
-        of_quarters = pool.compare(*pool.quarters(num_divisions), own=False)
-        for into, measured in ((halves, found), (quarters, of_quarters)):
-            for key, value in measured.values.items():
-                if value is not None:
-                    into[key].append(value)
-    measures = Measures[float]()
+        of_pool = None if groups is None else groups[rows]
+        found = _divide(pool, of_pool, num_splits, number == 0, config, rng)
+        for into, of_parts in zip((halves, quarters), found, strict=True):
+            for key, value in of_parts.items():
+                into[key].append(value)
+    measured: Measured = {}
     for key, values in halves.items():
-        if key not in reasons:
-            measures.values |= summarize(np.concatenate(values), floor_key(key))
-            if key in quarters:  # three comparisons with each reference
-                shared = shared_variance(np.concatenate(quarters[key]).reshape(-1, 3))
-                measures.values[f"{key}.floor_shared"] = shared
-    for key, reason in reasons.items():
-        measures.leave_out([floor_key(key)], reason)
-    return measures
+        if reasons := [value for value in values if isinstance(value, str)]:
+            measured[floor_key(key)] = reasons[-1]
+            continue
+        measured |= summarize(np.concatenate(values), floor_key(key))
+        shared = [value for value in quarters[key] if not isinstance(value, str)]
+        if shared:  # three comparisons with each reference
+            table = np.concatenate(shared).reshape(-1, 3)
+            measured[f"{key}.floor_shared"] = shared_variance(table)
+    return measured
 
 
-def summarize(values: Values, key: str) -> dict[str, float | None]:
+def summarize(values: Values, key: str) -> dict[str, float]:
     """Median, 2.5 % and 97.5 % quantiles and standard deviation of values (S,), under ``key``."""
-    low, middle, high = np.quantile(values, [0.025, 0.5, 0.975])
-    return {
-        key: float(middle),
-        f"{key}_low": float(low),
-        f"{key}_high": float(high),
-        f"{key}_std": float(values.std()),
-    }
+    low, middle, high = np.quantile(values, [0.025, 0.5, 0.975]).tolist()
+    spread = float(values.std())
+    return {key: middle, f"{key}_low": low, f"{key}_high": high, f"{key}_std": spread}
 
 
 def shared_variance(values: Values) -> float:
@@ -202,85 +170,67 @@ def _order(count: int, groups: Rows | None, rng: np.random.Generator) -> Rows:
     return order[np.argsort(place[group[order]], kind="stable")]
 
 
-@dataclass
-class _Pool:
-    """2N real images, whose distances serve all of its divisions."""
+def _divide(
+    pool: Encoded,
+    groups: Rows | None,
+    num_splits: int,
+    is_first: bool,
+    config: ScoreConfig,
+    rng: np.random.Generator,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of 2N real images, by score: values (num_splits,) between halves, and (12 D,) between the
+    quarters of D divisions, each the reference of the three others in turn.
 
-    features: Features
-    logits: NDArray[np.float32]
-    groups: Rows | None
-    config: ScoreConfig
-    rng: np.random.Generator
+    is_first: whether the division of the comparison itself, in the order given, begins.
+    """
+    features = as_rows("real features", pool.features)
+    compact = _compact(features)
+    neighborhoods = Neighborhoods(features, config.nearest_k)
+    size = len(features)
 
-    def __post_init__(self) -> None:
-        self._compact = _compact(self.features)
-        self._neighborhoods = Neighborhoods(self.features, self.config.nearest_k)
+    def each(
+        score: Callable[..., float], rows: Features, parts: Parts, most: int | None = None
+    ) -> Values:
+        return np.array([float(score(rows[a], rows[b])) for a, b in parts[:most]])
 
-    def halves(self, count: int, first: bool) -> tuple[Members, Members]:
-        """The members of either half in ``count`` divisions, both (count, 2N); ``first``: beginning
-        with the division of the comparison."""
-        size = len(self.features)
-        orders = [_order(size, self.groups, self.rng) for _ in range(count)]
-        if first:
-            orders[0] = np.arange(size)
-        one = np.zeros((count, size), dtype=bool)
-        for member, order in zip(one, orders, strict=True):
-            member[order[: size // 2]] = True
-        return one, ~one
-
-    def quarters(self, count: int) -> tuple[Members, Members]:
-        """Every ordered pair of the quarters of ``count`` divisions, both (12 * count, 2N): each is
-        the reference of the three others, so that what comparisons with one reference share can be
-        seen."""
-        size = len(self.features)
-        one, two = [], []
-        for _ in range(count):
-            order = _order(size, self.groups, self.rng)
-            member = np.zeros((4, size), dtype=bool)
-            for quarter, rows in zip(member, order[: size // 4 * 4].reshape(4, -1), strict=True):
-                quarter[rows] = True
-            for number in range(4):
-                one += [member[number]] * 3
-                two += [member[other] for other in range(4) if other != number]
-        return np.array(one), np.array(two)
-
-    def compare(self, one: Members, two: Members, own: bool) -> Measures[Values]:
-        """Values (S,) by score of S divisions (S, 2N) into two sides.
-
-        own: whether the Inception Scores of the first sides, and the extrapolation, are wanted too.
-        """
-        config, sides = self.config, list(zip(one, two, strict=True))
-        measures = Measures[Values]()
-
-        def each(
-            score: Callable[[Features, Features], float], rows: Features, most: int | None = None
-        ) -> list[Values]:
-            return [np.array([float(score(rows[a], rows[b])) for a, b in sides[:most]])]
-
-        affordable = int(MOST_OPERATIONS / self._compact.shape[1] ** 3)
+    def compare_all(parts: Parts) -> dict[str, Any]:
+        affordable = int(MOST_OPERATIONS / compact.shape[1] ** 3)
         most = max(FEWEST_SPLITS, affordable) // 3 * 3  # whole rows of comparisons that share
-        measures.attempt(["frechet_distance"], lambda: each(frechet_distance, self._compact, most))
-        measures.attempt(["kernel_distance"], lambda: [kernel_distances(self.features, one, two)])
-        measures.attempt(MANIFOLD, lambda: list(self._neighborhoods.scores(one, two).T))
-        if config.extrapolate and own:
-            measures.attempt(
-                ["frechet_distance_infinity"],
-                lambda: each(
-                    lambda a, b: frechet_distance_infinity(a, b, config.seed),
-                    self.features,
-                    MOST_EXTRAPOLATIONS,
-                ),
-            )
+        one, two = (np.array(members) for members in zip(*parts, strict=True))
+        found = attempt(["frechet_distance"], each, frechet_distance, compact, parts, most)
+        found |= attempt(["kernel_distance"], kernel_distances, features, one, two)
+        found |= attempt(MANIFOLD, neighborhoods.scores, one, two)
         for name in config.extra:
-            score = registry.builder("score", name)
-            measures.attempt([name], lambda score=score: each(score, self.features))  # type: ignore[misc]
-        if own:
-            splits = config.inception_splits
-            measures.attempt(
-                ["inception_score"],
-                lambda: [np.array([inception_score(self.logits[a], splits)[0] for a in one])],
-            )
-        return measures
+            found |= attempt([name], each, registry.builder("score", name), features, parts)
+        return found
+
+    def extrapolate(first: Features, second: Features) -> float:
+        return frechet_distance_infinity(first, second, config.seed)
+
+    def inception_scores(parts: Parts) -> Values:
+        splits = config.inception_splits
+        return np.array([inception_score(pool.logits[a], splits)[0] for a, _ in parts])
+
+    halves = np.zeros((num_splits, size), dtype=bool)
+    for member in halves:
+        member[_order(size, groups, rng)[: size // 2]] = True
+    if is_first:
+        halves[0] = np.arange(size) < size // 2
+    parts = [(half, ~half) for half in halves]
+    of_halves = compare_all(parts)
+    if config.extrapolate:
+        key = "frechet_distance_infinity"
+        of_halves |= attempt([key], each, extrapolate, features, parts, MOST_EXTRAPOLATIONS)
+    of_halves |= attempt(["inception_score"], inception_scores, parts)
+
+    parts = []
+    for _ in range(max(num_splits // SPLITS_PER_DIVISION, 1)):
+        quarters = np.zeros((4, size), dtype=bool)
+        order = _order(size, groups, rng)[: size // 4 * 4]
+        for member, rows in zip(quarters, order.reshape(4, -1), strict=True):
+            member[rows] = True
+        parts += itertools.permutations(quarters, 2)
+    return of_halves, compare_all(parts)
 
 
 def _compact(features: Features) -> Features:

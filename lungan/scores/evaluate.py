@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from lungan.data.images import ImageSet
 from lungan.errors import DataError
 from lungan.files import cache_folder, cached
 from lungan.scores import catalogue, comparison, memorization, near_copies, texture
-from lungan.scores.comparison import Measures
+from lungan.scores.comparison import Measured
 from lungan.scores.distances import is_rank_deficient
 from lungan.scores.encoders import VERSION, Encoded, Encoder, encode_real, hash_of, key_of
 from lungan.scores.real_images import RealSide, check_generated, choose_real, describe
@@ -36,9 +36,15 @@ NOT_SHAPING = (
 
 PAIRS = 16
 
+ALL_ALIKE = "all training images are the same image"
+
 OnPairs = Callable[[str, NDArray[np.uint8], NDArray[np.uint8]], None]
 """Called with an encoder's name, the up to 16 generated images (P, C, H, W) uint8 that come closest
 to a training image, closest first, and these training images."""
+
+_Show = Callable[[str, NDArray[np.float64], NDArray[np.int64]], None]
+"""Called with an encoder's name, each image's distance to its nearest training image, and which of
+the distinct ones that is; both (N,)."""
 
 
 def num_images_a_side(num_reference: int, config: ScoreConfig) -> int:
@@ -114,10 +120,14 @@ def score_images(
     pixels = generated[rows]
     made = pixels.cpu().numpy() if isinstance(pixels, Tensor) else pixels
 
-    measures = Measures[float](reasons=dict(reasons or {}))
-    measures.values |= {f"{name}.inception_score": None for name in measures.reasons}
+    def show(name: str, distance: NDArray[np.float64], index: NDArray[np.int64]) -> None:
+        if on_pairs is not None:
+            chosen = np.argsort(distance, kind="stable")[:PAIRS]
+            on_pairs(name, made[chosen], reference.images[real.distinct[index[chosen]]])
+
     notes = describe(made, real, config, num_images)
-    shown = {}
+    shown: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     for encoder in encoders:
         if is_rank_deficient(num_images, encoder.feature_dim):
             notes.append(
@@ -125,18 +135,25 @@ def score_images(
                 f"{encoder.feature_dim}, so covariances lack full rank and frechet_distance lies "
                 "far above its limit; read it beside its floor, or read kernel_distance"
             )
-        found, spectra = _score_with(encoder, pixels, made, real, config, on_pairs)
-        measures.update(found, f"{encoder.name}.")
+        found, spectra = _score_with(encoder, pixels, real, config, show)
+        measured |= {f"{encoder.name}.{key}": value for key, value in found.items()}
         keys = ("weights_hash", "feature_dim", "num_classes")
         shown[encoder.name] = {key: getattr(encoder, key) for key in keys}
         shown[encoder.name] |= {"notes": list(encoder.notes)} | spectra
     if config.memorization:
-        measures.update(_audit_pixels(made, real, config, on_pairs), f"{near_copies.NAME}.")
+        audited = _audit_pixels(made, real, config, show)
+        measured |= {f"{near_copies.NAME}.{key}": value for key, value in audited.items()}
         shown[near_copies.NAME] = near_copies.DESCRIPTION
-    for key, value in measures.values.items():
-        if value is not None and not math.isfinite(value):
-            measures.leave_out([key], "not a finite number")
-
+    values: dict[str, float | None] = {f"{name}.inception_score": None for name in reasons or {}}
+    missing = dict(reasons or {})
+    for key, value in measured.items():
+        values[key] = None
+        if isinstance(value, str):
+            missing[key] = value
+        elif not math.isfinite(value):
+            missing[key] = "not a finite number"
+        else:
+            values[key] = float(value)
     hashes = {name: one["weights_hash"] for name, one in shown.items()}
     # What tables and verdicts need where the plug-ins are not at hand.
     extra = {name: dataclasses.asdict(catalogue.describe(name)) for name in config.extra}
@@ -157,8 +174,8 @@ def score_images(
             "num_images": len(held_out),
         },
         "encoders": shown,
-        "values": measures.values,
-        "reasons": measures.reasons,
+        "values": values,
+        "reasons": missing,
         "notes": notes,
         "seconds": time.perf_counter() - began,
     } | ({"extra": extra} if extra else {})
@@ -167,51 +184,46 @@ def score_images(
 def _score_with(
     encoder: Encoder,
     pixels: NDArray[np.uint8] | Tensor,
-    generated: NDArray[np.uint8],
     real: RealSide,
     config: ScoreConfig,
-    on_pairs: OnPairs | None,
-) -> tuple[Measures[float], dict[str, Any]]:
+    show: _Show,
+) -> tuple[Measured, dict[str, Any]]:
     """The scores, and what scores.json keeps of the encoder ``spectrum`` for a figure."""
-    groups, num_images = real.reference.groups, len(generated)
+    groups, num_images = real.reference.groups, len(pixels)
     reference = encode_real(real.reference, encoder, config.batch_size)
     made = encoder.encode(pixels, config.batch_size)
     rows = comparison.reference_rows(len(real.reference), num_images, config, groups)
     first = Encoded(reference.features[rows], reference.logits[rows])
-    measures = comparison.compare(first, made, config)
+    measured = comparison.compare(first, made, config)
     # Neither shapes a floor: N stands beside it, and memorization has none.
     left_out = ("num_images", "memorization")
     parts = sorted((key, one) for key, one in shaping(config).items() if key not in left_out)
     names = None if groups is None else groups.tolist()
-    key = hash_of(key_of(real.reference, encoder), num_images, parts, names)
-    floors = cached(
+    key = hash_of("floors", key_of(real.reference, encoder), num_images, parts, names)
+
+    measured |= cached(
         cache_folder() / "floors" / f"{key}.json",
-        lambda path: Measures[float](**json.loads(path.read_text(encoding="utf-8"))),
+        lambda path: cast(Measured, json.loads(path.read_text(encoding="utf-8"))),
         lambda: comparison.floors(reference, num_images, config, groups),
-        lambda file, found: file.write(json.dumps(dataclasses.asdict(found)).encode()),
+        lambda file, found: file.write(json.dumps(found).encode()),
     )
-    measures.update(floors)
     if config.memorization:
-        measures.update(_memorization(encoder, reference, made, generated, real, config, on_pairs))
+        measured |= _memorization(encoder, reference, made, real, config, show)
     if encoder.name != "spectrum":
-        return measures, {}
-    return measures, {"spectra": texture.spectra(reference.features, made.features)}
+        return measured, {}
+    return measured, {"spectra": texture.spectra(reference.features, made.features)}
 
 
 def _memorization(
     encoder: Encoder,
     reference: Encoded,
     made: Encoded,
-    generated: NDArray[np.uint8],
     real: RealSide,
     config: ScoreConfig,
-    on_pairs: OnPairs | None,
-) -> Measures[float]:
+    show: _Show,
+) -> Measured:
     if len(real.distinct) < 2:
-        measures = Measures[float]()
-        keys = [*memorization.RELATIVE, "authenticity"]
-        measures.leave_out(keys, "all training images are the same image")
-        return measures
+        return dict.fromkeys([*memorization.RELATIVE, "authenticity"], ALL_ALIKE)
     sets, held_out = [made.features], real.held_out
     if len(held_out):
         sets.append(encode_real(held_out, encoder, config.batch_size).features)
@@ -219,40 +231,23 @@ def _memorization(
     near, *unseen = memorization.nearness(
         reference.features[real.distinct], sets, num_cells, config.seed
     )
-    if on_pairs is not None:
-        _show_closest(on_pairs, encoder.name, generated, real, near.distance, near.index)
+    show(encoder.name, near.distance, near.index)
     held_out_near = unseen[0] if unseen else None
     return memorization.compare_nearness(near, held_out_near, config, held_out.groups)
 
 
 def _audit_pixels(
-    generated: NDArray[np.uint8], real: RealSide, config: ScoreConfig, on_pairs: OnPairs | None
-) -> Measures[float]:
+    generated: NDArray[np.uint8], real: RealSide, config: ScoreConfig, show: _Show
+) -> Measured:
     """The share of near copies and its floor, from pixels alone."""
-    measures, held_out = Measures[float](), real.held_out
-    fewest = memorization.FEWEST_HELD_OUT_FOR_SHARE
+    held_out, fewest = real.held_out, memorization.FEWEST_HELD_OUT_FOR_SHARE
     if len(held_out) < fewest:
-        reason = f"near copies are judged by at least {fewest} held-out images, got {len(held_out)}"
-        measures.leave_out([near_copies.KEY], reason)
-    elif len(real.distinct) < 2:
-        measures.leave_out([near_copies.KEY], "all training images are the same image")
-    else:
-        audit = near_copies.PixelAudit(real.reference.images[real.distinct])
-        made, index = audit.compare(generated)
-        unseen, _ = audit.compare(held_out.images)
-        if on_pairs is not None:
-            _show_closest(on_pairs, near_copies.NAME, generated, real, -made, index)
-        return near_copies.compare_similarity(made, unseen, config, held_out.groups)
-    return measures
-
-
-def _show_closest(
-    on_pairs: OnPairs,
-    name: str,
-    generated: NDArray[np.uint8],
-    real: RealSide,
-    distance: NDArray[np.float64],
-    index: NDArray[np.int64],
-) -> None:
-    chosen = np.argsort(distance, kind="stable")[:PAIRS]
-    on_pairs(name, generated[chosen], real.reference.images[real.distinct[index[chosen]]])
+        judged = f"near copies are judged by at least {fewest} held-out images"
+        return {near_copies.KEY: f"{judged}, got {len(held_out)}"}
+    if len(real.distinct) < 2:
+        return {near_copies.KEY: ALL_ALIKE}
+    audit = near_copies.PixelAudit(real.reference.images[real.distinct])
+    made, index = audit.compare(generated)
+    unseen, _ = audit.compare(held_out.images)
+    show(near_copies.NAME, -made, index)
+    return near_copies.compare_similarity(made, unseen, config, held_out.groups)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -38,10 +38,10 @@ from lungan.scores.weights import (
 
 INCEPTION_SIZE = 299
 EFFICIENTNET_SIZE = 260
-NUM_CLASSES = 1000
 
 # More images at once leave the cores' caches: slower on a CPU, no faster on a GPU.
 _MAX_BATCH_SIZE = {"cpu": 32, "cuda": 256}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def build_inception(config: ScoreConfig, _: ImageSet, device: torch.device) -> Encoder:
@@ -49,8 +49,7 @@ def build_inception(config: ScoreConfig, _: ImageSet, device: torch.device) -> E
 
     Raises: WeightsError where there are no weights or they are not InceptionV3's.
     """
-    named = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    dtype = named.get(config.inception_precision) or native_dtype(device)
+    dtype = _DTYPES.get(config.inception_precision) or native_dtype(device)
     return load_inception(*find_inception(config.inception_weights), device, dtype)
 
 
@@ -62,51 +61,7 @@ def build_efficientnet_lite2(_: ScoreConfig, __: ImageSet, device: torch.device)
 # The runs of a sweep are scored with one network, read and folded once.
 @functools.lru_cache(maxsize=1)
 def load_inception(path: Path, sha256: str, device: torch.device, dtype: torch.dtype) -> Encoder:
-    """The encoder with the weights of ``path``, whose hash is ``sha256``."""
-    notes = ["torchvision's inception_v3", f"computed in {_NAMES[dtype]}"]
-    if not sha256.startswith(INCEPTION_HASH):
-        notes.append(f"weights are not torchvision's {INCEPTION_HASH}, but {sha256[:8]}")
-    network = fold_inception(read_inception(path), dtype)
-    return _encoder("inception", sha256, notes, network, 2048, device)
-
-
-@functools.lru_cache(maxsize=1)
-def load_efficientnet(path: Path, sha256: str, device: torch.device) -> Encoder:
-    """The encoder with the package's weights, in float32 on every device.
-
-    In bf16 its clipped, depthwise layers lose too much: on radiographs the Fréchet distance moved
-    by 10 % and the Inception Score by 8 %.
-    """
-    notes = ["EfficientNet-Lite2, compares with itself only", "computed in fp32"]
-    network = fold_efficientnet(read_efficientnet(path))
-    return _encoder("efficientnet_lite2", sha256, notes, network, 1280, device)
-
-
-_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
-
-
-def _encoder(
-    name: str,
-    sha256: str,
-    notes: Iterable[str],
-    network: nn.Module,
-    feature_dim: int,
-    device: torch.device,
-) -> Encoder:
-    return Encoder(
-        name=name,
-        weights_hash=sha256,
-        feature_dim=feature_dim,
-        num_classes=NUM_CLASSES,
-        notes=tuple(notes),
-        network=network.to(device),
-        device=device,
-        max_batch_size=_MAX_BATCH_SIZE[device.type],
-    )
-
-
-def read_inception(path: Path) -> nn.Module:
-    """torchvision's own network with the weights of ``path``, in evaluation mode.
+    """torchvision's own network with the weights of ``path``, whose hash is ``sha256``.
 
     The auxiliary classifier, which only training uses, is left out. ``transform_input`` is off:
     ``for_inception`` holds it.
@@ -115,27 +70,78 @@ def read_inception(path: Path) -> nn.Module:
     """
     from lungan.classifiers.vision import torchvision
 
-    tensors = {k: v for k, v in read_tensors(path).items() if not k.startswith("AuxLogits.")}
+    precision = next(name for name, one in _DTYPES.items() if one == dtype)
+    notes = ["torchvision's inception_v3", f"computed in {precision}"]
+    if not sha256.startswith(INCEPTION_HASH):
+        notes.append(f"weights are not torchvision's {INCEPTION_HASH}, but {sha256[:8]}")
     # On the meta device nothing is drawn or allocated only to be overwritten.
     with torch.device("meta"):
-        network: nn.Module = torchvision.models.inception_v3(
+        network = torchvision.models.inception_v3(
             weights=None, aux_logits=False, transform_input=False, init_weights=False
         )
+    tensors = {k: v for k, v in read_tensors(path).items() if not k.startswith("AuxLogits.")}
     load_into(network, tensors, path)
-    return network.eval().requires_grad_(False)
+    fold_batch_norm(network)
+    children = dict(network.named_children())
+    names = list(children)
+    trunk = nn.Sequential(*(children[name] for name in names[: names.index("avgpool")]))
+    # The three channels of a grey image are equal after preprocessing too, so that the first
+    # convolution may see one: its kernels summed over the channels.
+    first = trunk[0].get_submodule("conv")
+    assert isinstance(first, nn.Conv2d) and first.bias is not None
+    grey = nn.Conv2d(1, first.out_channels, 3, stride=2)
+    grey.weight = nn.Parameter(first.weight.sum(dim=1, keepdim=True), requires_grad=False)
+    grey.bias = nn.Parameter(first.bias.clone(), requires_grad=False)
+    one_channel = nn.Sequential(grey, nn.ReLU(inplace=True))
+    folded = FoldedNetwork(for_inception, trunk, children["fc"], dtype, one_channel)
+    return _encoder("inception", sha256, notes, folded, 2048, device)
 
 
-def read_efficientnet(path: Path) -> nn.Module:
-    """The package's network with the weights of ``path``, in evaluation mode.
+@functools.lru_cache(maxsize=1)
+def load_efficientnet(path: Path, sha256: str, device: torch.device) -> Encoder:
+    """The package's network with its weights, in float32 on every device.
+
+    In bf16 its clipped, depthwise layers lose too much: on radiographs the Fréchet distance moved
+    by 10 % and the Inception Score by 8 %.
 
     Raises: WeightsError where keys or shapes do not fit.
     """
     from efficientnet_lite_pytorch import EfficientNet
 
     with torch.device("meta"):
-        network: nn.Module = EfficientNet.from_name("efficientnet-lite2")
+        network = EfficientNet.from_name("efficientnet-lite2")
     load_into(network, read_tensors(path), path)
-    return network.eval().requires_grad_(False)
+    fold_batch_norm(network)
+    children = dict(network.named_children())
+    clip = children["_swish"]
+    trunk = nn.Sequential(
+        *(children["_conv_stem"], clip),
+        *children["_blocks"].children(),
+        *(children["_conv_head"], clip),
+    )
+    folded = FoldedNetwork(for_efficientnet, trunk, children["_fc"])
+    notes = ["EfficientNet-Lite2, compares with itself only", "computed in fp32"]
+    return _encoder("efficientnet_lite2", sha256, notes, folded, 1280, device)
+
+
+def _encoder(
+    name: str,
+    sha256: str,
+    notes: list[str],
+    network: nn.Module,
+    feature_dim: int,
+    device: torch.device,
+) -> Encoder:
+    return Encoder(
+        name=name,
+        weights_hash=sha256,
+        feature_dim=feature_dim,
+        num_classes=1000,
+        notes=tuple(notes),
+        network=network.to(device),
+        device=device,
+        max_batch_size=_MAX_BATCH_SIZE[device.type],
+    )
 
 
 def for_inception(images: Tensor) -> Tensor:
@@ -179,10 +185,8 @@ class FoldedNetwork(nn.Module):
         super().__init__()
         self.preprocess = preprocess
         self.trunk = trunk.to(dtype)
-        self.grey = grey
-        if grey is not None:
-            in_channels_last(grey.to(dtype))
         in_channels_last(self.trunk)
+        self.grey = None if grey is None else in_channels_last(grey.to(dtype))
         self.classifier = classifier
         self.dtype = dtype
 
@@ -193,36 +197,6 @@ class FoldedNetwork(nn.Module):
             first = self.grey
         features = self.trunk[1:](first(inputs)).float().mean(dim=(2, 3))
         return features, self.classifier(features)
-
-
-def fold_inception(network: nn.Module, dtype: torch.dtype) -> FoldedNetwork:
-    """torchvision's network folded; it is consumed."""
-    fold_batch_norm(network)
-    children = dict(network.named_children())
-    names = list(children)
-    trunk = nn.Sequential(*(children[name] for name in names[: names.index("avgpool")]))
-    # The three channels of a grey image are equal after preprocessing too, so that the first
-    # convolution may see one: its kernels summed over the channels.
-    first = trunk[0].get_submodule("conv")
-    assert isinstance(first, nn.Conv2d) and first.bias is not None
-    grey = nn.Conv2d(1, first.out_channels, 3, stride=2)
-    grey.weight = nn.Parameter(first.weight.sum(dim=1, keepdim=True), requires_grad=False)
-    grey.bias = nn.Parameter(first.bias.clone(), requires_grad=False)
-    one_channel = nn.Sequential(grey, nn.ReLU(inplace=True))
-    return FoldedNetwork(for_inception, trunk, children["fc"], dtype, one_channel)
-
-
-def fold_efficientnet(network: nn.Module) -> FoldedNetwork:
-    """The package's network folded; it is consumed."""
-    fold_batch_norm(network)
-    children = dict(network.named_children())
-    clip = children["_swish"]
-    trunk = nn.Sequential(
-        *(children["_conv_stem"], clip),
-        *children["_blocks"].children(),
-        *(children["_conv_head"], clip),
-    )
-    return FoldedNetwork(for_efficientnet, trunk, children["_fc"])
 
 
 def fold_batch_norm(network: nn.Module) -> None:

@@ -16,7 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from lungan.classifiers.measures import count_above
 from lungan.config import ScoreConfig
 from lungan.errors import DataError
-from lungan.scores.comparison import FEWEST_SPLITS, Measures, Rows, shared_variance, summarize
+from lungan.scores.comparison import (
+    FEWEST_SPLITS,
+    Measured,
+    Rows,
+    attempt,
+    shared_variance,
+    summarize,
+)
 from lungan.scores.distances import Features, as_pair, as_rows
 from lungan.scores.prdc import nearest, nearest_other
 
@@ -135,8 +142,10 @@ def copying_statistic(generated: Nearness, held_out: Nearness) -> float:
         made = generated.cell_distance[generated.cell == number]
         if len(made) < FEWEST_GENERATED_PER_CELL:
             continue
+        num_pairs = len(made) * len(unseen)
+        deviation = np.sqrt(num_pairs * (len(made) + len(unseen) + 1) / 12)
         weights.append(len(unseen) / len(held_out))
-        scores.append(_mann_whitney_z(made, unseen))
+        scores.append((count_above(made, unseen) - num_pairs / 2) / deviation)
     if not weights:
         raise DataError(
             f"no cell holds both held-out and {FEWEST_GENERATED_PER_CELL} generated images"
@@ -157,15 +166,14 @@ def compare_nearness(
     held_out: Nearness | None,
     config: ScoreConfig,
     groups: Rows | None = None,
-) -> Measures[float]:
+) -> Measured:
     """The memorization scores, and their floors: what unseen real images would give.
 
     The floor draws N images and as many held-out ones as there are from the held-out images, with
     replacement, so that N, the training images and the number of held-out images are those of the
     score. groups: (H,) of the held-out images, which are then drawn whole.
     """
-    measures = Measures[float]()
-    measures.attempt(["authenticity"], lambda: [authenticity(generated)])
+    found: Measured = {"authenticity": authenticity(generated)}
     if held_out is None or len(held_out) < FEWEST_HELD_OUT:
         reason = (
             "no real images were held out from training to compare with"
@@ -173,64 +181,58 @@ def compare_nearness(
             else f"too few held-out images for a verdict: {len(held_out)}, at least "
             f"{FEWEST_HELD_OUT} are needed"
         )
-        measures.leave_out([*RELATIVE, "authenticity.floor"], reason)
-        return measures
+        return found | dict.fromkeys([*RELATIVE, "authenticity.floor"], reason)
     wanted = dict(RELATIVE)
     if len(held_out) < FEWEST_HELD_OUT_FOR_SHARE:
         del wanted["memorization_share"]
-        measures.leave_out(
-            ["memorization_share"],
+        found["memorization_share"] = (
             f"the nearest 1 % of {len(held_out)} held-out images is less than one image; at least "
-            f"{FEWEST_HELD_OUT_FOR_SHARE} are needed",
+            f"{FEWEST_HELD_OUT_FOR_SHARE} are needed"
         )
-    for key, score in wanted.items():
-        measures.attempt([key], lambda score=score: [score(generated, held_out)])  # type: ignore[misc]
 
-    def draw(made: Rows, unseen: Rows) -> Measures[float]:
-        found = Measures[float]()
-        one, two = held_out.take(made), held_out.take(unseen)
-        for key, score in wanted.items():
-            found.attempt([key], lambda score=score: [score(one, two)])  # type: ignore[misc]
+    def measure(one: Nearness, two: Nearness) -> Measured:
+        each = (attempt([key], score, one, two) for key, score in wanted.items())
+        return {key: value for found in each for key, value in found.items()}
+
+    def draw(made: Rows, unseen: Rows, rng: np.random.Generator) -> Measured:
         # Authenticity compares with no held-out image, so the floor's own error is put in here.
         again = unseen[rng.integers(0, len(unseen), len(generated))]
-        found.values["authenticity"] = authenticity(held_out.take(again))
-        return found
+        found = measure(held_out.take(made), held_out.take(unseen))
+        return found | {"authenticity": authenticity(held_out.take(again))}
 
-    rng = np.random.default_rng([config.seed, len(held_out), len(generated)])
-    measures.update(bootstrap_floors(draw, len(held_out), len(generated), config, groups, rng))
-    return measures
+    found |= measure(generated, held_out)
+    return found | bootstrap_floors(draw, len(held_out), len(generated), config, groups)
 
 
 def bootstrap_floors(
-    score: Callable[[Rows, Rows], Measures[float]],
+    score: Callable[[Rows, Rows, np.random.Generator], Measured],
     num_held_out: int,
     num_images: int,
     config: ScoreConfig,
     groups: Rows | None,
-    rng: np.random.Generator,
-) -> Measures[float]:
+) -> Measured:
     """Floors of scores that compare ``num_images`` images with ``num_held_out`` held-out ones.
 
     score: of the rows of held-out images that stand for generated and for held-out ones.
     Each draw of held-out images is compared with two draws of the others, whose covariance is the
     share of the variance that all seeds of a study have in common.
     """
-    pairs = defaultdict[str, list[list[float | None]]](list)
-    reasons: dict[str, str] = {}
+    rng = np.random.default_rng([config.seed, num_held_out, num_images])
+    pairs = defaultdict[str, list[list[float | str]]](list)
     for _ in range(max(config.floor_splits, FEWEST_SPLITS)):
         unseen = _draw_again(num_held_out, groups, rng)
-        found = [score(rng.integers(0, num_held_out, num_images), unseen) for _ in range(2)]
-        for key in found[0].values:
-            pairs[key].append([one.values[key] for one in found])
-        reasons |= found[0].reasons | found[1].reasons
-    floors = Measures[float]()
+        one, two = (score(rng.integers(0, num_held_out, num_images), unseen, rng) for _ in range(2))
+        for key in one:
+            pairs[key].append([one[key], two[key]])
+    floors: Measured = {}
     for key, values in pairs.items():
-        if key in reasons:
-            floors.leave_out([f"{key}.floor"], reasons[key])
+        reasons = [value for pair in values for value in pair if isinstance(value, str)]
+        if reasons:
+            floors[f"{key}.floor"] = reasons[-1]
         else:
             table = np.array(values, dtype=np.float64)
-            floors.values |= summarize(table.ravel(), f"{key}.floor")
-            floors.values[f"{key}.floor_shared"] = shared_variance(table)
+            floors |= summarize(table.ravel(), f"{key}.floor")
+            floors[f"{key}.floor_shared"] = shared_variance(table)
     return floors
 
 
@@ -275,10 +277,3 @@ def _cells(training: Features, num_cells: int, seed: int) -> tuple[Features, Row
     _, cell = nearest(training, centroids)
     filled, cell = np.unique(cell, return_inverse=True)
     return centroids[filled], cell.astype(np.int64)
-
-
-def _mann_whitney_z(made: Features, unseen_distances: Features) -> float:
-    """Standardized count of pairs in which ``made`` is the larger."""
-    num_pairs = len(made) * len(unseen_distances)
-    deviation = np.sqrt(num_pairs * (len(made) + len(unseen_distances) + 1) / 12)
-    return float((count_above(made, unseen_distances) - num_pairs / 2) / deviation)

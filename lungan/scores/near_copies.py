@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lungan.config import ScoreConfig
-from lungan.scores.comparison import Measures, Rows
+from lungan.scores.comparison import Measured, Rows
 from lungan.scores.encoders import hash_of
 from lungan.scores.memorization import bootstrap_floors
 
@@ -144,15 +144,13 @@ def share_of_near_copies(generated: Similarity, held_out: Similarity) -> float:
 
 def compare_similarity(
     generated: Similarity, held_out: Similarity, config: ScoreConfig, groups: Rows | None
-) -> Measures[float]:
+) -> Measured:
     """The share of near copies, and its floor. groups: (H,) of the held-out images, or None."""
-    rng = np.random.default_rng([config.seed, len(held_out), len(generated)])
     floors = bootstrap_floors(
-        lambda one, two: Measures({KEY: share_of_near_copies(held_out[one], held_out[two])}),
-        *(len(held_out), len(generated), config, groups, rng),
+        lambda one, two, _: {KEY: share_of_near_copies(held_out[one], held_out[two])},
+        *(len(held_out), len(generated), config, groups),
     )
-    floors.values[KEY] = share_of_near_copies(generated, held_out)
-    return floors
+    return {KEY: share_of_near_copies(generated, held_out)} | floors
 
 
 def _small(images: NDArray[np.uint8]) -> Iterator[Tensor]:

@@ -64,13 +64,13 @@ class Neighborhoods:
         self._sort(max(num_neighbors, 8 * k))
 
     def scores(self, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Features:
-        """(S, 4): precision, recall, density and coverage of each pair of parts (S, P) bool, the
+        """(4, S): precision, recall, density and coverage of each pair of parts (S, P) bool, the
         first of which stands for the real images; the numbers that ``manifold_scores`` gives.
 
         Raises: DataError where a part has not more than ``k`` rows.
         """
         _check(self._k, int(min(first.sum(axis=1).min(), second.sum(axis=1).min())))
-        return np.array([self._score(one, two) for one, two in zip(first, second, strict=True)])
+        return np.array([self._score(one, two) for one, two in zip(first, second, strict=True)]).T
 
     def _score(self, one: NDArray[np.bool_], two: NDArray[np.bool_]) -> list[float]:
         reached = self._reach(one, two)  # of each row of one: rows of two in its ball

@@ -130,13 +130,8 @@ def describe(
             f"score.floor_splits={config.floor_splits} was raised to {FEWEST_SPLITS}, which "
             "the quantiles of a floor need"
         )
-    if config.memorization:
-        notes += _duplicates(real)
-    return notes
-
-
-def _duplicates(real: RealSide) -> list[str]:
-    notes = []
+    if not config.memorization:
+        return notes
     if repeated := len(real.reference) - len(real.distinct):
         notes.append(
             f"{repeated} of {len(real.reference)} training images repeat another one exactly; "

@@ -43,9 +43,8 @@ def find_inception(path: str | None) -> tuple[Path, str]:
         return given, checked_hash(given)
     cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE  # as torchvision has it
     if not cached.is_file() and (reason := _download(cached)) is not None:
-        home, folder = Path.home(), cached.parent
-        if folder.is_relative_to(home):  # the reason goes into results, which others read
-            folder = Path("~", folder.relative_to(home))
+        # The reason goes into results, which others read.
+        folder = str(cached.parent).replace(str(Path.home()), "~")
         raise WeightsError(
             f"InceptionV3's weights cannot be had: {reason}; put {INCEPTION_FILE} into {folder} or "
             "set score.inception_weights=PATH"
@@ -133,7 +132,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_into(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Give a network built on the meta device its weights, in float32.
+    """Give a network built on the meta device its weights, in float32, in evaluation mode.
 
     tensors: keys as in the network's state dict; batch norm's counts of batches may be missing.
 
@@ -143,20 +142,21 @@ def load_into(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> Non
     counts = {name for name in expected if name.endswith(".num_batches_tracked")}
     missing = sorted(expected.keys() - tensors.keys() - counts)
     unknown = sorted(tensors.keys() - expected.keys())
-    for wrong, words in ((missing, "lacks"), (unknown, "has the unknown")):
-        if wrong:
-            raise WeightsError(
-                f"weights file {path} is not for this network: it {words} {wrong[0]} "
-                f"({len(wrong)} such keys)"
-            )
+    problems = [
+        *(f"it lacks {name} ({len(missing)} such keys)" for name in missing),
+        *(f"it has the unknown {name} ({len(unknown)} such keys)" for name in unknown),
+        *(
+            f"{name} must be {tuple(expected[name].shape)}, got {tuple(value.shape)}"
+            for name, value in tensors.items()
+            if name in expected and value.shape != expected[name].shape
+        ),
+    ]
+    if problems:
+        raise WeightsError(f"weights file {path} is not for this network: {problems[0]}")
     for name, value in tensors.items():
-        if value.shape != expected[name].shape:
-            raise WeightsError(
-                f"weights file {path} is not for this network: {name} must be "
-                f"{tuple(expected[name].shape)}, got {tuple(value.shape)}"
-            )
         if not torch.isfinite(value).all():
             raise WeightsError(f"weights file {path} holds non-finite numbers in {name}")
     floats = {name: value.float() for name, value in tensors.items() if name not in counts}
     zeros = {name: torch.zeros((), dtype=torch.int64) for name in counts}
     network.load_state_dict(floats | zeros, strict=True, assign=True)
+    network.eval().requires_grad_(False)

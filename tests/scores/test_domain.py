@@ -17,7 +17,7 @@ from lungan.classifiers.measures import area_under_curve, mean_area_under_curve
 from lungan.classifiers.network import SmallNetwork, working_size
 from lungan.data.images import ImageSet
 from lungan.scores import domain
-from lungan.scores.domain_training import (
+from lungan.scores.domain import (
     Recipe,
     effective_dimension,
     invariance_loss,
