@@ -24,8 +24,7 @@ from scipy import ndimage
 
 from lungan.data.build import read_images
 from lungan.scores.distances import frechet_distance
-from lungan.scores.domain import load_encoder
-from lungan.scores.domain import RECIPE
+from lungan.scores.domain import RECIPE, load_encoder
 from lungan.scores.encoders import Encoder
 
 SPLITS = 100

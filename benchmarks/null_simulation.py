@@ -125,14 +125,14 @@ def simulate_features(case: Case, rng: np.random.Generator) -> list[str]:
         return Encoded(features.astype(np.float32), rng.normal(size=(count, 2)).astype(np.float32))
 
     real = draw(1000)
-    floor = comparison.floors(real, 500, config).values
+    floor = comparison.floors(real, 500, config)
     rows = comparison.reference_rows(1000, 500, config, None)
     reference = Encoded(real.features[rows], real.logits[rows])
     groups = []
     for number in range(NUM_GROUPS):
         runs = []
         for seed in range(case.num_seeds):
-            values = comparison.compare(reference, draw(500), config).values | floor
+            values = comparison.compare(reference, draw(500), config) | floor
             scores = {f"domain.{key}": value for key, value in values.items()}
             settings = {"": (500,), "domain": (500,)}
             config_of_run = {"seed": number * case.num_seeds + seed}

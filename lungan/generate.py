@@ -93,9 +93,8 @@ def _generate(options: argparse.Namespace) -> int:
     # Here, so that --help need not wait for torch.
     from lungan.device import resolve_device
     from lungan.generation.card import Request
-    from lungan.generation.making import make_images
+    from lungan.generation.making import check_new, make_images
     from lungan.generation.source import read_source
-    from lungan.generation.writing import check_new
 
     check_new(options.out)
     device = resolve_device(options.device)

@@ -68,8 +68,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(registry, "_choices", dict(registry._choices))
     monkeypatch.setattr(registry, "_files", {})
-    for name in ("CATALOGUE", "_ORDER"):
-        monkeypatch.setattr(catalogue, name, dict(getattr(catalogue, name)))
+    monkeypatch.setattr(catalogue, "CATALOGUE", dict(catalogue.CATALOGUE))
     monkeypatch.setattr("lungan.tracking.live.END_SECONDS", 60.0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -143,7 +142,6 @@ def test_a_scores_direction_reaches_tables_verdicts_and_page(
     for out, direction in (("recorded", "lower"), ("lower", "lower"), ("higher", "higher")):
         (folder / "pixels.py").write_text(FILES["pixels.py"].replace('"lower"', f'"{direction}"'))
         catalogue.CATALOGUE.pop("mean_distance", None)
-        catalogue.describe.cache_clear()
         plugin = [] if out == "recorded" else ["--plugin", "pixels.py"]
         assert results.main(["runs", *plugin, "--out", out]) == 0
         row = next(

@@ -70,18 +70,23 @@ def sample_block(
     block: int,
     device: torch.device,
     truncation: float | None = None,
-) -> NDArray[np.uint8]:
-    """Images (BLOCK_SIZE, C, H, W) of a generator that is on ``device`` and in evaluation mode.
+) -> Tensor:
+    """Images (BLOCK_SIZE, C, H, W) uint8 on ``device``, where the generator is too, in evaluation
+    mode.
 
     label: of a conditional generator, else None.
 
     Raises: DataError where the generator gives NaN or infinite pixels.
     """
-    images = _make_block(generator, seed, label, block, device, truncation)
+    latent_dim = generator.latent_dim
+    assert isinstance(latent_dim, int)
+    latents = torch.from_numpy(draw_latents(latent_dim, seed, label, block, truncation)).to(device)
+    labels = [] if label is None else [torch.full((BLOCK_SIZE,), label, device=device)]
+    with torch.inference_mode():
+        images: Tensor = generator(latents, *labels)
     if not torch.isfinite(images).all():
         raise DataError("the generator gives NaN or infinite pixels; train it again")
-    array: NDArray[np.uint8] = to_uint8(images).cpu().numpy()
-    return array
+    return to_uint8(images)
 
 
 def sample_images(generator: nn.Module, num_images: int, seed: int, device: torch.device) -> Tensor:
@@ -94,25 +99,20 @@ def sample_images(generator: nn.Module, num_images: int, seed: int, device: torc
     Raises: DataError where the generator gives NaN or infinite pixels.
     """
     classes = getattr(generator, "classes", None)
-    counts = [num_images]
+    counts: dict[int | None, int] = {None: num_images}
     if isinstance(classes, Classes):
-        counts = divide(num_images, classes.shares)
+        counts = dict(enumerate(divide(num_images, classes.shares)))
     home = next(iter(generator.parameters())).device
     generator.to(device)
-    made = []
-    finite = torch.ones((), dtype=torch.bool, device=device)
     try:
         with evaluating(generator):
-            for number, count in enumerate(counts):
-                label = number if isinstance(classes, Classes) else None
-                for block in range(-(-count // BLOCK_SIZE)):
-                    images = _make_block(generator, seed, label, block, device)
-                    finite &= torch.isfinite(images).all()
-                    made.append(to_uint8(images)[: count - block * BLOCK_SIZE])
+            made = [
+                sample_block(generator, seed, label, start // BLOCK_SIZE, device)[: count - start]
+                for label, count in counts.items()
+                for start in range(0, count, BLOCK_SIZE)
+            ]
     finally:
         generator.to(home)
-    if not finite:  # the only wait for the device
-        raise DataError("the generator gives NaN or infinite pixels; train it again")
     return torch.cat(made)
 
 
@@ -125,23 +125,3 @@ def divide(num_images: int, shares: Sequence[float]) -> list[int]:
     for index in by_remainder[: num_images - sum(counts)]:
         counts[index] += 1
     return counts
-
-
-def _make_block(
-    generator: nn.Module,
-    seed: int,
-    label: int | None,
-    block: int,
-    device: torch.device,
-    truncation: float | None = None,
-) -> Tensor:
-    """Images (BLOCK_SIZE, C, H, W), floats in [-1, 1] on ``device``."""
-    latent_dim = generator.latent_dim
-    assert isinstance(latent_dim, int)
-    latents = torch.from_numpy(draw_latents(latent_dim, seed, label, block, truncation)).to(device)
-    with torch.inference_mode():
-        if label is None:
-            images: Tensor = generator(latents)
-        else:
-            images = generator(latents, torch.full((BLOCK_SIZE,), label, device=device))
-    return images

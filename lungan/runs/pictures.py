@@ -42,9 +42,15 @@ def grid(images: NDArray[np.uint8], columns: int = GRID_COLUMNS) -> NDArray[np.u
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     """image: (H, W, C) uint8, grey or RGB. Raises: RunFolderError where it cannot be written."""
+    write_bytes(path, encode_png(image))
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """image: (H, W, C) uint8, grey or RGB."""
     ordered = image[..., ::-1] if image.shape[-1] == 3 else image  # OpenCV writes BGR
     _, encoded = cv2.imencode(".png", np.ascontiguousarray(ordered))
-    write_bytes(path, encoded.tobytes())
+    content: bytes = encoded.tobytes()
+    return content
 
 
 def write_pairs(path: Path, generated: NDArray[np.uint8], training: NDArray[np.uint8]) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, get_type_hints
 
 FLOOR, REAL = "floor", "real"
@@ -101,7 +101,7 @@ CATALOGUE = {
     "inception_score": Score("Inception Score", "higher", "high", low=1.0, scale="log"),
 }
 
-_ORDER: dict[str, float] = {name: index for index, name in enumerate(CATALOGUE)}
+_ORDER = {name: index for index, name in enumerate(CATALOGUE)}
 
 
 def add(name: str, score: Score) -> None:
@@ -111,9 +111,6 @@ def add(name: str, score: Score) -> None:
     no verdict.
     """
     CATALOGUE[name] = score
-    _ORDER.setdefault(name, _ORDER["inception_score"] - 0.5)
-    describe.cache_clear()
-    order.cache_clear()
 
 
 def add_recorded(described: Mapping[str, Any]) -> None:
@@ -132,7 +129,6 @@ def add_recorded(described: Mapping[str, Any]) -> None:
             add(name, Score(**values))
 
 
-@lru_cache(maxsize=4096)
 def is_score(key: str) -> bool:
     """Whether a flat key is a score of its own, not the floor or spread of another."""
     return not key.endswith(SATELLITES)
@@ -149,7 +145,6 @@ def split_key(key: str) -> tuple[str, str]:
     return encoder, name
 
 
-@lru_cache(maxsize=4096)
 def describe(key: str) -> Score:
     name = split_key(key)[1]
     return CATALOGUE.get(name) or Score(name.replace("_", " "), "unknown")
@@ -165,7 +160,6 @@ def floor_key(key: str) -> str:
     return f"{key}.{REAL if is_inception_score(key) else FLOOR}"
 
 
-@lru_cache(maxsize=4096)
 def order(key: str) -> tuple[str, float, str]:
     """Sort key: by encoder, then in the catalogue's order; scores that it does not have stand
     before the Inception Score, which says the least and so comes last."""

@@ -74,11 +74,6 @@ def is_rank_deficient(num_images: int, feature_dim: int) -> bool:
     return num_images <= feature_dim
 
 
-def smallest_extrapolation(feature_dim: int) -> int:
-    """The number of images a side from which ``frechet_distance_infinity`` can be had."""
-    return 2 * EXTRAPOLATION_DIMENSIONS * feature_dim
-
-
 def frechet_distance_infinity(first: ArrayLike, second: ArrayLike, seed: int) -> float:
     """The distance extrapolated to infinitely many images on both sides.
 
@@ -86,18 +81,18 @@ def frechet_distance_infinity(first: ArrayLike, second: ArrayLike, seed: int) ->
     is the answer; it may come out slightly below 0. Chong and Forsyth let only the generated
     side's N grow, against a large fixed real set; here the real set is small too, so both do.
 
-    Raises: DataError where there are too few images for the line (``smallest_extrapolation``).
+    Raises: DataError where there are too few images for the line, six for each dimension.
     Source: Chong and Forsyth 2020, "Effectively Unbiased FID and Inception Score", section 3.
     """
     one, two = as_pair(first, second)
-    largest = min(len(one), len(two))
-    needed = smallest_extrapolation(one.shape[1])
-    if largest < needed:
+    largest, feature_dim = min(len(one), len(two)), one.shape[1]
+    fewest = EXTRAPOLATION_DIMENSIONS * feature_dim
+    if largest < 2 * fewest:
         raise DataError(
-            f"extrapolating needs at least {needed} images a side at feature dimension "
-            f"{one.shape[1]}, got {largest}"
+            f"extrapolating needs at least {2 * fewest} images a side at feature dimension "
+            f"{feature_dim}, got {largest}"
         )
-    smallest = max(int(EXTRAPOLATION_FROM * largest), EXTRAPOLATION_DIMENSIONS * one.shape[1])
+    smallest = max(int(EXTRAPOLATION_FROM * largest), fewest)
     rng = np.random.default_rng(seed)
     # Even steps in 1/N, which is the axis of the fit.
     sizes = (1 / np.linspace(1 / smallest, 1 / largest, EXTRAPOLATION_POINTS)).round().astype(int)
@@ -170,7 +165,7 @@ def kernel_distances(
     Raises: DataError where a part has fewer than 2 rows.
     """
     sizes = first.sum(axis=1), second.sum(axis=1)
-    if min(map(int, (sizes[0].min(), sizes[1].min()))) < 2:
+    if min(sizes[0].min(), sizes[1].min()) < 2:
         raise DataError("kernel distance needs at least 2 images a side")
     one, two = first.T.astype(np.float64), second.T.astype(np.float64)
     within_one, within_two, between = (np.zeros(len(first)) for _ in range(3))

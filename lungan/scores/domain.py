@@ -71,10 +71,6 @@ class Recipe(Descent):
     label_weight: float = 0.5
     shrinkage: float = 0.01
 
-    def num_updates(self, num_images: int) -> int:
-        updates = self.epochs * num_images // self.batch_size
-        return min(max(updates, self.min_updates), self.max_updates)
-
 
 RECIPE = Recipe()
 
@@ -197,32 +193,26 @@ def _divide(image_set: ImageSet, seed: int) -> tuple[NDArray[np.intp], NDArray[n
     for name in ("test", "val"):
         if name in members and (held_out := members[name] & is_fresh).any():
             return to_train, np.flatnonzero(held_out), name
+    labels = image_set.labels[to_train]
     if image_set.groups is not None:
+        kind, groups = "groups (patients)", image_set.groups[to_train]
         drawn = draw_share(image_set, to_train, _HOLDOUT_FRACTION, seed)
-        labels, groups = image_set.labels[to_train], image_set.groups[to_train]
         # The only group of a class stays in training, as the only image of one does below.
         unseen = np.setdiff1d(labels, labels[~drawn])
         drawn &= ~np.isin(groups, groups[np.isin(labels, unseen)])
-        if not drawn.any():
-            raise DataError(
-                "the in-domain encoder needs a class of at least two groups (patients) to measure "
-                f"itself on, got {len(np.unique(groups))} in all"
-            )
-        return to_train[~drawn], to_train[drawn], "holdout"
-    rng = np.random.default_rng(seed)
-    held: list[NDArray[np.intp]] = []
-    for label in np.unique(image_set.labels[to_train]):
-        of_class = to_train[image_set.labels[to_train] == label]
-        # A class of one stays in training: one that is never seen cannot be told apart.
-        num_held = min(math.ceil(_HOLDOUT_FRACTION * len(of_class)), len(of_class) - 1)
-        held.append(rng.permutation(of_class)[:num_held])
-    to_measure = np.sort(np.concatenate(held))
-    if not len(to_measure):
+    else:
+        kind, drawn = "images", np.zeros(len(to_train), dtype=bool)
+        rng = np.random.default_rng(seed)
+        for label in np.unique(labels):
+            rows = np.flatnonzero(labels == label)
+            num_held = min(math.ceil(_HOLDOUT_FRACTION * len(rows)), len(rows) - 1)
+            drawn[rng.permutation(rows)[:num_held]] = True
+    if not drawn.any():
         raise DataError(
-            "the in-domain encoder needs a class of at least two images to measure itself on, got "
-            f"{len(to_train)} images in as many classes"
+            f"the in-domain encoder needs a class of at least two {kind} to measure itself on, and "
+            f"the {len(to_train)} images have none"
         )
-    return np.setdiff1d(to_train, to_measure), to_measure, "holdout"
+    return to_train[~drawn], to_train[drawn], "holdout"
 
 
 def _read(path: Path, image_set: ImageSet) -> tuple[DomainNetwork, Record]:
@@ -294,7 +284,8 @@ def train(
             total = total + recipe.label_weight * F.cross_entropy(logits.float(), labels)
         return total
 
-    num_updates = recipe.num_updates(len(images))
+    wanted = recipe.epochs * len(images) // recipe.batch_size
+    num_updates = min(max(wanted, recipe.min_updates), recipe.max_updates)
     updates = descend(network, recipe, num_updates, loss)
     for _ in tqdm(updates, "in-domain encoder", num_updates, unit="update", disable=None):
         pass

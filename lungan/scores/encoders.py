@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,21 +162,9 @@ def key_of(images: ImageSet, encoder: Encoder) -> str:
 
 def encode_real(images: ImageSet, encoder: Encoder, batch_size: int) -> Encoded:
     """Features and logits of all images, from the cache where they are there."""
-    shapes = {
-        "features": (len(images), encoder.feature_dim),
-        "logits": (len(images), encoder.num_classes),
-    }
-
-    def read(path: Path) -> Encoded:
-        arrays = read_arrays(path)
-        for key, shape in shapes.items():
-            if arrays[key].shape != shape or arrays[key].dtype != np.float32:
-                raise DataError(f"{key} must be {shape} float32")
-        return Encoded(**arrays)
-
     return cached(
         cache_folder() / "features" / f"{encoder.name}-{key_of(images, encoder)}.npz",
-        read,
+        lambda path: Encoded(**read_arrays(path)),
         lambda: encoder.encode(images.images, batch_size),
         lambda file, found: np.savez(file, features=found.features, logits=found.logits),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,40 +56,24 @@ def choose_real(image_set: ImageSet, splits: Sequence[str], classes: Sequence[st
     )
 
 
-def check_generated(generated: NDArray[Any] | Tensor, reference: ImageSet) -> None:
-    """Raises: DataError where these images cannot stand beside the reference's."""
-    if isinstance(generated, Tensor):
-        generated = generated[:1].cpu().numpy()  # one tells the shape and dtype of all
-    if generated.dtype != np.uint8:
-        finite = np.isfinite(generated).all() if generated.dtype.kind == "f" else True
-        found = f"{generated.dtype}" + ("" if finite else " with NaN or infinite values")
-        if finite and generated.size:
-            found += f" from {generated.min():g} to {generated.max():g}"
-        raise DataError(
-            f"generated images must be uint8 from 0 to 255, got {found}; a generator's output in "
-            "[-1, 1] is round((x + 1) * 127.5)"
-        )
-    expected = reference.images.shape[1:]
-    if generated.ndim != 4 or generated.shape[1:] != expected:
-        ways_out = []
-        if generated.ndim == 4 and generated.shape[1] != expected[0]:
-            ways_out.append("--channels 1 makes both grey")
-        if generated.ndim == 4 and generated.shape[2:] != expected[1:]:
-            ways_out.append(
-                f"--size {max(16, min(*expected[1:], *generated.shape[2:]))} resizes both"
-            )
-        raise DataError(
-            f"generated and real images must have the same channels and size: real are "
-            f"{_shape(expected)}, generated {_shape(generated.shape[1:])}"
-            + (f"; {', '.join(ways_out)}" if ways_out else "")
-        )
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    if len(shape) != 3:
-        return f"of shape {shape}"
+def check_generated(generated: NDArray[np.uint8] | Tensor, reference: ImageSet) -> None:
+    """Raises: DataError where images (N, C, H, W) are of other channels or size than the
+    reference's."""
+    real, made = tuple(reference.images.shape[1:]), tuple(generated.shape[1:])
+    if real == made:
+        return
+    ways_out = ["--channels 1 makes both grey"] if real[0] != made[0] else []
+    if real[1:] != made[1:]:
+        ways_out.append(f"--size {max(16, min(*real[1:], *made[1:]))} resizes both")
     kinds = {1: "grey (1 channel)", 3: "in color (3 channels)"}
-    return f"{shape[1]}x{shape[2]} {kinds.get(shape[0], f'with {shape[0]} channels')}"
+    one, other = (
+        f"{height}x{width} {kinds.get(channels, f'with {channels} channels')}"
+        for channels, height, width in (real, made)
+    )
+    raise DataError(
+        "generated and real images must have the same channels and size: real are "
+        f"{one}, generated {other}; {', '.join(ways_out)}"
+    )
 
 
 def describe(

@@ -39,21 +39,18 @@ ROUNDING = 1 / 12
 
 def build_spectrum(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> Encoder:
     """Log power at each spatial frequency. Raises: DataError for images below 16 pixels."""
-    height, width = _size("spectrum", image_set)
-    network = RadialSpectrum(height, width)
-    note = (
-        f"no network: log power in {network.num_rings} rings of frequencies up to Nyquist's, "
-        "and beyond"
-    )
-    return _encoder("spectrum", network.num_rings + 1, network, note, device)
+    network = RadialSpectrum(*image_set.images.shape[2:])
+    rings = network.num_rings
+    note = f"no network: log power in {rings} rings of frequencies up to Nyquist's, and beyond"
+    return _encoder("spectrum", image_set, rings + 1, network, note, device)
 
 
 def build_contrast(_: ScoreConfig, image_set: ImageSet, device: torch.device) -> Encoder:
     """Log local contrast, by place. Raises: DataError for images below 16 pixels."""
-    _size("contrast", image_set)
     sides = " and ".join(map(str, WINDOWS))
     note = f"no network: log local contrast in windows of {sides} pixels, in {GRID} x {GRID} parts"
-    return _encoder("contrast", len(WINDOWS) * GRID**2, LocalContrast(), note, device)
+    feature_dim = len(WINDOWS) * GRID**2
+    return _encoder("contrast", image_set, feature_dim, LocalContrast(), note, device)
 
 
 class RadialSpectrum(nn.Module):
@@ -125,18 +122,19 @@ class LocalContrast(nn.Module):
         return torch.cat(features, dim=1), features[0][:, :0]
 
 
-def _size(name: str, image_set: ImageSet) -> tuple[int, int]:
+def _encoder(
+    name: str,
+    image_set: ImageSet,
+    feature_dim: int,
+    network: nn.Module,
+    note: str,
+    device: torch.device,
+) -> Encoder:
     height, width = image_set.images.shape[2:]
     if min(height, width) < SMALLEST_SIZE:
         raise DataError(
             f"{name} needs images of at least {SMALLEST_SIZE} pixels a side, got {height}x{width}"
         )
-    return height, width
-
-
-def _encoder(
-    name: str, feature_dim: int, network: nn.Module, note: str, device: torch.device
-) -> Encoder:
     return Encoder(
         name=name,
         weights_hash=hash_of(name, VERSION),

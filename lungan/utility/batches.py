@@ -49,11 +49,10 @@ class Synthetic:
         source.generator.to(self._device).eval()
         while len(blocks) * BLOCK_SIZE < count:
             label, block = source.label_of(class_name), len(blocks)
-            blocks.append(
-                sample_block(
-                    source.generator, self._seed, label, block, self._device, self._truncation
-                )
+            images = sample_block(
+                source.generator, self._seed, label, block, self._device, self._truncation
             )
+            blocks.append(images.cpu().numpy())
         return np.concatenate(blocks)[:count]
 
     def images(self, class_names: tuple[str, ...], counts: list[int]) -> Labelled:

@@ -18,13 +18,14 @@ import cv2
 import numpy as np
 import pytest
 import safetensors.torch
+import torch
 from safetensors import safe_open
 
 from lungan.config.data import NpzConfig
 from lungan.data.folder import read_layout
 from lungan.data.npz import load_npz
 from lungan.generate import main
-from lungan.generation import making, writing
+from lungan.generation import making
 from lungan.runs.folder import GENERATOR, read_config, read_summary
 from lungan.scores import encoders
 from lungan.scores.encoders import Encoded
@@ -50,7 +51,7 @@ def generate(run: Path, out: Path, *more: object) -> int:
 
 
 def rows(out: Path) -> list[dict[str, str]]:
-    with (out / writing.MANIFEST).open() as stream:
+    with (out / making.MANIFEST).open() as stream:
         return list(csv.DictReader(stream))
 
 
@@ -121,8 +122,8 @@ def test_an_archive_in_medmnists_layout(runs: dict[str, Path], tmp_path: Path) -
     for name in ("archive", "again"):
         out = tmp_path / name / "out"
         assert generate(runs["conditional"], out, "--num-images", 90, "--npz") == 0
-    path = tmp_path / "archive/out" / writing.ARCHIVE
-    assert path.read_bytes() == (tmp_path / "again/out" / writing.ARCHIVE).read_bytes()
+    path = tmp_path / "archive/out" / making.ARCHIVE
+    assert path.read_bytes() == (tmp_path / "again/out" / making.ARCHIVE).read_bytes()
     with np.load(path) as arrays:
         assert arrays["train_images"].shape == (90, 28, 28)
         assert arrays["train_labels"].shape == (90, 1)
@@ -136,7 +137,7 @@ def test_an_archive_in_medmnists_layout(runs: dict[str, Path], tmp_path: Path) -
 
 def test_labels_are_the_datas_own(runs: dict[str, Path], tmp_path: Path) -> None:
     assert generate(runs["pneumonia"], tmp_path / "out", "--num-images", 2, "--npz") == 0
-    with np.load(tmp_path / "out" / writing.ARCHIVE) as arrays:
+    with np.load(tmp_path / "out" / making.ARCHIVE) as arrays:
         assert arrays["train_labels"].tolist() == [[1], [1]]
 
 
@@ -148,7 +149,7 @@ def test_truncation_cuts_latents_and_variety(runs: dict[str, Path], tmp_path: Pa
         images = np.stack([cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in files])
         spread[name] = images.std(axis=0).mean()
     assert spread["cut"] < 0.5 * spread["whole"]
-    assert "cut off at 0.1" in (tmp_path / "cut" / writing.CARD).read_text()
+    assert "cut off at 0.1" in (tmp_path / "cut" / making.CARD).read_text()
 
 
 def test_memorized_images_are_replaced_and_counted(
@@ -166,7 +167,7 @@ def test_memorized_images_are_replaced_and_counted(
 
     def with_copies(*arguments: Any) -> Any:
         images = real_block(*arguments)
-        images[5:15] = training.images[:10]
+        images[5:15] = torch.from_numpy(training.images[:10])
         return images
 
     monkeypatch.setattr(making, "sample_block", with_copies)
@@ -181,7 +182,7 @@ def test_memorized_images_are_replaced_and_counted(
     said = capsys.readouterr().out
     drawn = int(listed[-1]["position"]) + 1
     assert f"{drawn - 60} of {drawn} images drawn were replaced" in said
-    assert f"{drawn - 60} of {drawn} images drawn" in (out / writing.CARD).read_text()
+    assert f"{drawn - 60} of {drawn} images drawn" in (out / making.CARD).read_text()
 
 
 def test_a_generator_that_only_memorizes_is_given_up(
@@ -196,7 +197,7 @@ def test_a_generator_that_only_memorizes_is_given_up(
     monkeypatch.setenv("LUNGAN_CACHE", str(runs["pneumonia"].parents[1] / "cache"))
     config = read_config(runs["pneumonia"]).data
     copies = data.load(config).select(["train"], ["pneumonia"]).images[:64]
-    monkeypatch.setattr(making, "sample_block", lambda *_: copies)
+    monkeypatch.setattr(making, "sample_block", lambda *_: torch.from_numpy(copies))
     monkeypatch.setattr(making, "MOST_DRAWS", 2)
     assert (
         generate(runs["pneumonia"], tmp_path / "out", "--num-images", 9, "--reject-memorized") == 2
@@ -208,7 +209,7 @@ def test_a_generator_that_only_memorizes_is_given_up(
 
 def test_the_card_says_what_must_be_said(runs: dict[str, Path], tmp_path: Path) -> None:
     generate(runs["pneumonia"], tmp_path / "out", "--num-images", 2)
-    card = (tmp_path / "out" / writing.CARD).read_text()
+    card = (tmp_path / "out" / making.CARD).read_text()
     summary = read_summary(runs["pneumonia"])
     assert summary is not None
     for words in (
@@ -267,16 +268,14 @@ def test_a_full_disk_or_an_interrupt_leaves_nothing(
     failure: BaseException,
     layout: list[str],
 ) -> None:
-    real = writing.Manifest.add
-    calls = []
+    def draw(*arguments: Any) -> Any:
+        for number, one in enumerate(real(*arguments)):
+            if number == 4:
+                raise failure
+            yield one
 
-    def add(*arguments: Any) -> None:
-        calls.append(None)
-        if len(calls) == 5:
-            raise failure
-        real(*arguments)
-
-    monkeypatch.setattr(writing.Manifest, "add", add)
+    real = making._draw
+    monkeypatch.setattr(making, "_draw", draw)
     code = generate(runs["pneumonia"], tmp_path / "out", "--num-images", 9, *layout)
     said = capsys.readouterr().err
     if isinstance(failure, OSError):
@@ -314,7 +313,7 @@ def test_a_bare_file_knows_no_data(
 ) -> None:
     weights = runs["conditional"] / GENERATOR
     assert generate(weights, tmp_path / "out", "--num-images", 4, "--npz") == 0
-    assert "Trained on: unknown" in (tmp_path / "out" / writing.CARD).read_text()
+    assert "Trained on: unknown" in (tmp_path / "out" / making.CARD).read_text()
     assert generate(weights, tmp_path / "b", "--num-images", 4, "--reject-memorized") == 2
     assert "give the run folder" in capsys.readouterr().err
 

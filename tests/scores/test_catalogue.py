@@ -30,8 +30,7 @@ def test_each_direction_has_its_words(name: str, hint: str) -> None:
 
 
 def test_a_plug_in_says_what_its_score_means(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CATALOGUE", "_ORDER"):
-        monkeypatch.setattr(catalogue, name, dict(getattr(catalogue, name)))
+    monkeypatch.setattr(catalogue, "CATALOGUE", dict(catalogue.CATALOGUE))
     assert catalogue.describe("domain.sharpness").direction == "unknown"
     catalogue.add("sharpness", catalogue.Score("Sharpness", "higher", low=0.0))
     assert catalogue.title("domain.sharpness") == "Sharpness (domain)"
@@ -39,19 +38,16 @@ def test_a_plug_in_says_what_its_score_means(monkeypatch: pytest.MonkeyPatch) ->
     names = ("coverage", "sharpness", "inception_score")
     places = [catalogue.order(f"domain.{name}") for name in names]
     assert places == sorted(places)
-    catalogue.describe.cache_clear()
 
 
 def test_what_a_run_folder_says_of_a_score_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CATALOGUE", "_ORDER"):
-        monkeypatch.setattr(catalogue, name, dict(getattr(catalogue, name)))
+    monkeypatch.setattr(catalogue, "CATALOGUE", dict(catalogue.CATALOGUE))
     sound = dataclasses.asdict(catalogue.Score("Sharpness", "higher", low=0.0))
     wrong = {"a": None, "b": {}, "c": sound | {"direction": "up"}, "d": sound | {"limit": "no"}}
     recall = catalogue.CATALOGUE["recall"]
     catalogue.add_recorded({"sharpness": sound, "recall": sound} | wrong)
     assert catalogue.describe("domain.sharpness").hint == "higher is better"
     assert catalogue.CATALOGUE["recall"] is recall and not set(wrong) & set(catalogue.CATALOGUE)
-    catalogue.describe.cache_clear()
 
 
 def test_every_score_says_what_is_good() -> None:

@@ -340,10 +340,6 @@ def test_the_closest_pairs_are_shown(config: ScoreConfig) -> None:
             np.repeat(draw(5, 1), 3, axis=1),
             r"generated 8x8 in color \(3 channels\); --channels 1 makes both grey",
         ),
-        (draw(5, 1)[:, 0], "generated of shape"),
-        (draw(5, 1) / 255, "must be uint8 from 0 to 255, got float64 from 0"),
-        (np.full((5, 1, 8, 8), np.nan), "got float64 with NaN or infinite values"),
-        (draw(5, 1).astype(np.int64) - 300, "got int64 from -"),
         (draw(1, 1), "at least 2 generated images, got 1"),
     ],
 )
