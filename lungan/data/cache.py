@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +47,16 @@ def read_arrays(path: Path) -> Arrays:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise DataError(f"{path} must be an .npz archive, got a single array")
         with archive:
-            if archive.zip is not None:
-                _check_sizes(path, archive.zip.infolist())
+            # Arrays that are large only once they are unpacked are no images.
+            members = [] if archive.zip is None else archive.zip.infolist()
+            unpacked = sum(member.file_size for member in members)
+            if unpacked > max(ANY_BYTES, MAX_RATIO * path.stat().st_size):
+                raise DataError(
+                    f"{path} unpacks to {unpacked // 2**20} MiB, more than {MAX_RATIO} times its "
+                    "size, which images do not; if it is sound, save it by numpy.savez, which does "
+                    "not compress"
+                )
+            memory.check(unpacked, f"what {path} unpacks to", "save a part of its images")
             arrays = {name: archive[name] for name in archive.files}
     except LunganError:
         raise
@@ -69,15 +76,3 @@ def read_arrays(path: Path) -> Arrays:
         if not isinstance(array, np.ndarray):
             raise DataError(f"{path} must hold arrays, but {name} is a plain file")
     return arrays
-
-
-def _check_sizes(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
-    """Raises: DataError for arrays that are large only once they are unpacked, as no images are;
-    ConfigError for more than there is memory for."""
-    unpacked = sum(member.file_size for member in members)
-    if unpacked > max(ANY_BYTES, MAX_RATIO * path.stat().st_size):
-        raise DataError(
-            f"{path} unpacks to {unpacked // 2**20} MiB, more than {MAX_RATIO} times its size, "
-            "which images do not; if it is sound, save it by numpy.savez, which does not compress"
-        )
-    memory.check(unpacked, f"what {path} unpacks to", "save a part of its images")

@@ -20,8 +20,8 @@ import numpy as np
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
-from lungan.data.dicom import decode_dicom
 from lungan.data.stored import (
+    DICOM_EXTRA,
     MAX_PIXELS,
     BadImageError,
     StoredImage,
@@ -92,6 +92,10 @@ def decode(data: bytes, frame: int | None = None, *, use_window: bool = True) ->
     is_dicom = data[128:132] == b"DICM" or bool(_DATA_SET_STARTS.match(data))
     try:
         if is_dicom:
+            try:
+                from lungan.data.dicom import decode_dicom
+            except ImportError as error:
+                raise DataError(f"DICOM files need pydicom: {DICOM_EXTRA}") from error
             return decode_dicom(data, frame, use_window=use_window)
         if data.startswith(_TIFF_STARTS):
             return _decode_tiff(data, frame)
@@ -137,11 +141,15 @@ def _decode_with_pillow(data: bytes, frame: int | None) -> StoredImage:
 
 def _explain(data: bytes, error: Exception, reason: str) -> str:
     """Why a file could not be decoded: most often it is sound, but of another kind."""
-    name = _unread_jpeg(data) or next(
-        (name for start, name in _KNOWN.items() if re.match(start, data, re.S)), None
-    )
-    if name:
-        return f"{name}, which is not read; {FORMATS} are"
+    known = [name for start, name in _KNOWN.items() if re.match(start, data, re.S)]
+    if jpeg := read_jpeg_frame(data):
+        marker, bits, _, _ = jpeg
+        if marker not in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA):
+            known.append("lossless or hierarchical JPEG")
+        elif bits != 8:
+            known.append(f"JPEG of {bits} bits")
+    if known:
+        return f"{known[0]}, which is not read; {FORMATS} are"
     if not data.strip(b"\0"):
         return "all zeros"
     if isinstance(error, UnidentifiedImageError):
@@ -154,14 +162,6 @@ def _explain(data: bytes, error: Exception, reason: str) -> str:
     if isinstance(error, struct.error | EOFError) or re.search("truncated|too small", reason):
         return "truncated"
     return f"truncated or damaged: {reason}"
-
-
-def _unread_jpeg(data: bytes) -> str | None:
-    """What kind of JPEG, if its start of frame names one that the decoders lack."""
-    marker, bits, _, _ = read_jpeg_frame(data) or (0xC0, 8, 0, 0)
-    if marker not in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA):
-        return "lossless or hierarchical JPEG"
-    return None if bits == 8 else f"JPEG of {bits} bits"
 
 
 def _values_of(image: Image.Image) -> Values:

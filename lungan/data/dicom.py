@@ -13,9 +13,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
+from pydicom import uid
+from pydicom.encaps import get_frame
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.utils import pixel_array
 
 from lungan.data.stored import (
+    DICOM_EXTRA,
     BadImageError,
     StoredImage,
     check_coded_size,
@@ -28,7 +35,6 @@ from lungan.data.stored import (
 )
 from lungan.errors import DataError
 
-WAY_OUT = "pip install 'lungan[dicom]' (pydicom, pylibjpeg[all], pyjpegls)"
 _DEFLATED = b"\x02\0\x10\0UI\x16\x001.2.840.10008.1.2.1.99"
 """The element of the file's own header that says that the data set is deflated."""
 
@@ -37,13 +43,9 @@ def decode_dicom(data: bytes, frame: int | None, *, use_window: bool) -> StoredI
     """Grey values go through the rescale or modality table, then, where ``use_window``, through
     the first window or VOI table, to 0..1. Without one they are the file's own.
 
-    Raises: BadImageError, DataError where pydicom or a decoder that it needs is not installed, and
-    whatever pydicom and its decoders answer damaged files with.
+    Raises: BadImageError, DataError where a decoder that it needs is not installed, and whatever
+    pydicom and its decoders answer damaged files with.
     """
-    try:
-        import pydicom
-    except ImportError as error:
-        raise DataError(f"DICOM files need pydicom: {WAY_OUT}") from error
     if _DEFLATED in data[:1024]:
         # The data set follows the file's own header, which says how long it is.
         _check_inflated(data[144 + int.from_bytes(data[140:144], "little") :])
@@ -89,11 +91,6 @@ def _check_header(dataset: Any, file_bytes: int) -> None:
 
 
 def _stored_pixels(dataset: Any, index: int) -> NDArray[Any]:
-    from pydicom import uid
-    from pydicom.encaps import get_frame
-    from pydicom.pixels.decoders.base import get_decoder
-    from pydicom.pixels.utils import pixel_array
-
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if not syntax:  # As in files without a preamble, whose encoding pydicom has guessed.
         is_implicit, is_little_endian = dataset.original_encoding
@@ -101,13 +98,13 @@ def _stored_pixels(dataset: Any, index: int) -> NDArray[Any]:
         dataset.file_meta.TransferSyntaxUID = (
             uid.ImplicitVRLittleEndian if is_implicit else explicit
         )
-    elif syntax.is_compressed and syntax.is_encapsulated:
+    elif syntax.is_encapsulated:
         try:
             decoder = get_decoder(syntax)
         except NotImplementedError as error:
             raise BadImageError(f"DICOM in {syntax.name}, which is not read") from error
         if not decoder.is_available:
-            raise DataError(f"DICOM files in {syntax.name} need more decoders: {WAY_OUT}")
+            raise DataError(f"DICOM files in {syntax.name} need more decoders: {DICOM_EXTRA}")
         num_frames = int(dataset.get("NumberOfFrames") or 1)
         check_coded_size(get_frame(dataset.PixelData, index, number_of_frames=num_frames))
     # pylibjpeg's decoder of run lengths ends the process over damaged files.
@@ -135,8 +132,6 @@ def _stored_pixels(dataset: Any, index: int) -> NDArray[Any]:
 
 
 def _render_colour(stored: NDArray[Any], dataset: Any, modality: str) -> StoredImage:
-    from pydicom.pixels.processing import apply_color_lut
-
     bits = int(dataset.BitsStored)
     if stored.dtype.kind != "u":
         raise BadImageError(f"DICOM of colour in {stored.dtype}")

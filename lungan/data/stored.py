@@ -24,6 +24,8 @@ MAX_PIXELS = 2**26
 MAX_BYTES = 2**29
 """The most pixels that a header may claim, at 8 bytes each."""
 
+DICOM_EXTRA = "pip install 'lungan[dicom]' (pydicom, pylibjpeg[all], pyjpegls)"
+
 ANY_BYTES = 2**26
 MAX_RATIO = 100
 """Deflate packs 1032 equal bytes into one, which only a file of nothing but them comes near."""

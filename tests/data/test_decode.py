@@ -569,6 +569,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_without_pydicom_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydicom", None)
+    monkeypatch.delitem(sys.modules, "lungan.data.dicom", raising=False)
     with pytest.raises(DataError, match=r"pip install 'lungan\[dicom\]'") as caught:
         decode(bytes(128) + b"DICM" + bytes(20))
     assert not isinstance(caught.value, BadImageError)
