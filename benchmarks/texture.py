@@ -1,13 +1,13 @@
 """What of real images' statistics generated ones lack: how far places fit together, and texture.
 
-    python benchmarks/texture.py RUN [RUN ...] [--num-images N] [--json FILE|-] [--plot PNG]
+    python benchmarks/texture.py RUN [RUN ...] [--num-images N] [--json FILE|-]
 
 left_right: correlation, over images, of the mean brightness of the leftmost and the rightmost
 quarter. power: mean power spectrum over the real images', at the highest frequency across
 (columns), down (rows) and in both (a checkerboard's); 1 is as real. rings_in_band: share of the
 rings of frequencies up to Nyquist's in which the images' mean log power lies between the 2.5th and
-97.5th percentile of real images' (the features of the encoder ``spectrum``); --plot draws both.
-Real images are those that the run was trained on.
+97.5th percentile of real images' (the features of the encoder ``spectrum``, which the report of
+scored runs draws). Real images are those that the run was trained on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lungan.data import build as data
 from lungan.errors import LunganError
 from lungan.generation.source import Source, read_source
 from lungan.models.sampling import sample_images
-from lungan.scores.texture import RadialSpectrum
+from lungan.scores.texture import RadialSpectrum, spectra
 
 
 def main() -> None:
@@ -34,23 +34,19 @@ def main() -> None:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="finished runs")
     parser.add_argument("--num-images", type=int, default=1792, metavar="N", help="(1792)")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="radial spectra of all runs")
     figures.add_json_option(parser)
     options = parser.parse_args()
     for path in options.runs:
         if not path.is_dir():
             parser.error(f"{path} is not a run folder, which says what it was trained on")
-    result, rings = {}, {}
+    result = {}
     try:
         for run in options.runs:
             real, generated = images_of(read_source(run), options.num_images)
             both = {"real": real, "generated": generated}
             result[str(run)] = {kind: statistics(images, real) for kind, images in both.items()}
-            rings[run.name] = {kind: radial_spectra(images) for kind, images in both.items()}
     except LunganError as error:
         parser.error(str(error))
-    if options.plot is not None:
-        plot(rings, options.plot)
     figures.write(result, options.json, print_table)
 
 
@@ -70,8 +66,10 @@ def statistics(images: NDArray[np.uint8], real: NDArray[np.uint8]) -> dict[str, 
     half = images.shape[3] // 2
     places = {"across": (0, half), "down": (half, 0), "checkerboard": (half, half)}
     made, wanted = spectrum(images), spectrum(real)
-    low, high = band(radial_spectra(real))
-    mean = radial_spectra(images).mean(axis=0)
+    curves = spectra(*(radial_spectra(each) for each in (real, images)))
+    low, mean, high = (
+        np.array(curves[name]) for name in ("real_low", "generated_mean", "real_high")
+    )
     return {
         "left_right": float(np.corrcoef(*sides)[0, 1]),
         **{f"power_{name}": float(made[at] / wanted[at]) for name, at in places.items()},
@@ -79,33 +77,9 @@ def statistics(images: NDArray[np.uint8], real: NDArray[np.uint8]) -> dict[str, 
     }
 
 
-def radial_spectra(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(N, rings): log power, as the encoder ``spectrum`` takes it, up to Nyquist's frequency."""
-    features, _ = RadialSpectrum(*images.shape[2:])(torch.from_numpy(images))
-    return features[:, :-1].double().numpy()  # the last is of the corners, beyond Nyquist's
-
-
-def band(spectra: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(2, rings): between them lie 95 % of the images, ring by ring."""
-    return np.percentile(spectra, [2.5, 97.5], axis=0)
-
-
-def plot(runs: dict[str, dict[str, NDArray[np.float64]]], path: Path) -> None:
-    """A panel a run: real images' band and mean, and the generated images' mean."""
-    from matplotlib.figure import Figure
-
-    canvas = Figure(figsize=(4.2 * len(runs), 3.0), layout="constrained")
-    panels = canvas.subplots(1, len(runs), squeeze=False, sharey=True)[0]
-    for axes, (name, spectra) in zip(panels, runs.items(), strict=True):
-        low, high = band(spectra["real"])
-        frequencies = (np.arange(len(low)) + 0.5) / len(low)
-        axes.fill_between(frequencies, low, high, color="#009E73", alpha=0.25, lw=0)
-        axes.plot(frequencies, spectra["real"].mean(axis=0), color="#009E73", label="real")
-        axes.plot(frequencies, spectra["generated"].mean(axis=0), color="#D55E00", label=name)
-        axes.set_xlabel("frequency, of Nyquist's")
-        axes.legend(frameon=False, fontsize=7)
-    panels[0].set_ylabel("mean log power")
-    canvas.savefig(path, dpi=110)
+def radial_spectra(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Features (N, rings + 1) of the encoder ``spectrum``."""
+    return RadialSpectrum(*images.shape[2:])(torch.from_numpy(images))[0].numpy()
 
 
 def spectrum(images: NDArray[np.uint8]) -> NDArray[np.float64]:
