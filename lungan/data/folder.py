@@ -96,8 +96,7 @@ def read_layout(
                 raise DataError(
                     f"class folder {'/'.join(path)} of {root} is empty; remove or fill it"
                 )
-    _check_below(root, paths, level)
-    _check_masks(root, paths, level - 1 if len(set(labels)) > 1 else level)
+    _check_below(root, paths, level, level - 1 if len(set(labels)) > 1 else level)
     folders = [_folder(path, level) for path in paths]
     if group == "folder" and not any(folders):
         raise DataError(
@@ -197,8 +196,9 @@ def _check_classes(top: Path, names: set[str], warnings: list[str]) -> None:
         )
 
 
-def _check_below(root: Path, paths: Sequence[Parts], level: int) -> None:
-    """Raises: DataError where class folders hold splits."""
+def _check_below(root: Path, paths: Sequence[Parts], level: int, mask_level: int) -> None:
+    """Raises: DataError for folders of splits at ``level``, the first below the classes; for
+    folders of masks from ``mask_level`` on; and for masks beside their images."""
     for path in paths:
         if _folder(path, level).lower() in SPLIT_WORDS:
             raise DataError(
@@ -206,13 +206,8 @@ def _check_below(root: Path, paths: Sequence[Parts], level: int) -> None:
                 f"a split: splits must stand above classes, as in {path[level]}/{path[level - 1]}; "
                 "move them, or give a table with data=table data.split_column=..."
             )
-
-
-def _check_masks(root: Path, paths: Sequence[Parts], level: int) -> None:
-    """Raises: DataError where masks lie in folders from this level on, or beside their images."""
-    for path in paths:
         for depth, name in enumerate(path[:-1]):
-            if depth >= level and _MASK_FOLDERS.fullmatch(name):
+            if depth >= mask_level and _MASK_FOLDERS.fullmatch(name):
                 raise DataError(
                     f"{root.joinpath(*path[:depth])} holds {name} beside images, and both would be "
                     f"trained on; leave out the {name} by data.exclude={name}/"

@@ -151,9 +151,7 @@ class ImageSet:
             ("data.splits", self.splits, self.split_names, splits),
             ("data.classes", self.labels, self.class_names, classes),
         ):
-            for name in wanted:
-                if name not in names:
-                    raise ConfigError(f"{key} must be among {', '.join(names)}, got {name}")
+            check_names(key, wanted, names)
             if wanted:
                 are_members &= np.isin(index, [names.index(name) for name in wanted])
         return are_members
@@ -176,6 +174,13 @@ class ImageSet:
         if self.groups is None:
             return ~members
         return ~np.isin(self.groups, self.groups[members])
+
+
+def check_names(key: str, wanted: Sequence[str], names: Sequence[str]) -> None:
+    """Raises: ConfigError for a name in ``wanted`` that is not there."""
+    for name in wanted:
+        if name not in names:
+            raise ConfigError(f"{key} must be among {', '.join(names)}, got {name}")
 
 
 def place_of(image: NDArray[Any]) -> float:

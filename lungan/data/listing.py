@@ -28,6 +28,7 @@ from lungan.data.images import (
     Facts,
     ImageSet,
     check_memory,
+    check_names,
     check_shares,
     draw_splits,
     first,
@@ -96,8 +97,11 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
 
     Raises: DataError for files that cannot be used where ``on_bad_image`` is ``error``, and for
     groups that stand in two given splits where ``straddle`` is; ConfigError for shares of a split
-    where splits are given.
+    where splits are given, and for unknown splits and classes.
     """
+    # Before decoding, which may take long.
+    check_names("data.splits", config.splits, SPLITS)
+    check_names("data.classes", config.classes, listing.class_names)
     val, test = config.val_fraction, config.test_fraction
     if listing.has_splits:
         check_shares(listing.where, val, test)

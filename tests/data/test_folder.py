@@ -160,6 +160,14 @@ def test_unknown_class_is_found_by_select(tmp_path: Path) -> None:
         load_folder(config(tmp_path / "in")).select(["train"], ["pneumonia"])
 
 
+@pytest.mark.parametrize("key", ["classes", "splits"])
+def test_unknown_names_are_refused_before_anything_is_decoded(tmp_path: Path, key: str) -> None:
+    draw(tmp_path / "in/ill/a.png")
+    (tmp_path / "in/ill/b.png").write_bytes(b"cannot be decoded")
+    with pytest.raises(ConfigError, match=rf"data.{key} must be among .*, got tune"):
+        load_folder(config(tmp_path / "in", **{key: ["tune"]}))
+
+
 def splits_by_pixels(path: Path, **changes: Any) -> dict[bytes, int]:
     images = load_folder(config(path, val_fraction=0.3, test_fraction=0.3, **changes))
     by_pixels: dict[bytes, int] = {}
