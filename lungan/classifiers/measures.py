@@ -27,22 +27,20 @@ def measure(
     precision, sensitivity and specificity are means over classes of each against the rest.
     validation: probabilities and labels of other images, from which the thresholds are taken.
     """
-    wanted = [positive] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
-    one_against_rest = [(probabilities[:, index], labels == index) for index in wanted]
-    thresholds = [
-        threshold_at_specificity(validation[0][validation[1] != index, index], SPECIFICITY)
-        for index in wanted
-    ]
+    found = []
+    for index in [positive] if probabilities.shape[1] == 2 else range(probabilities.shape[1]):
+        scores, is_positive = probabilities[:, index], labels == index
+        negatives = validation[0][validation[1] != index, index]
+        threshold = threshold_at_specificity(negatives, SPECIFICITY)
+        found.append(
+            {
+                "auc": area_under_curve(scores, is_positive),
+                "average_precision": average_precision(scores, is_positive),
+                "sensitivity_at_95_specificity": (scores[is_positive] > threshold).mean(),
+                "specificity": (scores[~is_positive] <= threshold).mean(),
+            }
+        )
     predicted = predict(probabilities, positive, validation)
-    found = [
-        {
-            "auc": area_under_curve(scores, is_positive),
-            "average_precision": average_precision(scores, is_positive),
-            "sensitivity_at_95_specificity": (scores[is_positive] > threshold).mean(),
-            "specificity": (scores[~is_positive] <= threshold).mean(),
-        }
-        for (scores, is_positive), threshold in zip(one_against_rest, thresholds, strict=True)
-    ]
     means = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
     return means | {
         "accuracy": float((predicted == labels).mean()),

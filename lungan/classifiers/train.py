@@ -156,12 +156,11 @@ def train_classifier(
             inputs = share * inputs + (1 - share) * inputs[order]
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             _, logits = network.classify(inputs.to(memory_format=torch.channels_last))
-        own = F.cross_entropy(logits.float(), labels, class_weights)
+        logits = logits.float()
+        own = F.cross_entropy(logits, labels, class_weights)
         if order is None:
             return own
-        return share * own + (1 - share) * F.cross_entropy(
-            logits.float(), labels[order], class_weights
-        )
+        return share * own + (1 - share) * F.cross_entropy(logits, labels[order], class_weights)
 
     num_updates = sum(phase.updates for phase in phases)
     first = num_updates - max(1, round(recipe.averaged * num_updates))

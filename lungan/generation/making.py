@@ -26,7 +26,7 @@ from lungan.errors import ConfigError, DataError
 from lungan.generation.card import Made, Request, write_card
 from lungan.generation.rejection import Rejection, build_rejection
 from lungan.generation.source import Source, numeric_labels
-from lungan.models.sampling import BLOCK_SIZE, divide, sample_block
+from lungan.models.sampling import BLOCK_SIZE, sample_block
 from lungan.runs.pictures import encode_png
 
 MANIFEST = "manifest.csv"
@@ -52,10 +52,7 @@ def make_images(source: Source, request: Request, device: torch.device) -> Made:
     Raises: ConfigError for a class or folder that will not do, DataError where the folder cannot
     be written or nearly all images count as memorized.
     """
-    chosen = source.choose(request.classes)
-    shares = [source.shares[source.class_names.index(name)] for name in chosen]
-    divided = zip(chosen, divide(request.num_images, shares), strict=True)
-    counts = {name: count for name, count in divided if count}
+    counts = source.divide(request.num_images, request.classes)
     labels = numeric_labels(source) if request.npz else None
     rejection = build_rejection(source, device) if request.reject_memorized else None
     source.generator.to(device).eval()

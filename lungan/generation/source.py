@@ -18,6 +18,7 @@ from lungan.data.images import ONLY_CLASS
 from lungan.data.medmnist import CLASS_NAMES
 from lungan.errors import ConfigError, DataError, RunFolderError, WeightsError
 from lungan.files import at_home, is_folder_name
+from lungan.models.sampling import divide
 from lungan.models.saving import load_generator
 from lungan.runs.folder import GENERATOR, read_config, read_summary
 
@@ -40,13 +41,19 @@ class Source:
     config: RunConfig | None
     summary: dict[str, Any] | None
 
-    def choose(self, wanted: list[str] | None) -> list[str]:
-        """The classes to make images of. Raises: ConfigError for one that it cannot make."""
+    def divide(self, num_images: int, wanted: list[str] | None) -> dict[str, int]:
+        """How many images to make of each class of ``wanted``, None for all.
+
+        Raises: ConfigError for a class that the generator cannot make.
+        """
         for name in wanted or []:
             if name not in self.class_names:
                 have = ", ".join(self.class_names)
                 raise ConfigError(f"--class must be among {have} for {self.name}, got {name}")
-        return list(dict.fromkeys(wanted or self.class_names))
+        chosen = list(dict.fromkeys(wanted or self.class_names))
+        shares = [self.shares[self.class_names.index(name)] for name in chosen]
+        divided = zip(chosen, divide(num_images, shares), strict=True)
+        return {name: count for name, count in divided if count}
 
     def label_of(self, class_name: str) -> int | None:
         """What a conditional generator calls the class."""
@@ -104,8 +111,11 @@ def _describe(
     else:
         trained_on = [] if config is None else config.data.classes
         class_names, shares = (trained_on[0] if len(trained_on) == 1 else ONLY_CLASS,), (1.0,)
-    for class_name in class_names:
-        _check_name(weights, class_name)
+    for class_name in class_names:  # it becomes a folder's, so it must not lead out of its place
+        if not isinstance(class_name, str) or not is_folder_name(class_name):
+            raise WeightsError(
+                f"{weights} names a class {class_name!r}, which is unfit for a folder's name"
+            )
     if len(set(class_names)) < len(class_names) or not math.isfinite(math.fsum(shares)):
         raise WeightsError(f"{weights} names classes twice, or gives them shares without bound")
     return Source(
@@ -118,9 +128,3 @@ def _describe(
         config=config,
         summary=summary,
     )
-
-
-def _check_name(path: Path, name: object) -> None:
-    """A class's name becomes a folder's, so it must not lead out of where it is put."""
-    if not isinstance(name, str) or not is_folder_name(name):
-        raise WeightsError(f"{path} names a class {name!r}, which is unfit for a folder's name")

@@ -22,7 +22,7 @@ from torch import Tensor
 from lungan.config import ScoreConfig
 from lungan.scores.comparison import Measured, Rows
 from lungan.scores.encoders import hash_of
-from lungan.scores.memorization import bootstrap_floors
+from lungan.scores.memorization import SHARE_QUANTILE, bootstrap_floors
 
 NAME = "pixels"
 """What stands in the place of an encoder's name in keys."""
@@ -32,7 +32,6 @@ VERSION = 1
 LARGEST_SIZE = 32
 """Larger images are averaged down to at most so many pixels: a copy's gist is coarse."""
 MOST_COMPONENTS = 64
-QUANTILE = 0.99
 BATCH = 256
 
 SHIFTS = (-2 / 28, -1 / 28, 0.0, 1 / 28, 2 / 28)
@@ -107,20 +106,17 @@ class PixelAudit:
     def compare(self, images: NDArray[np.uint8]) -> tuple[Similarity, NDArray[np.int64]]:
         """Of images (N, C, H, W) uint8: the greatest cosine, from -1 to 1, and the index of the
         training image that has it; both (N,)."""
-        found = [self._compare(batch) for batch in _small(images)]
-        similarity = torch.cat([one for one, _ in found]).double().numpy()
-        return similarity, torch.cat([index for _, index in found]).numpy()
-
-    def _compare(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        best = torch.full((len(images),), -1.0)
-        index = torch.zeros(len(images), dtype=torch.int64)
-        for view in VIEWS:
-            features = self._features(_normalize(_move(images, view)))
-            cosine, nearest = (features @ self._training.T).max(dim=1)
-            better = cosine > best
-            best = torch.where(better, cosine, best)
-            index = torch.where(better, nearest, index)
-        return best, index
+        similarity, index = [], []
+        for batch in _small(images):
+            best, nearest = torch.full((len(batch),), -1.0), torch.zeros(len(batch)).long()
+            for view in VIEWS:
+                features = self._features(_normalize(_move(batch, view)))
+                cosine, found = (features @ self._training.T).max(dim=1)
+                nearest = torch.where(cosine > best, found, nearest)
+                best = torch.where(cosine > best, cosine, best)
+            similarity.append(best)
+            index.append(nearest)
+        return torch.cat(similarity).double().numpy(), torch.cat(index).numpy()
 
     def _features(self, normalized: Tensor) -> Tensor:
         """Unit vectors (B, 64) of normalized pixels; 0 for an image without contrast."""
@@ -131,7 +127,7 @@ class PixelAudit:
 
 def threshold(held_out: Similarity) -> float:
     """The similarity that one in a hundred unseen real images exceeds."""
-    return float(np.quantile(held_out, QUANTILE))
+    return float(np.quantile(held_out, 1 - SHARE_QUANTILE))
 
 
 def share_of_near_copies(generated: Similarity, held_out: Similarity) -> float:

@@ -79,62 +79,22 @@ def check_generated(generated: NDArray[np.uint8] | Tensor, reference: ImageSet) 
 def describe(
     generated: NDArray[np.uint8], real: RealSide, config: ScoreConfig, num_images: int
 ) -> list[str]:
-    """What a reader of the scores should know of the images, a line each."""
-    notes = [f"N = {num_images} images on each side of every score and floor"]
-    if config.num_images > num_images:
-        notes.append(
-            f"score.num_images={config.num_images} was reduced to {num_images}: the floor needs "
-            "two disjoint real sets, and the generated side as many images"
-        )
-    part = num_images // config.inception_splits
-    if 0 < part < SMALL_PART:
-        notes.append(
-            f"inception_score is a mean over {config.inception_splits} parts of {part} images, and "
-            f"a part cannot score above {part}: so few say nothing of variety; fewer "
-            "score.inception_splits make larger parts"
-        )
-    subset = kernel_subset_size(num_images, config)
-    if subset < config.kernel_subset_size:
-        notes.append(f"kernel_distance uses subsets of {subset} images, half of N")
-    if len(np.unique(real.reference.labels)) == 1 and len(real.reference.class_names) > 1:
-        only = real.reference.class_names[int(real.reference.labels[0])]
-        notes.append(
-            f"the reference holds one class ({only}): an Inception Score near 1 is what it gives"
-        )
-    num_distinct = len(distinct(generated))
-    if num_distinct == 1:
-        notes.append("all generated images are the same image")
-    elif num_distinct < num_images:
-        notes.append(f"{num_images - num_distinct} generated images repeat another one exactly")
-    if (generated == generated[:, :, :1, :1]).all():
-        notes.append("every generated image is of one constant level")
-    if config.floor_splits < FEWEST_SPLITS:
-        notes.append(
-            f"score.floor_splits={config.floor_splits} was raised to {FEWEST_SPLITS}, which "
-            "the quantiles of a floor need"
-        )
-    if not config.memorization:
-        return notes
-    if repeated := len(real.reference) - len(real.distinct):
-        notes.append(
-            f"{repeated} of {len(real.reference)} training images repeat another one exactly; "
-            "memorization counts each once"
-        )
-    if real.num_leaked:
-        notes.append(
-            f"{real.num_leaked} held-out images repeat a training image or each other exactly and "
-            "are left out of memorization"
-        )
-    if real.num_related:
-        notes.append(
-            f"{real.num_related} images of other splits are of patients that were trained on and "
-            "are left out of memorization"
-        )
-    if not len(real.held_out):
-        notes.append("memorization: no held-out images, so authenticity only, without its floor")
-    elif real.held_out.groups is None:
-        notes.append(
-            "memorization: patients are not known, so held-out images may be of patients that the "
-            "generator was trained on, which hides copying"
-        )
-    return notes
+    """What a reader of the scores should know of the images, a line each, in the words of
+    notes.txt.j2."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("lungan.scores")
+    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True)
+    names = real.reference.class_names
+    notes = environment.get_template("notes.txt.j2").render(
+        config=config,
+        num_images=num_images,
+        real=real,
+        classes=[" ".join(names[label].split()) for label in np.unique(real.reference.labels)],
+        num_distinct=len(distinct(generated)),
+        is_constant=(generated == generated[:, :, :1, :1]).all(),
+        subset=kernel_subset_size(num_images, config),
+        small_part=SMALL_PART,
+        fewest_splits=FEWEST_SPLITS,
+    )
+    return notes.splitlines()
