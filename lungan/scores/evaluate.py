@@ -154,6 +154,7 @@ def score_images(
             missing[key] = "not a finite number"
         else:
             values[key] = float(value)
+
     hashes = {name: one["weights_hash"] for name, one in shown.items()}
     # What tables and verdicts need where the plug-ins are not at hand.
     extra = {name: dataclasses.asdict(catalogue.describe(name)) for name in config.extra}
@@ -200,7 +201,6 @@ def _score_with(
     parts = sorted((key, one) for key, one in shaping(config).items() if key not in left_out)
     names = None if groups is None else groups.tolist()
     key = hash_of("floors", key_of(real.reference, encoder), num_images, parts, names)
-
     measured |= cached(
         cache_folder() / "floors" / f"{key}.json",
         lambda path: cast(Measured, json.loads(path.read_text(encoding="utf-8"))),

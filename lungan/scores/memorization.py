@@ -191,8 +191,10 @@ def compare_nearness(
         )
 
     def measure(one: Nearness, two: Nearness) -> Measured:
-        each = (attempt([key], score, one, two) for key, score in wanted.items())
-        return {key: value for found in each for key, value in found.items()}
+        scores: Measured = {}
+        for key, score in wanted.items():
+            scores |= attempt([key], score, one, two)
+        return scores
 
     def draw(made: Rows, unseen: Rows, rng: np.random.Generator) -> Measured:
         # Authenticity compares with no held-out image, so the floor's own error is put in here.
