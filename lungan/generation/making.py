@@ -117,15 +117,13 @@ def _draw(
             source.generator, request.seed, label, block, device, request.truncation
         )
         images = made.cpu().numpy()
-        found = None if rejection is None else rejection.examine(images)
-        for index, image in enumerate(images):
-            nearness: tuple[str, ...] = ()
-            if found is not None:
-                distance, similarity, is_near = (each[index] for each in found)
-                if is_near:
-                    continue
-                nearness = (f"{distance:.6g}", f"{similarity:.6g}")
-            yield first + index, image, nearness
+        measured: list[tuple[float, ...]] = [()] * len(images)
+        if rejection is not None:
+            measured = list(zip(*rejection.measure(images), strict=True))
+        for position, (image, nearness) in enumerate(zip(images, measured, strict=True), first):
+            if rejection is not None and rejection.is_near_copy(*nearness):
+                continue
+            yield position, image, tuple(f"{value:.6g}" for value in nearness)
             kept += 1
             if kept == count:
                 return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,10 +16,9 @@ from lungan.scores.encoders import Encoder, encode_real
 from lungan.scores.memorization import SHARE_QUANTILE
 from lungan.scores.near_copies import PixelAudit
 from lungan.scores.prdc import nearest
-from lungan.scores.real_images import choose_real
+from lungan.scores.real_images import RealSide, choose_real
 
 
-@dataclass(frozen=True, slots=True)
 class Rejection:
     """What tells a near copy of a training image, in the encoder's features and in pixels.
 
@@ -29,24 +26,27 @@ class Rejection:
     falls below. similarity: the pixels' that one in a hundred unseen real images exceeds.
     """
 
-    encoder: Encoder
-    training: Features
-    threshold: float
-    audit: PixelAudit
-    similarity: float
-    num_held_out: int
-    batch_size: int
+    def __init__(self, encoder: Encoder, real: RealSide, batch_size: int) -> None:
+        reference = encode_real(real.reference, encoder, batch_size)
+        self.encoder = encoder
+        self.num_held_out = len(real.held_out)
+        self._batch_size = batch_size
+        self._training = as_rows("training features", reference.features[real.distinct])
+        self._audit = PixelAudit(real.reference.images[real.distinct])
+        distance, similarity = self.measure(real.held_out.images)
+        self.threshold = float(np.quantile(distance, SHARE_QUANTILE))
+        self.similarity = near_copies.threshold(similarity)
 
-    def examine(
-        self, images: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-        """Of images (N, C, H, W), all (N,): the distance to their nearest training image, the
-        similarity to their most similar one, and whether either makes them a near copy."""
-        features = self.encoder.encode(images, self.batch_size).features
-        distance, _ = nearest(as_rows("features", features), self.training)
-        similarity, _ = self.audit.compare(images)
-        near = (distance < self.threshold) | (similarity > self.similarity)
-        return distance, similarity, near
+    def measure(self, images: NDArray[np.uint8]) -> tuple[Features, Features]:
+        """Of images (N, C, H, W), both (N,): the distance to their nearest training image, and the
+        similarity to their most similar one."""
+        features = self.encoder.encode(images, self._batch_size).features
+        distance, _ = nearest(as_rows("features", features), self._training)
+        similarity, _ = self._audit.compare(images)
+        return distance, similarity
+
+    def is_near_copy(self, distance: float, similarity: float) -> bool:
+        return distance < self.threshold or similarity > self.similarity
 
 
 def build_rejection(source: Source, device: torch.device) -> Rejection:
@@ -83,19 +83,4 @@ def build_rejection(source: Source, device: torch.device) -> Rejection:
     # The in-domain encoder tells these images apart best; scores.md says why.
     name = "domain" if "domain" in found else found[0]
     encoder = encoders.build(name, config, image_set, device)
-    reference = encode_real(real.reference, encoder, config.batch_size)
-    training = as_rows("training features", reference.features[real.distinct])
-    held_out = encode_real(real.held_out, encoder, config.batch_size)
-    distance, _ = nearest(as_rows("held-out features", held_out.features), training)
-    threshold = float(np.quantile(distance, SHARE_QUANTILE))
-    audit = PixelAudit(real.reference.images[real.distinct])
-    similarity, _ = audit.compare(real.held_out.images)
-    return Rejection(
-        encoder=encoder,
-        training=training,
-        threshold=threshold,
-        audit=audit,
-        similarity=near_copies.threshold(similarity),
-        num_held_out=len(real.held_out),
-        batch_size=config.batch_size,
-    )
+    return Rejection(encoder, real, config.batch_size)
