@@ -356,12 +356,12 @@ def _measure_classes(
     value = mean_area_under_curve(probabilities, labels)
     if value is None:
         return None, accuracy
-    low, high = bootstrap_interval(
+    interval = bootstrap_interval(
         lambda rows: mean_area_under_curve(probabilities[rows], labels[rows]),
         len(labels),
         held_out.groups,
     )
-    return (value, low, high), accuracy
+    return (value, *interval), accuracy
 
 
 def _measure_recognition(
@@ -385,8 +385,8 @@ def _measure_recognition(
     others = ~np.eye(len(own), dtype=bool)
     nearer = ((own < distances) + 0.5 * (own == distances)) * others
     share = nearer.sum(axis=1) / max(len(own) - 1, 1)
-    low, high = bootstrap_interval(lambda rows: float(share[rows].mean()), len(own), shown.groups)
-    return float(share.mean()), low, high
+    interval = bootstrap_interval(lambda rows: float(share[rows].mean()), len(own), shown.groups)
+    return float(share.mean()), *interval
 
 
 def _outputs(

@@ -43,8 +43,9 @@ def find_inception(path: str | None) -> tuple[Path, str]:
         return given, checked_hash(given)
     cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE  # as torchvision has it
     if not cached.is_file() and (reason := _download(cached)) is not None:
-        # The reason goes into results, which others read.
-        folder = str(cached.parent).replace(str(Path.home()), "~")
+        home, folder = Path.home(), cached.parent
+        if folder.is_relative_to(home):  # the reason goes into results, which others read
+            folder = Path("~", folder.relative_to(home))
         raise WeightsError(
             f"InceptionV3's weights cannot be had: {reason}; put {INCEPTION_FILE} into {folder} or "
             "set score.inception_weights=PATH"

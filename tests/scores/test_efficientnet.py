@@ -73,12 +73,15 @@ def peaks(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return probabilities
 
 
-def test_folding_changes_nothing(photographs: NDArray[np.uint8]) -> None:
-    network = imagenet.read_efficientnet(WEIGHTS[0])
+def test_folding_changes_nothing(encoder: Encoder, photographs: NDArray[np.uint8]) -> None:
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network = EfficientNet.from_name("efficientnet-lite2")
+    network.load_state_dict(torch.load(WEIGHTS[0], weights_only=True))
     images = torch.from_numpy(photographs[2:3])
     with torch.inference_mode():
-        expected = network(imagenet.for_efficientnet(images))
-        _, logits = imagenet.fold_efficientnet(network)(images)
+        expected = network.eval()(imagenet.for_efficientnet(images))
+        _, logits = encoder.network(images)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
 
 

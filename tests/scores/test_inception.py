@@ -89,7 +89,7 @@ def test_logits_equal_torchvisions_in_fp32(
     network: nn.Module, weights: Weights, channels: int, size: int
 ) -> None:
     images = smooth_images(2, channels, size, seed=1)
-    folded = imagenet.fold_inception(imagenet.read_inception(weights[0]), torch.float32)
+    folded = imagenet.load_inception(*weights, CPU, torch.float32).network
     with torch.inference_mode():
         expected = network(normalized(images))
         features, logits = folded(torch.from_numpy(images))
@@ -129,7 +129,7 @@ def test_notes_say_that_weights_are_not_torchvisions(encoder: Encoder) -> None:
 
 class TestWrongFiles:
     def load(self, path: Path) -> None:
-        imagenet.read_inception(find_inception(str(path))[0])
+        imagenet.load_inception(*find_inception(str(path)), CPU, torch.float32)
 
     def test_absent(self, tmp_path: Path) -> None:
         with pytest.raises(WeightsError, match=r"inception_weights must be a file.*not exist"):
