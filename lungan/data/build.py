@@ -93,4 +93,6 @@ def read_array(
     array = np.asarray(images.cpu() if hasattr(images, "cpu") else images)
     if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
         array = np.moveaxis(array, 1, 3)
-    return fit_parts(check_arrays({"images": array}, Path(name)), Path(name), size, channels)
+    place = Path(name)
+    image_set, _ = fit_parts(check_arrays({"images": array}, place), place, size, channels)
+    return image_set

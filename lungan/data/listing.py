@@ -153,7 +153,7 @@ def decode_files(
     def make() -> Arrays:
         with quiet():
             results = _in_threads(
-                lambda path: read_image(path, *wanted), paths, "Decoding images", progress
+                lambda path: read_image(path, wanted), paths, "Decoding images", progress
             )
         reasons = [one if isinstance(one, str) else "" for one in results]
         files = _usable(listing, reasons, on_bad_image)

@@ -19,7 +19,6 @@ from lungan.data.images import (
     check_shares,
     draw_splits,
     many,
-    place_of,
     say_path,
 )
 from lungan.data.scale import check_alike, fit_image, scale_images
@@ -43,13 +42,12 @@ def load_npz(config: NpzConfig, *, progress: bool = True) -> ImageSet:  # noqa: 
     if not path.is_file() or path.suffix.lower() in (".csv", ".tsv"):
         raise DataError(f"data.path must be an .npz file, {say_path(path)}")
     parts = check_arrays(read_arrays(path), path, config.labels != "none", config.label_column)
-    image_set = fit_parts(parts, path, config.size, config.channels)
+    image_set, places = fit_parts(parts, path, config.size, config.channels)
     val, test = config.val_fraction, config.test_fraction
     if image_set.split_names == SPLITS:
         check_shares(path, val, test)
         return image_set
-    ((images, _),) = parts.values()
-    return draw_splits(image_set, [place_of(image) for image in images], val, test)
+    return draw_splits(image_set, places, val, test)
 
 
 def read_npz(path: Path, size: int | None = None, channels: int | None = None) -> ImageSet:
@@ -59,13 +57,15 @@ def read_npz(path: Path, size: int | None = None, channels: int | None = None) -
 
     Raises: DataError for a file that cannot be used.
     """
-    return fit_parts(check_arrays(read_arrays(path), path), path, size, channels)
+    image_set, _ = fit_parts(check_arrays(read_arrays(path), path), path, size, channels)
+    return image_set
 
 
 def fit_parts(
     parts: dict[str, Part], path: Path, size: int | None, channels: int | None
-) -> ImageSet:
-    """The image set of the parts by split, cropped, resized and converted. path: for messages."""
+) -> tuple[ImageSet, list[float]]:
+    """The image set of the parts by split, cropped, resized and converted, and its images'
+    ``place_of``. path: for messages."""
     counts = [len(images) for images, _ in parts.values()]
     if not sum(counts):
         raise DataError(f"{path} holds no images")
@@ -94,7 +94,7 @@ def fit_parts(
         class_names = tuple(map(str, values))
     split_names = ONLY_SPLIT if tuple(parts) == ONLY_SPLIT else SPLITS
     side = images.shape[2]
-    return ImageSet(
+    image_set = ImageSet(
         images=images,
         labels=labels,
         splits=np.repeat([split_names.index(name) for name in parts], counts),
@@ -103,6 +103,7 @@ def fit_parts(
         source=f"{path.name} ({many(len(images), 'image')}), at {side}x{side}",
         facts=facts,
     )
+    return image_set, [image.place for image in fitted]
 
 
 def check_arrays(

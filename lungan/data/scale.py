@@ -60,21 +60,14 @@ class Wanted(NamedTuple):
     frame: int | None = None
 
 
-def read_image(
-    path: Path,
-    size: int | None = None,
-    channels: int | None = None,
-    scale: Scale = "auto",
-    frame: int | None = None,
-) -> FittedImage | str:
-    """The image at ``path`` as ``Wanted``, or in words why it cannot be used. Call it inside
-    ``stored.quiet``.
+def read_image(path: Path, wanted: Wanted) -> FittedImage | str:
+    """The image at ``path``, or in words why it cannot be used. Call it inside ``stored.quiet``.
 
     Raises: DataError where an extra is not installed.
     """
     try:
-        stored = decode(read_bytes(path), frame, use_window=scale == "auto")
-        return fit_image(stored, size, channels, scale)
+        stored = decode(read_bytes(path), wanted.frame, use_window=wanted.scale == "auto")
+        return fit_image(stored, wanted.size, wanted.channels, wanted.scale)
     except BadImageError as error:
         return str(error)
 

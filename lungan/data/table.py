@@ -308,15 +308,10 @@ def _as_key(name: str) -> str:
 
 
 def _at(root: Path, name: str) -> Path | None:
-    parts = re.split(r"[/\\]+", name)
-    for start in range(len(parts) if name else 0):
-        path = root / "/".join(parts[start:])
-        try:
-            if path.is_file():
-                return path
-        except (OSError, ValueError):
-            continue
-    return None
+    parts = re.split(r"[/\\]+", name) if name else []
+    paths = (root / "/".join(parts[start:]) for start in range(len(parts)))
+    # os.path: names that no system can have are no files, either.
+    return next(filter(os.path.isfile, paths), None)
 
 
 def _read_labels(rows: Rows, names: list[str], label: str | None) -> list[tuple[str, str]]:

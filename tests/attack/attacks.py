@@ -39,7 +39,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lungan.cli import FAILED, INTERRUPTED
 from lungan.data.build import read_images
-from lungan.data.scale import read_image
+from lungan.data.scale import Wanted, read_image
 from lungan.data.stored import quiet
 from lungan.errors import ConfigError, LunganError
 from lungan.models.saving import load_generator
@@ -495,7 +495,7 @@ def sound(kind: str, run: Path) -> bytes:
 def _read(kind: str, path: Path) -> None:
     if kind.startswith("film."):
         with quiet():
-            read_image(path, 28, 1)
+            read_image(path, Wanted(28, 1))
     elif kind == "set.npz":
         read_images(path, 28, 1)
     elif kind == "weights.pth":

@@ -91,7 +91,7 @@ from pathlib import Path
 import lungan.data.build
 import pydicom.pixels.decoders, tifffile
 from lungan.data.npz import read_npz
-from lungan.data.scale import read_image
+from lungan.data.scale import Wanted, read_image
 from lungan.errors import DataError
 def peak():  # not getrusage's, which begins at what the process that started this one had
     (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
@@ -99,7 +99,8 @@ def peak():  # not getrusage's, which begins at what the process that started th
 before, said = peak(), {}
 for path in map(Path, sys.argv[1:]):
     try:
-        said[path.name] = (read_npz if path.suffix == ".npz" else read_image)(path, 28, 1)
+        is_set = path.suffix == ".npz"
+        said[path.name] = read_npz(path, 28, 1) if is_set else read_image(path, Wanted(28, 1))
     except DataError as error:
         said[path.name] = str(error)
     said[path.name] = [str(said[path.name]), peak() - before]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from lungan.data.scale import FittedImage, Scale, fit_image, read_image, scale_images
+from lungan.data.scale import FittedImage, Scale, Wanted, fit_image, read_image, scale_images
 from lungan.data.stored import StoredImage, quiet
 
 rng = np.random.default_rng(0)
@@ -217,20 +217,20 @@ def test_the_warning_s_way_out_works(tmp_path: Path) -> None:
     values = np.linspace(0, 4095, 256).reshape(16, 16).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", values)
     for scale, top in (("auto", 16), ("range", 255), ([0, 4095], 255)):
-        image = read_image(tmp_path / "a.tif", 16, 1, scale=scale)
+        image = read_image(tmp_path / "a.tif", Wanted(16, 1, scale))
         assert isinstance(image, FittedImage)
         assert scale_images([image], scale)[0].max() == top
 
 
 def test_facts_of_a_file(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", RGB.astype(np.int16), photometric="rgb")
-    image = read_image(tmp_path / "a.tif", 16, 3)
+    image = read_image(tmp_path / "a.tif", Wanted(16, 3))
     assert isinstance(image, FittedImage)
     assert (image.width, image.height, image.mode) == (60, 40, "colour signed 16 bit")
     assert image.pixels.shape == (3, 16, 16)
     assert image.pixels.dtype == np.float32
     assert not (image.notes or image.is_negative)
-    own = read_image(tmp_path / "a.tif", None, None)
+    own = read_image(tmp_path / "a.tif", Wanted())
     assert isinstance(own, FittedImage)
     assert own.pixels.shape == (3, 40, 40)
 
@@ -238,5 +238,5 @@ def test_facts_of_a_file(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_used_gives_its_reason(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"text")
     with quiet():
-        reason = read_image(tmp_path / "a.png", 16, 1)
+        reason = read_image(tmp_path / "a.png", Wanted(16, 1))
     assert reason == "not a PNG, JPEG, BMP, TIFF, DICOM, GIF or WebP image"
