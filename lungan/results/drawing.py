@@ -76,6 +76,15 @@ def panels_of(
     return canvas, panels[:count]
 
 
+def label_outer(panels: list[Axes], x: str, y: str) -> None:
+    """Label the axes that panels in two columns share, below the last of a column and left."""
+    for index, axes in enumerate(panels):
+        axes.set(ylabel="" if index % 2 else y)
+        if index + 2 >= len(panels):
+            axes.set_xlabel(x)
+            axes.tick_params(labelbottom=True)
+
+
 def png_bytes(canvas: Canvas, *, exact: bool = False) -> bytes:
     """exact: all grey levels of the images shown. 256 colours do for charts, at half the size."""
     import numpy as np

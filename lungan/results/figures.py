@@ -19,6 +19,7 @@ from lungan.results.comparisons import Summary, leaders, main_settings, mean_of
 from lungan.results.drawing import (
     Figure,
     join_true,
+    label_outer,
     limit,
     panels_of,
     png_bytes,
@@ -125,11 +126,7 @@ def draw_losses(groups: list[Group], left_out: str, problems: list[Problem]) -> 
     usual = ends["max"].quantile(0.99)
     if clipped := bool(ends["max"].max() > 2 * usual > 0):
         panels[0].set_ylim(min(0.0, ends["min"].min()), 1.2 * usual)
-    for index, axes in enumerate(panels):
-        axes.set(ylabel="" if index % 2 else "loss")
-        if index + 2 >= len(panels):
-            axes.set_xlabel("epoch")
-            axes.tick_params(labelbottom=True)
+    label_outer(panels, "epoch", "loss")
     for loss, color in _LOSSES.items():
         panels[0].plot([], [], color=color, label=loss.removeprefix("loss_"))
     panels[0].legend(loc="best")
@@ -186,11 +183,7 @@ def draw_spectra(groups: list[Group], left_out: str, problems: list[Problem]) ->
             difference = run["generated_mean"] - run["real_mean"]
             axes.plot(frequencies, difference, color=_DISCRIMINATOR, lw=1.0)
         axes.set_title(f"{group.label} (n = {len(spectra)})", loc="left")
-    for index, axes in enumerate(panels):
-        axes.set(ylabel="" if index % 2 else "log power less real mean")
-        if index + 2 >= len(panels):
-            axes.set_xlabel("frequency, of Nyquist's")
-            axes.tick_params(labelbottom=True)
+    label_outer(panels, "frequency, of Nyquist's", "log power less real mean")
     caption = (
         "Lines: the mean natural logarithm of power of each run's images, less that of the real "
         "images that the run was scored against. Band: 95 % of those real images. Below 0 at high "

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -70,10 +70,10 @@ class Run:
     settings: dict[str, tuple[Scalar, ...]] = field(default_factory=dict)
 
     @property
-    def num_images(self) -> int | None:
-        """Generated images that the scores were taken from."""
-        value = self.facts.get("scores.num_images")
-        return value if isinstance(value, int) else None
+    def record(self) -> dict[str, Scalar]:
+        """All columns that the run has, by their names in tables."""
+        about: dict[str, Scalar] = {"run": self.name, "status": self.status, "reason": self.reason}
+        return {**about, **self.config, **self.scores, **self.facts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +109,10 @@ def load(store: str | Path = "runs", sweep: str | None = None) -> pd.DataFrame:
 
     Raises: RunFolderError where there is no such store or sweep.
     """
-    return frame(collect(at_home(store), sweep).runs)
-
-
-def frame(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row a run, in their order; columns in the order in which runs first have them."""
     import pandas as pd
 
-    rows: list[dict[str, Scalar]] = [
-        {"run": run.name, "status": run.status, "reason": run.reason}
-        | run.config
-        | dict(run.scores)
-        | run.facts
-        for run in runs
-    ]
-    return pd.DataFrame(rows).convert_dtypes()
+    runs = collect(at_home(store), sweep).runs
+    return pd.DataFrame([run.record for run in runs]).convert_dtypes()
 
 
 def collect(store: Path, sweep: str | None = None) -> Collection:

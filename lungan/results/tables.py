@@ -128,14 +128,7 @@ def results_csv(runs: Sequence[Run], grouping: Grouping) -> bytes:
     labels = {run: group.label for group in grouping.groups for run in group.runs}
     scores, facts = score_columns(runs), _fact_columns(runs)
     header = ["run", "status", "reason", "group", *grouping.columns, *scores, *facts]
-    rows = []
-    for run in runs:
-        row: list[Scalar] = [run.name, run.status, run.reason, labels[run]]
-        row += map(run.config.get, grouping.columns)
-        row += map(run.scores.get, scores)
-        row += map(run.facts.get, facts)
-        rows.append(row)
-    return write_csv(header, rows)
+    return write_csv(header, [{**run.record, "group": labels[run]} for run in runs])
 
 
 def summary_csv(summaries: Sequence[Summary], grouping: Grouping) -> bytes:
@@ -169,8 +162,10 @@ def comparisons_csv(comparisons: Sequence[Comparison]) -> bytes:
     return write_csv(list(_COMPARISON_COLUMNS), rows)
 
 
-def write_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """Comma-separated UTF-8 with a line feed after each row; None is an empty cell."""
+def write_csv(header: Sequence[str], rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> bytes:
+    """Comma-separated UTF-8 with a line feed after each row; None is an empty cell. Rows by name
+    may lack columns of the header and have others.
+    """
     import pandas as pd
 
     # Cells stay objects: numbers are written as Python writes them, whole ones without a point.
@@ -190,14 +185,14 @@ def runs_table(runs: Sequence[Run], names: Mapping[Run, str]) -> Table:
     header = ["run", "status", *map(catalogue.title, scores), "N", "time", "reason"]
     rows = []
     for run in runs[:MAX_ROWS]:
-        total = run.facts.get("seconds.total")
+        num_images, total = map(run.facts.get, ("scores.num_images", "seconds.total"))
         seconds = total if isinstance(total, int | float) else None
         rows.append(
             [
                 Cell(names[run]),
                 Cell(run.status),
                 *(_number(run.scores.get(key)) for key in scores),
-                Cell(numbers.scalar(run.num_images), run.num_images),
+                Cell(numbers.scalar(num_images), num_images),
                 Cell("" if seconds is None else numbers.seconds(seconds), seconds),
                 Cell(run.reason),
             ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from lungan.results import numbers
 from lungan.results.comparisons import (
@@ -21,14 +23,13 @@ from lungan.results.read import Problem, Run, one_line
 from lungan.results.standing import Side, stand
 from lungan.scores import catalogue
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 _MAX_NAMED = 6
 _MAX_BEST = 3
 """Of more groups than can be named, so many are, the best by the leading score."""
 _MAIN_SCORE = "frechet_distance"
-_MORE_SEEDS = "add seed=0,1,2,3,4"
-_NOT_SHOWN = (
-    "This does not show that such images help a classifier, nor what other data would give."
-)
 
 
 def headlines(
@@ -50,42 +51,61 @@ def headlines(
 def answer(
     runs: Sequence[Run], summaries: Sequence[Summary], comparisons: Sequence[Comparison]
 ) -> str:
-    """One or two sentences for a reader who knows no statistics: what was better, by how much, how
-    sure that is, and what it does not show.
+    """One or two sentences for a reader who knows no statistics, in the words of answer.txt.j2.
 
     Of the leading score. ``comparisons`` are all of the report's: p is corrected for all of them.
     """
-    if not summaries:
-        done = any(run.status == "done" for run in runs)
-        way_out = "python -m lungan.score adds them" if done else "no run has finished yet"
-        return f"No finished run has a score, so there is nothing to compare: {way_out}."
-    score = leading_score(summaries)
-    if score is None:
-        return (
-            f"Inception Scores are the only ones here{inception_note(summaries)}. They say nothing "
-            "alone: score the runs again with python -m lungan.score."
-        )
     members = leaders(summaries)
+    score = members[0].score if members else ""
     known = set(members)
     family = [each for each in comparisons if each.first in known]
-    tested = [each for each in family if each.p_holm is not None]
     supported = [each for each in family if each.significant]
-    if supported:
-        return f"{_clearest(supported, len(members) - 1)} {_NOT_SHOWN}"
-    if len(members) < 2:
-        return _alone(members[0], len({summary.group for summary in summaries}))
-    if all(member.interval.n == 1 for member in members):
-        return _one_seed(members)
-    if not tested:
-        return (
-            f"The groups cannot be compared in {catalogue.title(score)}: too few runs, or values "
-            f"that do not vary between seeds; {_MORE_SEEDS}."
-        )
-    others = sum(each.significant for each in comparisons)
-    also = f" Differences in other scores: {others}, named below." if others else ""
-    return (
-        f"No difference between groups is supported in {catalogue.title(score)} "
-        f"({_missed(tested)}), which does not show that they are equal.{also}"
+    # A group that beats all others is named with the least of its leads, else the pair of least p.
+    leads = Counter(better(each)[0].group for each in supported)
+    best, num_beaten = leads.most_common(1)[0] if leads else (None, 0)
+    is_best = num_beaten == len(members) - 1 > 1
+    of_best = [each for each in supported if better(each)[0].group is best]
+    (line,) = _render(
+        "answer.txt.j2",
+        any_done=any(run.status == "done" for run in runs),
+        num_groups=len({summary.group for summary in summaries}),
+        members=members,
+        score=catalogue.describe(score),
+        title=catalogue.title(score),
+        is_distance=catalogue.split_key(score)[1] == _MAIN_SCORE,
+        tested=[each for each in family if each.p_holm is not None],
+        supported=supported,
+        num_significant=sum(each.significant for each in comparisons),
+        is_best=is_best,
+        clearest=(
+            min(of_best, key=_lead)
+            if is_best
+            else min(supported, key=lambda each: each.p_holm or 0.0, default=None)
+        ),
+        inception_note=inception_note(summaries),
+        better=better,
+        by_how_much=_by_how_much,
+        missed=_missed,
+        number=numbers.number,
+        interval=numbers.interval,
+    )
+    return line
+
+
+def _render(template: str, **values: Any) -> list[str]:
+    """The lines of a template, in which every value is one line."""
+    return _environment().get_template(template).render(values).splitlines()
+
+
+@lru_cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("lungan.results"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=one_line,
     )
 
 
@@ -104,62 +124,9 @@ def inception_note(summaries: Sequence[Summary]) -> str:
     )
 
 
-def _clearest(supported: Sequence[Comparison], num_others: int) -> str:
-    """The group that beats all others with the least of its leads, else the pair of least p."""
-    leads = Counter(better(each)[0].group for each in supported)
-    chosen = min(supported, key=lambda each: each.p_holm or 0.0)
-    group, num_beaten = leads.most_common(1)[0]
-    is_best = num_beaten == num_others > 1
-    if is_best:
-        of_best = [each for each in supported if better(each)[0].group is group]
-        chosen = min(of_best, key=_lead)
-    first, second, word = better(chosen)
-    score = catalogue.describe(first.score)
-    verb = (
-        "made images more like the real ones than"
-        if catalogue.split_key(first.score)[1] == _MAIN_SCORE
-        else f"scored {word} than"
-    )
-    rivals = (
-        f"each of the other {num_others} groups: against the nearest, {_with_runs(second)}, it is"
-        if is_best
-        else f"{_with_runs(second)}: it is"
-    )
-    rest = len(supported) - 1
-    more = f" (the clearest of {rest + 1} differences)" if rest and not is_best else ""
-    return (
-        f"{_with_runs(first)} {verb} {rivals} {word} {_by_how_much(chosen)} in "
-        f"{catalogue.title(first.score)}, {score.hint}{more}."
-    )
-
-
 def _lead(comparison: Comparison) -> float:
     result = comparison.result
     return abs(math.log(result.effect) if result.is_ratio else result.effect)
-
-
-def _alone(member: Summary, num_groups: int) -> str:
-    title, n = catalogue.title(member.score), member.interval.n
-    what = "so there is nothing to compare"
-    if num_groups == 1:
-        text = f"Only one group has scores, {member.group.label}, {what}"
-    else:
-        text = f"Only {member.group.label} has {title} taken as most runs', {what} in it"
-    floor = "" if member.floor is None else f", real images {numbers.number(member.floor, 3)}"
-    text += f": {title} {numbers.interval(member.interval)} (n = {n}){floor}."
-    return f"{text} One seed is no evidence; {_MORE_SEEDS}." if n == 1 else f"{text} {_NOT_SHOWN}"
-
-
-def _one_seed(members: Sequence[Summary]) -> str:
-    title, direction = catalogue.title(members[0].score), catalogue.describe(members[0].score)
-    first, second = members[:2]
-    if direction.direction not in ("higher", "lower") or first.values == second.values:
-        return f"No group scored best in {title}; one seed is no evidence; {_MORE_SEEDS}."
-    one, two = (numbers.number(each.values[0], 3) for each in (first, second))
-    return (
-        f"{first.group.label} scored best; one seed is no evidence; {_MORE_SEEDS}. Its {title}, "
-        f"{direction.hint}, is {one}, where the next, {second.group.label}, has {two}."
-    )
 
 
 def _differences(comparisons: Sequence[Comparison]) -> list[str]:
@@ -320,10 +287,6 @@ def _named(groups: Sequence[Sequence[Summary]], summaries: Sequence[Summary]) ->
     return "; ".join(words) + rest
 
 
-def _with_runs(summary: Summary) -> str:
-    return f"{summary.group.label} ({summary.interval.n} runs)"
-
-
 def _listed(items: Sequence[str], where: str = "") -> str:
     more = len(items) - _MAX_NAMED
     rest = f"; and {more} more{where and f' {where}'}" if more > 0 else ""
@@ -350,14 +313,6 @@ def caveats(
     problems: Sequence[Problem],
 ) -> list[str]:
     """What a reader has to know before trusting a table, in the words of caveats.txt.j2."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("lungan.results"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        finalize=one_line,
-    )
     main = main_settings(summaries)
     apart = [each for each in summaries if each.settings != main[each.score]]
     inception = [each for each in summaries if catalogue.is_inception_score(each.score)]
@@ -365,7 +320,8 @@ def caveats(
     done = [run for run in runs if run.status == "done"]
     reasons = Counter(str(why) for run in done if (why := run.facts.get("scores.reasons")))
     sizes = [len(group.done) for group in groups if group.done]
-    text = environment.get_template("caveats.txt.j2").render(
+    return _render(
+        "caveats.txt.j2",
         counts=Counter(run.status for run in runs),
         num_problems=len(problems),
         sizes=[min(sizes), max(sizes)] if sizes else [],
@@ -382,4 +338,3 @@ def caveats(
         reasons=reasons.most_common(5),
         num_unscored=sum(not run.scores for run in done),
     )
-    return text.splitlines()
