@@ -30,9 +30,9 @@ from lungan.results.tables import (
     summary_table,
     write_csv,
 )
-from lungan.results.utility import Utility, gan_runs, read_utility
-from lungan.results.utility_report import FIGURES_FOLDER, STALE, UtilityReport, report_utility
 from lungan.results.verdicts import caveats, headlines
+from lungan.utility.analysis import Utility, gan_runs, read_utility
+from lungan.utility.page import FIGURES_FOLDER, STALE, UtilityReport, report_utility
 
 log = logging.getLogger(__name__)
 

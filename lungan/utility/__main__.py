@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from lungan.cli import CommandParser, add_config_dir, run_as_program, run_command
 from lungan.errors import ConfigError
-from lungan.results.arms import ARMS, BASELINE, RARE, STANDARD
-from lungan.results.utility_manifest import Design
 from lungan.runs.folder import SWEEPS, UTILITY
+from lungan.utility.arms import ARMS, BASELINE, RARE, STANDARD
+from lungan.utility.manifest import Design
 
 if TYPE_CHECKING:
     from lungan.classifiers.train import Recipe
@@ -168,7 +168,7 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
     from lungan.runs.store import store_path
     from lungan.runs.sweep import plan_sweep
     from lungan.utility import training
-    from lungan.utility.generators import read_generators
+    from lungan.utility.generators import read_generators, real_images_only
     from lungan.utility.images import choose_real
     from lungan.utility.study import describe_classifiers, scenarios_of
 
@@ -186,16 +186,23 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
     design = _design(options, options.fractions or [1.0])
     settings = _settings(options, recipe, real, design)
     scenarios, num_sets = scenarios_of(design), min(options.sets or design.seeds, design.seeds)
+    store = store_path(base)
+    record = {"overrides": own, "sets": num_sets}
+    if not any(ARMS[name].uses_generator for name in design.arms):
+        print("generators: none, since no arm has synthetic images", flush=True)
+        if not options.dry_run:
+            _record(options, settings, design, store, record)
+        generators = real_images_only(real, scenarios, num_sets)
+        return _train_classifiers(options, settings, design, store, generators)
     configs = training.generator_configs(
         base, real.image_set, scenarios, num_sets, options.one_a_class
     )
     plan = plan_sweep(configs, launcher, options.study, print)
     print(f"generators: {training.describe_cost(plan)}", flush=True)
-    store = store_path(base)
     if options.dry_run:
         print(f"classifiers: {describe_classifiers(design, settings, store / UTILITY)}")
         return 0
-    _record(options, settings, design, store, {"overrides": own, "sets": num_sets})
+    _record(options, settings, design, store, record)
     runs = training.train_generators(plan, launcher, _command())
     generators = read_generators(runs, scenarios, getattr(base.data, "path", None))
     return _train_classifiers(options, settings, design, store, generators)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lungan.classifiers.train import Labelled, Phase, Portion
 from lungan.models.sampling import BLOCK_SIZE, sample_block
-from lungan.results.arms import Arm
+from lungan.utility.arms import Arm
 from lungan.utility.generators import GeneratorSet
 
 CANDIDATES = 2

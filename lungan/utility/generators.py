@@ -65,6 +65,17 @@ class Generators:
         return sets[seed % len(sets)]
 
 
+def real_images_only(real: RealImages, scenarios: Sequence[Scenario], num_sets: int) -> Generators:
+    """The choices of real images of a study whose arms use no generated image, without runs."""
+    sets = {}
+    for scenario in scenarios:
+        whole = min(scenario.fractions(real.image_set).values()) == 1
+        sets[scenario] = [
+            GeneratorSet("", scenario, 0 if whole else seed, seed, {}) for seed in range(num_sets)
+        ]
+    return Generators(real, sets)
+
+
 def read_generators(
     paths: Sequence[Path], scenarios: Sequence[Scenario] | None, data_path: str | None = None
 ) -> Generators:

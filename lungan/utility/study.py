@@ -16,9 +16,13 @@ from tqdm import tqdm
 
 from lungan.classifiers.train import Changes, Phase, Portion, train_classifier
 from lungan.errors import ConfigError, RunFolderError
-from lungan.results.arms import ARMS, PRIMARY_SCORE
-from lungan.results.utility import usual_question
-from lungan.results.utility_manifest import (
+from lungan.runs.folder import SUMMARY, UTILITY, exclusive, read_summary
+from lungan.runs.store import Busy, Claimed, Finished, Store
+from lungan.utility.analysis import usual_question
+from lungan.utility.arms import ARMS, PRIMARY_SCORE
+from lungan.utility.generators import Generators
+from lungan.utility.images import Scenario
+from lungan.utility.manifest import (
     Addition,
     Design,
     Manifest,
@@ -27,10 +31,6 @@ from lungan.results.utility_manifest import (
     read_manifest,
     write_manifest,
 )
-from lungan.runs.folder import SUMMARY, UTILITY, exclusive, read_summary
-from lungan.runs.store import Busy, Claimed, Finished, Store
-from lungan.utility.generators import Generators
-from lungan.utility.images import Scenario
 from lungan.utility.trial import Bench, Settings, Trial
 
 TIMED_UPDATES = 4

@@ -32,11 +32,11 @@ from lungan.classifiers.train import (
 )
 from lungan.errors import DivergedError
 from lungan.files import write_bytes, write_json
-from lungan.results.arms import ARMS, BASELINE, Arm
 from lungan.runs import pictures
 from lungan.runs.folder import CLASSIFIER, CONVINCING, PREDICTIONS, SUMMARY
 from lungan.runs.prepare import git_commit, machine, versions
 from lungan.runs.store import RunIdentity
+from lungan.utility.arms import ARMS, BASELINE, Arm
 from lungan.utility.batches import (
     TRUNCATION,
     Synthetic,

@@ -22,7 +22,7 @@ from lungan.classifiers.train import (
     train_classifier,
 )
 from lungan.errors import ConfigError, DivergedError
-from lungan.results.arms import ARMS
+from lungan.utility.arms import ARMS
 from lungan.utility.batches import plan_phases, shown
 
 CPU = torch.device("cpu")

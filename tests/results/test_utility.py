@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from lungan.results.arms import ARMS, PRIMARY, QUESTIONS
 from lungan.results.statistics import holm, paired
-from lungan.results.utility import read_utility, value
-from lungan.results.utility_manifest import (
+from lungan.utility.analysis import read_utility, value
+from lungan.utility.arms import ARMS, PRIMARY, QUESTIONS
+from lungan.utility.manifest import (
     Addition,
     Design,
     Manifest,
@@ -25,7 +25,7 @@ from lungan.results.utility_manifest import (
     read_manifest,
     write_manifest,
 )
-from lungan.results.utility_report import report_utility
+from lungan.utility.page import report_utility
 
 NUM_REAL = {0.05: 235, 1.0: 4708}
 

@@ -17,8 +17,6 @@ from lungan.classifiers.train import Labelled
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, DataError
 from lungan.results import write_results
-from lungan.results.arms import ARMS, RARE
-from lungan.results.utility import read_utility
 from lungan.runs.folder import (
     CLAIM,
     CLASSIFIER,
@@ -32,6 +30,8 @@ from lungan.runs.folder import (
 from lungan.runs.store import Claim
 from lungan.utility import trial as trials
 from lungan.utility.__main__ import main
+from lungan.utility.analysis import read_utility
+from lungan.utility.arms import ARMS, RARE
 from lungan.utility.images import RealImages, Scenario, check_no_leak, choose_real
 
 SPLITS = "data.splits=[train]"

@@ -17,7 +17,8 @@ from lungan.results.tables import (
     summary_csv,
     write_csv,
 )
-from lungan.results.utility import (
+from lungan.scores import catalogue
+from lungan.utility.analysis import (
     FRACTION,
     PREVALENCE,
     RARE,
@@ -28,10 +29,9 @@ from lungan.results.utility import (
     title,
     value,
 )
-from lungan.results.utility_figures import FILES as FIGURE_FILES
-from lungan.results.utility_figures import draw_utility
-from lungan.results.utility_words import caveats, verdicts
-from lungan.scores import catalogue
+from lungan.utility.figures import FILES as FIGURE_FILES
+from lungan.utility.figures import draw_utility
+from lungan.utility.sentences import caveats, verdicts
 
 _OF_GENERATORS = (
     "frechet_distance",

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from lungan.errors import RunFolderError
-from lungan.results.arms import ARMS, PRIMARY, PRIMARY_SCORE, QUESTIONS
 from lungan.results.comparisons import Comparison, Summary, correct, summarize
 from lungan.results.groups import Group, Grouping, text
 from lungan.results.read import Problem, Run, Scalar, read_run
 from lungan.results.statistics import SIGNIFICANCE, Difference, holm, mean_interval, paired
-from lungan.results.utility_manifest import Manifest, manifest_path, manifests, read_manifest
 from lungan.runs.folder import SUMMARY, UTILITY
 from lungan.scores import catalogue
+from lungan.utility.arms import ARMS, PRIMARY, PRIMARY_SCORE, QUESTIONS
+from lungan.utility.manifest import Manifest, manifest_path, manifests, read_manifest
 
 if TYPE_CHECKING:
-    from lungan.results.utility_patients import OneClassifier, OverPatients
+    from lungan.utility.patients import OneClassifier, OverPatients
 
 FRACTION, PREVALENCE, DRAW = "data.fraction", "data.prevalence", "data.fraction_seed"
 NUM_REAL, RARE, SHOWN = "data.num_real_images", "data.rare", "shown.all"
@@ -144,7 +144,7 @@ def analyze(
     store: Path, trials: list[Run], problems: list[Problem], manifest: Manifest | None
 ) -> Utility:
     """Groups of the trials, and every comparison that they allow. ``problems`` grows."""
-    from lungan.results.utility_patients import compare_over_patients  # which needs pandas
+    from lungan.utility.patients import compare_over_patients  # which needs pandas
 
     grouping = _group(trials, manifest)
     summaries = [_pool(summary) for summary in summarize(grouping.groups)]

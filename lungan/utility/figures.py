@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lungan.results.arms import ARMS, PRIMARY_SCORE, Arm
 from lungan.results.comparisons import Summary
 from lungan.results.drawing import (
     Figure,
@@ -18,7 +17,9 @@ from lungan.results.drawing import (
 )
 from lungan.results.groups import text
 from lungan.results.read import Problem, Run, Scalar
-from lungan.results.utility import (
+from lungan.runs.folder import CONVINCING
+from lungan.scores import catalogue
+from lungan.utility.analysis import (
     FRACTION,
     GAN,
     NUM_REAL,
@@ -29,8 +30,7 @@ from lungan.results.utility import (
     setting,
     value,
 )
-from lungan.runs.folder import CONVINCING
-from lungan.scores import catalogue
+from lungan.utility.arms import ARMS, PRIMARY_SCORE, Arm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

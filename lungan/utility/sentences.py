@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lungan.results import numbers
-from lungan.results.arms import ARMS, PRIMARY_SCORE
 from lungan.results.comparisons import Comparison
 from lungan.results.groups import Group, text
-from lungan.results.utility import (
+from lungan.scores import catalogue
+from lungan.utility.analysis import (
     GAN,
     GAN_RUNS,
     Answer,
@@ -21,11 +21,11 @@ from lungan.results.utility import (
     title,
     value,
 )
-from lungan.scores import catalogue
+from lungan.utility.arms import ARMS, PRIMARY_SCORE
 
 if TYPE_CHECKING:
-    from lungan.results.utility_manifest import Design
-    from lungan.results.utility_patients import OverPatients
+    from lungan.utility.manifest import Design
+    from lungan.utility.patients import OverPatients
 
 FEW_SEEDS = 5
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from lungan.classifiers.measures import SPECIFICITY, threshold_at_specificity
 from lungan.errors import RunFolderError
-from lungan.results.arms import PRIMARY_SCORE
 from lungan.results.groups import Group
 from lungan.results.read import Problem, Run
 from lungan.results.resampling import (
@@ -25,8 +24,9 @@ from lungan.results.resampling import (
     resample_difference,
 )
 from lungan.results.statistics import SIGNIFICANCE, holm
-from lungan.results.utility import repeat
 from lungan.runs.folder import PREDICTIONS, UTILITY
+from lungan.utility.analysis import repeat
+from lungan.utility.arms import PRIMARY_SCORE
 
 
 @dataclass(frozen=True, slots=True)
