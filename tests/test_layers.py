@@ -26,7 +26,8 @@ LAYERS = (
     ("runs", "tracking"),
     ("generation", "launchers", "results"),
     ("tracking.wandb_report", "contracts", "utility"),
-    ("api",),
+    ("results.report",),
+    ("results.__main__", "utility.__main__", "api"),
     ("generate", "report", "score", "search", "train", "upload"),
     ("__main__",),
 )

@@ -371,11 +371,11 @@ def run_trajectory(
 
 def write_results(store: Path, sweep: str) -> Path | None:
     """Write the sweep's tables, figures and page beside its manifest; gives their folder."""
-    from lungan import results  # pandas and matplotlib, only when all is done
+    from lungan.results import report  # pandas and matplotlib, only when all is done
 
     out = store / SWEEPS / sweep
     try:
-        results.write_results(store, sweep, out)
+        report.write_results(store, sweep, out)
     except LunganError as error:
         log.error("the results could not be written: %s", error)
         return None

@@ -259,7 +259,7 @@ def _train_classifiers(
     store: Path,
     generators: Generators,
 ) -> int:
-    from lungan.results import write_results
+    from lungan.results.report import write_results
     from lungan.utility.study import add_trials, describe_plan, plan_trials, run_trials
 
     root = store / UTILITY

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from lungan.results import Results, write_results
+from lungan.results.report import Results, write_results
 
 REFERENCE_HASH = hashlib.sha256(b"reference").hexdigest()
 

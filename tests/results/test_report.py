@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from lungan.errors import RunFolderError
-from lungan.results import Results, write_results
 from lungan.results.__main__ import main
+from lungan.results.report import Results, write_results
 from tests.results.conftest import scoring
 
 HEAVY = ("torch", "hydra", "omegaconf", "wandb", "pandas", "matplotlib", "scipy", "numpy")
@@ -374,7 +374,7 @@ def test_import_stays_light() -> None:
 def test_writing_loads_neither_torch_nor_hydra(store: Any, tmp_path: Path) -> None:
     store.run(values={"domain.precision": 0.5}, pictures=True)
     paths = f"Path({str(store.path)!r}), None, Path({str(tmp_path / 'out')!r})"
-    imports = "from pathlib import Path\nfrom lungan.results import write_results"
+    imports = "from pathlib import Path\nfrom lungan.results.report import write_results"
     loaded = loaded_by(f"{imports}\nwrite_results({paths})")
     assert set(loaded) <= {"matplotlib", "numpy", "pandas", "scipy"}
     assert "matplotlib" in loaded

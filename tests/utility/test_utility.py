@@ -16,7 +16,7 @@ from lungan.classifiers.measures import area_under_curve
 from lungan.classifiers.train import Labelled
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, DataError
-from lungan.results import write_results
+from lungan.results.report import write_results
 from lungan.runs.folder import (
     CLAIM,
     CLASSIFIER,
