@@ -86,7 +86,9 @@ def start_train() -> Start:
     The processes are forked from one that has imported everything, so that each is cheap.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lungan.runs.sweep", "lungan.config.compose", "lungan.results"])
+    context.set_forkserver_preload(
+        ["lungan.runs.sweep", "lungan.config.compose", "lungan.results.report"]
+    )
 
     def start(*arguments: str) -> Any:
         code = (
