@@ -25,7 +25,7 @@ import train_step
 import turns
 from torch import Tensor
 
-from lungan.models import dcgan, layers, operations
+from lungan.models import dcgan, layers
 from lungan.models.sampling import to_floats
 from lungan.training import step as steps
 from lungan.training.state import StepOutcome
@@ -36,40 +36,12 @@ WORKLOADS = ("report bf16", "report fp32", "small_data bf16", "small_data fp32")
 WARMUP_CALLS = 3
 
 
-class _Padded(torch.autograd.Function):
-    """DownConvolution's function on a padded copy, with gradients by the same means."""
-
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, low: Tensor) -> Tensor:
-        padded = F.pad(features, (1, 2, 1, 2))
-        ctx.save_for_backward(padded, weight, low)
-        return F.conv2d(padded, low, bias.to(low.dtype), 2)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        padded, weight, low = ctx.saved_tensors
-        (gradient,) = gradients
-        is_bf16 = low.dtype == torch.bfloat16
-        for_features = None
-        if is_bf16 or low.shape[1] < operations.FEW_CHANNELS:
-            turned = operations.block_kernel(low, before=1)
-            for_features = operations.from_blocks(F.conv2d(gradient, turned, padding=1))
-        if for_features is None:
-            padded_gradient = operations._onednn_gradients(gradient, padded, low, 2, 0)[0]
-            for_features = padded_gradient[:, :, 1:-2, 1:-2]
-        for_weight = operations._kernel_gradient(padded, gradient, low, 2, 0)
-        return for_features, for_weight, gradient.sum((0, 2, 3), dtype=weight.dtype), None
-
-
 def without_turned_weights() -> None:
     """Features are padded by a copy before each convolution of the discriminator, as Keras does."""
 
     def forward(self: layers.DownConvolution, features: Tensor, scale: float = 1.0) -> Tensor:
-        low = torch.is_autocast_enabled("cpu")
-        weight = self.weight * scale
-        kernel = weight.detach().to(torch.bfloat16 if low else torch.float32)
-        features = features.to(kernel.dtype)
-        return _Padded.apply(features, weight, self.bias * scale, kernel)  # type: ignore[no-any-return, no-untyped-call]
+        padded = F.pad(features, (1, 2, 1, 2))
+        return F.conv2d(padded, self.weight * scale, self.bias * scale, stride=2)
 
     layers.DownConvolution.forward = forward  # type: ignore[method-assign]
 
@@ -86,8 +58,7 @@ def without_shared_backward() -> None:
         real_logits = self.logits(to_floats(images, fake.dtype), None, 0)
         fake_logits = self.logits(leaf, None, 1)
         loss_generator = self.loss.of_generator(real_logits, fake_logits)
-        with operations.no_kernel_gradients():
-            (gradient,) = torch.autograd.grad(loss_generator, leaf, retain_graph=True)
+        (gradient,) = torch.autograd.grad(loss_generator, leaf, retain_graph=True)
         torch.autograd.backward(fake, gradient.to(fake.dtype))
         leaf.requires_grad_(False)
         loss_discriminator = self.loss.discriminator(real_logits, fake_logits)
@@ -105,17 +76,6 @@ def without_shared_backward() -> None:
         return torch.stack(outcome)
 
     steps.SimultaneousStep.gradients = gradients  # type: ignore[method-assign]
-
-
-def without_own_gradients() -> None:
-    """PyTorch's own gradients of operations."""
-
-    def convolution(
-        features: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
-    ) -> Tensor:
-        return F.conv2d(features, weight, bias, stride, padding)
-
-    layers.convolution = convolution
 
 
 def without_blocks() -> None:
@@ -144,7 +104,6 @@ def without_bits() -> None:
 TRICKS: dict[str, Callable[[], None]] = {
     "turned weights": without_turned_weights,
     "shared backward": without_shared_backward,
-    "own gradients of convolutions": without_own_gradients,
     "transposed convolutions as blocks": without_blocks,
     "kept freed memory": without_kept_memory,
     "bits for dropout": without_bits,

@@ -177,7 +177,7 @@ GROUPS: dict[str, type[Part]] = {
 SHAPING = ("generator", "discriminator", "loss", "optimizer", "schedule", "augment")
 """The groups whose choices shape the weights; the images' hash stands for the data's."""
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Part of every trajectory id: raised when the same config would train to other weights."""
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lungan.models.operations import block_kernel, convolution, from_blocks
+from lungan.models.operations import block_kernel, from_blocks
 
 KERNEL_SIZE = 5
 
@@ -113,7 +113,7 @@ class Convolution(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         padding = self.weight.shape[-1] // 2
-        return convolution(features, self.weight, self.bias, stride=1, padding=padding)
+        return F.conv2d(features, self.weight, self.bias, padding=padding)
 
 
 class DownConvolution(Convolution):
@@ -129,7 +129,7 @@ class DownConvolution(Convolution):
 
     def forward(self, features: Tensor, scale: float = 1.0) -> Tensor:
         """scale: of the result, put into the kernel, which is smaller."""
-        return convolution(features, self.weight * scale, self.bias * scale, stride=2, padding=2)
+        return F.conv2d(features, self.weight * scale, self.bias * scale, stride=2, padding=2)
 
 
 class TransposedConvolution(nn.Module):
@@ -146,16 +146,14 @@ class TransposedConvolution(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         # With stride 1 it is a convolution with the kernel turned by 180 degrees.
         turned = self.weight.flip(2, 3).transpose(0, 1)
-        return convolution(features, turned, None, stride=1, padding=2)
+        return F.conv2d(features, turned, padding=2)
 
 
 class UpConvolution(TransposedConvolution):
     """The same with stride 2: (N, C, H, W) -> (N, C', 2H, 2W)."""
 
     def forward(self, features: Tensor) -> Tensor:
-        # SAME crops one row and column before and two after.
-        kernel = block_kernel(self.weight, before=1)
-        return from_blocks(convolution(features, kernel, None, stride=1, padding=1))
+        return from_blocks(F.conv2d(features, block_kernel(self.weight), padding=1))
 
 
 class ClassProjection(nn.Module):

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from lungan.config import LossConfig
-from lungan.models.operations import no_kernel_gradients
 
 Logits = Callable[[Tensor], Tensor]
 """Images (N, C, H, W) to logits (N,), each image by itself."""
@@ -21,8 +20,7 @@ def squared_gradients(logits_of: Logits, images: Tensor) -> Tensor:
     """
     images = images.detach().requires_grad_()
     logits = logits_of(images)
-    with no_kernel_gradients():
-        (gradients,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    (gradients,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradients.flatten(1).square().sum(1)
 
 
