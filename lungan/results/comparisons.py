@@ -6,7 +6,6 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations, islice
 
 from lungan.results.groups import Group
@@ -112,11 +111,12 @@ def summarize(groups: Sequence[Group]) -> list[Summary]:
     rows = []
     for number, group in enumerate(groups):
         for run in group.done:
-            for key, encoder, beside in _own_keys(tuple(run.scores)):
-                if (value := run.scores[key]) is not None:
+            for key, value in run.scores.items():
+                if value is not None and catalogue.is_score(key):
+                    encoder = catalogue.split_key(key)[0]
                     settings = run.settings.get(encoder) or run.settings.get("", ())
-                    others = map(run.scores.get, beside)
-                    rows.append((number, key, settings, run, value, *others))
+                    beside = (run.scores.get(f"{key}.{name}") for name in BESIDE)
+                    rows.append((number, key, settings, run, value, *beside))
     columns = ["group", "score", "settings", "runs", "values", *BESIDE]
     table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(BESIDE, float))
     cells = table.groupby(["group", "score", "settings"], sort=False)
@@ -134,17 +134,6 @@ def summarize(groups: Sequence[Group]) -> list[Summary]:
         cell = (groups[number], key, settings, runs, values, interval, *floors)
         summaries.append(Summary(*cell))
     return sorted(summaries, key=lambda summary: catalogue.order(summary.score))
-
-
-@lru_cache(maxsize=256)
-def _own_keys(keys: tuple[str, ...]) -> list[tuple[str, str, tuple[str, ...]]]:
-    """The scores among a run's flat keys with their encoders and the keys beside them; most runs
-    have the same keys."""
-    return [
-        (key, catalogue.split_key(key)[0], tuple(f"{key}.{beside}" for beside in BESIDE))
-        for key in keys
-        if catalogue.is_score(key)
-    ]
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:

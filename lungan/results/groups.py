@@ -60,7 +60,7 @@ def group(collection: Collection, asked: Sequence[str] = ()) -> Grouping:
         if len({_value(run, fact) for run in known} - {None}) > 1:
             candidates.append(fact)
     factors = _fewest(known, candidates)
-    groups: dict[tuple[Scalar, ...], Group] = {}
+    groups: dict[tuple[tuple[bool, Scalar], ...], Group] = {}
     uncertain = []
     for run in collection.runs:
         values = tuple(_value(run, factor) for factor in factors)
@@ -134,16 +134,13 @@ def _candidates(varying: Sequence[str], swept: Sequence[str]) -> list[str]:
 
 def _fewest(runs: Sequence[Run], candidates: Sequence[str]) -> list[str]:
     """The candidates that split the runs further than those before them do."""
-    import pandas as pd
-
     factors = []
-    parts = pd.Series(0, range(len(runs)))
+    values: list[tuple[Scalar, ...]] = [() for _ in runs]
     for candidate in candidates:
-        values = pd.Series([_typed(_value(run, candidate)) for run in runs], parts.index)
-        finer = parts.groupby([parts, values], sort=False).ngroup()
-        if finer.max() > parts.max():
+        finer = [(*own, _value(run, candidate)) for own, run in zip(values, runs, strict=True)]
+        if len(set(map(_key, finer))) > len(set(map(_key, values))):
             factors.append(candidate)
-            parts = finer
+            values = finer
     return factors
 
 
@@ -174,13 +171,9 @@ def _value(run: Run, factor: str) -> Scalar:
     return run.facts.get(factor) if factor in _FACTS else run.config.get(factor)
 
 
-def _typed(value: Scalar) -> tuple[str, Scalar]:
+def _key(values: Sequence[Scalar]) -> tuple[tuple[bool, Scalar], ...]:
     """True and 1 are different values of a config, 1 and 1.0 are not."""
-    return ("bool" if isinstance(value, bool) else ""), value
-
-
-def _key(values: Sequence[Scalar]) -> tuple[Scalar, ...]:
-    return tuple(item for value in values for item in _typed(value))
+    return tuple((isinstance(value, bool), value) for value in values)
 
 
 def _rank(value: Scalar) -> tuple[int, int | float, str]:

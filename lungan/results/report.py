@@ -12,10 +12,10 @@ from pathlib import Path
 
 from lungan.errors import RunFolderError
 from lungan.files import write_bytes
-from lungan.results.comparisons import Comparison, Summary, compare_groups, summarize
+from lungan.results.comparisons import Comparison, compare_groups, summarize
 from lungan.results.drawing import Figure
 from lungan.results.figures import FILES, draw
-from lungan.results.groups import Grouping, group
+from lungan.results.groups import group
 from lungan.results.page import render
 from lungan.results.read import Collection, Problem, Run, collect, one_line, read_run
 from lungan.results.tables import (
@@ -53,7 +53,6 @@ class Results:
     out: Path
     collection: Collection
     names: dict[Run, str]
-    summaries: list[Summary]
     comparisons: list[Comparison]
     findings: list[str]
     caveats: list[str]
@@ -99,52 +98,21 @@ def write_results(
     if study is None:
         of_sweep = {run.name for run in collection.runs} if collection.sweep else None
         utility = read_utility(store, runs=of_sweep)
-    results = _report(collection, grouping, out, report_utility(utility) if utility else None)
-    if study is not None and results.utility is not None:
-        results.findings.insert(0, results.utility.verdicts[0])
-    files = {
-        "results.csv": results_csv(collection.runs, grouping),
-        "summary.csv": summary_csv(results.summaries, grouping),
-        "comparisons.csv": comparisons_csv(results.comparisons),
-    }
-    for name, table in results.tables.items():
-        files[f"{name}.md"], files[f"{name}.tex"] = table.markdown(), table.latex()
-    files |= results.utility.files if results.utility else {}
-    if results.problems:
-        rows = [[each.name, each.text] for each in results.problems]
-        files[PROBLEMS] = write_csv(["name", "problem"], rows)
-    for figure in results.figures:
-        files[f"{FIGURES_FOLDER}/{figure.file}"] = figure.png
-    files[REPORT] = encode(render(results))
-    for stale in (PROBLEMS, *STALE, *(f"{FIGURES_FOLDER}/{file}" for file in FILES)):
-        if stale not in files:
-            (out / stale).unlink(missing_ok=True)
-    for name, content in files.items():
-        write_bytes(out / name, content)
-        results.files.append(out / name)
-    for problem in results.problems[:_MAX_LOGGED]:
-        log.warning("passed over %s: %s", one_line(problem.name), problem.text)
-    if (more := len(results.problems) - _MAX_LOGGED) > 0:
-        log.warning("%d more are in %s", more, PROBLEMS)
-    return results
-
-
-def _report(
-    collection: Collection, grouping: Grouping, out: Path, utility: UtilityReport | None
-) -> Results:
-    runs, groups = collection.runs, grouping.groups
-    names = run_names(grouping)
+    of_utility = report_utility(utility) if utility else None
+    runs, groups, names = collection.runs, grouping.groups, run_names(grouping)
     summaries = summarize(groups)
     comparisons = compare_groups(summaries)
-    problems = [*collection.problems, *(utility.problems if utility else [])]
+    problems = [*collection.problems, *(of_utility.problems if of_utility else [])]
     figures = draw(groups, summaries, problems)
-    return Results(
+    findings = headlines(runs, groups, summaries, comparisons)
+    if study is not None and of_utility is not None:
+        findings.insert(0, of_utility.verdicts[0])
+    results = Results(
         out=out,
         collection=collection,
         names=names,
-        summaries=summaries,
         comparisons=comparisons,
-        findings=headlines(runs, groups, summaries, comparisons),
+        findings=findings,
         caveats=caveats(runs, groups, summaries, comparisons, problems),
         tables={
             "results": runs_table(runs, names),
@@ -154,8 +122,33 @@ def _report(
         figures=figures,
         problems=problems,
         commands=_commands(collection),
-        utility=utility,
+        utility=of_utility,
     )
+    files = {
+        "results.csv": results_csv(runs, grouping),
+        "summary.csv": summary_csv(summaries, grouping),
+        "comparisons.csv": comparisons_csv(comparisons),
+    }
+    for name, table in results.tables.items():
+        files[f"{name}.md"], files[f"{name}.tex"] = table.markdown(), table.latex()
+    files |= of_utility.files if of_utility else {}
+    if problems:
+        rows = [[each.name, each.text] for each in problems]
+        files[PROBLEMS] = write_csv(["name", "problem"], rows)
+    for figure in figures:
+        files[f"{FIGURES_FOLDER}/{figure.file}"] = figure.png
+    files[REPORT] = encode(render(results))
+    for stale in (PROBLEMS, *STALE, *(f"{FIGURES_FOLDER}/{file}" for file in FILES)):
+        if stale not in files:
+            (out / stale).unlink(missing_ok=True)
+    for name, content in files.items():
+        write_bytes(out / name, content)
+        results.files.append(out / name)
+    for problem in problems[:_MAX_LOGGED]:
+        log.warning("passed over %s: %s", one_line(problem.name), problem.text)
+    if (more := len(problems) - _MAX_LOGGED) > 0:
+        log.warning("%d more are in %s", more, PROBLEMS)
+    return results
 
 
 def _of_study(store: Path, utility: Utility) -> Collection:

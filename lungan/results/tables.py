@@ -282,10 +282,8 @@ def score_columns(runs: Iterable[Run]) -> list[str]:
     keys: set[str] = set().union(*(run.scores for run in runs))
 
     def position(key: str) -> tuple[tuple[str, float, str], int]:
-        if catalogue.is_score(key):
-            return catalogue.order(key), 0
-        base, _, ending = key.rpartition(".")
-        return catalogue.order(base), _SUFFIXES.index(f".{ending}")
+        base = key if catalogue.is_score(key) else key.rpartition(".")[0]
+        return catalogue.order(base), _SUFFIXES.index(key.removeprefix(base))
 
     return sorted(keys, key=position)
 

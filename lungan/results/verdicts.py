@@ -149,8 +149,7 @@ def _differences(comparisons: Sequence[Comparison]) -> list[str]:
         else:
             lines.append(_in_full(score, supported, len(family)))
         encoders.add(encoder)
-    place = {_labels(comparison): index for index, comparison in enumerate(comparisons)}
-    lines += _by_pair(sorted(others, key=lambda comparison: place[_labels(comparison)]))
+    lines += _by_pair(others)
     if by_missed:
         missed = [f"{_titles(scores)} ({words})" for words, scores in by_missed.items()]
         lines.append(f"No significant difference between any two groups in {_listed(missed)}.")
@@ -220,7 +219,8 @@ def _by_pair(supported: Sequence[Comparison]) -> list[str]:
     for comparison in supported:
         first, _, word = better(comparison)
         said = word if first is comparison.first else opposite[word]
-        pairs[_labels(comparison)][said].append(first.score)
+        labels = comparison.first.group.label, comparison.second.group.label
+        pairs[labels][said].append(first.score)
     lines = []
     for (one, two), words in list(pairs.items())[:_MAX_NAMED]:
         order = sorted(words, key=("better", "worse", "higher", "lower").index)
@@ -230,10 +230,6 @@ def _by_pair(supported: Sequence[Comparison]) -> list[str]:
         more = len(pairs) - _MAX_NAMED
         lines.append(f"Pairs of groups with more differences, in comparisons.csv: {more}.")
     return lines
-
-
-def _labels(comparison: Comparison) -> tuple[str, str]:
-    return comparison.first.group.label, comparison.second.group.label
 
 
 STANDINGS: dict[Side, str] = {
