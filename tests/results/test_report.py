@@ -152,6 +152,15 @@ def test_the_page_opens_with_the_answer_and_then_shows_images(written_study: Res
     assert text.count(written_study.verdicts[0]) == 1
 
 
+@pytest.mark.parametrize("num_groups", [30, 31])
+def test_the_table_of_many_groups_is_folded(num_groups: int, store: Any, tmp_path: Path) -> None:
+    for epochs in range(1, num_groups + 1):
+        store.run(store.config(epochs=epochs), values={"domain.precision": epochs / 100})
+    write_results(store.path, None, tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert ("<summary>The table of all groups</summary>" in text) == (num_groups > 30)
+
+
 def test_real_images_stand_above_the_groups_with_their_classes(store: Any, tmp_path: Path) -> None:
     grey = Image.new("L", (238, 118), 200)
     for optimizer in ("adam", "rmsprop"):
