@@ -19,8 +19,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from lungan.results.resampling import draw_patients, measure_draws, resample_difference
 from lungan.results.statistics import paired
+from lungan.utility.resampling import draw_patients, measure_draws, resample_difference
 
 NUM_PATIENTS = 60
 IMAGES_A_PATIENT = 3

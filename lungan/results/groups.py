@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from lungan.errors import ConfigError
+from lungan.results import numbers
 from lungan.results.read import STATUSES, Collection, Run, Scalar
 
 _NOT_SHAPING = (
@@ -92,12 +93,8 @@ def label(factors: Sequence[str], values: Sequence[Scalar]) -> str:
         elif factor == "data_hash":
             words.append(str(value) if str(value).startswith(_DRAWN) else f"data {str(value)[:8]}")
         else:
-            words.append(f"{factor.removeprefix('used.')}={text(value)}")
+            words.append(f"{factor.removeprefix('used.')}={numbers.scalar(value)}")
     return " / ".join(words) or "all runs"
-
-
-def text(value: Scalar) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def varying_columns(runs: Iterable[Run]) -> list[str]:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from lungan.errors import RunFolderError
+from lungan.results import numbers
 from lungan.results.comparisons import Comparison, Summary, correct, summarize
-from lungan.results.groups import Group, Grouping, text
+from lungan.results.groups import Group, Grouping
 from lungan.results.read import Problem, Run, Scalar, read_run
 from lungan.results.statistics import SIGNIFICANCE, Difference, holm, mean_interval, paired
 from lungan.runs.folder import SUMMARY, UTILITY
@@ -216,7 +217,7 @@ def setting(group: Group) -> tuple[Scalar, ...]:
 def title(group: Group) -> str:
     """The arm, with its ratio."""
     arm, ratio = ARMS[str(value(group, "arm"))], value(group, "ratio")
-    return arm.title if ratio is None else f"{arm.title} (x{text(ratio)})"
+    return arm.title if ratio is None else f"{arm.title} (x{numbers.scalar(ratio)})"
 
 
 def num_real(group: Group) -> Scalar:

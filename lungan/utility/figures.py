@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lungan.results import numbers
 from lungan.results.comparisons import Summary
 from lungan.results.drawing import (
     Figure,
@@ -15,7 +16,6 @@ from lungan.results.drawing import (
     show_picture,
     style,
 )
-from lungan.results.groups import text
 from lungan.results.read import Problem, Run, Scalar
 from lungan.runs.folder import CONVINCING
 from lungan.scores import catalogue
@@ -113,7 +113,8 @@ def _panels(summaries: Sequence[Summary]) -> list[tuple[str, list[Summary]]]:
                     if value(summary.group, "ratio") in (None, ratio)
                     and (gan is None or value(summary.group, GAN) in (None, gan))
                 ]
-                words = [f"{text(ratio)} added for each real image"] if ratio is not None else []
+                added = f"{numbers.scalar(ratio)} added for each real image"
+                words = [added] if ratio is not None else []
                 words += [str(gan)] if gan is not None else []
                 words += [f"{one[0]}, {one[1]} updates"] if len(settings) > 1 else []
                 if members:

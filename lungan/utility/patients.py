@@ -14,7 +14,11 @@ from lungan.classifiers.measures import SPECIFICITY, threshold_at_specificity
 from lungan.errors import RunFolderError
 from lungan.results.groups import Group
 from lungan.results.read import Problem, Run
-from lungan.results.resampling import (
+from lungan.results.statistics import SIGNIFICANCE, holm
+from lungan.runs.folder import PREDICTIONS, UTILITY
+from lungan.utility.analysis import repeat
+from lungan.utility.arms import PRIMARY_SCORE
+from lungan.utility.resampling import (
     MEASURES,
     Floats,
     Resampled,
@@ -23,10 +27,6 @@ from lungan.results.resampling import (
     measure_draws,
     resample_difference,
 )
-from lungan.results.statistics import SIGNIFICANCE, holm
-from lungan.runs.folder import PREDICTIONS, UTILITY
-from lungan.utility.analysis import repeat
-from lungan.utility.arms import PRIMARY_SCORE
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lungan.results import numbers
 from lungan.results.comparisons import Comparison
-from lungan.results.groups import Group, text
+from lungan.results.groups import Group
 from lungan.scores import catalogue
 from lungan.utility.analysis import (
     GAN,
@@ -176,7 +176,7 @@ def _places(groups: Sequence[Group]) -> str:
     for group in groups:
         ratio = value(group, "ratio")
         listed = ratios.setdefault(place(group), {})
-        listed |= {} if ratio is None else {f"x{text(ratio)}": None}
+        listed |= {} if ratio is None else {f"x{numbers.scalar(ratio)}": None}
     several = any(len(own) > 1 for own in ratios.values())
     return _listed(
         [
@@ -238,10 +238,12 @@ def _of_manifest(utility: Utility) -> str:
 
 
 def _design(design: Design) -> str:
-    rare = ""
-    if design.prevalences:
-        rare = f", {design.rare} at shares {', '.join(map(text, design.prevalences))}"
+    shares, fractions, ratios = (
+        ", ".join(map(numbers.scalar, each))
+        for each in (design.prevalences, design.fractions, design.ratios)
+    )
+    rare = f", {design.rare} at shares {shares}" if shares else ""
     return (
-        f"{design.seeds} seeds, fractions {', '.join(map(text, design.fractions))}{rare}, ratios "
-        f"{', '.join(map(text, design.ratios))}, arms {', '.join(design.arms)}"
+        f"{design.seeds} seeds, fractions {fractions}{rare}, "
+        f"ratios {ratios}, arms {', '.join(design.arms)}"
     )
