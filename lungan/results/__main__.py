@@ -50,8 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> int:
         # Collections would walk through every run read so far, and all are kept to the end.
+        was_enabled = gc.isenabled()
         gc.disable()
-        results = write_results(options.store, options.sweep, out, columns)
+        try:
+            results = write_results(options.store, options.sweep, out, columns)
+        finally:  # a process that goes on would keep every figure drawn until it ends
+            if was_enabled:
+                gc.enable()
         for verdict in results.verdicts:
             print(verdict)
         print(f"\n{len(results.files)} files in {out}; open {out / 'report.html'}")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import gc
 import hashlib
 import io
 import json
@@ -327,6 +328,21 @@ def test_command(study: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "report.html" in captured.out
     assert captured.err.startswith("passed over adam-100ep-s4-")
     assert rows(out / "results.csv")[0]["data.size"] == "28"
+
+
+@pytest.mark.parametrize("was_enabled", [True, False])
+def test_command_leaves_garbage_collection_as_it_was(
+    was_enabled: bool, store: Any, tmp_path: Path
+) -> None:
+    store.run()
+    before = gc.isenabled()
+    try:
+        for folder, code in ((store.path, 0), (tmp_path / "nowhere", 2)):
+            (gc.enable if was_enabled else gc.disable)()
+            assert main([str(folder), "--out", str(tmp_path / "out")]) == code
+            assert gc.isenabled() == was_enabled
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 @pytest.mark.parametrize(
