@@ -276,33 +276,32 @@ def _log_on_stderr(verbose: bool) -> Iterator[None]:
 
 COMPLETION = {
     "bash": """\
-_lungan_train() {{
-    local IFS=$'\\n' line="${{COMP_LINE:0:COMP_POINT}}"
-    local word="${{line##* }}" cut=""
-    if [[ $word == *=* ]]; then cut="${{word%=*}}="; fi  # where bash begins a word of its own
-    COMPREPLY=($({command} --complete "$line"))
-    COMPREPLY=("${{COMPREPLY[@]#"$cut"}}")
+_lungan_train() {
+    local IFS=$'\\n' line="${COMP_LINE:0:COMP_POINT}"
+    local word="${line##* }" cut=""
+    if [[ $word == *=* ]]; then cut="${word%=*}="; fi  # where bash begins a word of its own
+    COMPREPLY=($(python -m lungan.train --complete "$line"))
+    COMPREPLY=("${COMPREPLY[@]#"$cut"}")
     compopt -o nospace 2> /dev/null
-}}
-complete -F _lungan_train lungan
-# Now: eval "$({command} --shell-completion bash)"; for good: put that into ~/.bashrc""",
-    "zsh": """\
-_lungan_train() {{
-    local -a found
-    found=("${{(@f)$({command} --complete "${{BUFFER[1,CURSOR]}}")}}")
-    compadd -U -S '' -- $found
-}}
-compdef _lungan_train lungan
-# Now: eval "$({command} --shell-completion zsh)"; for good: put that into ~/.zshrc""",
-    "fish": """\
-complete -c lungan -f -a '({command} --complete (commandline -cp))'
-# For good: {command} --shell-completion fish > ~/.config/fish/completions/lungan.fish""",
 }
-
-
-def completion_script(shell: str) -> str:
-    """The lines that a shell has to read, of ``bash``, ``zsh`` or ``fish``."""
-    return COMPLETION[shell].format(command="python -m lungan.train")
+complete -F _lungan_train lungan
+# Now: eval "$(python -m lungan.train --shell-completion bash)"
+# For good: put that line into ~/.bashrc""",
+    "zsh": """\
+_lungan_train() {
+    local -a found
+    found=("${(@f)$(python -m lungan.train --complete "${BUFFER[1,CURSOR]}")}")
+    compadd -U -S '' -- $found
+}
+compdef _lungan_train lungan
+# Now: eval "$(python -m lungan.train --shell-completion zsh)"
+# For good: put that line into ~/.zshrc""",
+    "fish": """\
+complete -c lungan -f -a '(python -m lungan.train --complete (commandline -cp))'
+# For good, into ~/.config/fish/completions/lungan.fish:
+# python -m lungan.train --shell-completion fish""",
+}
+"""The lines that a shell has to read to complete commands."""
 
 
 def complete(parser: argparse.ArgumentParser, line: str) -> int:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from lungan.cli import (
+    COMPLETION,
     FAILED,
     INTERRUPTED,
     CallableModule,
     CommandParser,
     add_config_dir,
     complete,
-    completion_script,
     run_as_program,
     run_command,
 )
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.overrides = [text for text in options.overrides if text not in verbose]
     options.verbose |= any(not text.endswith("=false") for text in verbose)
     if options.shell_completion:
-        print(completion_script(options.shell_completion))
+        print(COMPLETION[options.shell_completion])
         return 0
     return run_command(lambda: _train(options), verbose=options.verbose)
 
@@ -121,9 +121,7 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("--package", metavar="KEY", help="with --cfg: what lies under this key")
     parser.add_argument("--verbose", action="store_true", help="say more, and where errors arose")
-    parser.add_argument(
-        "--shell-completion", choices=["bash", "zsh", "fish"], help="print what a shell needs"
-    )
+    parser.add_argument("--shell-completion", choices=COMPLETION, help="print what a shell needs")
     return parser
 
 

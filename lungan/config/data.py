@@ -7,7 +7,18 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lungan.config.rules import Part, at_least, between, one_of, portion, rule, subset_of, within
+from lungan.config.rules import (
+    Part,
+    any_seed,
+    at_least,
+    between,
+    filled,
+    one_of,
+    portion,
+    rule,
+    subset_of,
+    within,
+)
 from lungan.errors import ConfigError
 from lungan.registry import declare
 
@@ -28,19 +39,15 @@ def is_scale(value: Any) -> bool:
     )
 
 
-def is_text(value: str) -> bool:
-    return bool(value.strip())
-
-
-def is_pattern(value: str | None) -> bool:
+def is_pattern(value: str) -> bool:
     try:
-        return value is None or bool(re.compile(value))
+        return bool(re.compile(value))
     except re.error:
         return False
 
 
-def is_group(value: str | None) -> bool:
-    return value in (None, "folder") or (is_pattern(value) and re.compile(str(value)).groups == 1)
+def is_group(value: str) -> bool:
+    return value == "folder" or (is_pattern(value) and re.compile(value).groups == 1)
 
 
 def is_columns(value: Any) -> bool:
@@ -49,7 +56,6 @@ def is_columns(value: Any) -> bool:
 
 
 _SIZE: Any = between(16, 512)
-_SHARE = ("at least 0 and less than 1, or null", lambda value: value is None or 0 <= value < 1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -65,7 +71,7 @@ class DataConfig(Part):
     splits: list[str] = rule(default=[])
     classes: list[str] = rule(default=[])
     fraction: float = portion(neutral=1.0)
-    fraction_seed: int = within(0, 2**63, neutral=0)
+    fraction_seed: int = any_seed(neutral=0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -117,17 +123,17 @@ class FilesConfig(DataConfig):
     all."""
 
     size: int = _SIZE
-    path: str = rule("a path", is_text)
+    path: str = filled("a path")
     scale: Any = rule(
         "auto, dtype, range, percentile or [black, white] with black below white",
         is_scale,
         neutral="auto",
     )
-    frame: int | None = rule("at least 0", lambda value: value is None or value >= 0, neutral=None)
+    frame: int | None = at_least(0, neutral=None)
     on_bad_image: str = one_of("error", "skip")
-    val_fraction: float | None = rule(*_SHARE)
-    test_fraction: float | None = rule(*_SHARE)
-    split_seed: int = within(0, 2**63, neutral=0)
+    val_fraction: float | None = within(0, 1)
+    test_fraction: float | None = within(0, 1)
+    split_seed: int = any_seed(neutral=0)
     group: str | None = rule(
         "folder, or a regular expression with one group, such as '(\\d+)_'", is_group, neutral=None
     )
@@ -176,13 +182,11 @@ class NpzConfig(DataConfig):
     ignores them. ``label_column``: which of several labels an image, from 0."""
 
     size: int = _SIZE
-    path: str = rule("a path", is_text)
+    path: str = filled("a path")
     val_fraction: float = within(0, 1)
     test_fraction: float = within(0, 1)
     labels: str = one_of("auto", "none", neutral="auto")
-    label_column: int | None = rule(
-        "at least 0", lambda value: value is None or value >= 0, neutral=None
-    )
+    label_column: int | None = at_least(0, neutral=None)
 
     def check(self, _run: RunConfig) -> None:
         check_fractions(self.val_fraction, self.test_fraction)

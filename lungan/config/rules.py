@@ -59,7 +59,8 @@ def rule(
     holds: Callable[[Any], bool] = lambda _: True,
     **metadata: Any,
 ) -> Any:
-    """A field whose value must satisfy ``holds``; ``text`` follows "must be".
+    """A field whose value must satisfy ``holds``; ``text`` follows "must be". Where the field's
+    type has None, null is right too.
 
     neutral: see ``NEUTRAL``; also what stands for the key where no YAML file gives it.
     default: the same without the part of ids, for the configs of plug-ins. lungan's own values lie
@@ -102,6 +103,11 @@ def portion(**metadata: Any) -> Any:
 
 def any_seed(**metadata: Any) -> Any:
     return rule("from 0 to 2^63 - 1", lambda value: 0 <= value < 2**63, **metadata)
+
+
+def filled(what: str, **metadata: Any) -> Any:
+    """A field for text that is not blank."""
+    return rule(what, lambda value: bool(value.strip()), **metadata)
 
 
 def one_of(*choices: Any, **metadata: Any) -> Any:
@@ -184,12 +190,17 @@ def check_fields(config: Any, prefix: str = "") -> None:
         if dataclasses.is_dataclass(value):
             below.append((value, f"{key}."))
             continue
-        typed = _typed(hints[field.name], key, value)
+        hint = hints[field.name]
+        typed = _typed(hint, key, value)
         if typed != value or type(typed) is not type(value):
             setattr(config, field.name, value := typed)  # 1 and 1.0 have one id
+        takes_null = type(None) in get_args(hint)
+        if value is None and takes_null:
+            continue
         if "holds" in field.metadata and not field.metadata["holds"](value):
             text = field.metadata["text"]
             text = text if isinstance(text, str) else text()
+            text += ", or null" if takes_null else ""
             raise ConfigError(f"{key} must be {text}, got {shown(value)}")
         if MOST in field.metadata and value > field.metadata[MOST]:
             raise ConfigError(f"{key} must be at most {field.metadata[MOST]}, got {shown(value)}")

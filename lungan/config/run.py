@@ -19,6 +19,7 @@ from lungan.config.rules import (
     any_seed,
     at_least,
     check_fields,
+    filled,
     is_part,
     one_of,
     rule,
@@ -102,16 +103,10 @@ class WandbConfig(TrackerConfig):
     ``WANDB_PROJECT``, and where they are not set: mode offline, project lungan, W&B's default
     entity, the sweep's name as group. ``real_images`` sends some of the training images too."""
 
-    mode: str | None = rule(
-        f"null or one of {', '.join(WANDB_MODES)}",
-        lambda value: value is None or value in WANDB_MODES,
-        neutral=None,
-    )
-    project: str | None = rule(
-        "null or a name", lambda value: value is None or bool(value.strip()), neutral=None
-    )
-    entity: str | None = rule("null or a name", lambda value: value != "", neutral=None)
-    group: str | None = rule("null or a name", lambda value: value != "", neutral=None)
+    mode: str | None = one_of(*WANDB_MODES, neutral=None)
+    project: str | None = filled("a name", neutral=None)
+    entity: str | None = filled("a name", neutral=None)
+    group: str | None = filled("a name", neutral=None)
     tags: list[str] = rule(neutral=[])
     real_images: bool = rule(neutral=False)
 
@@ -147,7 +142,7 @@ class RunConfig:
         "auto, or a whole number from 0 to 4096",
         lambda value: value == "auto" or (isinstance(value, int) and 0 <= value <= 4096),
     )
-    store: str = rule("a folder", lambda value: bool(value.strip()))
+    store: str = filled("a folder")
     checkpoint_every_epochs: int = at_least(1)
     samples_every_epochs: int = at_least(0)
     retry: str = one_of("never", "diverged")
