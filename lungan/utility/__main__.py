@@ -268,9 +268,9 @@ def _train_classifiers(
     if options.dry_run:
         return 0
     add_trials(store, options.study, trials, settings)
-    outcome = run_trials(trials, settings, root)
-    if outcome.num_busy:
-        print(f"under way elsewhere: {outcome.num_busy} trials; the same command adds them")
+    counts = run_trials(trials, settings, root)
+    if counts.num_busy:
+        print(f"under way elsewhere: {counts.num_busy} trials; the same command adds them")
     results = write_results(store, None, options.out, study=options.study)
     for line in results.verdicts:
         print(line)

@@ -98,13 +98,18 @@ def _in_short(utility: Utility) -> str:
     if not utility.answers:
         needed = _listed([arm.title for arm in (asked, *(ARMS[name] for name in controls))])
         return f"Nothing is answered yet: that takes finished trials of {needed}."
+    subject = "Synthetic images"
     said = {1: "help a classifier", -1: "harm a classifier", 0: "are not shown to help"}
+    if not asked.uses_generator:
+        subject = _capitalized(asked.title)
+        said = {1: "is better than every control", -1: "is worse than every control"}
+        said[0] = "is not shown to be better than every control"
     parts = []
     for direction, words in said.items():
         members = [answer for answer in utility.answers if answer.direction == direction]
         if members:
             parts.append(f"{words} with {_places([answer.asked.group for answer in members])}")
-    return f"Synthetic images {_listed(parts)}.{_standing(utility)}"
+    return f"{subject} {_listed(parts)}.{_standing(utility)}"
 
 
 def _standing(utility: Utility) -> str:
@@ -153,9 +158,7 @@ def _others(utility: Utility) -> list[str]:
         said = [f"{words} with {_places(parts[words])}" for words in sorted(parts)]
         first, second = ARMS[arm].title, ARMS[control].title
         score = catalogue.title(PRIMARY_SCORE)
-        lines.append(
-            f"{first[0].upper()}{first[1:]} against {second}, in {score}: {'; '.join(said)}."
-        )
+        lines.append(f"{_capitalized(first)} against {second}, in {score}: {'; '.join(said)}.")
     return lines
 
 
@@ -190,6 +193,10 @@ def _listed(words: Sequence[str]) -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _capitalized(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
 def _alone(utility: Utility) -> list[str]:

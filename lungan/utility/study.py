@@ -31,7 +31,7 @@ from lungan.utility.manifest import (
     read_manifest,
     write_manifest,
 )
-from lungan.utility.trial import Bench, Settings, Trial
+from lungan.utility.trial import Settings, Trial, TrialRunner
 
 TIMED_UPDATES = 4
 MOST_TIMED = 200
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Counts:
     """num_busy: left to other processes and not done yet."""
 
     num_done: int
@@ -261,12 +261,12 @@ def _seconds_of(updates: int, settings: Settings) -> float:
     return time.perf_counter() - began
 
 
-def run_trials(trials: Sequence[Trial], settings: Settings, root: Path) -> Outcome:
+def run_trials(trials: Sequence[Trial], settings: Settings, root: Path) -> Counts:
     """Do what is left to do. Stopped anywhere, the same call goes on.
 
     Raises: RunFolderError where the store cannot be used.
     """
-    store, bench = Store(root), Bench(settings, root)
+    store, runner = Store(root), TrialRunner(settings, root)
     num_done = num_reused = 0
     elsewhere: list[Trial] = []
     with tqdm(total=len(trials), unit="trial", disable=None) as bar:
@@ -281,7 +281,7 @@ def run_trials(trials: Sequence[Trial], settings: Settings, root: Path) -> Outco
                 case Claimed():
                     try:
                         began = time.perf_counter()
-                        summary = bench.do(trial, found.folder)
+                        summary = runner.do(trial, found.folder)
                     finally:
                         found.claim.release()
                     num_done += 1
@@ -292,4 +292,4 @@ def run_trials(trials: Sequence[Trial], settings: Settings, root: Path) -> Outco
     num_busy = sum(
         read_summary(root / trial.identity(settings).name) is None for trial in elsewhere
     )
-    return Outcome(num_done, num_reused, num_busy)
+    return Counts(num_done, num_reused, num_busy)

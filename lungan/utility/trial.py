@@ -128,7 +128,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class _Material:
+class _TrainedOn:
     """What a trial's classifier is trained on: all its images, and what its batches hold."""
 
     real: Labelled
@@ -140,7 +140,7 @@ class _Material:
         return sum(len(part.images) for phase in self.phases for part in phase.portions)
 
 
-class Bench:
+class TrialRunner:
     """Does trials; keeps the real-only classifier and the synthetic images of the last seed."""
 
     def __init__(self, settings: Settings, root: Path) -> None:
@@ -156,7 +156,7 @@ class Bench:
         """
         began = time.perf_counter()
         settings, real = self._settings, self._settings.real
-        material = self._material(trial)
+        trained_on = self._choose(trial)
         validation = real.draw(
             VALIDATION, trial.generators.scenario, trial.generators.fraction_seed
         )
@@ -164,7 +164,7 @@ class Bench:
         values: dict[str, float] = {}
         status, reason = "done", None
         try:
-            network = self._train(trial, material)
+            network = self._train(trial, trained_on)
             probabilities = probabilities_of(network, test.images, settings.device)
             on_validation = probabilities_of(network, validation.images, settings.device)
             values = measure(
@@ -177,34 +177,34 @@ class Bench:
             write_bytes(folder / PREDICTIONS, content)
             if trial.arm.name == BASELINE:
                 _write_network(folder / CLASSIFIER, network)
-            if trial.arm.name == "real_synthetic" and trial.seed == 0 and material.synthetic:
+            if trial.arm.name == "real_synthetic" and trial.seed == 0 and trained_on.synthetic:
                 believed = probabilities_of(
-                    self._real_classifier(trial), material.synthetic.images, settings.device
+                    self._real_classifier(trial), trained_on.synthetic.images, settings.device
                 )
-                _write_convincing(folder / CONVINCING, material.synthetic, believed)
+                _write_convincing(folder / CONVINCING, trained_on.synthetic, believed)
         except DivergedError as error:
             log.warning("%s: %s", trial.describe(), error)
             status, reason = "diverged", str(error)
-        summary = self._summary(trial, material, values, time.perf_counter() - began)
+        summary = self._summary(trial, trained_on, values, time.perf_counter() - began)
         summary |= {"status": status, "reason": reason}
         write_json(folder / SUMMARY, summary)
         return summary
 
-    def _material(self, trial: Trial) -> _Material:
+    def _choose(self, trial: Trial) -> _TrainedOn:
         settings, recipe = self._settings, self._settings.recipe
         real = settings.real.draw(TRAIN, trial.generators.scenario, trial.generators.fraction_seed)
         synthetic = self._made(trial, real)
         ratio = 1.0 if trial.ratio is None else trial.ratio
         phases = plan_phases(trial.arm, real, synthetic, ratio, recipe.updates, recipe.batch_size)
-        return _Material(real, synthetic, phases)
+        return _TrainedOn(real, synthetic, phases)
 
-    def _train(self, trial: Trial, material: _Material) -> Classifier:
+    def _train(self, trial: Trial, trained_on: _TrainedOn) -> Classifier:
         settings = self._settings
         num_classes = settings.real.num_classes
-        counts = np.bincount(material.real.labels, minlength=num_classes)
+        counts = np.bincount(trained_on.real.labels, minlength=num_classes)
         weights = tuple((counts.sum() / (num_classes * counts)).tolist())
         return train_classifier(
-            material.phases,
+            trained_on.phases,
             num_classes=num_classes,
             recipe=settings.recipe,
             seed=trial.seed,
@@ -261,14 +261,14 @@ class Bench:
             except (OSError, SafetensorError, RuntimeError) as error:
                 if path.exists():
                     log.warning("%s cannot be used and is trained again: %s", path, error)
-                network = self._train(baseline, self._material(baseline))
+                network = self._train(baseline, self._choose(baseline))
             self._baseline = identity.run, network.to(settings.device)
         return self._baseline[1]
 
     def _summary(
         self,
         trial: Trial,
-        material: _Material,
+        trained_on: _TrainedOn,
         values: dict[str, float],
         seconds: float,
     ) -> dict[str, Any]:
@@ -286,11 +286,11 @@ class Bench:
                 "fraction_seed": generators.fraction_seed,
                 "rare": generators.scenario.rare,
                 "prevalence": generators.scenario.prevalence,
-                "num_real_images": len(material.real),
+                "num_real_images": len(trained_on.real),
                 "size": real.image_set.size,
             },
-            "updates": sum(phase.updates for phase in material.phases),
-            "shown": shown(material.phases, material.real, real.image_set.class_names),
+            "updates": sum(phase.updates for phase in trained_on.phases),
+            "shown": shown(trained_on.phases, trained_on.real, real.image_set.class_names),
             "classifier": dataclasses.asdict(settings.recipe)
             | {"positive": real.image_set.class_names[settings.positive]},
         }
@@ -300,7 +300,7 @@ class Bench:
             "run_id": identity.run,
             "trajectory_id": identity.trajectory,
             "name": identity.name,
-            "num_train_images": material.num_images,
+            "num_train_images": trained_on.num_images,
             "num_dropped_images": real.num_dropped,
             "data_hash": real.image_set.content_hash,
             "data_source": real.image_set.source,

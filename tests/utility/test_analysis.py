@@ -171,6 +171,21 @@ def test_nothing_is_answered_while_a_control_is_missing(tmp_path: Path) -> None:
     assert not any(line.startswith("Real + synthetic against real only") for line in said)
 
 
+@pytest.mark.parametrize(("gain", "words"), [(0.02, "better"), (-0.02, "worse")])
+def test_an_answer_about_an_arm_without_synthetic_images_says_so(
+    tmp_path: Path, gain: float, words: str
+) -> None:
+    for seed in range(3):
+        write_trial(tmp_path, "real", 0.9 + 0.01 * seed, seed=seed)
+        write_trial(tmp_path, "real_classical", 0.9 + gain + 0.0101 * seed, seed=seed)
+    manifest = manifest_of(tmp_path, 3, asked="real_classical", controls=("real",))
+    design = dataclasses.replace(manifest.planned, arms=("real", "real_classical"))
+    write_manifest(tmp_path, dataclasses.replace(manifest, planned=design))
+    said = sentences(tmp_path)[0]
+    expected = f"Real, classical augmentation is {words} than every control with 4708 real images."
+    assert said.startswith(expected)
+
+
 def test_answers_are_paired_by_seed_and_corrected_within_their_question(tmp_path: Path) -> None:
     write_study(tmp_path, 0.01, gan="a")
     write_study(tmp_path, 0.001, gan="a", fraction=0.05)

@@ -231,14 +231,14 @@ def test_what_another_process_ended_meanwhile_is_not_said_to_be_under_way(
     root = tmp_path / UTILITY
     with exclusive(root):
         claim = Claim(root / theirs.name)
-    real_do = trials.Bench.do
+    real_do = trials.TrialRunner.do
 
     def do(self: Any, *given: Any) -> Any:
         shutil.copy(theirs / SUMMARY, root / theirs.name / SUMMARY)
         claim.release()
         return real_do(self, *given)
 
-    monkeypatch.setattr(trials.Bench, "do", do)
+    monkeypatch.setattr(trials.TrialRunner, "do", do)
     capsys.readouterr()
     assert utility(tmp_path, pair, "--arms", "synthetic", "--seeds", "1") == 0
     assert "under way elsewhere" not in capsys.readouterr().out
@@ -499,7 +499,7 @@ def test_one_command_plans_trains_and_answers(
     assert not list(tmp_path.glob("*/summary.json")) and not (tmp_path / UTILITY).exists()
 
     stopped = iter([False] * 5 + [True])
-    real_do = trials.Bench.do
+    real_do = trials.TrialRunner.do
 
     def do(self: Any, *given: Any) -> Any:
         if next(stopped):
@@ -507,7 +507,7 @@ def test_one_command_plans_trains_and_answers(
         return real_do(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trials.Bench, "do", do)
+        patch.setattr(trials.TrialRunner, "do", do)
         assert one_command(tmp_path, *design) == 130
     manifest = json.loads((tmp_path / UTILITY / "study.study.json").read_text())
     capsys.readouterr()
@@ -522,6 +522,34 @@ def test_one_command_plans_trains_and_answers(
     assert {c["epochs"] for c in configs} == {1, 2}
     page = (tmp_path / "out/report.html").read_text()
     assert page.split('<p class="answer">')[1].startswith("Synthetic images ")
+
+
+def test_a_study_without_synthetic_arms_trains_no_generator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its trials are those of a study with generators, which finds them done."""
+    monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
+    question = ("--question", "real_classical:real")
+    design = ("--fractions", "0.5,1", "--arms", "real_classical", *question)
+    assert one_command(tmp_path, *design, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "generators: none, since no arm has synthetic images" in said
+    assert "classifiers: 8 trials, 0 of them done" in said
+    assert not (tmp_path / UTILITY).exists()
+
+    assert one_command(tmp_path, *design) == 0
+    assert not list(tmp_path.glob(f"*/{SUMMARY}"))
+    drawn = {
+        (s["config"]["data"]["fraction"], s["config"]["seed"], s["config"]["data"]["fraction_seed"])
+        for s in summaries(tmp_path)
+    }
+    assert drawn == {(0.5, 0, 0), (0.5, 1, 1), (1, 0, 0), (1, 1, 0)}
+    page = (tmp_path / "out/report.html").read_text()
+    answer = page.split('<p class="answer">')[1].split("</p>")[0]
+    assert answer.startswith("Real, classical augmentation is ")
+    capsys.readouterr()
+    assert one_command(tmp_path, "--arms", "real_synthetic", "--study", "other") == 0
+    assert "4 trials, 2 of them done" in capsys.readouterr().out
 
 
 def test_one_command_for_a_rare_class(
