@@ -127,17 +127,37 @@ def test_the_simulated_utility_studies_are_quoted_right() -> None:
         assert f"{expected}{float(row['detectable']):.3f} |" in document
 
 
+USUAL = "real + synthetic (x1)"
+USUAL_CONTROLS = ("real only", "real only, shown as often as beside synthetic (x1)")
+RARE = "rarer classes filled up with synthetic (x1)"
+RARE_CONTROLS = ("real, rarer classes oversampled", "real, class weights")
 STUDIES = {
-    "pneumoniamnist_20_seeds": "PneumoniaMNIST, 5 %, 20 seeds",
-    "nih_chest_64": "NIH films, all, 10 seeds",
+    "pneumoniamnist_20_seeds": ("PneumoniaMNIST, 5 %, 20 seeds", USUAL, USUAL_CONTROLS),
+    "pneumoniamnist_2_percent": ("PneumoniaMNIST, 2 %, 20 seeds", USUAL, USUAL_CONTROLS),
+    "nih_chest_64": ("NIH films, all, 10 seeds", USUAL, USUAL_CONTROLS),
+    "pneumoniamnist_rare_normal": (
+        "PneumoniaMNIST, 5 % normal, each shown once, 10 seeds",
+        RARE,
+        RARE_CONTROLS,
+    ),
+    "pneumoniamnist_rare_normal_longer": (
+        "PneumoniaMNIST, 5 % normal, 10 seeds",
+        RARE,
+        RARE_CONTROLS,
+    ),
 }
+
+
+def arm_of(group: str) -> str:
+    """A group's arm, without its number of real images and their shares."""
+    return re.split(r", \d+ real images", group)[0]
 
 
 def of_arms(study: str) -> dict[tuple[str, str], dict[str, str]]:
     """AUC over patients and seeds, first minus second, by both arms' titles."""
     rows = rows_of(f"results/utility/{study}/utility_patients.csv")
     return {
-        (row["first"].rpartition(", ")[0], row["second"].rpartition(", ")[0]): row
+        (arm_of(row["first"]), arm_of(row["second"])): row
         for row in rows
         if row["measure"] == "auc"
     }
@@ -151,14 +171,14 @@ def utility_rows(study: str) -> list[str]:
     """A row for each control of the study's question."""
     folder = f"results/utility/{study}"
     means = {
-        row["group"].rpartition(", ")[0]: float(row["mean"])
+        arm_of(row["group"]): float(row["mean"])
         for row in rows_of(f"{folder}/utility_summary.csv")
         if row["score"] == "auc"
     }
-    asked, lines = "real + synthetic (x1)", []
-    for control in ("real only", "real only, shown as often as beside synthetic (x1)"):
+    (name, asked, controls), lines = STUDIES[study], []
+    for control in controls:
         row = of_arms(study)[asked, control]
-        cells = [STUDIES[study], control, f"{means[asked]:.3f}", f"{means[control]:.3f}"]
+        cells = [name, control, f"{means[asked]:.3f}", f"{means[control]:.3f}"]
         cells.append(f"{float(row['difference']):.3f} ({interval(row)})")
         cells.append(f"{float(row['detectable']):.3f}")
         lines.append(f"| {' | '.join(cells)} |")
@@ -172,7 +192,7 @@ def test_the_utility_studies_are_quoted_right(study: str) -> None:
             assert line in text_of(document)
     manifest = json.loads((ROOT / f"results/utility/{study}/{study}.study.json").read_text())
     assert manifest["results_before"] == 0 and not manifest["added"]
-    assert f"{manifest['planned']['seeds']} seeds" in STUDIES[study]
+    assert f"{manifest['planned']['seeds']} seeds" in STUDIES[study][0]
     page = (ROOT / f"results/utility/{study}/report.html").read_text()
     assert page.split('<p class="answer">')[1].startswith("Synthetic images are not shown to help")
 
@@ -213,6 +233,24 @@ def test_what_is_said_beside_the_utility_studies() -> None:
     means = [(sum(s["real_synthetic"]) - sum(s["real"])) / len(s["real"]) for s in sets.values()]
     listed = ", ".join(f"{mean:.4f}" for mean in means[:-1])
     assert f"{listed} and {means[-1]:.4f}" in text_of("results/utility/README.md")
+
+
+def test_secondary_findings_of_2_percent_and_of_a_rare_class_are_quoted_right() -> None:
+    arms = (
+        "real + synthetic, classical augmentation (x1)",
+        "real, classical augmentation",
+    )
+    row = of_arms("pneumoniamnist_2_percent")[arms]
+    difference = f"{float(row['difference']):.3f}"
+    for document in ("docs/utility.md", "results/utility/README.md"):
+        assert f"{difference} ({interval(row)})" in text_of(document)
+    assert f"({difference}, {interval(row)})" in text_of("README.md")
+    for study in ("pneumoniamnist_rare_normal", "pneumoniamnist_rare_normal_longer"):
+        classical = f"{RARE_CONTROLS[0]}, classical augmentation"
+        worse = of_arms(study)[RARE, classical]
+        on_top = of_arms(study)[RARE.replace(" (x1)", ", classical augmentation (x1)"), classical]
+        assert f"{float(worse['difference']):.3f}" == "-0.007" and float(worse["ci95_high"]) < 0
+        assert float(on_top["ci95_low"]) < 0 < float(on_top["ci95_high"])
 
 
 def test_the_ways_to_choose_weights_are_quoted_right() -> None:
