@@ -290,6 +290,28 @@ def test_the_tricks_of_a_step_are_quoted_right() -> None:
         assert f"| {trick} | {' | '.join(cells)} |" in document
 
 
+def test_the_times_of_a_step_are_quoted_right() -> None:
+    document, readme = text_of("docs/performance.md"), text_of("README.md")
+    said = []
+    for name in ("train_step_cpu", "train_step_beside_cpu"):
+        figures = json.loads((ROOT / f"results/benchmarks/{name}.json").read_text())
+        ours, keras = figures["lungan"], figures["keras"]["fp32"]["ms_per_step"]
+        for form, label in ((ours["bf16"], "lungan, bf16"), (ours["fp32"], "lungan, fp32")):
+            spread = f"({form['ms_p10']:.0f} to {form['ms_p90']:.0f})"
+            share = form["ms_per_step"] / keras
+            row = f"| {label} | {form['ms_per_step']:.0f} {spread} | {share:.2f} |"
+            assert row in document
+        milliseconds = ours["bf16"]["ms_per_step"]
+        said.append((f"{milliseconds:.0f} ms", f"{milliseconds / keras:.2f} of Keras'"))
+    (idle, of_idle), (busy, of_busy) = said
+    assert f"takes {idle} when they are idle, {of_idle} time, and {busy} beside" in readme
+    assert f"on each, {of_busy}." in readme
+    figures = json.loads((ROOT / "results/benchmarks/train_step_64_cpu.json").read_text())
+    form = figures["lungan"]["bf16"]
+    share = form["ms_per_step"] / figures["pytorch_eager"]["fp32"]["ms_per_step"]
+    assert f"| {form['images_per_second']:.0f} | {share:.2f} |" in document
+
+
 def test_every_promise_of_security_names_a_test_that_is_there() -> None:
     promises = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "SECURITY.md").read_text())
     assert len(promises) >= 10
