@@ -312,6 +312,19 @@ def test_the_times_of_a_step_are_quoted_right() -> None:
     assert f"| {form['images_per_second']:.0f} | {share:.2f} |" in document
 
 
+def test_what_stacked_runs_give_is_quoted_right() -> None:
+    figures = json.loads((ROOT / "results/benchmarks/stacking_cpu.json").read_text())
+    document = " ".join(text_of("docs/performance.md").split())
+    assert max(figures["difference"].values()) < 1e-8
+    for difference in figures["difference"].values():
+        assert f"{difference:.1e} (" in document
+    for row in figures["cpu_ms"].values():
+        times = rf"{row['stacked']:.0f} (?:ms stacked )?and {row['single']:.0f} "
+        assert re.search(times, document)
+    forms = figures["convolution_in_autocast"], figures["stacked_convolution_in_autocast"]
+    assert forms == ("torch.bfloat16", "torch.float32")
+
+
 def test_every_promise_of_security_names_a_test_that_is_there() -> None:
     promises = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "SECURITY.md").read_text())
     assert len(promises) >= 10
