@@ -325,6 +325,16 @@ def test_what_stacked_runs_give_is_quoted_right() -> None:
     assert forms == ("torch.bfloat16", "torch.float32")
 
 
+def test_a_sweep_of_two_processes_is_quoted_right() -> None:
+    figures = json.loads((ROOT / "results/benchmarks/end_to_end_tenth_cpu.json").read_text())
+    one, two = figures["processes_1"], figures["processes_2"]
+    document = " ".join(text_of("docs/performance.md").split())
+    assert f"{one['seconds']:.1f} s one after another by two threads" in document
+    share = two["seconds"] / one["seconds"]
+    assert f"{two['seconds']:.1f} s by two processes of one thread, {share:.2f} of it" in document
+    assert f"{two['cpu_seconds']:.0f} s instead of {one['cpu_seconds']:.0f}" in document
+
+
 def test_every_promise_of_security_names_a_test_that_is_there() -> None:
     promises = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "SECURITY.md").read_text())
     assert len(promises) >= 10
