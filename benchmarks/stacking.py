@@ -132,7 +132,6 @@ class StackedStep:
         self.discriminators = Stack([state.discriminator for state in states])
         self.inputs = [StepInputs(config.seed, torch.device("cpu")) for config in configs]
         self.loss = build_loss(self.config.loss)
-        self.num_bits: list[int] = []
 
     def drawn(self, draw: Callable[[StepInputs], Tensor]) -> Tensor:
         return torch.stack([draw(inputs) for inputs in self.inputs])

@@ -248,8 +248,10 @@ def test_secondary_findings_of_2_percent_and_of_a_rare_class_are_quoted_right() 
     for study in ("pneumoniamnist_rare_normal", "pneumoniamnist_rare_normal_longer"):
         classical = f"{RARE_CONTROLS[0]}, classical augmentation"
         worse = of_arms(study)[RARE, classical]
+        said = f"filling up with synthetic images (by {-float(worse['difference']):.3f})"
+        assert said in text_of("results/utility/README.md")
         on_top = of_arms(study)[RARE.replace(" (x1)", ", classical augmentation (x1)"), classical]
-        assert f"{float(worse['difference']):.3f}" == "-0.007" and float(worse["ci95_high"]) < 0
+        assert float(worse["ci95_high"]) < 0
         assert float(on_top["ci95_low"]) < 0 < float(on_top["ci95_high"])
 
 
@@ -329,10 +331,13 @@ def test_a_sweep_of_two_processes_is_quoted_right() -> None:
     figures = json.loads((ROOT / "results/benchmarks/end_to_end_tenth_cpu.json").read_text())
     one, two = figures["processes_1"], figures["processes_2"]
     document = " ".join(text_of("docs/performance.md").split())
-    assert f"{one['seconds']:.1f} s one after another by two threads" in document
+    assert f"take {one['seconds']:.1f} s one after another with two threads" in document
     share = two["seconds"] / one["seconds"]
-    assert f"{two['seconds']:.1f} s by two processes of one thread, {share:.2f} of it" in document
-    assert f"{two['cpu_seconds']:.0f} s instead of {one['cpu_seconds']:.0f}" in document
+    assert (
+        f"{two['seconds']:.1f} s in two processes of one thread, a share of {share:.2f}" in document
+    )
+    spent = f"{two['cpu_seconds']:.0f} s of CPU time instead of {one['cpu_seconds']:.0f} s"
+    assert f"The two processes use {spent}" in document
 
 
 def test_every_promise_of_security_names_a_test_that_is_there() -> None:

@@ -179,7 +179,7 @@ def test_runs_are_scored_and_earlier_results_kept(
         ),
         (
             ["--real", "REAL", "--fake", "COLOR"],
-            "generated 28x28 in color (3 channels); --channels 1 makes both grey",
+            "generated 28x28 in colour (3 channels); --channels 1 makes both grey",
         ),
         (["x", "--on-bad-image", "skip"], "--on-bad-image needs --real and --fake"),
         (["--real", "REAL", "--fake", "FLOAT"], "must be uint8 from 0 to 255, got float32"),

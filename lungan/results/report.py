@@ -32,6 +32,7 @@ from lungan.results.tables import (
 )
 from lungan.results.verdicts import caveats, headlines
 from lungan.utility.analysis import Utility, gan_runs, read_utility
+from lungan.utility.arms import ARMS
 from lungan.utility.page import FIGURES_FOLDER, STALE, UtilityReport, report_utility
 
 log = logging.getLogger(__name__)
@@ -104,9 +105,9 @@ def write_results(
     comparisons = compare_groups(summaries)
     problems = [*collection.problems, *(of_utility.problems if of_utility else [])]
     figures = draw(groups, summaries, problems)
-    findings = headlines(runs, groups, summaries, comparisons)
-    if study is not None and of_utility is not None:
-        findings.insert(0, of_utility.verdicts[0])
+    findings = of_utility.verdicts[:1] if study is not None and of_utility is not None else []
+    if runs or not findings:  # a study without synthetic images has no generators to speak of
+        findings += headlines(runs, groups, summaries, comparisons)
     results = Results(
         out=out,
         collection=collection,
@@ -162,7 +163,11 @@ def _of_study(store: Path, utility: Utility) -> Collection:
         store=store,
         runs=runs,
         problems=[],
-        question="Do synthetic images help a classifier?",
+        question=(
+            "Do synthetic images help a classifier?"
+            if ARMS[utility.question[0]].uses_generator
+            else "What helps a classifier?"
+        ),
         study=manifest.name if manifest else "",
         command=manifest.command if manifest else "",
         created=manifest.created if manifest else "",

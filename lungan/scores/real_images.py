@@ -65,7 +65,7 @@ def check_generated(generated: NDArray[np.uint8] | Tensor, reference: ImageSet) 
     ways_out = ["--channels 1 makes both grey"] if real[0] != made[0] else []
     if real[1:] != made[1:]:
         ways_out.append(f"--size {max(16, min(*real[1:], *made[1:]))} resizes both")
-    kinds = {1: "grey (1 channel)", 3: "in color (3 channels)"}
+    kinds = {1: "grey (1 channel)", 3: "in colour (3 channels)"}
     one, other = (
         f"{height}x{width} {kinds.get(channels, f'with {channels} channels')}"
         for channels, height, width in (real, made)

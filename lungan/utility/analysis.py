@@ -196,10 +196,15 @@ def _manifest(store: Path, study: str | None, problems: list[Problem]) -> Manife
 
 
 def usual_question(arms: Container[str]) -> tuple[str, tuple[str, ...]]:
-    """The arm that a study of these arms asks about, and its controls among them."""
+    """The arm that a study of these arms asks about, and its controls among them; of a study
+    without synthetic images, its first arm that is more than another duration."""
     for asked, controls in PRIMARY.items():
         if asked in arms:
             return asked, tuple(control for control in controls if control in arms)
+    if not any(ARMS[arm].uses_generator for arm in arms):
+        for asked, control in QUESTIONS:
+            if asked in arms and control in arms and not ARMS[asked].duration:
+                return asked, (control,)
     asked, controls = next(iter(PRIMARY.items()))
     return asked, controls
 

@@ -338,7 +338,7 @@ def test_the_closest_pairs_are_shown(config: ScoreConfig) -> None:
         ),
         (
             np.repeat(draw(5, 1), 3, axis=1),
-            r"generated 8x8 in color \(3 channels\); --channels 1 makes both grey",
+            r"generated 8x8 in colour \(3 channels\); --channels 1 makes both grey",
         ),
         (draw(1, 1), "at least 2 generated images, got 1"),
     ],

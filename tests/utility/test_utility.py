@@ -529,8 +529,7 @@ def test_a_study_without_synthetic_arms_trains_no_generator(
 ) -> None:
     """Its trials are those of a study with generators, which finds them done."""
     monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
-    question = ("--question", "real_classical:real")
-    design = ("--fractions", "0.5,1", "--arms", "real_classical", *question)
+    design = ("--fractions", "0.5,1", "--arms", "real_classical")
     assert one_command(tmp_path, *design, "--dry-run") == 0
     said = capsys.readouterr().out
     assert "generators: none, since no arm has synthetic images" in said
@@ -547,6 +546,8 @@ def test_a_study_without_synthetic_arms_trains_no_generator(
     page = (tmp_path / "out/report.html").read_text()
     answer = page.split('<p class="answer">')[1].split("</p>")[0]
     assert answer.startswith("Real, classical augmentation is ")
+    assert 'class="chips"' not in page and "runs finished" not in page
+    assert "<h2>Runs</h2>" not in page and "Do synthetic images help" not in page
     capsys.readouterr()
     assert one_command(tmp_path, "--arms", "real_synthetic", "--study", "other") == 0
     assert "4 trials, 2 of them done" in capsys.readouterr().out
