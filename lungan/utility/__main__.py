@@ -74,7 +74,9 @@ def _parser() -> CommandParser:
         metavar="CLASS=A,B",
         help="make this class so rare: its shares of the training images",
     )
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="how many (5)")
+    parser.add_argument(
+        "--seeds", type=int, default=5, metavar="N", help="how many (5), from seed=, or 0, on"
+    )
     parser.add_argument(
         "--arms",
         type=lambda text: [name.strip() for name in text.split(",") if name.strip()],
@@ -183,7 +185,7 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
         launcher = launchers.build([compose.launcher_setting(text) for text in launching])
         base = training.base_config(own)
     real = choose_real(training.load_whole(base))
-    design = _design(options, options.fractions or [1.0])
+    design = _design(options, options.fractions or [1.0], base.seed)
     settings = _settings(options, recipe, real, design)
     scenarios, num_sets = scenarios_of(design), min(options.sets or design.seeds, design.seeds)
     store = store_path(base)
@@ -192,7 +194,7 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
         print("generators: none, since no arm has synthetic images", flush=True)
         if not options.dry_run:
             _record(options, settings, design, store, record)
-        generators = real_images_only(real, scenarios, num_sets)
+        generators = real_images_only(real, scenarios, range(base.seed, base.seed + num_sets))
         return _train_classifiers(options, settings, design, store, generators)
     configs = training.generator_configs(
         base, real.image_set, scenarios, num_sets, options.one_a_class
@@ -299,7 +301,7 @@ def _check(options: argparse.Namespace) -> None:
             raise ConfigError(f"--{key} must be at least {least}, got {number}")
 
 
-def _design(options: argparse.Namespace, fractions: Sequence[float]) -> Design:
+def _design(options: argparse.Namespace, fractions: Sequence[float], first_seed: int = 0) -> Design:
     """Raises: ConfigError for an --imbalance that cannot be."""
     rare = ""
     prevalences: tuple[float, ...] = ()
@@ -322,6 +324,7 @@ def _design(options: argparse.Namespace, fractions: Sequence[float]) -> Design:
         rare=rare,
         prevalences=prevalences,
         ratios=tuple(options.ratios),
+        first_seed=first_seed,
         seeds=options.seeds,
     )
 

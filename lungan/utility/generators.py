@@ -54,24 +54,27 @@ class GeneratorSet:
 
 @dataclass(frozen=True, slots=True)
 class Generators:
-    """sets: by scenario, in the order of their seeds; seed s of a study takes set s modulo their
-    number."""
+    """sets: by scenario, in the order of their seeds; seed number n of a study takes set n modulo
+    their number."""
 
     real: RealImages
     sets: dict[Scenario, list[GeneratorSet]]
 
-    def of(self, scenario: Scenario, seed: int) -> GeneratorSet:
+    def of(self, scenario: Scenario, number: int) -> GeneratorSet:
+        """number: which of a study's seeds, from 0."""
         sets = self.sets[scenario]
-        return sets[seed % len(sets)]
+        return sets[number % len(sets)]
 
 
-def real_images_only(real: RealImages, scenarios: Sequence[Scenario], num_sets: int) -> Generators:
+def real_images_only(
+    real: RealImages, scenarios: Sequence[Scenario], seeds: Sequence[int]
+) -> Generators:
     """The choices of real images of a study whose arms use no generated image, without runs."""
     sets = {}
     for scenario in scenarios:
         whole = min(scenario.fractions(real.image_set).values()) == 1
         sets[scenario] = [
-            GeneratorSet("", scenario, 0 if whole else seed, seed, {}) for seed in range(num_sets)
+            GeneratorSet("", scenario, 0 if whole else seed, seed, {}) for seed in seeds
         ]
     return Generators(real, sets)
 

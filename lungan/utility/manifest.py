@@ -23,6 +23,7 @@ _DESIGN = {
     "rare": str,
     "prevalences": [(int, float)],
     "ratios": [(int, float)],
+    "first_seed?": int,
     "seeds": int,
 }
 _SHAPE = {
@@ -43,13 +44,14 @@ _SHAPE = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
     """Which trials a study has: every arm at every fraction, share of the rare class and ratio that
-    it has, with seeds from 0 on."""
+    it has, with ``seeds`` seeds from ``first_seed`` on."""
 
     arms: tuple[str, ...]
     fractions: tuple[float, ...]
     rare: str = ""
     prevalences: tuple[float, ...] = ()
     ratios: tuple[float, ...] = (1.0,)
+    first_seed: int = 0
     seeds: int = 5
 
     def holds(self, trial: Mapping[str, Scalar]) -> bool:
@@ -70,6 +72,7 @@ class Design:
             rare=self.rare,
             prevalences=tuple(sorted({*self.prevalences, *other.prevalences})),
             ratios=tuple(sorted({*self.ratios, *other.ratios})),
+            first_seed=self.first_seed,
             seeds=max(self.seeds, other.seeds),
         )
 
@@ -118,7 +121,8 @@ class Manifest:
     def is_planned(self, trial: Run) -> bool:
         """Whether the trial was fixed before the first result."""
         seed = trial.config.get("seed")
-        is_early = isinstance(seed, int) and seed < self.planned.seeds
+        first = self.planned.first_seed
+        is_early = isinstance(seed, int) and first <= seed < first + self.planned.seeds
         return self.results_before == 0 and is_early and self.planned.holds(trial.config)
 
 
@@ -144,7 +148,8 @@ def _tuples(value: Any) -> Any:
 
 
 def _make(kind: type[Made], values: Mapping[str, Any]) -> Made:
-    return kind(**{key: values[key] for key in kind.__dataclass_fields__})  # type: ignore[attr-defined]
+    fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    return kind(**{key: one for key, one in values.items() if key in fields})
 
 
 def write_manifest(store: Path, manifest: Manifest) -> None:

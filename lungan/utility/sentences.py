@@ -251,6 +251,6 @@ def _design(design: Design) -> str:
     )
     rare = f", {design.rare} at shares {shares}" if shares else ""
     return (
-        f"{design.seeds} seeds, fractions {fractions}{rare}, "
+        f"{design.seeds} seeds from {design.first_seed} on, fractions {fractions}{rare}, "
         f"ratios {ratios}, arms {', '.join(design.arms)}"
     )

@@ -140,6 +140,11 @@ def record_study(
         raise ConfigError(
             f"study {name} has {manifest.planned.rare or 'no class'} made rare; {other}"
         )
+    if design.first_seed != manifest.planned.first_seed:
+        raise ConfigError(
+            f"study {name} begins with seed {manifest.planned.first_seed}, and this command with "
+            f"{design.first_seed}; {other}"
+        )
     whole = manifest.design.with_more(design)
     if whole == manifest.design:
         return manifest
@@ -175,8 +180,8 @@ def plan_trials(generators: Generators, design: Design) -> list[Trial]:
     """Seed by seed, so that a study that was stopped early has whole seeds; the baseline first."""
     chosen = [arm for name, arm in ARMS.items() if name in design.arms]
     return [
-        Trial(arm, generators.of(scenario, seed), ratio, seed)
-        for seed in range(design.seeds)
+        Trial(arm, generators.of(scenario, number), ratio, design.first_seed + number)
+        for number in range(design.seeds)
         for scenario in generators.sets
         for arm in chosen
         for ratio in (design.ratios if arm.uses_ratio else [None])

@@ -65,8 +65,8 @@ def generator_configs(
     num_sets: int,
     one_a_class: bool,
 ) -> list[tuple[RunConfig, dict[str, str]]]:
-    """The runs of all generators, with what sets them apart: for each seed and scenario one
-    conditional generator, or one for each class, or one for the rare class.
+    """The runs of all generators, with what sets them apart: for each seed, from the base's on,
+    and scenario one conditional generator, or one for each class, or one for the rare class.
 
     ``base.epochs`` are of the whole training split: a run of fewer images has so many more that
     every generator sees as many images.
@@ -75,7 +75,7 @@ def generator_configs(
     """
     training_images = image_set.select([TRAIN], [])
     configs = []
-    for seed in range(num_sets):
+    for seed in range(base.seed, base.seed + num_sets):
         for scenario in scenarios:
             fractions = scenario.fractions(image_set)
             groups: list[list[str]] = [[]]

@@ -33,6 +33,7 @@ from lungan.utility.__main__ import main
 from lungan.utility.analysis import read_utility
 from lungan.utility.arms import ARMS, RARE
 from lungan.utility.images import RealImages, Scenario, check_no_leak, choose_real
+from lungan.utility.manifest import manifest_path, read_manifest
 
 SPLITS = "data.splits=[train]"
 QUICK = ("--updates", 2, "--batch-size", 8, "--seeds", 2, "--threads", 1, "--device", "cpu")
@@ -551,6 +552,28 @@ def test_a_study_without_synthetic_arms_trains_no_generator(
     capsys.readouterr()
     assert one_command(tmp_path, "--arms", "real_synthetic", "--study", "other") == 0
     assert "4 trials, 2 of them done" in capsys.readouterr().out
+
+
+def test_a_study_of_later_seeds_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
+    design = ("--fractions", "0.5", "--arms", "real_synthetic", "--sets", 1)
+    assert one_command(tmp_path, *design, "seed=20") == 0
+    drawn = {
+        (s["config"]["arm"], s["config"]["seed"], s["config"]["data"]["fraction_seed"])
+        for s in summaries(tmp_path)
+    }
+    assert drawn == {(arm, seed, 20) for arm in ("real", "real_synthetic") for seed in (20, 21)}
+    (run,) = [json.loads(path.read_text()) for path in tmp_path.glob(f"*/{SUMMARY}")]
+    assert (run["config"]["seed"], run["config"]["data"]["fraction_seed"]) == (20, 20)
+    manifest = read_manifest(manifest_path(tmp_path, "study"))
+    assert (manifest.planned.first_seed, manifest.planned.seeds) == (20, 2)
+    collected = read_utility(tmp_path, study="study")
+    assert collected is not None and all(map(manifest.is_planned, collected.trials))
+    capsys.readouterr()
+    assert one_command(tmp_path, *design) == 2
+    assert "study study begins with seed 20, and this command with 0" in capsys.readouterr().err
 
 
 def test_one_command_for_a_rare_class(
