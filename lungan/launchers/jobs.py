@@ -222,8 +222,8 @@ class _Jobs:
         folders = self._store.folders()
 
         def is_busy(planned: PlannedRun) -> bool:
-            owner = self._store.owner(planned.identity, folders)
-            return owner is not None and not planned.has_result(folders)
+            is_claimed = self._store.is_busy(planned.identity, folders)
+            return is_claimed and not planned.has_result(folders)
 
         return [trajectory for trajectory in trajectories if any(map(is_busy, trajectory))]
 

@@ -38,8 +38,6 @@ from lungan.runs.prepare import Prepared, git_commit, machine, versions
 from lungan.runs.scoring import Scorer, build_scorer
 from lungan.runs.sinks import FolderSink, LogFile, ProgressSink, rewind_metrics
 from lungan.runs.store import (
-    Busy,
-    BusyError,
     Claimed,
     Finished,
     Store,
@@ -140,22 +138,18 @@ def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None
     A result with status ``diverged`` is returned, not raised. What is not the user's doing is
     recorded as ``failed``, with its traceback in log.txt, and raised.
 
-    Raises: RunFolderError where the store cannot be used or another process has the run,
-    KeyboardInterrupt where it was stopped: the same call goes on.
+    Raises: BusyError where another process has the run, RunFolderError where the store cannot be
+    used, KeyboardInterrupt where it was stopped: the same call goes on.
     """
     config, identity = prepared.config, prepared.identity
     found = Store(store_path(config)).claim(identity, retry_diverged=config.retry == "diverged")
-    match found:
-        case Busy():
-            raise BusyError(found)
-        case Finished():
-            result = _score_again(prepared, found)
-            replay_for_agent(config, result)
-            return result
-        case Claimed():
-            with contextlib.ExitStack() as closing:  # each, also where an interrupt ends another
-                closing.callback(found.claim.release)
-                return _ActiveRun(prepared, found, sweep, closing).run(stop or StopSignal())
+    if isinstance(found, Finished):
+        result = _score_again(prepared, found)
+        replay_for_agent(config, result)
+        return result
+    with contextlib.ExitStack() as closing:  # each, also where an interrupt ends another
+        closing.callback(found.claim.release)
+        return _ActiveRun(prepared, found, sweep, closing).run(stop or StopSignal())
 
 
 def _score_again(prepared: Prepared, found: Finished) -> Run:

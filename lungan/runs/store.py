@@ -94,20 +94,12 @@ class Finished:
     summary: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """Another live process has the run."""
-
-    folder: Path
-    owner: Owner
-
-
 class BusyError(RunFolderError):
     """Another live process has the run, or the shorter one that this one goes on from."""
 
-    def __init__(self, busy: Busy) -> None:
+    def __init__(self, folder: Path, owner: Owner) -> None:
         super().__init__(
-            f"{busy.folder} is under way in process {busy.owner.pid} on {busy.owner.host}; "
+            f"{folder} is under way in process {owner.pid} on {owner.host}; "
             "wait for it, or stop it and repeat the command"
         )
 
@@ -134,12 +126,11 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def claim(
-        self, identity: RunIdentity, *, retry_diverged: bool = False
-    ) -> Finished | Busy | Claimed:
+    def claim(self, identity: RunIdentity, *, retry_diverged: bool = False) -> Finished | Claimed:
         """Decide who does the run. A failed run is always retried, a diverged one when asked.
 
-        Raises: RunFolderError where the store cannot be read or written.
+        Raises: BusyError where another process has the run, or a shorter one of its trajectory;
+        RunFolderError where the store cannot be read or written.
         """
         with exclusive(self.root):
             by_hash = self.folders()
@@ -153,12 +144,8 @@ class Store:
             again = ("failed", "diverged") if retry_diverged else ("failed",)
             if summary is not None and summary["status"] not in again:
                 return Finished(folder, summary)
-            owner = live_owner(folder)
-            if owner is not None:
-                return Busy(folder, owner)
+            check_free(folder)
             shorter = self.shorter(identity, by_hash)
-            if isinstance(shorter, Busy):
-                return shorter
             claim = Claim(folder)
             remove_unfinished(folder)
             if summary is not None:
@@ -179,18 +166,22 @@ class Store:
                     folders[digits] = entry.name
         return folders
 
-    def owner(self, identity: RunIdentity, folders: dict[str, str]) -> Owner | None:
-        """Who is at work on the run, or on a shorter one of its trajectory; None where it could
-        be claimed."""
-        owner = live_owner(self.root / identity.folder_among(folders))
-        if owner is not None:
-            return owner
-        shorter = self.shorter(identity, folders)
-        return shorter.owner if isinstance(shorter, Busy) else None
+    def is_busy(self, identity: RunIdentity, folders: dict[str, str]) -> bool:
+        """Whether a process is at work on the run, or on a shorter one of its trajectory.
+        folders: the store's."""
+        try:
+            check_free(self.root / identity.folder_among(folders))
+            self.shorter(identity, folders)
+        except BusyError:
+            return True
+        return False
 
-    def shorter(self, identity: RunIdentity, folders: dict[str, str]) -> Shorter | Busy | None:
-        """What the run can go on from; Busy where a process is at work on a shorter one, since
-        whoever trains beside it does its epochs twice. folders: the store's."""
+    def shorter(self, identity: RunIdentity, folders: dict[str, str]) -> Shorter | None:
+        """What the run can go on from. folders: the store's.
+
+        Raises: BusyError where a process is at work on a shorter one, since whoever trains beside
+        it does its epochs twice.
+        """
         # A run's id follows from its trajectory and epochs, so its shorter siblings are found
         # by name, with no index to keep.
         for epochs in range(identity.epochs - 1, 0, -1):
@@ -199,9 +190,7 @@ class Store:
             if name is None:
                 continue
             folder = self.root / name
-            owner = live_owner(folder)
-            if owner is not None:
-                return Busy(folder, owner)
+            check_free(folder)
             try:
                 summary = read_summary(folder)
             except RunFolderError as error:
@@ -221,9 +210,7 @@ class Store:
 def claimed_finished(folder: Path) -> Iterator[None]:
     """Hold the claim on the folder of a finished run, to add to it. Raises: RunFolderError."""
     with exclusive(folder.parent):
-        owner = live_owner(folder)
-        if owner is not None:
-            raise BusyError(Busy(folder, owner))
+        check_free(folder)
         claim = Claim(folder)
     try:
         yield
@@ -329,6 +316,12 @@ def read_owner(path: Path) -> Owner | None:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
+
+
+def check_free(folder: Path) -> None:
+    """Raises: BusyError where a process is at work on the run folder."""
+    if (owner := live_owner(folder)) is not None:
+        raise BusyError(folder, owner)
 
 
 def live_owner(folder: Path) -> Owner | None:

@@ -7,6 +7,7 @@ asked for, so that a missing run shows. The ledger: what was tried, a line an at
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -33,7 +34,7 @@ from lungan.runs.folder import (
 from lungan.runs.naming import beside_folder, display_names, name_in_sweep
 from lungan.runs.prepare import Prepared, load_sets, prepare
 from lungan.runs.run import StopSignal, run
-from lungan.runs.store import BusyError, RunIdentity, Shorter, Store, store_path
+from lungan.runs.store import BusyError, RunIdentity, Store, store_path
 from lungan.training.loop import Interrupted
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -235,8 +236,10 @@ def against_store(sweep: str, trajectories: tuple[Trajectory, ...]) -> Plan:
     folders = store.folders()
     for trajectory in trajectories:
         # Runs of this plan are counted below; an earlier sweep may have left shorter ones.
-        shorter = store.shorter(trajectory[0].identity, folders)
-        reached = shorter.epochs if isinstance(shorter, Shorter) else 0
+        reached = 0
+        with contextlib.suppress(BusyError):
+            if shorter := store.shorter(trajectory[0].identity, folders):
+                reached = shorter.epochs
         for planned in trajectory:
             state, epochs = _state_in_store(planned, folders)
             reached = max(reached, epochs)

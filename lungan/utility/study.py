@@ -17,7 +17,7 @@ from tqdm import tqdm
 from lungan.classifiers.train import Changes, Phase, Portion, train_classifier
 from lungan.errors import ConfigError, RunFolderError
 from lungan.runs.folder import SUMMARY, UTILITY, exclusive, read_summary
-from lungan.runs.store import Busy, Claimed, Finished, Store
+from lungan.runs.store import BusyError, Finished, Store
 from lungan.utility.analysis import usual_question
 from lungan.utility.arms import ARMS, PRIMARY_SCORE
 from lungan.utility.generators import Generators
@@ -276,14 +276,15 @@ def run_trials(trials: Sequence[Trial], settings: Settings, root: Path) -> Count
     elsewhere: list[Trial] = []
     with tqdm(total=len(trials), unit="trial", disable=None) as bar:
         for trial in trials:
-            found = store.claim(trial.identity(settings))
-            match found:
-                case Finished():
+            try:
+                found = store.claim(trial.identity(settings))
+            except BusyError:
+                log.info("%s is under way elsewhere", trial.describe())
+                elsewhere.append(trial)
+            else:
+                if isinstance(found, Finished):
                     num_reused += 1
-                case Busy():
-                    log.info("%s is under way elsewhere", trial.describe())
-                    elsewhere.append(trial)
-                case Claimed():
+                else:
                     try:
                         began = time.perf_counter()
                         summary = runner.do(trial, found.folder)

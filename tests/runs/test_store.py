@@ -18,7 +18,7 @@ from lungan.runs import run as runs
 from lungan.runs.folder import Run
 from lungan.runs.prepare import prepare
 from lungan.runs.run import StopSignal, run
-from lungan.runs.store import Busy, BusyError, Claimed, Finished, Store, claimed_finished
+from lungan.runs.store import BusyError, Claimed, Finished, Store, claimed_finished
 from lungan.runs.sweep import make_plan
 from lungan.training.loop import Interrupted
 
@@ -120,20 +120,23 @@ def test_a_diverged_run_is_a_result_unless_asked_for(tiny: Tiny) -> None:
 def test_of_many_takers_one_wins(tiny: Tiny, tmp_path: Path) -> None:
     identity = prepare(tiny("epochs=1")).identity
     barrier, found = threading.Barrier(8), []
+    busy: list[BusyError] = []
 
     def take() -> None:
         barrier.wait()
-        found.append(Store(tmp_path / "store").claim(identity))
+        try:
+            found.append(Store(tmp_path / "store").claim(identity))
+        except BusyError as error:
+            busy.append(error)
 
     threads = [threading.Thread(target=take) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    winners = [each for each in found if isinstance(each, Claimed)]
-    assert len(winners) == 1
-    assert sum(isinstance(each, Busy) for each in found) == 7
-    winners[0].claim.release()
+    assert len(found) == 1 and len(busy) == 7
+    assert isinstance(found[0], Claimed)
+    found[0].claim.release()
 
 
 def test_a_live_owner_elsewhere_is_respected_and_a_silent_one_replaced(
@@ -146,10 +149,10 @@ def test_a_live_owner_elsewhere_is_respected_and_a_silent_one_replaced(
     (folder / "claim.json").write_text(json.dumps(owner))
     with pytest.raises(BusyError, match="under way in process 1 on far"):
         run(prepared)
-    assert Store(tmp_path / "store").owner(prepared.identity, {}) is not None
+    assert Store(tmp_path / "store").is_busy(prepared.identity, {})
     silent = time.time() - 1000
     os.utime(folder / "claim.json", (silent, silent))
-    assert Store(tmp_path / "store").owner(prepared.identity, {}) is None
+    assert not Store(tmp_path / "store").is_busy(prepared.identity, {})
     assert run(prepared).summary["status"] == "done"
 
 
@@ -158,8 +161,8 @@ def test_a_longer_run_waits_for_the_shorter_one(tiny: Tiny, tmp_path: Path) -> N
     shorter, longer = (prepare(tiny(f"epochs={epochs}")).identity for epochs in (2, 5))
     claimed = store.claim(shorter)
     assert isinstance(claimed, Claimed)
-    found = store.claim(longer)
-    assert isinstance(found, Busy) and found.folder == claimed.folder
+    with pytest.raises(BusyError, match=f"{claimed.folder.name} is under way"):
+        store.claim(longer)
     claimed.claim.release()
     after = store.claim(longer)
     assert isinstance(after, Claimed) and after.shorter is None
