@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
@@ -99,7 +100,7 @@ def _search(options: argparse.Namespace) -> int:
         raise ConfigError("searching needs Optuna: pip install 'lungan[search]'") from error
     from lungan.config import compose
     from lungan.runs.run import StopSignal
-    from lungan.runs.search import Search, search_space
+    from lungan.runs.search import Request, Search, search_space
     from lungan.runs.store import store_path
     from lungan.runs.sweep import check_name, write_results
 
@@ -126,21 +127,9 @@ def _search(options: argparse.Namespace) -> int:
                 f"score={first.score.name} gives no {options.objective}; use score=fast or more"
             )
         store = store_path(first)
-        search = Search(
-            store=store,
-            sweep=options.sweep,
-            command=shlex.join(["python", "-m", "lungan.search", *sys.argv[1:]]),
-            compose=config_of,
-            space=space,
-            objective=options.objective,
-            direction=options.direction,
-            sampler=options.sampler,
-            sampler_seed=options.sampler_seed,
-            num_trials=options.trials,
-            rungs=options.rungs,
-            reduction=options.reduction,
-            stop=stop,
-        )
+        command = shlex.join(["python", "-m", "lungan.search", *sys.argv[1:]])
+        asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(Request)}
+        search = Search(Request(**asked), store, command, config_of, space, stop)
         search.run()
     if out := write_results(store, options.sweep):
         print(f"results: {out / 'report.html'}, {out / 'results.csv'}, {out / 'summary.csv'}")

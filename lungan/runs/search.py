@@ -41,29 +41,38 @@ FOREIGN_SECONDS = 3600.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(kw_only=True)
-class Search:
-    """A study and this process's part in it, as the command line asked for it.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What a search is asked for, by the names of the command's options.
 
-    compose: the config of the values of one trial, given as overrides.
-    num_trials: of the study, those of earlier commands and other processes included.
+    trials: of the study, those of earlier commands and other processes included.
     rungs: epochs at which a trial must be among the best ``1 / reduction`` so far to go on.
-
-    Raises: ConfigError where a study of this name asks for something else.
     """
 
-    store: Path
     sweep: str
-    command: str
-    compose: Callable[[dict[str, str]], RunConfig]
-    space: dict[str, BaseDistribution]
+    trials: int
     objective: str
     direction: Literal["minimize", "maximize"]
     sampler: str
     sampler_seed: int
-    num_trials: int
     rungs: tuple[int, ...]
     reduction: int
+
+
+@dataclass
+class Search:
+    """A study and this process's part in it.
+
+    compose: the config of the values of one trial, given as overrides.
+
+    Raises: ConfigError where a study of this name asks for something else.
+    """
+
+    request: Request
+    store: Path
+    command: str
+    compose: Callable[[dict[str, str]], RunConfig]
+    space: dict[str, BaseDistribution]
     stop: StopSignal
     num_failed: int = 0
 
@@ -92,12 +101,12 @@ class Search:
         }
         said = ", ".join(f"{number} {name}" for name, number in count.items() if number)
         if not count["complete"]:
-            return f"search {self.sweep}: {said}; no trial has a score"
+            return f"search {self.request.sweep}: {said}; no trial has a score"
         best = self.study.best_trial
         values = " ".join(f"{key}={_text(value)}" for key, value in best.params.items())
         return (
-            f"search {self.sweep}: {said}\n"
-            f"best: {self.objective} {best.value:.6g} with {values} "
+            f"search {self.request.sweep}: {said}\n"
+            f"best: {self.request.objective} {best.value:.6g} with {values} "
             f"({best.user_attrs['folder']})\n"
             f"It is the best of {count['complete'] + count['pruned']} by this very score, so its "
             "score flatters it: repeat it and a\nrival with new seeds before comparing: "
@@ -106,14 +115,17 @@ class Search:
 
     def _open_study(self) -> Study:
         """The study in the store, begun or gone on with."""
-        path = self.store / SWEEPS / f"{self.sweep}.optuna.log"
+        path = self.store / SWEEPS / f"{self.request.sweep}.optuna.log"
         with exclusive(self.store):
             path.parent.mkdir(exist_ok=True)
             study = self._read_study(path)
-            for key, value in {"objective": self.objective, "rungs": list(self.rungs)}.items():
+            for key, value in {
+                "objective": self.request.objective,
+                "rungs": list(self.request.rungs),
+            }.items():
                 self._check_same(f"--{key}", study.user_attrs.get(key, value), value)
                 study.set_user_attr(key, value)
-        self._check_same("--direction", study.direction.name.lower(), self.direction)
+        self._check_same("--direction", study.direction.name.lower(), self.request.direction)
         for trial in study.get_trials(deepcopy=False):
             for key, before in trial.distributions.items():
                 if key in self.space:
@@ -124,9 +136,9 @@ class Search:
         """Raises: RunFolderError where the study's file is damaged or cannot be written."""
         try:
             study = optuna.create_study(
-                study_name=self.sweep,
+                study_name=self.request.sweep,
                 storage=JournalStorage(_Journal(path)),
-                direction=self.direction,
+                direction=self.request.direction,
                 load_if_exists=True,
             )
             study.get_trials()
@@ -143,7 +155,7 @@ class Search:
     def _check_same(self, key: str, before: Any, value: Any) -> None:
         if before != value:
             raise ConfigError(
-                f"the search {self.sweep} was begun with {key} {before}, got {value}; "
+                f"the search {self.request.sweep} was begun with {key} {before}, got {value}; "
                 "choose another --sweep, or repeat that"
             )
 
@@ -152,10 +164,10 @@ class Search:
         trials = self.study.get_trials(deepcopy=False)
         waiting = [trial for trial in trials if trial.state is TrialState.WAITING]
         given = len(trials) - len(waiting) - len(self._replaced())
-        if not waiting and given >= self.num_trials:
+        if not waiting and given >= self.request.trials:
             return None
         # From seed and number, so that a search that was stopped goes on as if it had not been.
-        self.study.sampler = sampler(self.sampler, self.sampler_seed, len(trials))
+        self.study.sampler = sampler(self.request.sampler, self.request.sampler_seed, len(trials))
         trial = self.study.ask(self.space)
         trial.set_user_attr("owner", asdict(Owner.this_process()))
         return trial
@@ -190,7 +202,7 @@ class Search:
         said = " ".join(f"{key}={value}" for key, value in values.items())
         log.info("trial %d: %s", trial.number, said)
         score = math.nan
-        for epochs in self.rungs or (None,):
+        for epochs in self.request.rungs or (None,):
             summary = self._run(trial, values | ({"epochs": str(epochs)} if epochs else {}))
             if summary is None or summary["status"] == "diverged":
                 # A diverged trial is told as the worst, so that the search turns away from it.
@@ -202,10 +214,10 @@ class Search:
             if found is None:
                 return
             score = found
-            log.info("trial %d: %s %.6g", trial.number, self.objective, score)
+            log.info("trial %d: %s %.6g", trial.number, self.request.objective, score)
             if epochs is not None:
                 trial.report(score, epochs)
-                if epochs != self.rungs[-1] and not self._is_promising(epochs, score):
+                if epochs != self.request.rungs[-1] and not self._is_promising(epochs, score):
                     log.info("trial %d: not among the best at %d epochs", trial.number, epochs)
                     self.study.tell(trial, state=TrialState.PRUNED)
                     return
@@ -221,10 +233,10 @@ class Search:
             return None
         store = Store(self.store)
         entry = planned.entry(store.folders())
-        write_manifest(self.store, self.sweep, "", self.command, [entry])
+        write_manifest(self.store, self.request.sweep, "", self.command, [entry])
         trial.set_user_attr("folder", entry["folder"])
-        busy = run_trajectory([planned], self.sweep, self.stop)
-        run_trajectories((), self.sweep, self.stop, waiting=busy)
+        busy = run_trajectory([planned], self.request.sweep, self.stop)
+        run_trajectories((), self.request.sweep, self.stop, waiting=busy)
         folders = store.folders()
         if not planned.has_result(folders):
             return None
@@ -235,7 +247,7 @@ class Search:
 
         Raises: ConfigError where no run has it.
         """
-        objective = self.objective
+        objective = self.request.objective
         values = (summary["scores"] or {}).get("values", {})
         if values.get(objective) is not None:
             return float(values[objective])
@@ -253,13 +265,13 @@ class Search:
         Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning".
         """
         trials = self.study.get_trials(deepcopy=False)
-        sign = -1 if self.direction == "maximize" else 1
+        sign = -1 if self.request.direction == "maximize" else 1
         reached = sorted(
             sign * trial.intermediate_values[epochs]
             for trial in trials
             if epochs in trial.intermediate_values
         )
-        places = math.ceil(len(reached) / self.reduction)
+        places = math.ceil(len(reached) / self.request.reduction)
         return sign * score <= reached[places - 1]
 
 
