@@ -88,7 +88,7 @@ class SubmititLocal(JobLauncher):
             # A terminal's Ctrl-C reaches all its processes: the sweep's own decides for the others.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
-                jobs.append(executor.submit(_Job(), folder, number))
+                jobs.append(executor.submit(Job(), folder, number))
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for job in jobs:
@@ -125,7 +125,7 @@ class SlurmLauncher(SubmititLocal):
     def launch(self, folder: Path, num_jobs: int, _place: Place) -> None:
         self._job_name = _name(folder)
         executor = self._executor(folder)
-        for job in executor.map_array(_Job(), [folder] * num_jobs, range(num_jobs)):
+        for job in executor.map_array(Job(), [folder] * num_jobs, range(num_jobs)):
             job.result()
 
     def queued(self) -> bool | None:
@@ -162,30 +162,26 @@ def _name(folder: Path) -> str:
     return f"lungan-{folder.parents[1].name}-{folder.name}"
 
 
-class _Job:
-    """A job as submitit calls it, and what it queues again."""
-
-    def __call__(self, folder: Path, number: int) -> None:
-        run_job_and_queue_again(folder, number)
-
-    def checkpoint(self, folder: Path, number: int) -> DelayedSubmission:
-        return DelayedSubmission(self, folder, number)
-
-
-def run_job_and_queue_again(folder: Path, number: int) -> None:
-    """Do a job, and where the cluster wants the machine back, have the job queued again.
+class Job:
+    """Does a job, and where the cluster wants the machine back, has the job queued again.
 
     submitit answers the signal that comes before the time limit or a preemption by queueing the
     job again and leaving at once. Here that waits until the run has its checkpoint.
     """
-    give_way = signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
-    queue_again = signal.getsignal(give_way)
-    received = run_job(folder, number, signals=(signal.SIGTERM, give_way))
-    if give_way in received and callable(queue_again):
-        queue_again(give_way, None)
-    elif signal.SIGTERM in received:
-        # Preempted or cancelled: the other signal follows, or the end does.
-        time.sleep(TERMINATION_SECONDS)
+
+    def __call__(self, folder: Path, number: int) -> None:
+        give_way = signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
+        queue_again = signal.getsignal(give_way)
+        received = run_job(folder, number, signals=(signal.SIGTERM, give_way))
+        if give_way in received and callable(queue_again):
+            queue_again(give_way, None)
+        elif signal.SIGTERM in received:
+            # Preempted or cancelled: the other signal follows, or the end does.
+            time.sleep(TERMINATION_SECONDS)
+
+    def checkpoint(self, folder: Path, number: int) -> DelayedSubmission:
+        """What submitit queues again."""
+        return DelayedSubmission(self, folder, number)
 
 
 def check_commands(asked_by: str) -> None:

@@ -33,25 +33,16 @@ _UNNAMED = frozenset(
 """Keys, and groups, that shape no result, or say where on a machine things lie."""
 
 
-def name_runs(store: Path, sweep: str) -> dict[str, str]:
-    """The display names of a sweep's runs by run id: what the sweep varies, such as
-    ``lr=0.0003 seed=2``; no name for a run that nothing sets apart.
-
-    Raises: RunFolderError where the sweep's manifest is absent or damaged.
-    """
-    runs = read_manifest(store, sweep)["runs"]
-    return display_names(
-        {run["run_id"]: {"epochs": run["epochs"], **run["overrides"]} for run in runs}
-    )
-
-
 def name_in_sweep(store: Path, sweep: str | None, run_id: str) -> str:
-    """The display name of one run; empty outside of sweeps, for a run that nothing sets apart, and
-    where the sweep's manifest cannot be read."""
+    """The display name of one run: what the sweep varies, such as ``lr=0.0003 seed=2``. Empty
+    outside of sweeps, for a run that nothing sets apart, and where the sweep's manifest cannot be
+    read."""
     try:
-        return name_runs(store, sweep).get(run_id, "") if sweep else ""
+        runs = read_manifest(store, sweep)["runs"] if sweep else []
     except RunFolderError:
         return ""
+    settings = {run["run_id"]: {"epochs": run["epochs"], **run["overrides"]} for run in runs}
+    return display_names(settings).get(run_id, "")
 
 
 def beside_folder(name: str, folder: str) -> str:

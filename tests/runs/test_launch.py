@@ -357,7 +357,7 @@ def test_slurms_signal_queues_the_job_again_after_its_checkpoint(
     monkeypatch.setattr(slurm, "TERMINATION_SECONDS", 0)
     before = signal.signal(signal.SIGUSR2, lambda *_: order.append("queue again"))
     try:
-        slurm.run_job_and_queue_again(Path("x"), 0)
+        slurm.Job()(Path("x"), 0)
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert order == ["checkpoint", *(["queue again"] if again else [])]

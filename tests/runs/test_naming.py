@@ -11,11 +11,12 @@ import pytest
 
 from lungan.config import compose
 from lungan.errors import RunFolderError
+from lungan.runs.folder import read_manifest
 from lungan.runs.naming import (
     MAX_LENGTH,
     display_name,
     name_by_differences,
-    name_runs,
+    name_in_sweep,
     varied_keys,
 )
 
@@ -29,6 +30,12 @@ def write_sweep(store: Path, *overrides: dict[str, str], epochs: int = 50) -> No
     (store / "sweeps" / "study.json").write_text(json.dumps({"name": "study", "runs": runs}))
 
 
+def names(store: Path) -> list[str]:
+    """Of the runs of ``write_sweep``, in their order."""
+    runs = read_manifest(store, "study")["runs"]
+    return [name_in_sweep(store, "study", run["run_id"]) for run in runs]
+
+
 def composed(*overrides: str) -> dict[str, Any]:
     with compose.composer():
         return dataclasses.asdict(compose.compose(overrides))
@@ -40,25 +47,22 @@ def test_a_sweep_names_its_runs_by_what_it_varies_with_the_seed_last(tmp_path: P
         tmp_path,
         *({"seed": seed, **fixed, "lr": lr} for lr in ("0.0003", "1e-3") for seed in ("1", "2")),
     )
-    assert name_runs(tmp_path, "study") == {
-        "run0": "lr=0.0003 seed=1",
-        "run1": "lr=0.0003 seed=2",
-        "run2": "lr=1e-3 seed=1",
-        "run3": "lr=1e-3 seed=2",
-    }
+    assert names(tmp_path) == [
+        "lr=0.0003 seed=1",
+        "lr=0.0003 seed=2",
+        "lr=1e-3 seed=1",
+        "lr=1e-3 seed=2",
+    ]
 
 
 def test_a_sweep_over_epochs_and_choices(tmp_path: Path) -> None:
     write_sweep(tmp_path, {"optimizer": "adam"}, {"optimizer": "rmsprop", "epochs": "100"})
-    assert list(name_runs(tmp_path, "study").values()) == [
-        "epochs=50 optimizer=adam",
-        "epochs=100 optimizer=rmsprop",
-    ]
+    assert names(tmp_path) == ["epochs=50 optimizer=adam", "epochs=100 optimizer=rmsprop"]
 
 
 def test_one_run_that_nothing_sets_apart_has_no_name_of_its_sweep(tmp_path: Path) -> None:
     write_sweep(tmp_path, {"lr": "0.1"})
-    assert name_runs(tmp_path, "study") == {}
+    assert names(tmp_path) == [""]
 
 
 def test_a_key_that_only_one_run_sets_varies() -> None:
@@ -70,7 +74,8 @@ def test_a_damaged_manifest_is_one_line(manifest: str, tmp_path: Path) -> None:
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "study.json").write_text(manifest)
     with pytest.raises(RunFolderError, match=r"study\.json is damaged"):
-        name_runs(tmp_path, "study")
+        read_manifest(tmp_path, "study")
+    assert name_in_sweep(tmp_path, "study", "a") == ""
 
 
 @pytest.mark.parametrize(
@@ -109,4 +114,4 @@ def test_an_expanded_sweep_gives_as_many_names_as_runs(
     with compose.composer():
         jobs = compose.expand(["lr=0.001,0.002", "seed=1,2", "epochs=3"])
     write_sweep(tmp_path, *(dict(text.split("=") for text in job) for job in jobs))
-    assert len(set(name_runs(tmp_path, "study").values())) == len(jobs) == 4
+    assert len(set(names(tmp_path))) == len(jobs) == 4
