@@ -25,7 +25,6 @@ from lungan.data.images import ImageSet
 from lungan.errors import ConfigError
 from lungan.models.build import Classes, build_discriminator, build_generator
 from lungan.scores import encoders
-from lungan.tracking import build_tracker
 from lungan.tracking.records import Epoch, TrackedRun
 from lungan.training.augment import augmented
 from lungan.training.losses import build_loss
@@ -201,7 +200,7 @@ def _check_tracker(run: RunConfig) -> None:
         tracked = TrackedRun(folder=Path(folder), run_id="0" * 64, name="seed=1", config=config)
         # A run that is stopped, and goes on to its end.
         for summary in (None, {"status": "done", "epochs_done": 1, "scores": None}):
-            tracker = build_tracker(run.tracker, tracked)
+            tracker = registry.builder("tracker", run.tracker.name)(run.tracker, tracked)
             tracker.open()
             metrics = {"epoch": 1, "loss_generator": 0.5, "loss_discriminator": 1.0}
             tracker.add(Epoch(epoch=1, metrics=metrics, scores={"domain.recall": 0.5}))

@@ -1,23 +1,29 @@
-"""Trackers while a run is under way: each follows the run folder in a process of its own."""
+"""Trackers while a run is under way: each follows the run folder in a process of its own,
+``python -m lungan.tracking.live``."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import logging
+import select
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import IO
 
 from lungan import registry
 from lungan.config import RunConfig, TrackerConfig, presets
-from lungan.tracking.records import TrackedRun
+from lungan.config.rules import parse_choice
+from lungan.runs.folder import read_summary
+from lungan.tracking.records import TrackedRun, Tracker, in_words, read_records, without_paths
 
 END_SECONDS = 2.5
 """What a run's end waits for all its trackers together."""
+POLL_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +35,7 @@ def chosen(config: RunConfig) -> list[TrackerConfig]:
 
 
 class Followers:
-    """The trackers of a run, each a process ``python -m lungan.tracking`` beside it.
+    """The trackers of a run, each a process beside it.
 
     They read the run folder and nothing else, so that neither their imports nor the services behind
     them can stop or slow the run, and what they miss is not lost.
@@ -45,7 +51,7 @@ class Followers:
             }
             try:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "lungan.tracking", json.dumps(given)],
+                    [sys.executable, "-m", __name__, json.dumps(given)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
@@ -81,3 +87,45 @@ def _pass_on(lines: IO[str]) -> None:
     with lines:
         for line in lines:
             log.warning("%s", line.rstrip())
+
+
+def main(text: str) -> None:
+    """Of the process that follows a run. text: the run, its tracker and plug-ins, in JSON.
+
+    Where the tracker does not take the run, the process ends in one line on stderr.
+    """
+    given = json.loads(text)
+    folder = Path(given["run"].pop("folder"))
+    try:
+        registry.load_again(given["plugins"])
+        config = parse_choice(TrackerConfig, "tracker", given["tracker"])
+        build = registry.builder("tracker", config.name)
+        follow(folder, build(config, TrackedRun(folder=folder, **given["run"])))
+    # wandb leaves some paths by sys.exit.
+    except (Exception, SystemExit) as error:
+        sys.exit(
+            f"tracker={given['tracker']['name']} gets no more of this run, whose folder has it "
+            f"all: {in_words(error)}"
+        )
+
+
+def stdin_ends() -> bool:
+    """Whether stdin, which ends with the run, does so within ``POLL_SECONDS``."""
+    return bool(select.select([sys.stdin], [], [], POLL_SECONDS)[0])
+
+
+def follow(folder: Path, tracker: Tracker, has_ended: Callable[[], bool] = stdin_ends) -> None:
+    """Give the tracker the epochs of a run, each when it is whole, until the run has ended."""
+    tracker.open()
+    end, is_over = 0, False
+    while not is_over:
+        is_over = has_ended()
+        summary = read_summary(folder) if is_over else None
+        epochs, end = read_records(folder, end, is_finished=summary is not None)
+        for epoch in epochs:
+            tracker.add(epoch)
+    tracker.close(without_paths(summary))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -33,7 +33,6 @@ from lungan.runs.folder import (
     real_images_path,
     sample_path,
 )
-from lungan.tracking import __main__ as following
 from lungan.tracking import live, records
 from lungan.tracking.live import Followers
 from lungan.tracking.records import TrackedRun, TrackerError
@@ -275,14 +274,14 @@ def test_an_epoch_is_taken_when_its_grid_and_scores_are_there(tmp_path: Path) ->
         assert taken == [(1, False, False)]
         yield True
 
-    following.follow(tmp_path, Tracker(), run().__next__)
+    live.follow(tmp_path, Tracker(), run().__next__)
     # Stopped: the last epoch may lack its grid, and is taken when the run goes on.
     assert taken == [(1, False, False), (0, False, False)]
     taken.clear()
     write_epoch(tmp_path, 3)
     write_epoch(tmp_path, 4)
     write_end(tmp_path, SUMMARY)
-    following.follow(tmp_path, Tracker(), lambda: True)
+    live.follow(tmp_path, Tracker(), lambda: True)
     epochs = [(1, False, False), (2, True, False), (3, False, False), (4, True, True)]
     assert taken == [*epochs, (0, True, False)]
 
@@ -495,11 +494,11 @@ def test_a_wandb_that_fails_ends_the_tracker_only(
     monkeypatch.setattr(wandb if method == "init" else wandb.Run, method, refuse)
     given = {"tracker": dataclasses.asdict(config()), "plugins": []}
     run = dataclasses.asdict(tracked(tmp_path)) | {"folder": str(tmp_path)}
-    monkeypatch.setattr(following.follow, "__defaults__", (lambda: True,))
+    monkeypatch.setattr(live.follow, "__defaults__", (lambda: True,))
     write_epoch(tmp_path, 1)
     write_end(tmp_path, SUMMARY)
     with pytest.raises(SystemExit, match="whose folder has it all: SystemExit: broken"):
-        following.main(json.dumps(given | {"run": run}))
+        live.main(json.dumps(given | {"run": run}))
     monkeypatch.undo()
     wandb.finish()
 
