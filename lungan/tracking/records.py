@@ -171,9 +171,16 @@ def without_paths(value: Any, key: str = "") -> Any:
         case str() if value.startswith(("/", "~")) or (value and key in ("path", "store")):
             return Path(value).name
         case str():
-            text = value.replace(str(Path.home()), "~")
-            return _PATHS.sub(lambda found: Path(found[0]).name, text)
+            return _PATHS.sub(lambda found: Path(found[0]).name, _with_tilde(value))
     return value
+
+
+def _with_tilde(text: str) -> str:
+    """The text with ``~`` for the user's home folder, whose name may hold blanks."""
+    home = Path.home()
+    if home == Path(home.anchor):  # as a container's user has it: every path begins so
+        return text
+    return re.sub(rf"{re.escape(str(home))}(?![\w-]|\.\w)", "~", text)
 
 
 def in_words(error: BaseException) -> str:

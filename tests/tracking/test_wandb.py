@@ -246,6 +246,21 @@ def test_paths_inside_of_texts_become_names(text: str, sent: str) -> None:
     assert records.without_paths([given]) == [{"reason": sent}]
 
 
+@pytest.mark.parametrize(
+    ("home", "text", "sent"),
+    [
+        ("/", "3 images/s from /films/x.png and ~/y.png", "3 images/s from x.png and y.png"),
+        ("/srv/jane doe", "no room in /srv/jane doe/runs/a", "no room in a"),
+        ("/srv/jane", "see /srv/jane, /srv/jane/a and /srv/janet/b.", "see ~, a and b."),
+    ],
+)
+def test_the_home_folder_is_not_named(
+    home: str, text: str, sent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", home)
+    assert records.without_paths(text) == sent
+
+
 def test_of_a_failure_only_the_kind_is_sent() -> None:
     reason = "ProxyError: no way through http://jane:secret@proxy.hospital.org"
     assert flat_summary({"status": "failed", "reason": reason})["reason"] == "ProxyError"
