@@ -14,8 +14,8 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from lungan.data.phantom.drawing import draw_images
-from lungan.data.phantom.factors import CLASS_NAMES, draw_factors
+from lungan.data.phantom import CLASS_NAMES, draw_factors
+from lungan.data.phantom_drawing import draw_images
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

@@ -14,7 +14,7 @@ from lungan.data import phantom
 from lungan.data.build import load
 from lungan.data.images import ImageSet
 from lungan.data.phantom import load_phantom, phantom_factors
-from lungan.data.phantom.drawing import draw_images
+from lungan.data.phantom_drawing import draw_images
 
 
 def phantom_config(**changes: object) -> PhantomConfig:

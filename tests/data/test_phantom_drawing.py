@@ -10,9 +10,16 @@ import cv2
 import numpy as np
 import pytest
 
-from lungan.data.phantom.drawing import DRAWING_VERSION, draw_images
-from lungan.data.phantom.factors import FACTORS, NORMAL, PNEUMONIA, Factors, draw_factors
-from lungan.data.phantom.shapes import ellipse, noise, ramp, wave
+from lungan.data.phantom import FACTORS, NORMAL, PNEUMONIA, draw_factors
+from lungan.data.phantom_drawing import (
+    DRAWING_VERSION,
+    Factors,
+    draw_images,
+    ellipse,
+    noise,
+    ramp,
+    wave,
+)
 
 
 def some_factors(num_images: int = 12, seed: int = 0) -> Factors:

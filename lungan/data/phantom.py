@@ -1,14 +1,21 @@
-"""The known factors of the phantom: one row of numbers from which one radiograph follows."""
+"""data=phantom: procedural chest radiographs, so that everything runs with no download."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+import hashlib
+import logging
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Factors: TypeAlias = NDArray[np.void]
-"""A structured array of FACTOR_DTYPE, one record an image: ``factors["heart_size"]`` is (N,)."""
+from lungan import memory
+from lungan.config.data import PhantomConfig
+from lungan.data.cache import Arrays, load_or_make
+from lungan.data.images import SPLITS, ImageSet
+from lungan.data.phantom_drawing import DRAWING_VERSION, Factors, draw_images
+
+log = logging.getLogger(__name__)
 
 NORMAL, PNEUMONIA = 0, 1
 CLASS_NAMES = ("normal", "pneumonia")
@@ -119,6 +126,59 @@ FACTOR_DTYPE = np.dtype(
 ``diffuse_opacity`` and focal ones, each a place (x, y), an extent (width, height: half axes), a
 density from 0 (absent) to 1 (no air left) and the softness of its border."""
 
+_REAL = ((4708, 3494), (524, 389), (624, 390))
+"""PneumoniaMNIST's images and, of these, pneumonias in train, val and test: the phantom keeps their
+shares."""
+
+
+def load_phantom(config: PhantomConfig, *, progress: bool = True) -> ImageSet:  # noqa: ARG001
+    """All splits and classes of the phantom, drawn once and then read from the cache.
+
+    Raises: ConfigError for more images than there is memory for.
+    """
+    memory.check(
+        (config.num_images + config.num_test) * (config.size**2 + FACTOR_DTYPE.itemsize),
+        f"data.num_images={config.num_images} and data.num_test={config.num_test} at "
+        f"data.size={config.size}",
+        "choose fewer or smaller images",
+    )
+
+    def draw() -> Arrays:
+        factors, splits = phantom_factors(config)
+        log.info("drawing %d phantom radiographs at %d pixels, once", len(factors), config.size)
+        images = draw_images(factors, config.size)
+        return {"images": images, "labels": factors["label"].copy(), "splits": splits}
+
+    # Not the whole config: which classes a run picks changes no image.
+    content = (DRAWING_VERSION, config.size, config.num_images, config.num_test, config.seed)
+    key = f"phantom-{config.size}-{hashlib.sha256(repr(content).encode()).hexdigest()[:32]}"
+    arrays = load_or_make(key, {"images", "labels", "splits"}, draw)
+    return ImageSet(
+        images=arrays["images"],
+        labels=arrays["labels"],
+        splits=arrays["splits"],
+        class_names=CLASS_NAMES,
+        split_names=SPLITS,
+        source="lungan's phantom: drawn, of no patient",
+    )
+
+
+def phantom_factors(config: PhantomConfig) -> tuple[Factors, NDArray[np.int64]]:
+    """The known factors (N,) and the splits (N,) of the images that ``load_phantom`` gives.
+
+    ``config.size`` changes neither: a seed gives the same children at any size.
+    """
+    (real_train, _), (real_val, _), _ = _REAL
+    num_train = round(config.num_images * real_train / (real_train + real_val))
+    counts = (num_train, config.num_images - num_train, config.num_test)
+    rng = np.random.default_rng(config.seed)
+    labels = [
+        rng.permutation((np.arange(count) < round(count * (sick / real))).astype(np.int64))
+        for count, (real, sick) in zip(counts, _REAL, strict=True)
+    ]
+    splits = np.repeat(np.arange(len(SPLITS), dtype=np.int64), counts)
+    return draw_factors(rng, np.concatenate(labels)), splits
+
 
 def draw_factors(rng: np.random.Generator, labels: NDArray[np.int64]) -> Factors:
     """One record of factors for each label (0 normal, 1 pneumonia)."""
@@ -157,9 +217,3 @@ def _draw_opacities(rng: np.random.Generator, factors: Factors) -> None:
     present = np.arange(NUM_OPACITIES) < rng.integers(1, NUM_OPACITIES + 1, (num_images, 1))
     density = rng.uniform(0.35, 1.0, shape) * (0.35 + 0.65 * severity[:, None])
     factors["opacity_density"] = (sick[:, None] & present) * density
-
-
-def over_pixels(factors: Factors, name: str, index: int | None = None) -> NDArray[np.float32]:
-    """A factor as (N, 1, 1), to be broadcast over the pixels; ``index`` picks an opacity."""
-    column: NDArray[np.float32] = factors[name] if index is None else factors[name][:, index]
-    return column[:, None, None]
