@@ -65,7 +65,7 @@ def answer(
     best, num_beaten = leads.most_common(1)[0] if leads else (None, 0)
     is_best = num_beaten == len(members) - 1 > 1
     of_best = [each for each in supported if better(each)[0].group is best]
-    (line,) = _render(
+    (line,) = render(
         "answer.txt.j2",
         any_done=any(run.status == "done" for run in runs),
         num_groups=len({summary.group for summary in summaries}),
@@ -92,21 +92,23 @@ def answer(
     return line
 
 
-def _render(template: str, **values: Any) -> list[str]:
-    """The lines of a template, in which every value is one line."""
-    return _environment().get_template(template).render(values).splitlines()
+def render(template: str, package: str = "lungan.results", **values: Any) -> list[str]:
+    """The lines of a package's template, in which every value is one line."""
+    return _environment(package).get_template(template).render(values).splitlines()
 
 
 @lru_cache
-def _environment() -> Environment:
+def _environment(package: str) -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
-        loader=PackageLoader("lungan.results"),
+    environment = Environment(
+        loader=PackageLoader(package),
         undefined=StrictUndefined,
         trim_blocks=True,
         finalize=one_line,
     )
+    environment.filters["scalar"] = numbers.scalar
+    return environment
 
 
 def inception_note(summaries: Sequence[Summary]) -> str:
@@ -316,7 +318,7 @@ def caveats(
     done = [run for run in runs if run.status == "done"]
     reasons = Counter(str(why) for run in done if (why := run.facts.get("scores.reasons")))
     sizes = [len(group.done) for group in groups if group.done]
-    return _render(
+    return render(
         "caveats.txt.j2",
         counts=Counter(run.status for run in runs),
         num_problems=len(problems),

@@ -99,6 +99,12 @@ def _parser() -> CommandParser:
         action="store_true",
         help="measure on validation images, to try options and leave the test images alone",
     )
+    parser.add_argument(
+        "--tune",
+        action="store_true",
+        help="choose each classifier's updates, peak rate and weight decay, among six recipes, on "
+        "its validation images",
+    )
     parser.add_argument("--classifier", default="small", metavar="NAME", help="small or resnet18")
     parser.add_argument("--updates", type=int, default=400, metavar="N", help="of real (400)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="(64)")
@@ -229,6 +235,7 @@ def _settings(
         device=device,
         precision=resolve_precision("auto", device),
         tested_on=VALIDATION if options.try_on_validation else TEST,
+        tuned=options.tune,
     )
 
 
@@ -295,6 +302,11 @@ def _check(options: argparse.Namespace) -> None:
     for fraction in options.fractions or []:
         if not 0 < fraction <= 1:
             raise ConfigError(f"--fractions must be greater than 0, at most 1, got {fraction:g}")
+    if options.tune and options.try_on_validation:
+        raise ConfigError(
+            "--tune chooses recipes by the images that --try-on-validation measures on; give one "
+            "of them"
+        )
     for key, least in (("seeds", 1), ("sets", 1), ("threads", 0)):
         number = getattr(options, key)
         if number is not None and number < least:

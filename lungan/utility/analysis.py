@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FRACTION, PREVALENCE, DRAW = "data.fraction", "data.prevalence", "data.fraction_seed"
 NUM_REAL, RARE, SHOWN = "data.num_real_images", "data.rare", "shown.all"
 GAN, GAN_RUNS = "gan.name", "gan.runs"
+RECIPE = "recipe"
 FACTORS = (FRACTION, PREVALENCE, "arm", "ratio")
 EXPLORATORY = "exploratory"
 """In the label of every group that was not planned before the first result."""
@@ -40,7 +41,7 @@ _WORDS = {
 }
 _HIDDEN = (
     *("used.precision", "data_hash", "classifier.positive", "classifier.version"),
-    *("tested_on", RARE),
+    *("classifier.tuned", "tested_on", RARE),
 )
 
 
@@ -228,8 +229,14 @@ def title(group: Group) -> str:
 def num_real(group: Group) -> Scalar:
     """How many real images its classifiers had, on average over seeds where whole patients are
     drawn and the number differs."""
-    counts = [one for run in group.runs if isinstance(one := run.config.get(NUM_REAL), int)]
-    return round(sum(counts) / len(counts)) if counts else None
+    number = average(group, NUM_REAL)
+    return None if number is None else round(number)
+
+
+def average(group: Group, key: str) -> float | None:
+    """The mean over its trials of a number that may differ between them."""
+    found = [one for run in group.runs if isinstance(one := run.config.get(key), int | float)]
+    return sum(found) / len(found) if found else None
 
 
 def place(group: Group) -> str:
@@ -286,7 +293,9 @@ def _group(trials: Sequence[Run], manifest: Manifest | None) -> Grouping:
         if manifest is not None and not all(map(manifest.is_planned, group.runs)):
             more.append(EXPLORATORY)
         group.label = " / ".join([f"{title(group)}, {place(group)}", *more])
-    return Grouping(list(FACTORS), ordered, [*FACTORS, NUM_REAL, SHOWN, "seed", *shown])
+    chosen = [RECIPE] if any(RECIPE in trial.config for trial in trials) else []
+    columns = [*FACTORS, NUM_REAL, SHOWN, "seed", *shown, *chosen]
+    return Grouping(list(FACTORS), ordered, columns)
 
 
 def repeat(trial: Run) -> tuple[Scalar, Scalar]:

@@ -24,6 +24,7 @@ from lungan.utility.analysis import (
     RARE,
     SHOWN,
     Utility,
+    average,
     gan_runs,
     num_real,
     title,
@@ -107,12 +108,12 @@ def arms_table(utility: Utility) -> Table:
     header += [f"{catalogue.title(key)}, {catalogue.describe(key).hint}" for key in scores]
     rows = []
     for group in utility.groups:
-        number, often, share = num_real(group), value(group, SHOWN), value(group, PREVALENCE)
+        number, often, share = num_real(group), average(group, SHOWN), value(group, PREVALENCE)
         rare = [] if share is None else [f"{share:g} {value(group, RARE)}"]
         row = [
             Cell(", ".join([title(group), *rare, *group.label.split(" / ")[1:]])),
             Cell(numbers.scalar(number), number),
-            Cell(f"{often:.0f} times" if isinstance(often, float) else numbers.NOTHING, often),
+            Cell(numbers.NOTHING if often is None else f"{often:.0f} times", often),
             Cell(str(len(group.done)), len(group.done)),
         ]
         for key in scores:

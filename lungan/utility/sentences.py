@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lungan.results import numbers
 from lungan.results.comparisons import Comparison
 from lungan.results.groups import Group
+from lungan.results.verdicts import render
 from lungan.scores import catalogue
 from lungan.utility.analysis import (
     GAN,
     GAN_RUNS,
+    RECIPE,
     Answer,
     Utility,
     arms_of,
@@ -24,7 +27,6 @@ from lungan.utility.analysis import (
 from lungan.utility.arms import ARMS, PRIMARY_SCORE
 
 if TYPE_CHECKING:
-    from lungan.utility.manifest import Design
     from lungan.utility.patients import OverPatients
 
 FEW_SEEDS = 5
@@ -48,48 +50,36 @@ def verdicts(utility: Utility) -> list[str]:
 
 
 def caveats(utility: Utility) -> list[str]:
-    """How the numbers came about."""
+    """How the numbers came about, in the words of caveats.txt.j2."""
     asked, controls = utility.question
-    named = _listed([ARMS[name].title for name in controls])
-    lines = [_of_manifest(utility)]
-    lines += [
-        f"The question is whether {ARMS[asked].title} is better than each of: {named}. Its p is "
-        "the largest over these controls and over two tests of each: Student's t paired by seed, "
-        "and test patients and seeds drawn again together, corrected after Holm over fractions, "
-        "shares and ratios.",
-        "The other sentences say better or worse where both tests show it, each corrected within "
-        "its own pair of arms; what the t-test alone shows holds for other seeds on these test "
-        "images, and is said so. None of them was the study's question.",
-        "Intervals of the tables and the figure are over seeds: initial weights, order of images, "
-        "real and synthetic images and, where several were given, generators. They say nothing "
-        "about other patients, which utility_patients.csv does.",
-        "Weights are averaged over the last quarter of the updates and chosen by no image. "
-        "Thresholds for accuracy and sensitivity come from validation images, of which there are "
-        "as few as the fraction gives: with fewer than 20 negatives, the highest of them is the "
-        "threshold, and the specificity reached on the test images stands beside it.",
-        "How often each real image was shown stands in the table: arms of equal updates show it "
-        "less often where synthetic images take part.",
-    ]
-    if any(summary.interval.n < len(summary.group.done) for summary in utility.summaries):
-        lines.append(
-            "Several sets of generators of one name, seed and draw of real images count once, by "
-            "their mean; trials are compared with controls of the same seed and draw."
-        )
     of_generators = [group.done for group in utility.groups if value(group, GAN)]
-    num_sets = min(
-        (len({run.config[GAN_RUNS] for run in runs}) for runs in of_generators), default=0
+    sets = [len({run.config[GAN_RUNS] for run in runs}) for runs in of_generators]
+    num_shared = min(sets, default=0)
+    seeds = [len(group.done) for group in utility.groups]
+    few = min(seeds, default=FEW_SEEDS)
+    return render(
+        "caveats.txt.j2",
+        "lungan.utility",
+        manifest=utility.manifest,
+        asked=ARMS[asked].title,
+        controls=_listed([ARMS[name].title for name in controls]),
+        recipes=_recipes(utility),
+        is_pooled=any(one.interval.n < len(one.group.done) for one in utility.summaries),
+        num_shared_sets=num_shared if num_shared < max(map(len, of_generators), default=0) else 0,
+        few_seeds=few if few < FEW_SEEDS else 0,
+        on_validation=any(value(group, "tested_on") == "val" for group in utility.groups),
     )
-    if num_sets < max(map(len, of_generators), default=0):
-        lines.append(
-            f"Seeds share {num_sets} sets of generators and, where a fraction is drawn, their real "
-            "images: intervals and tests over seeds know too little of how these vary."
-        )
-    seeds = sorted({len(group.done) for group in utility.groups})
-    if seeds and seeds[0] < FEW_SEEDS:
-        lines.append(f"Some groups have {seeds[0]} seeds only, too few to see a small difference.")
-    if any(value(group, "tested_on") == "val" for group in utility.groups):
-        lines.append("Measured on validation images: for trying options, not for an answer.")
-    return lines
+
+
+def _recipes(utility: Utility) -> str:
+    """Which recipes were chosen how often, arm by arm; empty where none were."""
+    parts = []
+    for group in utility.groups:
+        chosen = Counter(str(run.config[RECIPE]) for run in group.done if RECIPE in run.config)
+        if chosen:
+            counts = ", ".join(f"{name} {often}" for name, often in chosen.most_common())
+            parts.append(f"{title(group)} ({place(group)}): {counts}")
+    return "; ".join(parts)
 
 
 def _in_short(utility: Utility) -> str:
@@ -217,40 +207,3 @@ def _alone(utility: Utility) -> list[str]:
         f"{best.interval.mean:.3f} at most (generators of {place(best.group)}, "
         f"{title(best.group)}){beside}."
     ]
-
-
-def _of_manifest(utility: Utility) -> str:
-    """What was fixed when."""
-    manifest = utility.manifest
-    if manifest is None:
-        return (
-            "No manifest of one study belongs to these trials, so nothing says what was fixed "
-            "before the results: the whole study is exploratory."
-        )
-    before = manifest.results_before
-    when = "before the first result" if before == 0 else f"when {before} results were there"
-    line = (
-        f"Study {manifest.name}, written down on {manifest.created} {when}: "
-        f"{_design(manifest.planned)}."
-    )
-    for one in manifest.added:
-        line += f" Added on {one.time}, after {one.results_before} results, and exploratory: "
-        line += f"{_design(one.design)}."
-    if manifest.has_more_seeds:
-        line += (
-            " Adding seeds after a look finds differences that are not there more often than "
-            "tests say; the answer is therefore of the planned seeds."
-        )
-    return line
-
-
-def _design(design: Design) -> str:
-    shares, fractions, ratios = (
-        ", ".join(map(numbers.scalar, each))
-        for each in (design.prevalences, design.fractions, design.ratios)
-    )
-    rare = f", {design.rare} at shares {shares}" if shares else ""
-    return (
-        f"{design.seeds} seeds from {design.first_seed} on, fractions {fractions}{rare}, "
-        f"ratios {ratios}, arms {', '.join(design.arms)}"
-    )

@@ -168,7 +168,7 @@ def _num_results(store: Path, design: Design, settings: dict[str, Any]) -> int:
             trial = read_run(path.parent)
         except RunFolderError:
             continue
-        recipe = settings["recipe"] | {"positive": settings["positive"]}
+        recipe = {"tuned": None} | settings["recipe"] | {"positive": settings["positive"]}
         same = all(trial.config.get(f"classifier.{key}") == one for key, one in recipe.items())
         same = same and trial.config.get("tested_on") == settings["tested_on"]
         same = same and trial.facts.get("data_hash") == settings["data_hash"]
@@ -226,6 +226,8 @@ def _about_images(settings: Settings) -> str:
         f": {recipe.classifier} classifier, {recipe.updates} updates of {recipe.batch_size} images "
         f"each, tested on {len(settings.test_images)} images of {settings.tested_on}"
     )
+    if settings.tuned:
+        line += f"; each the best of {len(settings.recipes)} recipes on its validation images"
     if dropped:
         line += f"; {dropped} copies of training or test images, or images of the same patients, "
         line += "are left out"
@@ -236,19 +238,21 @@ def _about_images(settings: Settings) -> str:
 
 def seconds_a_trial(settings: Settings, root: Path) -> float:
     """The median of finished trials of this recipe, else by a few updates on this machine."""
-    recipe, times = dataclasses.asdict(settings.recipe), []
+    recipe, times = settings.described_recipe, []
     for path in sorted(root.glob(f"*/{SUMMARY}"))[:MOST_TIMED]:
         try:
             summary = read_summary(path.parent)
         except RunFolderError:
             continue
         classifier = {} if summary is None else dict(summary["config"].get("classifier", {}))
-        if summary is not None and recipe.items() <= classifier.items():
+        own = {key: one for key, one in classifier.items() if key != "positive"}
+        if summary is not None and own == recipe:
             times.append(float(summary["seconds"]["total"]))
     if times:
         return statistics.median(times)
     _seconds_of(1, settings)  # what torch sets up once is not counted
-    return _seconds_of(TIMED_UPDATES, settings) / TIMED_UPDATES * settings.recipe.updates
+    updates = sum(recipe.updates for recipe in settings.recipes.values())
+    return _seconds_of(TIMED_UPDATES, settings) / TIMED_UPDATES * updates
 
 
 def _seconds_of(updates: int, settings: Settings) -> float:

@@ -50,6 +50,9 @@ from lungan.utility.images import TEST, TRAIN, VALIDATION, RealImages, content_h
 RESULT_VERSION = 2
 """Part of every id: raised when the same settings would give other numbers."""
 
+LEAST_PROBABILITY = 1e-6
+"""Below it a validation image's probability counts no less, so that one image does not decide."""
+
 SHOWN = 8
 """Images a row in the picture of the most and least convincing ones."""
 
@@ -60,7 +63,8 @@ log = logging.getLogger(__name__)
 class Settings:
     """What all trials of a study share. positive: index of the class whose detection is measured.
     precision: the resolved one. tested_on: the split that classifiers are measured on, ``test``,
-    or ``val`` where options are tried."""
+    or ``val`` where options are tried. tuned: whether each classifier's recipe is the best of
+    ``recipes`` on its own validation images."""
 
     real: RealImages
     recipe: Recipe
@@ -68,6 +72,7 @@ class Settings:
     device: torch.device
     precision: str
     tested_on: str = TEST
+    tuned: bool = False
 
     @property
     def dtype(self) -> torch.dtype:
@@ -77,10 +82,30 @@ class Settings:
     def test_images(self) -> Labelled:
         return self.real.test if self.tested_on == TEST else self.real.validation
 
+    @property
+    def recipes(self) -> dict[str, Recipe]:
+        """Those that each classifier is chosen among, by what is said of them."""
+        recipe = self.recipe
+        if not self.tuned:
+            return {"as given": recipe}
+        rate, decay = recipe.peak_lr, recipe.weight_decay
+        return {
+            "as given": recipe,
+            "twice the updates": dataclasses.replace(recipe, updates=2 * recipe.updates),
+            "a third of the peak rate": dataclasses.replace(recipe, peak_lr=rate / 3),
+            "three times the peak rate": dataclasses.replace(recipe, peak_lr=3 * rate),
+            "a tenth of the weight decay": dataclasses.replace(recipe, weight_decay=decay / 10),
+            "ten times the weight decay": dataclasses.replace(recipe, weight_decay=10 * decay),
+        }
+
+    @property
+    def described_recipe(self) -> dict[str, Any]:
+        return dataclasses.asdict(self.recipe) | ({"tuned": True} if self.tuned else {})
+
     def described(self) -> dict[str, Any]:
         """What all of a study has in common, as its manifest keeps it."""
         return {
-            "recipe": dataclasses.asdict(self.recipe),
+            "recipe": self.described_recipe,
             "positive": self.real.image_set.class_names[self.positive],
             "tested_on": self.tested_on,
             "data_hash": self.real.image_set.content_hash,
@@ -102,7 +127,7 @@ class Trial:
         parts = {
             "version": RESULT_VERSION,
             "data": settings.real.image_set.content_hash,
-            "recipe": dataclasses.asdict(settings.recipe),
+            "recipe": settings.described_recipe,
             "precision": settings.precision,
             "positive": settings.positive,
             "tested_on": settings.tested_on,
@@ -129,11 +154,14 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class _TrainedOn:
-    """What a trial's classifier is trained on: all its images, and what its batches hold."""
+    """What a trial's classifier is trained on: all its images, what its batches hold, and the
+    recipe, with its name among those that there were."""
 
     real: Labelled
     synthetic: Labelled | None
     phases: list[Phase]
+    recipe: Recipe
+    recipe_name: str
 
     @property
     def num_images(self) -> int:
@@ -156,15 +184,13 @@ class TrialRunner:
         """
         began = time.perf_counter()
         settings, real = self._settings, self._settings.real
-        trained_on = self._choose(trial)
-        validation = real.draw(
-            VALIDATION, trial.generators.scenario, trial.generators.fraction_seed
-        )
+        trained_on = self._choose(trial, *next(iter(settings.recipes.items())))
+        validation = self._validation(trial)
         test = settings.test_images
         values: dict[str, float] = {}
         status, reason = "done", None
         try:
-            network = self._train(trial, trained_on)
+            trained_on, network = self._fit(trial)
             probabilities = probabilities_of(network, test.images, settings.device)
             on_validation = probabilities_of(network, validation.images, settings.device)
             values = measure(
@@ -190,13 +216,44 @@ class TrialRunner:
         write_json(folder / SUMMARY, summary)
         return summary
 
-    def _choose(self, trial: Trial) -> _TrainedOn:
-        settings, recipe = self._settings, self._settings.recipe
+    def _validation(self, trial: Trial) -> Labelled:
+        generators = trial.generators
+        return self._settings.real.draw(VALIDATION, generators.scenario, generators.fraction_seed)
+
+    def _fit(self, trial: Trial) -> tuple[_TrainedOn, Classifier]:
+        """The classifier; of a tuned study the one of the recipe with the lowest log loss on the
+        trial's validation images, which few images know better than an AUC.
+
+        Raises: DivergedError where every recipe diverged.
+        """
+        recipes = self._settings.recipes
+        validation = self._validation(trial)
+        best: tuple[float, _TrainedOn, Classifier] | None = None
+        for number, (name, recipe) in enumerate(recipes.items(), start=1):
+            trained_on = self._choose(trial, name, recipe)
+            try:
+                network = self._train(trial, trained_on)
+            except DivergedError:
+                if best is None and number == len(recipes):
+                    raise
+                continue
+            loss = 0.0
+            if len(recipes) > 1:
+                believed = probabilities_of(network, validation.images, self._settings.device)
+                own = believed[np.arange(len(validation)), validation.labels]
+                loss = float(-np.log(np.maximum(own, LEAST_PROBABILITY)).mean())
+            if best is None or loss < best[0]:
+                best = loss, trained_on, network
+        assert best is not None
+        return best[1:]
+
+    def _choose(self, trial: Trial, recipe_name: str, recipe: Recipe) -> _TrainedOn:
+        settings = self._settings
         real = settings.real.draw(TRAIN, trial.generators.scenario, trial.generators.fraction_seed)
         synthetic = self._made(trial, real)
         ratio = 1.0 if trial.ratio is None else trial.ratio
         phases = plan_phases(trial.arm, real, synthetic, ratio, recipe.updates, recipe.batch_size)
-        return _TrainedOn(real, synthetic, phases)
+        return _TrainedOn(real, synthetic, phases, recipe, recipe_name)
 
     def _train(self, trial: Trial, trained_on: _TrainedOn) -> Classifier:
         settings = self._settings
@@ -206,7 +263,7 @@ class TrialRunner:
         return train_classifier(
             trained_on.phases,
             num_classes=num_classes,
-            recipe=settings.recipe,
+            recipe=trained_on.recipe,
             seed=trial.seed,
             changes=Changes(
                 classical=trial.arm.classical,
@@ -261,7 +318,7 @@ class TrialRunner:
             except (OSError, SafetensorError, RuntimeError) as error:
                 if path.exists():
                     log.warning("%s cannot be used and is trained again: %s", path, error)
-                network = self._train(baseline, self._choose(baseline))
+                _, network = self._fit(baseline)
             self._baseline = identity.run, network.to(settings.device)
         return self._baseline[1]
 
@@ -291,9 +348,11 @@ class TrialRunner:
             },
             "updates": sum(phase.updates for phase in trained_on.phases),
             "shown": shown(trained_on.phases, trained_on.real, real.image_set.class_names),
-            "classifier": dataclasses.asdict(settings.recipe)
+            "classifier": settings.described_recipe
             | {"positive": real.image_set.class_names[settings.positive]},
         }
+        if settings.tuned:
+            config["recipe"] = trained_on.recipe_name
         if trial.arm.uses_generator:
             config["gan"] = {"name": generators.name, "runs": generators.runs}
         return {

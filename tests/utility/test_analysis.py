@@ -100,6 +100,12 @@ def sentences(store: Path) -> list[str]:
     return report_utility(utility).verdicts
 
 
+def caveats_of(store: Path) -> list[str]:
+    utility = read_utility(store)
+    assert utility is not None
+    return report_utility(utility).caveats
+
+
 @pytest.mark.parametrize(
     ("gain", "words"),
     [
@@ -419,6 +425,94 @@ def test_what_was_added_after_a_look_is_exploratory_and_not_the_answer(tmp_path:
     assert (
         "the question was written down after results were there" in report_utility(late).verdicts[0]
     )
+
+
+def test_secondary_sentences_say_what_both_tests_allow(tmp_path: Path) -> None:
+    """Of arms that are better or worse in both tests, in the t-test alone, and in none."""
+    for seed in range(4):
+        for arm, shift in (
+            ("real", 0.05),
+            ("real_shorter", 0.05),
+            ("real_synthetic", 0.05),
+            ("real_classical", 0.3),
+            ("synthetic", -0.2),
+        ):
+            write_predicted(tmp_path, arm, shift, seed)
+        folder = write_predicted(tmp_path, "real_mixup", 0.3, seed)
+        write_predictions(folder, 0.05, seed + 50)  # as good as real ones, patient by patient
+    said = sentences(tmp_path)
+    real = "real only, in AUC:"
+    where = "with 4708 real images."
+    assert f"Real, classical augmentation against {real} better {where}" in said
+    assert f"Synthetic only against {real} worse {where}" in said
+    alone = "better over seeds alone, not shown for other patients"
+    assert f"Real, mixup against {real} {alone} {where}" in said
+    shorter = f"Real only, shown as often as beside synthetic against {real}"
+    assert f"{shorter} no difference shown {where}" in said
+    assert not any(line.startswith("Real + synthetic against real only") for line in said)
+    assert said[-1] == (
+        "Trained on synthetic images alone, a classifier reaches AUC 0.877 at most (generators of "
+        "4708 real images, synthetic only (x1)), where the real ones reach 0.906."
+    )
+    for path in (tmp_path / "utility").glob("synthetic-*/predictions.csv"):
+        path.unlink()
+    worse = "worse over seeds alone (no predictions were kept)"
+    assert f"Synthetic only against {real} {worse} {where}" in sentences(tmp_path)
+
+
+def test_caveats_say_how_the_numbers_came_about(tmp_path: Path) -> None:
+    write_study(tmp_path, 0.01, gan="a")
+    unplanned, *standing = caveats_of(tmp_path)
+    assert unplanned.endswith("before the results: the whole study is exploratory.")
+    assert standing[0].startswith(
+        "The question is whether real + synthetic is better than each of: real only and real only,"
+        " shown as often as beside synthetic."
+    )
+    assert [line.split()[0] for line in standing[1:]] == (
+        ["The", "Intervals", "Weights", "How", "Seeds"]
+    )
+    assert standing[-1].startswith("Seeds share 1 set of generators")
+
+    manifest = manifest_of(tmp_path, 5)
+    write_manifest(tmp_path, manifest)
+    assert caveats_of(tmp_path)[0] == (
+        "Study mine, written down on 2026-01-01T00:00:00+00:00 before the first result: 5 seeds "
+        "from 0 on, fractions 1, ratios 1, arms real, real_shorter, real_synthetic."
+    )
+    more = dataclasses.replace(
+        manifest.planned, seeds=7, rare="normal", prevalences=(0.05,), fractions=(0.05, 1.0)
+    )
+    added = (Addition("2026-01-02T00:00:00+00:00", 15, more),)
+    write_manifest(tmp_path, dataclasses.replace(manifest, results_before=2, added=added))
+    late = caveats_of(tmp_path)[0]
+    assert "written down on 2026-01-01T00:00:00+00:00 when 2 results were there: 5 seeds" in late
+    assert (
+        "Added on 2026-01-02T00:00:00+00:00, after 15 results, and exploratory: 7 seeds from 0 on, "
+        "fractions 0.05, 1, normal at shares 0.05, ratios 1, arms" in late
+    )
+    assert late.endswith("the answer is therefore of the planned seeds.")
+
+
+def test_caveats_name_few_seeds_validation_images_and_the_recipes_that_were_chosen(
+    tmp_path: Path,
+) -> None:
+    for seed, recipe in enumerate(["as given", "twice the updates", "as given"]):
+        folder = write_trial(tmp_path, "real", 0.9 + 0.01 * seed, seed=seed)
+        summary = json.loads((folder / "summary.json").read_text())
+        summary["config"] |= {"recipe": recipe, "tested_on": "val"}
+        summary["config"]["shown"]["all"] = 60.0 * (1 + (recipe != "as given"))
+        (folder / "summary.json").write_text(json.dumps(summary))
+    said = caveats_of(tmp_path)
+    assert "Some groups have 3 seeds only, too few to see a small difference." in said
+    assert said[-1] == "Measured on validation images: for trying options, not for an answer."
+    (chosen,) = [line for line in said if line.startswith("Each classifier has that of six")]
+    assert "real only (4708 real images): as given 2, twice the updates 1. Arms may" in chosen
+    utility = read_utility(tmp_path)
+    assert utility is not None
+    report = report_utility(utility)
+    assert report.arms.rows[0][2].text == "80 times"
+    rows = list(csv.DictReader(io.StringIO(report.files["utility.csv"].decode())))
+    assert sorted(row["recipe"] for row in rows) == ["as given", "as given", "twice the updates"]
 
 
 def test_only_planned_arms_of_a_study_are_not_exploratory(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lungan.classifiers.measures import area_under_curve
 from lungan.classifiers.train import Labelled
 from lungan.data.images import ImageSet
-from lungan.errors import ConfigError, DataError
+from lungan.errors import ConfigError, DataError, DivergedError
 from lungan.results.report import write_results
 from lungan.runs.folder import (
     CLAIM,
@@ -371,6 +372,7 @@ def test_runs_that_do_not_fit_together(
         (("--positive", "x"), "--positive must be one of normal, pneumonia, got x"),
         (("--classifier", "x"), "--classifier must be one of small, resnet18, got x"),
         (("--ratios", "a"), "argument --ratios: invalid"),
+        (("--tune", "--try-on-validation"), "--tune chooses recipes by the images that --try-on"),
     ],
 )
 def test_wrong_options(
@@ -574,6 +576,55 @@ def test_a_study_of_later_seeds_is_another_one(
     capsys.readouterr()
     assert one_command(tmp_path, *design) == 2
     assert "study study begins with seed 20, and this command with 0" in capsys.readouterr().err
+
+
+def test_a_tuned_classifier_has_the_best_recipe_on_its_own_validation_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
+    recipes: list[tuple[int, float, float]] = []
+    believed: list[NDArray[np.float64]] = []
+    real_train, real_probabilities = trials.train_classifier, trials.probabilities_of
+
+    def train_classifier(phases: Any, *, recipe: Any, **more: Any) -> Any:
+        updates = sum(phase.updates for phase in phases)
+        recipes.append((updates, recipe.peak_lr, recipe.weight_decay))
+        if len(recipes) == 1:
+            raise DivergedError("as one of them may")
+        return real_train(phases, recipe=recipe, **more)
+
+    def probabilities_of(*given: Any) -> NDArray[np.float64]:
+        believed.append(real_probabilities(*given))
+        return believed[-1]
+
+    monkeypatch.setattr(trials, "train_classifier", train_classifier)
+    monkeypatch.setattr(trials, "probabilities_of", probabilities_of)
+    asked = ("--arms", "real_classical", "--seeds", 1, "--tune")
+    assert one_command(tmp_path, *asked) == 0
+    assert "each the best of 6 recipes on its validation images" in capsys.readouterr().out
+    updates, rate, decay = recipes[0]
+    changed = [(1, 1, 1), (2, 1, 1), (1, 1 / 3, 1), (1, 3, 1), (1, 1, 0.1), (1, 1, 10)]
+    assert recipes == [
+        (updates * one, pytest.approx(rate * two), pytest.approx(decay * three))
+        for one, two, three in 2 * changed
+    ]
+    names = ["as given", "twice the updates", "a third of the peak rate"]
+    names += ["three times the peak rate", "a tenth of the weight decay"]
+    names += ["ten times the weight decay"]
+    for summary, tried in zip(summaries(tmp_path), (names[1:], names), strict=True):
+        table = rows(tmp_path / UTILITY / summary["name"] / "predictions.csv")
+        of_val = [row for row in table if row["split"] == "val"]
+        own = [("normal", "pneumonia").index(row["class"]) for row in of_val]
+        losses = [-np.log(believed.pop(0)[range(len(own)), own]).mean() for _ in tried]
+        assert summary["config"]["recipe"] == tried[int(np.argmin(losses))]
+        kept = np.array([float(row[f"p.{row['class']}"]) for row in of_val])
+        assert -np.log(kept).mean() == pytest.approx(min(losses))
+        del believed[:2]  # of the chosen one, on test and validation images
+
+    assert one_command(tmp_path, *asked[:-1], "--study", "other") == 0
+    assert "2 trials, 0 of them done" in capsys.readouterr().out
+    assert one_command(tmp_path, *asked[:-1]) == 2
+    assert "study study has recipe=" in capsys.readouterr().err
 
 
 def test_one_command_for_a_rare_class(
