@@ -27,7 +27,9 @@ soak: $(VENV)/.tested ## Attack lungan for an hour (MINUTES=60): kills, full dis
 gpu-check: ## Tests and figures of a GPU, by a Python with lungan[test] and a torch that sees one (PYTHON=...)
 	@$(PYTHON) -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "gpu-check: torch finds no CUDA device in this Python; give another by PYTHON=...")'
 	$(PYTHON) -m pytest -m gpu
-	$(PYTHON) benchmarks/train_step.py --device cuda --steps 50 --json results/benchmarks/train_step_gpu.json
+	$(PYTHON) benchmarks/train_step.py --device cuda --steps 50 --processes 1,4,8 --json results/benchmarks/train_step_gpu.json
+	$(PYTHON) benchmarks/train_step.py --device cuda --experiment small_data_64 --size 64 --json results/benchmarks/train_step_64_gpu.json
+	$(PYTHON) benchmarks/train_step.py --device cuda --experiment small_data_128 --size 128 --json results/benchmarks/train_step_128_gpu.json
 
 check: $(VENV)/.developing ## Lint, format and type checks
 	$(BIN)/ruff check .

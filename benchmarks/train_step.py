@@ -1,15 +1,17 @@
 """Time of an experiment's training step on this machine, beside the usual PyTorch form of it.
 
 python benchmarks/train_step.py [--experiment NAME --size N] [--precision fp32|bf16] [--steps N]
-    [--keras PYTHON] [--beside N] [--json FILE|-]
+    [--keras PYTHON] [--beside N] [--processes N,N] [--json FILE|-]
 
 Without --experiment it is the report's step, beside PyTorch as tutorials write it and, with
 --keras, Keras. Otherwise the usual form has the same networks, of PyTorch's own convolutions and
 memory layout, in fp32 with a backward pass for each loss; where gradient penalties are rare, as
-many steps are timed together as have one.
+many steps are timed together as have one. On a GPU at least 20 steps are, as training waits for
+no step there.
 
 The forms take turns within one run, so that what else the machine does hits all of them alike.
 ``--beside N`` keeps N other processes busy meanwhile, as on a shared machine.
+``--processes 1,4`` adds what one process trains in a second, and what four at a time do together.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import math
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -46,6 +50,8 @@ from lungan.training.step import build_step
 REPORT_GFLOP = 116.0
 """Both networks forward once, and each loss sent back on its own, zero taps counted."""
 WARMUP_STEPS = 5  # a CUDA graph is recorded at the fourth
+STEPS_WITHOUT_WAITING = 20
+SECONDS_SIDE_BY_SIDE = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,23 +60,21 @@ class Workload:
 
     config: RunConfig
     is_report: bool
-
-    @property
-    def num_steps(self) -> int:
-        return self.config.loss.penalty_every_steps
+    num_steps: int
 
     def some_images(self, device: torch.device) -> Tensor:
         shape = (self.config.batch_size, 1, self.config.data.size, self.config.data.size)
         return torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
 
-    def gflop(self) -> float:
+    def gflop_per_step(self, images: Tensor) -> float:
         """Of the usual form, forward and backward."""
         if self.is_report:
             return REPORT_GFLOP
-        work = eager_recipe_steps(self, self.some_images(torch.device("cpu")))
+        every = self.config.loss.penalty_every_steps
+        work = eager_recipe_steps(dataclasses.replace(self, num_steps=every), images)
         with FlopCounter() as counter:
             work()
-        return counter.total / 1e9
+        return counter.total / 1e9 / every
 
 
 class FlopCounter(TorchDispatchMode):
@@ -87,12 +91,15 @@ class FlopCounter(TorchDispatchMode):
         return result
 
 
-def workload(experiment: str, size: int) -> Workload:
+def workload(experiment: str, size: int, device: torch.device) -> Workload:
     is_report = experiment == "report"
     with composer():
         choice = [] if is_report else [f"experiment={experiment}"]  # the report's is the default
         config = compose(["data=phantom", f"data.size={size}", "optimizer=adam", *choice])
-    return Workload(config, is_report)
+    num_steps = every = config.loss.penalty_every_steps
+    if device.type == "cuda":
+        num_steps = every * math.ceil(STEPS_WITHOUT_WAITING / every)
+    return Workload(config, is_report, num_steps)
 
 
 def eager_step(images: Tensor) -> Callable[[], None]:
@@ -209,18 +216,53 @@ def _peak_after_steps(wanted: Workload, precision: str, threads: int) -> float:
 
 
 def matrix_product(device: torch.device, precision: str) -> tuple[Callable[[], object], float]:
-    """A product of 2048 x 2048 matrices, and its GFLOP: what the hardware gives at best."""
+    """A product of square matrices, and its GFLOP: what the hardware gives at best."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    matrix = torch.randn(2048, 2048, device=device).to(dtype)
-    return lambda: matrix @ matrix, 2 * 2048**3 / 1e9
+    side = 8192 if device.type == "cuda" else 2048
+    matrix = torch.randn(side, side, device=device).to(dtype)
+    return lambda: matrix @ matrix, 2 * side**3 / 1e9
 
 
 def milliseconds(work: Callable[[], object], device: torch.device) -> float:
     began = time.perf_counter()
     work()
+    wait_for(device)
+    return (time.perf_counter() - began) * 1e3
+
+
+def wait_for(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return (time.perf_counter() - began) * 1e3
+
+
+def images_per_second(wanted: Workload, precision: str, device: str, processes: int) -> float:
+    """Of lungan's step in so many processes at a time, each with its share of the threads."""
+    context = get_context("spawn")
+    threads = max(1, torch.get_num_threads() // processes)
+    together = context.Barrier(processes)
+    with context.Pool(processes, _begin_side_by_side, (together, threads)) as pool:
+        return sum(pool.starmap(_rate, [(wanted, precision, device)] * processes, chunksize=1))
+
+
+def _begin_side_by_side(together: threading.Barrier, threads: int) -> None:
+    global _together
+    _together = together
+    torch.set_num_threads(threads)
+
+
+def _rate(wanted: Workload, precision: str, name: str) -> float:
+    device = resolve_device(name)
+    steps = lungan_steps(wanted, wanted.some_images(device), precision)
+    for _ in range(WARMUP_STEPS):
+        steps()
+    wait_for(device)
+    _together.wait(timeout=300)
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() < began + SECONDS_SIDE_BY_SIDE:
+        steps()
+        wait_for(device)
+        count += wanted.num_steps
+    return count * wanted.config.batch_size / (time.perf_counter() - began)
 
 
 @contextlib.contextmanager
@@ -296,7 +338,7 @@ def measure(
 def row(times: list[float], ceiling: float, wanted: Workload, gflop: float) -> dict[str, float]:
     ordered = sorted(time / wanted.num_steps for time in times)
     median = statistics.median(ordered)
-    gflops = gflop / wanted.num_steps / median * 1e3
+    gflops = gflop / median * 1e3
     return {
         "ms_per_step": median,
         "ms_min": ordered[0],
@@ -318,6 +360,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--keras", metavar="PYTHON", help="a Python with TensorFlow, to compare")
     parser.add_argument("--beside", type=int, default=0, help="busy processes (default: none)")
+    parser.add_argument("--processes", metavar="N,N", help="so many at a time, besides")
     arguments = parser.parse_args()
     if arguments.steps < 1:
         parser.error(f"--steps must be at least 1, got {arguments.steps}")
@@ -326,7 +369,7 @@ def main() -> None:
         parser.error(f"--experiment=report is timed at --size=28 alone, got {arguments.size}")
 
     device = resolve_device(arguments.device)
-    wanted = workload(arguments.experiment, arguments.size)
+    wanted = workload(arguments.experiment, arguments.size, device)
     if not wanted.is_report and wanted.config.loss.update != "alternating":
         parser.error(f"{arguments.experiment} has no usual form here: its steps do not alternate")
     precisions = [arguments.precision] if arguments.precision else ["fp32", "bf16"]
@@ -342,7 +385,7 @@ def main() -> None:
     with busy(arguments.beside):
         times = measure(works, arguments.steps, device, keras)
     ceilings = {p: gflop[p] / min(times[f"matrix {p}"]) * 1e3 for p in gflop}
-    counted = wanted.gflop()
+    counted = wanted.gflop_per_step(images)
 
     def timing(form: str, precision: str) -> dict[str, float]:
         return row(times[form], ceilings[precision], wanted, counted)
@@ -354,7 +397,7 @@ def main() -> None:
         "experiment": arguments.experiment,
         "size": arguments.size,
         "batch_size": wanted.config.batch_size,
-        "gflop_per_step": counted / wanted.num_steps,
+        "gflop_per_step": counted,
         "steps": arguments.steps,
         "steps_timed_together": wanted.num_steps,
         "busy_processes": arguments.beside,
@@ -366,6 +409,14 @@ def main() -> None:
         result["keras"] = {"fp32": timing("keras", "fp32")}
         result["keras_peak_mebibytes"] = keras.close()
         result["machine"]["keras"] = keras.version
+    if arguments.processes:
+        result["images_per_second_of_processes"] = {
+            p: {
+                number: images_per_second(wanted, p, arguments.device, int(number))
+                for number in arguments.processes.split(",")
+            }
+            for p in precisions
+        }
     figures.write(result, arguments.json, print_table)
 
 
@@ -384,9 +435,9 @@ def print_table(result: dict[str, Any]) -> None:
             cells = (
                 form,
                 precision,
-                f"{timing['ms_per_step']:.1f}",
-                f"{timing['ms_min']:.1f}",
-                f"{timing['ms_p10']:.1f}-{timing['ms_p90']:.1f}",
+                f"{timing['ms_per_step']:.2f}",
+                f"{timing['ms_min']:.2f}",
+                f"{timing['ms_p10']:.2f}-{timing['ms_p90']:.2f}",
                 f"{timing['images_per_second']:.0f}",
                 f"{timing['gflops']:.0f}",
                 f"{timing['share_of_matrix_product']:.0%}",
@@ -395,8 +446,13 @@ def print_table(result: dict[str, Any]) -> None:
     peaks = {f"lungan {p}": peak for p, peak in result.get("lungan_peak_mebibytes", {}).items()}
     if "keras" in result:
         peaks["keras"] = result["keras_peak_mebibytes"]
+    else:
+        print("keras: not timed, which --keras asks for")
     for form, peak in peaks.items():
         print(f"peak memory of {form}: {peak:.0f} MiB")
+    for precision, rates in result.get("images_per_second_of_processes", {}).items():
+        for number, rate in rates.items():
+            print(f"processes at a time: {number}, in {precision}: {rate:.0f} images/s together")
     for precision, ceiling in result["matrix_product_gflops"].items():
         print(f"matrix product in {precision}: {ceiling:.0f} GFLOP/s at best")
 

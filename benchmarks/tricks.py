@@ -126,7 +126,7 @@ def serve(workload: str, without: str | None) -> None:
         TRICKS[without]()
     experiment, precision = workload.split()
     device = torch.device("cpu")
-    wanted = train_step.workload(experiment, 28)
+    wanted = train_step.workload(experiment, 28, device)
     work = train_step.lungan_steps(wanted, wanted.some_images(device), precision)
     for _ in range(WARMUP_CALLS):
         work()

@@ -40,7 +40,7 @@ def form(way: dict[str, str], precision: str) -> turns.Form:
 
 def serve(precision: str) -> None:
     device = torch.device("cpu")
-    report = train_step.workload("report", 28)
+    report = train_step.workload("report", 28, device)
     step = train_step.lungan_steps(report, report.some_images(device), precision)
     for _ in range(train_step.WARMUP_STEPS):
         step()
