@@ -30,6 +30,12 @@ _DESTINATION = re.compile(
 )
 """In a run's wandb/sent.json, where the account is known."""
 
+_INSIDE_A_NUMBER = re.compile(
+    r"(?<=\d) (?=%|± |to -?\d)|(?<=%) (?=CI )|(?<=±) (?=\d)|(?<=\d to) (?=-?\d)"
+    r"|(?<=\b[np]) (?=[=<] )|(?<=\b[np] [=<]) (?=\d)"
+)
+"""Spaces of ``95 % CI 1.2 to 3.4``, ``5.1 ± 0.3`` and ``p = 0.02``, where no line may break."""
+
 
 def render(results: Results) -> str:
     """The whole page; its links start from the folder ``results.out``."""
@@ -45,6 +51,7 @@ def render(results: Results) -> str:
         lstrip_blocks=True,
     )
     environment.filters["base64"] = _base64
+    environment.filters["together"] = lambda text: _INSIDE_A_NUMBER.sub("\N{NO-BREAK SPACE}", text)
     script, style = (loader.get_source(environment, name)[0] for name in ("script.js", "style.css"))
     sweep, study = results.collection.sweep, results.collection.study
     title = f"Utility study {study}" if study else "All runs of the store"

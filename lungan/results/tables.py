@@ -234,10 +234,11 @@ def summary_table(summaries: Sequence[Summary], groups: Sequence[Group]) -> Tabl
     grid = [[Cell("score"), Cell("N"), Cell("floor"), *(Cell(heading(group)) for group in groups)]]
     for score, settings in main.items():
         cells = [shown.get((group, score)) for group in groups]
+        num_images = settings[0] if settings else None
         row = [
             Cell(f"{catalogue.title(score)}, {catalogue.describe(score).hint}"),
-            Cell(numbers.scalar(settings[0] if settings else None)),
-            Cell(_floor([cell for cell in cells if cell])),
+            Cell(numbers.scalar(num_images), num_images),
+            _floor([cell for cell in cells if cell]),
         ]
         for group, cell in zip(groups, cells, strict=True):
             if cell is None:
@@ -300,13 +301,13 @@ def _number(value: float | None, words: Callable[[float], str] = numbers.number)
     return Cell(numbers.NOTHING) if value is None else Cell(words(value), value)
 
 
-def _floor(summaries: Sequence[Summary]) -> str:
+def _floor(summaries: Sequence[Summary]) -> Cell:
     """The mean floor; then the real images' own score."""
     floor, real = (mean_of(getattr(each, name) for each in summaries) for name in ("floor", "real"))
     words = [] if floor is None else [numbers.number(floor, 3)]
     if real is not None:
         words.append(f"real images {numbers.number(real, 3)}")
-    return "; ".join(words) or numbers.NOTHING
+    return Cell("; ".join(words) or numbers.NOTHING, real if floor is None else floor)
 
 
 def _fact_columns(runs: Iterable[Run]) -> list[str]:

@@ -137,7 +137,7 @@ def test_page_needs_nothing_from_outside(written_study: Results) -> None:
 
 
 def test_the_page_opens_with_the_answer_and_then_shows_images(written_study: Results) -> None:
-    text = (written_study.out / "report.html").read_text()
+    text = (written_study.out / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
     said = (
         f'<p class="answer">{written_study.verdicts[0]}</p>',
         'alt="Generated images side by side"',
@@ -151,6 +151,16 @@ def test_the_page_opens_with_the_answer_and_then_shows_images(written_study: Res
     places = [text.index(each) for each in said]
     assert places == sorted(places)
     assert text.count(written_study.verdicts[0]) == 1
+
+
+def test_no_line_of_the_page_breaks_inside_a_number(written_study: Results) -> None:
+    text = (written_study.out / "report.html").read_text().replace("\N{NO-BREAK SPACE}", "_")
+    answer = text.partition('<p class="answer">')[2].partition("</p>")[0]
+    assert "(95_%_CI 1.41_to_1.82, corrected p_=_0.002)" in answer
+    assert ">20.4 (19.6_to_21.3)</td>" in text
+    assert "0.594_±_0.084" in text
+    assert "(n_=_4 of 5)" in text
+    assert "optimizer=adam,rmsprop epochs=50,100 &#39;seed=range(5)&#39;" in text  # to be copied
 
 
 @pytest.mark.parametrize("num_groups", [30, 31])
