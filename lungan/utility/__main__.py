@@ -6,7 +6,7 @@ import argparse
 import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +123,13 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", default=Path("results/utility"), help="tables, figures"
     )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="that train classifiers at a time (1); generators are spread by hydra/launcher",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<index>")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="of the CPU (torch's)")
     parser.add_argument("--dry-run", action="store_true", help="check and say the plan only")
@@ -165,9 +172,8 @@ def _from_runs(options: argparse.Namespace, recipe: Recipe) -> int:
     design = _design(options, sorted({scenario.fraction for scenario in generators.sets}))
     settings = _settings(options, recipe, generators.real, design)
     store: Path = options.store or runs[0].resolve().parent
-    if not options.dry_run:
-        _record(options, settings, design, store, {"runs": sorted(path.name for path in runs)})
-    return _train_classifiers(options, settings, design, store, generators)
+    record = {"runs": sorted(path.name for path in runs)}
+    return _answer(options, settings, design, store, record, lambda: generators)
 
 
 def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list[str]) -> int:
@@ -198,10 +204,9 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
     record = {"overrides": own, "sets": num_sets}
     if not any(ARMS[name].uses_generator for name in design.arms):
         print("generators: none, since no arm has synthetic images", flush=True)
-        if not options.dry_run:
-            _record(options, settings, design, store, record)
-        generators = real_images_only(real, scenarios, range(base.seed, base.seed + num_sets))
-        return _train_classifiers(options, settings, design, store, generators)
+        seeds = range(base.seed, base.seed + num_sets)
+        without = real_images_only(real, scenarios, seeds)
+        return _answer(options, settings, design, store, record, lambda: without)
     configs = training.generator_configs(
         base, real.image_set, scenarios, num_sets, options.one_a_class
     )
@@ -210,10 +215,12 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
     if options.dry_run:
         print(f"classifiers: {describe_classifiers(design, settings, store / UTILITY)}")
         return 0
-    _record(options, settings, design, store, record)
-    runs = training.train_generators(plan, launcher, _command())
-    generators = read_generators(runs, scenarios, getattr(base.data, "path", None))
-    return _train_classifiers(options, settings, design, store, generators)
+
+    def train() -> Generators:
+        runs = training.train_generators(plan, launcher, _command())
+        return read_generators(runs, scenarios, getattr(base.data, "path", None))
+
+    return _answer(options, settings, design, store, record, train)
 
 
 def _settings(
@@ -239,47 +246,42 @@ def _settings(
     )
 
 
-def _record(
+def _answer(
     options: argparse.Namespace,
     settings: Settings,
     design: Design,
     store: Path,
-    generators: dict[str, Any],
-) -> None:
-    """Write down what is asked, before anything is trained."""
+    described: dict[str, Any],
+    make: Callable[[], Generators],
+) -> int:
+    """Write down what is asked, before anything is trained, and answer it. make: gives the
+    generators, which are described by ``described``."""
+    from lungan.results.report import write_results
     from lungan.runs.folder import exclusive
     from lungan.runs.sweep import check_name
-    from lungan.utility.study import parse_question, record_study
+    from lungan.utility.processes import run_trials
+    from lungan.utility.study import (
+        add_trials,
+        describe_plan,
+        parse_question,
+        plan_trials,
+        record_study,
+    )
 
     check_name(options.study)
-    question = None
-    if options.question is not None:
-        question = parse_question(options.question, design.arms)
-    with exclusive(store / UTILITY):
-        record_study(
-            store, options.study, design, question, settings.described(), generators, _command()
-        )
-
-
-def _train_classifiers(
-    options: argparse.Namespace,
-    settings: Settings,
-    design: Design,
-    store: Path,
-    generators: Generators,
-) -> int:
-    from lungan.results.report import write_results
-    from lungan.utility.study import add_trials, describe_plan, plan_trials, run_trials
-
-    root = store / UTILITY
-    trials = plan_trials(generators, design)
-    print(f"classifiers: {describe_plan(trials, settings, root)}", flush=True)
+    question = options.question and parse_question(options.question, design.arms)
+    if not options.dry_run:
+        with exclusive(store / UTILITY):
+            common = settings.described()
+            record_study(store, options.study, design, question, common, described, _command())
+    trials = plan_trials(make(), design)
+    print(f"classifiers: {describe_plan(trials, settings, store / UTILITY)}", flush=True)
     if options.dry_run:
         return 0
     add_trials(store, options.study, trials, settings)
-    counts = run_trials(trials, settings, root)
-    if counts.num_busy:
-        print(f"under way elsewhere: {counts.num_busy} trials; the same command adds them")
+    num_busy = run_trials(trials, settings, store / UTILITY, options.processes)
+    if num_busy:
+        print(f"under way elsewhere: {num_busy} trials; the same command adds them")
     results = write_results(store, None, options.out, study=options.study)
     for line in results.verdicts:
         print(line)
@@ -307,7 +309,7 @@ def _check(options: argparse.Namespace) -> None:
             "--tune chooses recipes by the images that --try-on-validation measures on; give one "
             "of them"
         )
-    for key, least in (("seeds", 1), ("sets", 1), ("threads", 0)):
+    for key, least in (("seeds", 1), ("sets", 1), ("processes", 1), ("threads", 0)):
         number = getattr(options, key)
         if number is not None and number < least:
             raise ConfigError(f"--{key} must be at least {least}, got {number}")

@@ -1,23 +1,18 @@
-"""A study: its design, its manifest, and its trials, each done once by whoever claims it first."""
+"""A study: its design, its manifest, its trials, and how long they take."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from lungan.classifiers.train import Changes, Phase, Portion, train_classifier
 from lungan.errors import ConfigError, RunFolderError
 from lungan.runs.folder import SUMMARY, UTILITY, exclusive, read_summary
-from lungan.runs.store import BusyError, Finished, Store
 from lungan.utility.analysis import usual_question
 from lungan.utility.arms import ARMS, PRIMARY_SCORE
 from lungan.utility.generators import Generators
@@ -31,21 +26,10 @@ from lungan.utility.manifest import (
     read_manifest,
     write_manifest,
 )
-from lungan.utility.trial import Settings, Trial, TrialRunner
+from lungan.utility.trial import Settings, Trial
 
 TIMED_UPDATES = 4
 MOST_TIMED = 200
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """num_busy: left to other processes and not done yet."""
-
-    num_done: int
-    num_reused: int
-    num_busy: int
 
 
 def scenarios_of(design: Design) -> list[Scenario]:
@@ -268,38 +252,3 @@ def _seconds_of(updates: int, settings: Settings) -> float:
         dtype=settings.dtype,
     )
     return time.perf_counter() - began
-
-
-def run_trials(trials: Sequence[Trial], settings: Settings, root: Path) -> Counts:
-    """Do what is left to do. Stopped anywhere, the same call goes on.
-
-    Raises: RunFolderError where the store cannot be used.
-    """
-    store, runner = Store(root), TrialRunner(settings, root)
-    num_done = num_reused = 0
-    elsewhere: list[Trial] = []
-    with tqdm(total=len(trials), unit="trial", disable=None) as bar:
-        for trial in trials:
-            try:
-                found = store.claim(trial.identity(settings))
-            except BusyError:
-                log.info("%s is under way elsewhere", trial.describe())
-                elsewhere.append(trial)
-            else:
-                if isinstance(found, Finished):
-                    num_reused += 1
-                else:
-                    try:
-                        began = time.perf_counter()
-                        summary = runner.do(trial, found.folder)
-                    finally:
-                        found.claim.release()
-                    num_done += 1
-                    auc = summary["scores"]["values"].get("auc")
-                    words = "diverged" if auc is None else f"AUC {auc:.4f}"
-                    log.info("%s: %s, %.0f s", trial.describe(), words, time.perf_counter() - began)
-            bar.update()
-    num_busy = sum(
-        read_summary(root / trial.identity(settings).name) is None for trial in elsewhere
-    )
-    return Counts(num_done, num_reused, num_busy)

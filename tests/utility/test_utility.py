@@ -6,6 +6,8 @@ import csv
 import dataclasses
 import json
 import shutil
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from lungan.runs.folder import (
     exclusive,
 )
 from lungan.runs.store import Claim
+from lungan.utility import processes
 from lungan.utility import trial as trials
 from lungan.utility.__main__ import main
 from lungan.utility.analysis import read_utility
@@ -222,6 +225,40 @@ def test_what_another_process_does_is_left_to_it(
     assert not summaries(tmp_path)
 
 
+def test_helping_processes_do_trials_and_end_with_the_command(
+    pair: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    real_popen = subprocess.Popen
+
+    def popen(*given: Any, **more: Any) -> Any:
+        started.append(real_popen(*given, **more))
+        return started[-1]
+
+    monkeypatch.setattr(processes.subprocess, "Popen", popen)
+    only = ("--arms", "real_classical", "--question", "real_classical:real", "--processes", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "_do", lambda *_, **__: [])  # this process leaves all to the other
+        assert utility(tmp_path, pair, *only) == 0
+    assert len(summaries(tmp_path)) == 4
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "_do", interrupted)
+        assert utility(tmp_path, pair, *only, "--seeds", 40) == 130
+    monkeypatch.setattr(processes.sys, "executable", "/bin/false")
+    assert utility(tmp_path, pair, *only, "--seeds", 3) == 0
+    assert "1 of 1 processes ended early; this one goes on" in capsys.readouterr().err
+    assert len(summaries(tmp_path)) == 6
+    helped, stopped, failed = [each.wait(timeout=60) for each in started]
+    assert (helped, failed) == (0, 1) and stopped in (0, -signal.SIGTERM)
+
+
 def test_what_another_process_ended_meanwhile_is_not_said_to_be_under_way(
     pair: list[Path],
     tmp_path: Path,
@@ -371,6 +408,7 @@ def test_runs_that_do_not_fit_together(
         (("seed=1",), "give run folders or settings, not both"),
         (("--positive", "x"), "--positive must be one of normal, pneumonia, got x"),
         (("--classifier", "x"), "--classifier must be one of small, resnet18, got x"),
+        (("--processes", "0"), "--processes must be at least 1, got 0"),
         (("--ratios", "a"), "argument --ratios: invalid"),
         (("--tune", "--try-on-validation"), "--tune chooses recipes by the images that --try-on"),
     ],
