@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from lungan import memory
 from lungan.errors import ConfigError
 
 NATIVE_BF16_CPU_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
@@ -101,29 +102,18 @@ def cores() -> int:
     return max(1, math.floor(min(_TORCHS_THREADS, container_cores())))
 
 
-def container_cores(
-    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
-) -> float:
+def container_cores(root: Path = Path("/")) -> float:
     """CPU cores that the control groups (version 2) of this process let it use, as Docker,
-    Kubernetes and systemd set them; infinity where nothing does.
+    Kubernetes and systemd set them; infinity where nothing does. root: of the system.
 
     Source: Linux, Documentation/admin-guide/cgroup-v2.rst, cpu.max.
     """
     limit = math.inf
-    try:
-        lines = groups.read_text().splitlines()
-    except OSError:
-        return limit
-    for line in lines:
-        number, _, name = line.split(":", 2)
-        if number != "0":  # of version 1
-            continue
-        path = root / name.lstrip("/")
-        for group in (path, *path.parents):
-            if group.is_relative_to(root) and (group / "cpu.max").is_file():
-                quota, period = (group / "cpu.max").read_text().split()
-                if quota != "max":
-                    limit = min(limit, int(quota) / int(period))
+    for group in memory.control_groups(root):
+        if (group / "cpu.max").is_file():
+            quota, period = (group / "cpu.max").read_text().split()
+            if quota != "max":
+                limit = min(limit, int(quota) / int(period))
     return limit
 
 

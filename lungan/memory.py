@@ -9,16 +9,11 @@ from pathlib import Path
 from lungan.errors import ConfigError
 
 _CGROUP_FILES = {
-    "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-    "memory": (
-        "sys/fs/cgroup/memory",
-        "memory.limit_in_bytes",
-        "memory.usage_in_bytes",
-        "total_inactive_file",
-    ),
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
 """Where the kernel keeps a container's limit, what is used, and which of that are files that it
-can drop: of version 2, whose lines name no controller, and of version 1."""
+can drop, by the controller of ``control_groups``."""
 
 
 def check(needed: int, what: str, way_out: str) -> None:
@@ -62,19 +57,8 @@ def available(root: Path = Path("/")) -> int | None:
 
 def _left_to_containers(root: Path) -> Iterator[int]:
     """What each control group that this process is in, directly or not, has left."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        kind = "memory" if "memory" in controllers.split(",") else controllers
-        if kind not in _CGROUP_FILES:
-            continue
-        mount, limit_name, used_name, files_name = _CGROUP_FILES[kind]
-        own = Path(group.lstrip("/"))
-        # Inside a container the group's own path is often not there, but its limit is at the top.
-        for folder in (root / mount / each for each in (own, *own.parents)):
+    for controller, (limit_name, used_name, files_name) in _CGROUP_FILES.items():
+        for folder in control_groups(root, controller):
             try:
                 limit = int((folder / limit_name).read_text())
                 used = int((folder / used_name).read_text())
@@ -82,3 +66,22 @@ def _left_to_containers(root: Path) -> Iterator[int]:
                 yield limit - used + int(stat[files_name])
             except (OSError, LookupError, ValueError):  # absent, or "max" for no limit
                 continue
+
+
+def control_groups(root: Path = Path("/"), controller: str = "") -> Iterator[Path]:
+    """The folders of the control groups that this process is in, each before those around it.
+
+    controller: of version 1, such as ``memory``; "" for version 2, which has one tree for all.
+    root: of the system. Source: the kernel's cgroup-v2 and cgroup-v1/cgroups.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controller in controllers.split(","):
+            own = Path(group.lstrip("/"))
+            # In a container the group's own path is often not there, but its limit is at the top.
+            for each in (own, *own.parents):
+                yield root / "sys/fs/cgroup" / controller / each

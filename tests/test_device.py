@@ -126,18 +126,19 @@ def test_cores_are_those_of_the_container(
 
 
 def test_the_tightest_control_group_limits_the_cores(tmp_path: Path) -> None:
-    groups, root = tmp_path / "cgroup", tmp_path / "fs"
-    assert container_cores(groups, root) == math.inf
+    groups, tree = tmp_path / "proc/self/cgroup", tmp_path / "sys/fs/cgroup"
+    assert container_cores(tmp_path) == math.inf
+    groups.parent.mkdir(parents=True)
     groups.write_text("4:memory:/other\n0::/a/b\n")
-    assert container_cores(groups, root) == math.inf
-    (root / "a" / "b").mkdir(parents=True)
-    (root / "a" / "b" / "cpu.max").write_text("max 100000\n")
-    assert container_cores(groups, root) == math.inf
-    (root / "a" / "cpu.max").write_text("250000 100000\n")
-    assert container_cores(groups, root) == 2.5
+    assert container_cores(tmp_path) == math.inf
+    (tree / "a" / "b").mkdir(parents=True)
+    (tree / "a" / "b" / "cpu.max").write_text("max 100000\n")
+    assert container_cores(tmp_path) == math.inf
+    (tree / "a" / "cpu.max").write_text("250000 100000\n")
+    assert container_cores(tmp_path) == 2.5
     groups.write_text("0::/\n")  # as inside a container
-    (root / "cpu.max").write_text("50000 100000\n")
-    assert container_cores(groups, root) == 0.5
+    (tree / "cpu.max").write_text("50000 100000\n")
+    assert container_cores(tmp_path) == 0.5
 
 
 def test_idle_cores_are_counted_over_a_while(
