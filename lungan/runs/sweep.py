@@ -174,7 +174,8 @@ def plan_sweep(
     name: str | None = None,
     tell: Callable[[str], object] = log.info,
 ) -> Plan:
-    """The plan of a sweep that the launcher will do. tell: takes what the user should know.
+    """The plan of a sweep that the launcher will do. Every run is prepared, so that whatever is
+    wrong with any of them shows before the first. tell: takes what the user should know.
 
     Raises: ConfigError, DataError, RunFolderError.
     """
@@ -182,27 +183,14 @@ def plan_sweep(
         check_name(name)
     if len({config.store for config, _ in configs}) > 1:
         raise ConfigError("store must be the same for all runs of a sweep")
-    is_auto = launcher.elsewhere and [each for each, _ in configs if each.precision == "auto"]
-    for config in is_auto or ():
+    elsewhere = launcher.elsewhere
+    is_auto = [config for config, _ in configs if elsewhere and config.precision == "auto"]
+    for config in is_auto:
         if config.device.startswith("cuda"):
             raise ConfigError(
                 f"precision must be fp32 or bf16 with device={config.device} and a launcher, "
                 "since this machine cannot see what that device computes in; got auto"
             )
-    plan = make_plan(configs, name, here=not launcher.elsewhere)
-    if is_auto:
-        precisions = "/".join({planned.prepared.precision for planned in plan.runs})
-        tell(f"precision=auto is {precisions} on this machine, and so in every job")
-    return plan
-
-
-def make_plan(configs: Settings, name: str | None = None, *, here: bool = True) -> Plan:
-    """Prepare every run, so that whatever is wrong with any of them shows before the first.
-
-    here: the runs will be done on this machine; if not, their devices are not looked for on it.
-
-    Raises: ConfigError, DataError, RunFolderError.
-    """
     loaded: dict[str, tuple[ImageSet, ImageSet]] = {}
 
     def load(config: DataConfig) -> tuple[ImageSet, ImageSet]:
@@ -213,16 +201,21 @@ def make_plan(configs: Settings, name: str | None = None, *, here: bool = True) 
 
     by_trajectory: dict[str, dict[int, PlannedRun]] = {}
     for config, overrides in configs:
-        there = config if here else dataclasses.replace(config, device="auto")
-        planned = PlannedRun(prepare(there, load, here=here), overrides, config.device)
+        # Devices of other machines are not looked for on this one.
+        there = dataclasses.replace(config, device="auto") if elsewhere else config
+        planned = PlannedRun(prepare(there, load, here=not elsewhere), overrides, config.device)
         of_trajectory = by_trajectory.setdefault(planned.identity.trajectory, {})
         of_trajectory[planned.identity.epochs] = planned
     trajectories = tuple(
         tuple(of_trajectory[epochs] for epochs in sorted(of_trajectory))
         for of_trajectory in by_trajectory.values()
     )
+    runs = [planned for each in trajectories for planned in each]
+    if is_auto:
+        precisions = "/".join({planned.prepared.precision for planned in runs})
+        tell(f"precision=auto is {precisions} on this machine, and so in every job")
     if name is None:
-        ids = sorted(planned.identity.run for each in trajectories for planned in each)
+        ids = sorted(planned.identity.run for planned in runs)
         name = f"sweep-{hashlib.sha256(''.join(ids).encode()).hexdigest()[:8]}"
     return against_store(name, trajectories)
 

@@ -24,7 +24,7 @@ from lungan.launchers import jobs, local, slurm
 from lungan.launchers.jobs import Place, run_job
 from lungan.runs import run as runs
 from lungan.runs.run import StopSignal
-from lungan.runs.sweep import Plan, make_plan
+from lungan.runs.sweep import Plan, plan_sweep
 from lungan.training.loop import Interrupted
 
 Tiny = Callable[..., RunConfig]
@@ -122,7 +122,7 @@ class TestLaunching:
         self, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         config = tiny("epochs=1")
-        plan = make_plan([(config, {})])
+        plan = plan_sweep([(config, {})], FakeLauncher())
         folder = tmp_path / "store" / plan.runs[0].prepared.identity.name
         folder.mkdir(parents=True)
         owner = {"host": "far", "system": "x", "pid": 1, "started": "1", "token": "t"}
@@ -139,7 +139,7 @@ class TestLaunching:
         assert launcher.num_jobs == [1]
 
     def test_a_stop_reaches_jobs_that_have_not_begun(self, tiny: Tiny, tmp_path: Path) -> None:
-        plan = make_plan([(tiny("epochs=1"), {})])
+        plan = plan_sweep([(tiny("epochs=1"), {})], FakeLauncher())
         folder = tmp_path / "launch"
         folder.mkdir()
         jobs.write_jobs(folder, "t", plan.trajectories, Place(0, 1, 0))
@@ -153,14 +153,14 @@ class TestLaunching:
             def requested(self) -> bool:
                 return True
 
-        plan = make_plan([(tiny("epochs=1"), {})])
+        plan = plan_sweep([(tiny("epochs=1"), {})], FakeLauncher())
         with pytest.raises(Interrupted):
             FakeLauncher().run(plan, Stopped())
 
     def test_other_images_on_another_machine_are_refused(
         self, tiny: Tiny, tmp_path: Path, ledger: Ledger
     ) -> None:
-        plan = make_plan([(tiny("epochs=1"), {})])
+        plan = plan_sweep([(tiny("epochs=1"), {})], FakeLauncher())
         folder = tmp_path / "launch"
         folder.mkdir()
         jobs.write_jobs(folder, "t", plan.trajectories, Place(0, 1, 0))
@@ -175,7 +175,7 @@ class TestLaunching:
     def test_cuda_elsewhere_needs_a_precision(self, tiny: Tiny) -> None:
         with pytest.raises(ConfigError, match="precision must be fp32 or bf16 with device=cuda"):
             run_sweep(FakeLauncher(), tiny("device=cuda", "precision=auto"))
-        assert make_plan([(tiny("device=cuda"), {})], here=False).runs[0].device == "cuda"
+        assert plan_sweep([(tiny("device=cuda"), {})], FakeLauncher()).runs[0].device == "cuda"
 
 
 def test_jobs_at_a_time_hold_different_slots(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_gpus_go_round(
 
 
 def test_a_job_has_its_share_of_the_cores(tiny: Tiny, tmp_path: Path) -> None:
-    plan = make_plan([(tiny("epochs=1", "threads=auto"), {})])
+    plan = plan_sweep([(tiny("epochs=1", "threads=auto"), {})], FakeLauncher())
     jobs.write_jobs(tmp_path, "t", plan.trajectories, Place(4, 3, 0))
     (tmp_path / "store" / "sweeps").mkdir(parents=True)
     run_job(tmp_path, 0)

@@ -14,15 +14,18 @@ import pytest
 
 from lungan.config import RunConfig
 from lungan.errors import RunFolderError
+from lungan.launchers.local import LocalConfig, LocalLauncher
 from lungan.runs import run as runs
 from lungan.runs.folder import Run
 from lungan.runs.prepare import prepare
 from lungan.runs.run import StopSignal, run
 from lungan.runs.store import BusyError, Claimed, Finished, Store, claimed_finished
-from lungan.runs.sweep import make_plan
+from lungan.runs.sweep import plan_sweep
 from lungan.training.loop import Interrupted
 
 Tiny = Callable[..., RunConfig]
+
+HERE = LocalLauncher(LocalConfig(n_jobs=1))
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 
@@ -176,7 +179,7 @@ def test_of_its_own_checkpoint_and_a_shorter_run_the_further_one_counts(
     with pytest.raises(Interrupted):
         run(prepare(longer), stop=StopAfter(1))
     shorter = do(tiny("epochs=4"))
-    plan = make_plan([(longer, {})])
+    plan = plan_sweep([(longer, {})], HERE)
     assert list(plan.state.values()) == ["continue"]
     assert (plan.epochs_to_train, plan.epochs_saved) == (1, 4)
     result = do(longer)
@@ -196,7 +199,7 @@ def test_the_plan_counts_what_a_failed_run_kept(
         patch.setattr(runs, "serialize_generator", broken)
         with pytest.raises(RuntimeError, match="pen"):
             do(tiny("epochs=3"))
-    plan = make_plan([(tiny("epochs=3"), {})])
+    plan = plan_sweep([(tiny("epochs=3"), {})], HERE)
     assert list(plan.state.values()) == ["failed"]
     assert (plan.epochs_to_train, plan.epochs_saved) == (0, 3)
 
@@ -206,7 +209,7 @@ def test_speed_is_known_from_runs_older_than_a_key(tiny: Tiny) -> None:
     content = json.loads(summary.read_text())
     del content["config"]["generator"]["conditional"]
     summary.write_text(json.dumps(content))
-    assert make_plan([(tiny("epochs=2"), {})]).images_per_second is not None
+    assert plan_sweep([(tiny("epochs=2"), {})], HERE).images_per_second is not None
 
 
 def test_a_finished_run_is_added_to_by_one_process_at_a_time(tiny: Tiny) -> None:
