@@ -249,7 +249,7 @@ def _composing(
 ) -> Iterator[RunConfig | None]:
     """Hydra made ready for ``compose``; gives the saved config to start from."""
     begin = None if start is None else read_config(at_home(start))
-    with presets.searching(config_dirs), compose.composer():
+    with compose.composer(config_dirs):
         yield begin
 
 

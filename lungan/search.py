@@ -16,7 +16,6 @@ from lungan.cli import (
     run_as_program,
     run_command,
 )
-from lungan.config import presets
 from lungan.errors import ConfigError
 from lungan.scores import catalogue
 
@@ -107,7 +106,7 @@ def _search(options: argparse.Namespace) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     check_name(options.sweep)
     stop = StopSignal()
-    with presets.searching(options.config_dir), compose.composer(), stop.installed():
+    with compose.composer(options.config_dir), stop.installed():
         space, fixed = search_space(options.overrides)
         if options.rungs:
             if "epochs" in space:

@@ -141,19 +141,24 @@ def _train(options: argparse.Namespace) -> int:
     from lungan.config import compose
     from lungan.runs.folder import read_config
 
-    overrides = [text for text in options.overrides if not _is_hydras(text)]
-    launching = [text for text in options.overrides if _is_hydras(text)]
     start = None if options.start is None else read_config(at_home(options.start))
-    with presets.searching(options.config_dir), compose.composer():
+    with compose.composer(options.config_dir):
+        overrides, settings = compose.split_launcher(options.overrides)
         if options.processes is not None:
-            launching = _processes(options.processes, launching)
-        settings = [compose.launcher_setting(text) for text in launching]
+            if options.processes < 1:
+                raise ConfigError(f"--processes must be at least 1, got {options.processes}")
+            for key, value in settings:
+                raise ConfigError(
+                    f"--processes is for sweeps on this machine: leave out {key}={value}"
+                )
+            settings = [("hydra/launcher", "local"), ("hydra.launcher.n_jobs", options.processes)]
         if options.multirun:
             swept = compose.compose_sweep(overrides, start)
-        elif all(setting in IN_ORDER for setting in settings):
-            config = compose.compose(overrides, start)
         else:
-            raise ConfigError(f"{launching[0]} belongs to a sweep: add --multirun")
+            for key, value in settings:
+                if (key, value) not in IN_ORDER:
+                    raise ConfigError(f"{key}={value} belongs to a sweep: add --multirun")
+            config = compose.compose(overrides, start)
     if options.cfg:
         sys.stdout.write(compose.show(config, options.package))
         return 0
@@ -164,10 +169,6 @@ def _train(options: argparse.Namespace) -> int:
     name = swept.name if options.sweep is None else options.sweep
     launcher = launchers.build(settings)
     return sweep(swept.runs, launcher, name=name, question=swept.question, dry_run=options.dry_run)
-
-
-def _is_hydras(text: str) -> bool:
-    return text.lstrip("+~").startswith(("hydra.", "hydra/"))
 
 
 def _show(run: Run) -> int:
@@ -252,15 +253,6 @@ def sweep(
         log.error("  %s", plan.names()[planned.identity.run])
     log.error("the same command tries them again; why is in each folder's log.txt")
     return FAILED
-
-
-def _processes(count: int, launching: Sequence[str]) -> list[str]:
-    """The overrides that ``--processes`` stands for. launching: those that were given."""
-    if count < 1:
-        raise ConfigError(f"--processes must be at least 1, got {count}")
-    if launching:
-        raise ConfigError(f"--processes is for sweeps on this machine: leave out {launching[0]}")
-    return ["hydra/launcher=local", f"hydra.launcher.n_jobs={count}"]
 
 
 sys.modules[__name__].__class__ = CallableModule

@@ -82,27 +82,31 @@ class _Given:
 
 
 @contextlib.contextmanager
-def composer() -> Iterator[None]:
-    """Hydra made ready for ``compose`` and ``expand`` inside."""
-    store = ConfigStore.instance()
-    of_plugins = [
-        (group, name)
-        for group in GROUPS
-        for name in set(presets.choices(group)) - set(presets.files(group))
-    ]
-    for group, name in of_plugins:
-        store.store(group=group, name=name, node={"name": name})
-    _compose_groups.cache_clear()  # files may have changed since the last time
-    # A caller may be a Hydra application itself, which goes on as it was.
-    before, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
-    try:
-        with hydra.initialize_config_dir(str(presets.conf_folder()), version_base="1.3"):
-            yield
-    finally:
-        GlobalHydra.instance().hydra = before
+def composer(config_dirs: Sequence[str | Path] = ()) -> Iterator[None]:
+    """Hydra made ready for ``compose`` and ``expand`` inside. config_dirs: more folders of YAML.
+
+    Raises: ConfigError for a folder that is none of YAML.
+    """
+    with presets.searching(config_dirs):
+        store = ConfigStore.instance()
+        of_plugins = [
+            (group, name)
+            for group in GROUPS
+            for name in set(presets.choices(group)) - set(presets.files(group))
+        ]
         for group, name in of_plugins:
-            store.repo[group].pop(f"{name}.yaml", None)
-        _compose_groups.cache_clear()
+            store.store(group=group, name=name, node={"name": name})
+        _compose_groups.cache_clear()  # files may have changed since the last time
+        # A caller may be a Hydra application itself, which goes on as it was.
+        before, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+        try:
+            with hydra.initialize_config_dir(str(presets.conf_folder()), version_base="1.3"):
+                yield
+        finally:
+            GlobalHydra.instance().hydra = before
+            for group, name in of_plugins:
+                store.repo[group].pop(f"{name}.yaml", None)
+            _compose_groups.cache_clear()
 
 
 def compose(
@@ -217,18 +221,25 @@ def split_sweeps(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     return sweeps, [each.text for each in given if each.sweep is None]
 
 
-def launcher_setting(text: str) -> tuple[str, Any]:
-    """Key and value of ``hydra/launcher=...`` or ``hydra.launcher.<key>=...``, by Hydra's grammar.
+def split_launcher(overrides: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]]]:
+    """Apart from the others, key and value of each ``hydra/launcher=...`` and
+    ``hydra.launcher.<key>=...``, by Hydra's grammar.
 
-    Raises: ConfigError where it cannot be parsed, has several values or is another of Hydra's own.
+    Raises: ConfigError where one cannot be parsed, has several values or is another of Hydra's own.
     """
-    key = text.partition("=")[0].lstrip("+~")
-    if key != "hydra/launcher" and not key.startswith("hydra.launcher."):
-        raise refusal(key)
-    given = _read(text)
-    if given.sweep is not None:
-        raise ConfigError(f"{given.key} has one value for all runs of a sweep, got {text}")
-    return given.key, given.value
+    others, settings = [], []
+    for text in overrides:
+        key = text.partition("=")[0].lstrip("+~")
+        if not key.startswith(("hydra.", "hydra/")):
+            others.append(text)
+            continue
+        if key != "hydra/launcher" and not key.startswith("hydra.launcher."):
+            raise refusal(key)
+        given = _read(text)
+        if given.sweep is not None:
+            raise ConfigError(f"{given.key} has one value for all runs of a sweep, got {text}")
+        settings.append((given.key, given.value))
+    return others, settings
 
 
 def refusal(key: str) -> ConfigError:

@@ -32,7 +32,8 @@ def searching(folders: Sequence[str | Path]) -> Iterator[None]:
     Raises: ConfigError where one has none of them, or a file with a name of lungan's own.
     """
     global added_folders
-    before, added_folders = added_folders, tuple(_checked(Path(folder)) for folder in folders)
+    before = added_folders
+    added_folders += tuple(_checked(Path(folder)) for folder in folders)
     try:
         yield
     finally:

@@ -178,7 +178,7 @@ def _from_runs(options: argparse.Namespace, recipe: Recipe) -> int:
 
 def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list[str]) -> int:
     from lungan import launchers
-    from lungan.config import compose, presets
+    from lungan.config import compose
     from lungan.runs.store import store_path
     from lungan.runs.sweep import plan_sweep
     from lungan.utility import training
@@ -188,13 +188,12 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
 
     if options.data_path is not None:
         raise ConfigError("--data-path is for run folders; give data.path=...")
-    launching = [text for text in overrides if text.lstrip("+").startswith(("hydra.", "hydra/"))]
-    own = [text for text in overrides if text not in launching]
-    own += [f"store={options.store}"] if options.store else []
-    own += [f"threads={options.threads}"] if options.threads else []
-    own += [f"device={options.device}"] if options.device != "auto" else []
-    with presets.searching(options.config_dir), compose.composer():
-        launcher = launchers.build([compose.launcher_setting(text) for text in launching])
+    with compose.composer(options.config_dir):
+        own, launching = compose.split_launcher(overrides)
+        own += [f"store={options.store}"] if options.store else []
+        own += [f"threads={options.threads}"] if options.threads else []
+        own += [f"device={options.device}"] if options.device != "auto" else []
+        launcher = launchers.build(launching)
         base = training.base_config(own)
     real = choose_real(training.load_whole(base))
     design = _design(options, options.fractions or [1.0], base.seed)

@@ -65,7 +65,7 @@ def statuses(store: Path) -> list[str]:
 
 def build(*overrides: str) -> Any:
     with compose.composer():
-        return launchers.build([compose.launcher_setting(text) for text in overrides])
+        return launchers.build(compose.split_launcher(overrides)[1])
 
 
 @pytest.mark.usefixtures("no_curves")
