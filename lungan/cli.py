@@ -310,26 +310,25 @@ def complete(parser: argparse.ArgumentParser, line: str) -> int:
     folders = [words[i + 1] for i, word in enumerate(words[:-2]) if word in ("-cd", "--config-dir")]
     try:
         with presets.searching(folders):
-            found = _completions(parser, words)
+            found = _candidates(parser, words)
     except LunganError:
         return 1  # a shell has no place for words of ours
-    print("\n".join(found))
+    print("\n".join(text for text in found if text.startswith(words[-1])))
     return 0
 
 
-def _completions(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
+def _candidates(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
+    """What can stand in the last word's place, whatever it is so far."""
     word = words[-1]
     if word.startswith("-"):
         actions = [each for each in parser._actions if each.help != argparse.SUPPRESS]
-        options = [text for action in actions for text in action.option_strings]
-        return [text for text in sorted(options) if text.startswith(word)]
+        return sorted(text for action in actions for text in action.option_strings)
     key, sign, value = word.partition("=")
     if sign:
         # What comes after a comma is a value of its own.
-        last = value.rpartition(",")[2]
-        before = word.removesuffix(last)
-        return [f"{before}{each}" for each in _values(key, words) if each.startswith(last)]
-    return [text for text in _keys(words) if text.startswith(word)]
+        before = word.removesuffix(value.rpartition(",")[2])
+        return [f"{before}{each}" for each in _values(key, words)]
+    return _keys(words)
 
 
 def _keys(words: list[str]) -> list[str]:
