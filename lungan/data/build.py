@@ -63,7 +63,7 @@ def read_images(
     from lungan.data.npz import read_npz
 
     if path.suffix == ".npz" or not path.exists():
-        return read_npz(path, size, channels)
+        return read_npz(path, size, channels)[0]
     if not path.is_dir():
         raise DataError(
             f"{path} must be a folder of images, an .npz, a generator's .safetensors or a run "

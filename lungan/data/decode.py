@@ -169,9 +169,7 @@ def _values_of(image: Image.Image) -> Values:
     image.load()
     has_alpha = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
     mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
-    if has_alpha:
-        mode = {"L": "LA", "RGB": "RGBA"}[mode]
-    values = np.asarray(image if image.mode == mode else image.convert(mode))
+    values = np.asarray(image.convert(f"{mode}A" if has_alpha else mode))
     return _over_black(values) if has_alpha else values
 
 
@@ -184,15 +182,13 @@ def _over_black(values: Values) -> Values:
     return np.ascontiguousarray(colour[..., 0] if colour.shape[2] == 1 else colour)
 
 
-def _orientation(image: Image.Image, data: bytes) -> int:
-    """EXIF's, 1 to 8; 1 where it cannot be read: an image is no worse for broken EXIF data."""
+def _orientation(image: Image.Image, data: bytes) -> Any:
+    """EXIF's, whatever stands there; 1 where it cannot be read: an image is no worse for that."""
     # Pillow would decode a PNG to look behind its pixels.
     if image.format == "PNG" and not _EXIF_IN_PNG.search(data):
         return 1
     with contextlib.suppress(Exception):
-        orientation = image.getexif().get(274, 1)
-        if orientation in range(1, 9):
-            return int(orientation)
+        return image.getexif().get(274, 1)
     return 1
 
 

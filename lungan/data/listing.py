@@ -263,10 +263,11 @@ def _doubts(
     """What may be wrong, of which only people can say whether it is."""
     if image_set.groups is None:
         yield from _suspect_groups(listing, files, splits)
-    originals: dict[float, str] = {}
-    names = [originals.setdefault(place, f.name) for place, f in zip(places, files, strict=True)]
     for what, sides in (("split", splits), ("class", [file.label for file in files])):
-        if copied := _straddling(names, sides):
+        copies: dict[float, dict[str, str]] = defaultdict(dict)
+        for place, side, file in zip(places, sides, files, strict=True):
+            copies[place].setdefault(side, f"{file.name} in {side}")
+        if copied := [" and ".join(each.values()) for each in copies.values() if len(each) > 1]:
             number = many(len(copied), "image")
             yield f"{number} in more than one {what}, pixel for pixel: {first(copied)}"
     pixels = image_set.images.reshape(len(files), -1)

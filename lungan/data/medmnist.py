@@ -48,7 +48,7 @@ def load_pneumoniamnist(config: PneumoniaMnistConfig, *, progress: bool = True) 
     Raises: DataError where no file is found and none can be had, or it is not the data set.
     """
     path = _find(config) or _download(config, progress)
-    image_set = read_npz(path)
+    image_set, _ = read_npz(path)
     if image_set.size != config.size:
         raise DataError(
             f"data.size is {config.size}, but {path} holds images of {image_set.size}x"

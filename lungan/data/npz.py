@@ -41,24 +41,32 @@ def load_npz(config: NpzConfig, *, progress: bool = True) -> ImageSet:  # noqa: 
     path = at_home(config.path)
     if not path.is_file() or path.suffix.lower() in (".csv", ".tsv"):
         raise DataError(f"data.path must be an .npz file, {say_path(path)}")
-    parts = check_arrays(read_arrays(path), path, config.labels != "none", config.label_column)
-    image_set, places = fit_parts(parts, path, config.size, config.channels)
-    val, test = config.val_fraction, config.test_fraction
-    if image_set.split_names == SPLITS:
-        check_shares(path, val, test)
-        return image_set
-    return draw_splits(image_set, places, val, test)
+    with_labels = config.labels != "none"
+    image_set, places = read_npz(
+        path, config.size, config.channels, with_labels, config.label_column
+    )
+    if image_set.split_names == ONLY_SPLIT:
+        return draw_splits(image_set, places, config.val_fraction, config.test_fraction)
+    check_shares(path, config.val_fraction, config.test_fraction)
+    return image_set
 
 
-def read_npz(path: Path, size: int | None = None, channels: int | None = None) -> ImageSet:
-    """The images of ``path`` by its own splits; one split, ``all``, where it has none.
+def read_npz(
+    path: Path,
+    size: int | None = None,
+    channels: int | None = None,
+    with_labels: bool = True,
+    label_column: int | None = None,
+) -> tuple[ImageSet, list[float]]:
+    """The images of ``path`` by its own splits; one split, ``all``, where it has none; and their
+    ``place_of``.
 
-    size, channels: None keeps the images' own.
+    size, channels: None keeps the images' own. label_column: which of several labels an image.
 
     Raises: DataError for a file that cannot be used.
     """
-    image_set, _ = fit_parts(check_arrays(read_arrays(path), path), path, size, channels)
-    return image_set
+    parts = check_arrays(read_arrays(path), path, with_labels, label_column)
+    return fit_parts(parts, path, size, channels)
 
 
 def fit_parts(

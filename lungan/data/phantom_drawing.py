@@ -47,8 +47,11 @@ class Chest:
     """A chunk of patients: pixel positions in the patient's frame, and what several structures
     share.
 
-    x, y: (N, rows, columns), see ``phantom.FACTORS``.
+    x, y: (N, rows, columns), see ``phantom.FACTORS``. aside: distance from the midline.
+    left: 1 on the patient's left, 0 on the right, blended over the spine.
     pixel: the coarser of the two distances between pixels on the film.
+    edge: half width of a border: blurred by breathing, and never finer than the pixels.
+    clouds, mottle, grain: noise, from coarse to fine.
     """
 
     def __init__(self, factors: Factors, film_x: Field, film_y: Field, pixel: float) -> None:
@@ -61,6 +64,10 @@ class Chest:
         self.y: Field = y * along - x * (tilt * along)
         bend = self.value("scoliosis") * (self.y * self.y - 0.4)
         self.x: Field = x * across + y * (tilt * across) + bend
+        self.aside: Field = np.abs(self.x)
+        self.left = ramp(self.x * 5)
+        self.edge: Field = np.maximum(self.value("sharpness"), 1.2 * pixel)
+        self.clouds, self.mottle, self.grain = map(self.texture, (5, 14, 28))
 
     def value(self, name: str, index: int | None = None) -> Field:
         """A factor as (N, 1, 1), to be broadcast over the pixels; ``index`` picks an opacity."""
@@ -69,33 +76,6 @@ class Chest:
 
     def texture(self, cells: int) -> Field:
         return noise(self.factors["texture_seed"], cells, *self.x.shape[1:])
-
-    @cached_property
-    def aside(self) -> Field:
-        """Distance from the midline."""
-        return np.abs(self.x)
-
-    @cached_property
-    def left(self) -> Field:
-        """1 on the patient's left, 0 on the right, blended over the spine."""
-        return ramp(self.x * 5)
-
-    @cached_property
-    def edge(self) -> Field:
-        """Half width of a border: blurred by breathing, and never finer than the pixels."""
-        return np.maximum(self.value("sharpness"), 1.2 * self.pixel)
-
-    @cached_property
-    def clouds(self) -> Field:
-        return self.texture(5)
-
-    @cached_property
-    def mottle(self) -> Field:
-        return self.texture(14)
-
-    @cached_property
-    def grain(self) -> Field:
-        return self.texture(28)
 
     @cached_property
     def below_apex(self) -> Field:

@@ -114,8 +114,11 @@ def say_type(letter: str, bits: int) -> tuple[float, float, str]:
     return 0.0, 2.0**bits - 1, f"{bits} bit"
 
 
-def turn_upright(image: StoredImage, orientation: int) -> StoredImage:
-    """Source: EXIF 2.3, tag 274: the side of the scene at which row 0 and column 0 stand."""
+def turn_upright(image: StoredImage, orientation: Any) -> StoredImage:
+    """orientation: what the file says; only the numbers 2 to 8 turn the image.
+
+    Source: EXIF 2.3, tag 274: the side of the scene at which row 0 and column 0 stand.
+    """
     if orientation not in range(2, 9):
         return image
     values, note = image.values, "turned upright, as EXIF data say"
