@@ -284,7 +284,7 @@ def test_the_soak_is_quoted_right(name: str) -> None:
 def test_the_tricks_of_a_step_are_quoted_right() -> None:
     figures = json.loads((ROOT / "results/benchmarks/tricks_cpu.json").read_text())
     steps = [key for key in figures if key != "machine"]
-    document = text_of("docs/performance.md")
+    document = text_of("results/benchmarks/README.md")
     assert f"| | {' | '.join(steps)} |" in document
     for trick in {name for step in steps for name in figures[step]["forms"]} - {"all"}:
         found = [figures[step]["forms"].get(trick) for step in steps]
@@ -316,7 +316,7 @@ def test_the_times_of_a_step_are_quoted_right() -> None:
 
 def test_what_stacked_runs_give_is_quoted_right() -> None:
     figures = json.loads((ROOT / "results/benchmarks/stacking_cpu.json").read_text())
-    document = " ".join(text_of("docs/performance.md").split())
+    document = " ".join(text_of("results/benchmarks/README.md").split())
     assert max(figures["difference"].values()) < 1e-8
     for difference in figures["difference"].values():
         assert f"{difference:.1e} (" in document
@@ -330,7 +330,7 @@ def test_what_stacked_runs_give_is_quoted_right() -> None:
 def test_a_sweep_of_two_processes_is_quoted_right() -> None:
     figures = json.loads((ROOT / "results/benchmarks/end_to_end_tenth_cpu.json").read_text())
     one, two = figures["processes_1"], figures["processes_2"]
-    document = " ".join(text_of("docs/performance.md").split())
+    document = " ".join(text_of("results/benchmarks/README.md").split())
     assert f"take {one['seconds']:.1f} s one after another with two threads" in document
     share = two["seconds"] / one["seconds"]
     assert (

@@ -56,7 +56,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """``state``: the full training state after ``epoch``, on the CPU, safe to keep and to write."""
+    """``state``: the full training state after ``epoch``, to be written before the next step."""
 
     epoch: int
     state: dict[str, Any]
