@@ -31,6 +31,7 @@ from lungan.data.stored import (
     choose_frame,
     display,
     measure,
+    narrow_palette,
     read_jpeg_frame,
     say_type,
     turn_upright,
@@ -248,9 +249,7 @@ def _interpret_tiff(values: Values, page: Any) -> StoredImage:
     if page.photometric == 6 and page.compression != 7:  # A JPEG's decoder gives RGB.
         colour = np.asarray(Image.fromarray(colour, "YCbCr").convert("RGB"))
     if page.photometric == 3:
-        # Some writers keep 8-bit entries in the 16 bits that the format has for them.
-        palette = page.colormap >> 8 if page.colormap.max() > 255 else page.colormap
-        colour, bits = palette.astype(np.uint8).T[colour], 8
+        colour, bits = narrow_palette(page.colormap).T[colour], 8
     extras = [*page.extrasamples, *[0] * values.shape[2]][: values.shape[2] - num_colours]
     num_unused = len(extras) - extras.count(1) - extras.count(2)
     note = f", extra samples unused: {num_unused}" if num_unused else ""

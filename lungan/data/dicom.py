@@ -31,6 +31,7 @@ from lungan.data.stored import (
     display,
     measure,
     most_unpacked,
+    narrow_palette,
     say_type,
 )
 from lungan.errors import DataError
@@ -139,9 +140,8 @@ def _render_colour(stored: NDArray[Any], dataset: Any, modality: str) -> StoredI
         num_entries, first, _ = dataset.RedPaletteColorLookupTableDescriptor
         last = (num_entries or 2**16) - 1
         palette = apply_color_lut(np.arange(first, first + last + 1), dataset)[:, :3]
-        # Entries of 8 bits stand in the low or in the high byte of 16.
-        palette = (palette >> 8 if palette.max() > 255 else palette).astype(np.uint8)
-        stored, bits = palette[np.clip(stored.astype(np.int64) - first, 0, last)], 8
+        entries = np.clip(stored.astype(np.int64) - first, 0, last)
+        stored, bits = narrow_palette(palette)[entries], 8
     return replace(display(stored, bits), mode=f"{modality}, colour {bits} bit")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lungan.config.data import FolderConfig
 from lungan.data.images import ONLY_CLASS, SPLITS, Facts, ImageSet, first, many, say_path
-from lungan.data.listing import SPLIT_WORDS, ImageFile, Listing, load_listing
+from lungan.data.listing import IMAGE_NAME, SPLIT_WORDS, ImageFile, Listing, load_listing
 from lungan.errors import DataError
 from lungan.files import at_home, cache_folder
 
@@ -22,7 +22,6 @@ _SYSTEM_FILES = {
 }
 """What operating systems leave in folders, beside names that start with a dot."""
 
-_IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom", ".gif", ".webp"}
 _DOCUMENTS = {
     *(".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".xml", ".html", ".htm", ".yaml", ".yml"),
     *(".pdf", ".doc", ".docx", ".xls", ".xlsx", ".ods", ".log", ".py", ".ipynb"),
@@ -166,7 +165,7 @@ def _without_strays(root: Path, paths: list[Parts], level: int) -> list[Parts]:
     beside = {path[:level]: path[level] for path in paths if len(path) > level + 1}
     strays = {path for path in paths if len(path) == level + 1 and path[:level] in beside}
     for path in sorted(strays):
-        if _suffix(path) in _IMAGES:
+        if IMAGE_NAME.search(path[-1]):
             raise DataError(
                 f"{root.joinpath(*path[:-1])} must hold images or class folders, not both: "
                 f"{path[-1]} stands beside {beside[path[:level]]}; data.labels=none makes one "

@@ -53,6 +53,9 @@ SPLIT_WORDS = {
 }
 """What people call the splits, in any case."""
 
+IMAGE_NAME = re.compile(r"\.(png|jpe?g|bmp|tiff?|dcm|dicom|gif|webp)$", re.I)
+"""How the names of image files end, where they say what they are."""
+
 Result = TypeVar("Result")
 
 
@@ -102,28 +105,20 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
     # Before decoding, which may take long.
     check_names("data.splits", config.splits, SPLITS)
     check_names("data.classes", config.classes, listing.class_names)
+    listing = replace(listing, files=_with_groups(listing, config.group))
     val, test = config.val_fraction, config.test_fraction
     if listing.has_splits:
         check_shares(listing.where, val, test)
-    listing = replace(listing, files=_with_groups(listing, config.group))
+        _check_patients(listing, config.straddle)
     wanted = Wanted(config.size, config.channels, config.scale, config.frame)
     image_set, files, places = decode_files(listing, wanted, config.on_bad_image, progress)
     if not listing.has_splits:
         val, test = (USUAL_SHARE if share is None else share for share in (val, test))
         image_set = draw_splits(image_set, places, val, test, config.split_seed)
-    facts, splits = image_set.facts, [SPLITS[split] for split in image_set.splits]
-    groups = [file.group for file in files if file.group]  # all have one, or none
-    if groups and (straddling := _straddling(groups, splits)):
-        said = (
-            f"{many(len(straddling), 'patient')} in more than one split: {first(straddling)}; that "
-            "makes every score look better than it is"
-        )
-        if config.straddle == "error":
-            raise DataError(f"{said}. Move their images, or go on by data.straddle=warn")
-        facts.warnings.append(said)
+    facts = image_set.facts
     if num_copies := len(files) - len(set(places)):
         facts.notes.append(f"{many(num_copies, 'image')} the same as others, pixel for pixel")
-    facts.warnings += _doubts(listing, image_set, files, places, splits)
+    facts.warnings += _doubts(listing, image_set, files, places)
     facts.warnings += listing.facts.warnings
     skipped = f", {len(facts.skipped)} unreadable ones skipped" if facts.skipped else ""
     source = f"{config.name} of {many(len(files), 'image')}{skipped}"
@@ -246,6 +241,24 @@ def _find_groups(files: Sequence[ImageFile], rule: str) -> list[str]:
     return [found[1] if (found := re.search(rule, text)) else "" for text in texts]
 
 
+def _check_patients(listing: Listing, straddle: str) -> None:
+    """Raises: DataError for groups in two given splits, or warns of them, as ``straddle`` says.
+
+    Drawn splits hold whole groups.
+    """
+    grouped = [file for file in listing.files if file.group]  # all, or none
+    found = _straddling([f.group or "" for f in grouped], [f.split for f in grouped])
+    if not found:
+        return
+    said = (
+        f"{many(len(found), 'patient')} in more than one split: {first(found)}; that makes every "
+        "score look better than it is"
+    )
+    if straddle == "error":
+        raise DataError(f"{said}. Move their images, or go on by data.straddle=warn")
+    listing.facts.warnings.append(said)
+
+
 def _digest(path: Path) -> str:
     try:
         return hashlib.sha256(read_bytes(path)).hexdigest()
@@ -258,9 +271,9 @@ def _doubts(
     image_set: ImageSet,
     files: Sequence[ImageFile],
     places: Sequence[float],
-    splits: Sequence[str],
 ) -> Iterator[str]:
     """What may be wrong, of which only people can say whether it is."""
+    splits = [SPLITS[split] for split in image_set.splits]
     if image_set.groups is None:
         yield from _suspect_groups(listing, files, splits)
     for what, sides in (("split", splits), ("class", [file.label for file in files])):

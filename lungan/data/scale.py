@@ -150,10 +150,10 @@ def scale_images(
     )
     num_of_kind = Counter(image.kind for image in images)
     for kind, number in sorted(num_of_kind.items()):
-        of_kind = [image for image in images if image.kind == kind]
+        members = [index for index, image in enumerate(images) if image.kind == kind]
         are, ends = f"{many(number, 'image')} ({kind})", None
-        if not of_kind[0].is_scaled:  # as all images of its kind, or none
-            low, high = ends = _range([image.pixels for image in of_kind], scale)
+        if not images[members[0]].is_scaled:  # as all images of its kind, or none
+            low, high = ends = _range([images[index].pixels for index in members], scale)
             of = "0.5th to 99.5th percentile" if scale == "percentile" else "range"
             facts.scaling.append(
                 f"{are}: values from {low:.7g} (black) to {high:.7g} (white), the {of} of them all"
@@ -161,16 +161,13 @@ def scale_images(
         elif scale != "auto":
             how = "the ends of their type" if scale == "dtype" else "{:g} and {:g}".format(*scale)
             facts.scaling.append(f"{are}: black and white are {how}")
-        darkest, brightest = 255, 0
-        for index in (index for index, image in enumerate(images) if image.kind == kind):
-            pixels = images[index].pixels
+        for index in members:
+            pixels, is_negative = images[index].pixels, images[index].is_negative
             if ends:
-                pixels = np.rint(
-                    shade(pixels, *(ends[::-1] if images[index].is_negative else ends))
-                )
+                pixels = np.rint(shade(pixels, *(ends[::-1] if is_negative else ends)))
             scaled[index] = pixels
-            darkest = min(darkest, int(pixels.min()))
-            brightest = max(brightest, int(pixels.max()))
+        darkest = min(int(scaled[index].min()) for index in members)
+        brightest = max(int(scaled[index].max()) for index in members)
         if brightest - darkest < SHALLOW:
             facts.warnings.append(
                 f"only the shades {darkest} to {brightest} of 0 to 255 occur in {are}, nearly one "

@@ -114,6 +114,11 @@ def say_type(letter: str, bits: int) -> tuple[float, float, str]:
     return 0.0, 2.0**bits - 1, f"{bits} bit"
 
 
+def narrow_palette(entries: NDArray[Any]) -> NDArray[np.uint8]:
+    """Entries of 8 bits, which writers keep in the low or in the high byte of 16."""
+    return (entries >> 8 if entries.max() > 255 else entries).astype(np.uint8)
+
+
 def turn_upright(image: StoredImage, orientation: Any) -> StoredImage:
     """orientation: what the file says; only the numbers 2 to 8 turn the image.
 

@@ -25,7 +25,7 @@ from lungan.data.images import (
     say_path,
     say_reasons,
 )
-from lungan.data.listing import SPLIT_WORDS, ImageFile, Listing, load_listing
+from lungan.data.listing import IMAGE_NAME, SPLIT_WORDS, ImageFile, Listing, load_listing
 from lungan.errors import ConfigError, DataError
 from lungan.files import at_home
 
@@ -33,7 +33,6 @@ Rows = dict[str, dict[str, str]]
 """Cells by row, which are named as a spreadsheet numbers them, and column."""
 
 _SEPARATORS = ",;\t|"
-_IMAGE_NAME = re.compile(r"\.(?:png|jpe?g|bmp|tiff?|dcm)$", re.I)
 _NO_VALUES = ("nan", "<na>", "null", "#n/a")
 """What programs write where there is nothing."""
 
@@ -225,7 +224,7 @@ def _decode(path: Path, data: bytes, notes: list[str]) -> str:
 def _guess_column(columns: list[str], rows: Rows) -> str:
     """Which column may hold the files, by its first cells, else by its name."""
     some = list(rows.values())[:20]
-    likely = [name for name in columns if any(_IMAGE_NAME.search(cells[name]) for cells in some)]
+    likely = [name for name in columns if any(IMAGE_NAME.search(cells[name]) for cells in some)]
     likely += [name for name in columns if re.search("image|file|path", name, re.I)]
     return f"; {likely[0]} looks like it" if likely else ""
 
@@ -234,7 +233,7 @@ def _check_column(columns: list[str], name: str, key: str) -> None:
     """Raises: ConfigError where the table has no column ``name``, which ``key`` gives."""
     if name not in columns:
         hint = ""
-        if any(map(_IMAGE_NAME.search, columns)):
+        if any(map(IMAGE_NAME.search, columns)):
             hint = "; these look like a row, so if the table has no header, number columns from 0"
         raise ConfigError(
             f"{key} must be a column of the table, {first(columns)}; got {name}{hint}"

@@ -224,10 +224,13 @@ def test_numbered_files_are_no_patients(tmp_path: Path, name: str) -> None:
 
 def test_given_splits_that_share_a_patient_are_refused(tmp_path: Path) -> None:
     fill(tmp_path, "train/a/1_1.png", "train/a/2_1.png", "test/a/1_2.png", "test/a/3_1.png")
+    damaged = tmp_path / "test/a/4_1.png"
+    damaged.write_bytes(b"")  # nothing is decoded before
     with pytest.raises(
         DataError, match=r"1 patient in more than one split: 1 in train and test; that"
     ):
         load_folder(config(tmp_path, group=r"(\d)_"))
+    damaged.unlink()
     (warning,) = load_folder(config(tmp_path, group=r"(\d)_", straddle="warn")).facts.warnings
     assert "1 in train and test" in warning
 
