@@ -104,6 +104,7 @@ def simulate(case: Case, rng: np.random.Generator) -> list[str]:
                 Run(
                     name=f"{number}-{index}",
                     status="done",
+                    folder=Path(),
                     config={"seed": seed_number},
                     scores=scores,
                     settings={"": (1000,), "domain": (1000,)},
@@ -140,6 +141,7 @@ def simulate_features(case: Case, rng: np.random.Generator) -> list[str]:
                 Run(
                     name=f"{number}-{seed}",
                     status="done",
+                    folder=Path(),
                     config=config_of_run,
                     scores=scores,
                     settings=settings,

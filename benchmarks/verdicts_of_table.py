@@ -36,6 +36,7 @@ def read_groups(path: Path) -> list[Group]:
                 Run(
                     name=str(row["run"]),
                     status="done",
+                    folder=Path(),
                     config={"seed": int(row["seed"])},
                     scores={key: float(row[key]) for key in scores if pd.notna(row[key])},
                     settings={encoder.rstrip("."): settings for encoder in ("", *ENCODERS)},

@@ -56,7 +56,7 @@ def _report(options: argparse.Namespace) -> int:
     # Without an entity W&B is not asked for anything while the report is built.
     offline = build_report(collection, Place("", where.project, where.group))
     write_json(out / SPEC, spec(offline))
-    folders = [run.folder for run in collection.runs if run.folder is not None]
+    folders = [run.folder for run in collection.runs if run.status != "missing"]
     lacking = len(collection.runs) - sum((each / WANDB / SENT).is_file() for each in folders)
     if lacking:
         line = upload_line(store, sweep=sweep)

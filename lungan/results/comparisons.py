@@ -169,6 +169,11 @@ def leaders(summaries: Sequence[Summary]) -> list[Summary]:
     return sorted(members, key=lambda each: each.interval.center, reverse=highest_first)
 
 
+def ranks(best: Sequence[Summary]) -> defaultdict[Group, float]:
+    """The place of each group among ``leaders``; groups without the leading score come after."""
+    return defaultdict(lambda: math.inf, {each.group: place for place, each in enumerate(best)})
+
+
 def compare_groups(summaries: Sequence[Summary]) -> list[Comparison]:
     """Pairs of groups, score by score, corrected after Holm over all pairs and scores together.
 

@@ -10,7 +10,6 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lungan.results.read import Problem, Run
@@ -121,7 +120,7 @@ def read_picture(run: Run, name: str, problems: list[Problem]) -> Any | None:
     from PIL import Image
 
     try:
-        with Image.open((run.folder or Path()) / name, formats=["PNG"]) as image:
+        with Image.open(run.folder / name, formats=["PNG"]) as image:
             if max(image.size) > _MAX_SAMPLE_PIXELS:
                 raise ValueError("too large")
             return np.asarray(image.convert("RGB" if image.mode == "RGB" else "L"))

@@ -6,16 +6,14 @@ How much is drawn is bounded, and every caption says what was left out.
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lungan.errors import RunFolderError
 from lungan.files import read_json
-from lungan.results.comparisons import Summary, leaders, main_settings, mean_of
+from lungan.results.comparisons import Summary, leaders, main_settings, mean_of, ranks
 from lungan.results.drawing import (
     Figure,
     join_true,
@@ -88,8 +86,7 @@ def choose(
     caption says of the others."""
     if len(candidates) <= limit:
         return list(candidates), ""
-    rank = {each.group: place for place, each in enumerate(best)}
-    chosen = sorted(candidates, key=lambda group: rank.get(group, math.inf))[:limit]
+    chosen = sorted(candidates, key=ranks(best).__getitem__)[:limit]
     which = f"best in {catalogue.title(best[0].score)}" if best else "first"
     left_out = f"Of {len(candidates)} groups, the {limit} {which} are shown."
     return [group for group in candidates if group in chosen], left_out
@@ -149,8 +146,6 @@ def _losses(runs: Sequence[Run], problems: list[Problem]) -> list[pd.DataFrame]:
 
     read = []
     for run in runs[:_MAX_RUNS]:
-        if run.folder is None:
-            continue
         try:
             rows = read_metrics(run.folder)
         except RunFolderError:
@@ -204,7 +199,7 @@ def _spectra(runs: Sequence[Run], problems: list[Problem]) -> list[pd.DataFrame]
 
     read = []
     for run in runs[:_MAX_RUNS]:
-        if run.folder is None or "spectrum" not in run.settings:
+        if "spectrum" not in run.settings:
             continue
         try:
             encoder = read_json(run.folder / SUMMARY)["scores"]["encoders"]["spectrum"]
@@ -227,7 +222,7 @@ def draw_samples(groups: list[Group], left_out: str, problems: list[Problem]) ->
     classes = set()
     for group in groups:
         run = next((run for run in group.done if run.config.get("seed") == seed), group.done[0])
-        grids = ((run.folder or Path()) / SAMPLES).glob("epoch_*.png")
+        grids = (run.folder / SAMPLES).glob("epoch_*.png")
         newest = max(grids, default=None, key=lambda path: (len(path.name), path.name))
         image = None if newest is None else read_picture(run, f"{SAMPLES}/{newest.name}", problems)
         if newest is None or image is None:
@@ -236,7 +231,7 @@ def draw_samples(groups: list[Group], left_out: str, problems: list[Problem]) ->
         epoch = newest.stem.removeprefix("epoch_").lstrip("0") or "0"
         shown.append((f"{group.label}{own}, after epoch {epoch}", image))
         classes.add(_classes(run, problems))
-        path = real_images_path(run.folder or Path())
+        path = real_images_path(run.folder)
         if real is None and path.is_file():
             real = read_picture(run, f"{path.parent.name}/{path.name}", problems)
     if not shown:
@@ -361,7 +356,7 @@ def _make_logarithmic(axes: Axes, cells: Sequence[Summary], values: Sequence[flo
 
 def _classes(run: Run, problems: list[Problem]) -> str:
     """``20 normal, 12 pneumonia``: the classes of a conditional generator's grid, in its order."""
-    path = classes_path(run.folder or Path())
+    path = classes_path(run.folder)
     if not path.is_file():
         return ""
     try:

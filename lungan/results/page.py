@@ -91,7 +91,7 @@ def _links(results: Results) -> dict[str, str]:
     return {
         results.names[run]: quote(os.fsencode(way / run.folder.name)) + "/"
         for run in results.runs
-        if run.folder is not None
+        if run.status != "missing"
     }
 
 
@@ -102,7 +102,7 @@ def _sent(results: Results) -> dict[str, str]:
 
     found = {}
     for run in results.runs[:MAX_ROWS]:
-        path = (run.folder or Path()) / WANDB / SENT
+        path = run.folder / WANDB / SENT
         with contextlib.suppress(RunFolderError):
             for destination in read_json(path, {...: str}) if path.is_file() else ():
                 if place := _DESTINATION.fullmatch(destination):

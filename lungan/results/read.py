@@ -55,15 +55,16 @@ _SCORING = ("nearest_k", "kernel_subsets", "kernel_subset_size", "inception_spli
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
-    """config: dotted keys of RunConfig; for a missing run only those that its sweep set.
+    """folder: of a missing run, where it would be.
+    config: dotted keys of RunConfig; for a missing run only those that its sweep set.
     facts: what else is known, by column name. scores: flat keys, None where there is a reason.
     settings: per encoder, all that two scores must share to be compared.
     """
 
     name: str
     status: str
+    folder: Path
     reason: str = ""
-    folder: Path | None = None
     config: dict[str, Scalar] = field(default_factory=dict)
     facts: dict[str, Scalar] = field(default_factory=dict)
     scores: dict[str, float | None] = field(default_factory=dict)
@@ -161,9 +162,16 @@ def _of_sweep(store: Path, sweep: str) -> Collection:
         named = str(entry.get("folder") or attempt.get("folder") or "")
         # A manifest cannot point out of the store.
         is_inside = named and named == Path(named).name != ".."
-        folder = store / named if is_inside else by_hash.get(run_id[:_HASH_DIGITS])
-        run = _member(folder, run_id, overrides, attempt, problems)
-        runs.append(run if run.folder else replace(run, name=one_line(named or run.name)))
+        unnamed = f"(no folder) {run_id[:_HASH_DIGITS]}"
+        folder = by_hash.get(run_id[:_HASH_DIGITS], store / unnamed)
+        missing = Run(
+            name=one_line(named or folder.name),
+            status="missing",
+            folder=store / named if is_inside else folder,
+            config=overrides,
+            facts={"run_id": run_id},
+        )
+        runs.append(_member(missing, attempt, problems))
     if not runs:
         raise RunFolderError(f"the manifest of sweep {sweep} names no run; start the sweep again")
     about = {key: one_line(manifest.get(key) or "") for key in ("question", "command", "created")}
@@ -172,32 +180,19 @@ def _of_sweep(store: Path, sweep: str) -> Collection:
     )
 
 
-def _member(
-    folder: Path | None,
-    run_id: str,
-    overrides: dict[str, Scalar],
-    attempt: dict[str, Any],
-    problems: list[Problem],
-) -> Run:
-    """The run of a manifest's entry, as far as it got."""
-    last = ""
+def _member(missing: Run, attempt: dict[str, Any], problems: list[Problem]) -> Run:
+    """The run of a manifest's entry, as far as it got; ``missing`` with a reason if it is."""
+    folder, run_id, last = missing.folder, str(missing.facts["run_id"]), ""
     if attempt.get("status") not in (None, "done"):
         last = ", ".join(one_line(attempt[key]) for key in ("status", "reason") if attempt.get(key))
         last = f"last attempt: {last}"
-    missing = Run(
-        name=f"(no folder) {run_id[:_HASH_DIGITS]}",
-        status="missing",
-        reason=last or "never started",
-        config=overrides,
-        facts={"run_id": run_id},
-    )
-    if folder is None or not folder.is_dir():
-        return missing
+    if not folder.is_dir():
+        return replace(missing, reason=last or "never started")
     try:
         run = read_run(folder)
     except RunFolderError as error:
         problems.append(Problem(folder.name, str(error)))
-        return replace(missing, name=folder.name, reason=f"its folder cannot be read: {error}")
+        return replace(missing, reason=f"its folder cannot be read: {error}")
     if run.status == "unfinished":
         return replace(run, reason=last, facts={**run.facts, "run_id": run_id})
     if run.facts["run_id"] != run_id:

@@ -17,6 +17,7 @@ from lungan.results.comparisons import (
     leaders,
     leading_score,
     main_settings,
+    ranks,
 )
 from lungan.results.groups import Group, status_counts
 from lungan.results.read import Problem, Run, one_line
@@ -38,14 +39,29 @@ def headlines(
     summaries: Sequence[Summary],
     comparisons: Sequence[Comparison],
 ) -> list[str]:
-    """The answer, then the findings, those that a test supports first; nothing is ranked that is
-    not."""
-    lines = [answer(runs, summaries, comparisons), _completeness(runs, groups)]
-    if all(catalogue.is_inception_score(summary.score) for summary in summaries):
-        return lines
-    if len({summary.group for summary in summaries}) > 1:
-        lines += _differences(comparisons)
-    return [*lines, *_floors(summaries)]
+    """The answer, then the findings in the words of findings.txt.j2, those that a test supports
+    first; nothing is ranked that is not."""
+    inception_alone = all(catalogue.is_inception_score(summary.score) for summary in summaries)
+    counts = {"done": 0, **status_counts(runs)}
+    several = len({summary.group for summary in summaries}) > 1
+    return [
+        answer(runs, summaries, comparisons),
+        *render(
+            "findings.txt.j2",
+            num_runs=len(runs),
+            counts=counts,
+            num_groups=len(groups),
+            groups_with={status: [g for g in groups if g.count(status)] for status in counts},
+            differences=_differences(comparisons if several and not inception_alone else []),
+            floors=_floors([] if inception_alone else summaries),
+            max_named=_MAX_NAMED,
+            max_best=_MAX_BEST,
+            titles=_titles,
+            title=catalogue.title,
+            describe=catalogue.describe,
+            by_how_much=_by_how_much,
+        ),
+    ]
 
 
 def answer(
@@ -131,14 +147,15 @@ def _lead(comparison: Comparison) -> float:
     return abs(math.log(result.effect) if result.is_ratio else result.effect)
 
 
-def _differences(comparisons: Sequence[Comparison]) -> list[str]:
-    """The first score of each encoder pair by pair with its sizes, the others by name."""
+def _differences(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """What findings.txt.j2 says of differences: the first score of each encoder pair by pair with
+    its sizes, the others by name."""
     by_score: defaultdict[str, list[Comparison]] = defaultdict(list)
     for comparison in comparisons:
         by_score[comparison.first.score].append(comparison)
-    lines, others, untested = [], [], []
+    in_full: dict[str, tuple[list[Comparison], int]] = {}
     by_missed: defaultdict[str, list[str]] = defaultdict(list)
-    encoders = set()
+    others, untested, encoders = [], [], set()
     for score, family in by_score.items():
         encoder = catalogue.split_key(score)[0]
         supported = [comparison for comparison in family if comparison.significant]
@@ -149,39 +166,12 @@ def _differences(comparisons: Sequence[Comparison]) -> list[str]:
         elif encoder in encoders:
             others += supported
         else:
-            lines.append(_in_full(score, supported, len(family)))
+            if len(supported) > _MAX_NAMED:  # the clearest first, where not all can be named
+                supported.sort(key=lambda each: each.p_holm or 0.0)
+            in_full[score] = supported, len(family) - len(supported)
         encoders.add(encoder)
-    lines += _by_pair(others)
-    if by_missed:
-        missed = [f"{_titles(scores)} ({words})" for words, scores in by_missed.items()]
-        lines.append(f"No significant difference between any two groups in {_listed(missed)}.")
-    if untested:
-        lines.append(
-            f"Cannot be tested, for want of runs or of any variation: {_titles(untested)}."
-        )
-    return lines
-
-
-def _completeness(runs: Sequence[Run], groups: Sequence[Group]) -> str:
-    counts = status_counts(runs)
-    parts = [f"{counts.pop('done', 0)} of {len(runs)} runs finished"]
-    for status, count in counts.items():
-        where = [f"{g.label}: {n} of {len(g.runs)}" for g in groups if (n := g.count(status))]
-        named = f" ({'; '.join(where)})" if len(where) <= _MAX_NAMED and len(groups) > 1 else ""
-        parts.append(f"{count} {status}{named}")
-    return "; ".join(parts) + "."
-
-
-def _in_full(score: str, supported: Sequence[Comparison], num_pairs: int) -> str:
-    """The clearest differences first, where not all can be named."""
-    if len(supported) > _MAX_NAMED:
-        supported = sorted(supported, key=lambda each: each.p_holm or 0.0)
-    sentences = [f"{each.verdict} {_by_how_much(each)}" for each in supported]
-    others = num_pairs - len(supported)
-    pairs = "the other pair" if others == 1 else f"the other {others} pairs"
-    rest = f"; no difference is supported in {pairs}" if others else ""
-    title, hint = catalogue.title(score), catalogue.describe(score).hint
-    return f"{title}, {hint}: {_listed(sentences, 'in comparisons.csv')}{rest}."
+    missed = list(by_missed.items())
+    return {"in_full": in_full, "pairs": _by_pair(others), "missed": missed, "untested": untested}
 
 
 def _by_how_much(comparison: Comparison) -> str:
@@ -213,25 +203,20 @@ def _missed(family: Sequence[Comparison]) -> str:
     return f"{what} would be found in four of five studies, a smaller one less often"
 
 
-def _by_pair(supported: Sequence[Comparison]) -> list[str]:
+def _by_pair(supported: Sequence[Comparison]) -> list[tuple[str, str, list[tuple[str, list[str]]]]]:
     """What is known of each pair of groups: the scores in which one is better, or higher."""
-    pairs: defaultdict[tuple[str, str], defaultdict[str, list[str]]]
-    pairs = defaultdict(lambda: defaultdict(list))
+    pairs: defaultdict[tuple[str, str], dict[str, list[str]]]
+    pairs = defaultdict(lambda: {"better": [], "worse": [], "higher": [], "lower": []})
     opposite = {"better": "worse", "higher": "lower"}
     for comparison in supported:
         first, _, word = better(comparison)
         said = word if first is comparison.first else opposite[word]
         labels = comparison.first.group.label, comparison.second.group.label
         pairs[labels][said].append(first.score)
-    lines = []
-    for (one, two), words in list(pairs.items())[:_MAX_NAMED]:
-        order = sorted(words, key=("better", "worse", "higher", "lower").index)
-        found = [f"{word} in {_titles(words[word])}" for word in order]
-        lines.append(f"{one} against {two}: {'; '.join(found)}.")
-    if len(pairs) > _MAX_NAMED:
-        more = len(pairs) - _MAX_NAMED
-        lines.append(f"Pairs of groups with more differences, in comparisons.csv: {more}.")
-    return lines
+    return [
+        (*labels, [(word, scores) for word, scores in words.items() if scores])
+        for labels, words in pairs.items()
+    ]
 
 
 STANDINGS: dict[Side, str] = {
@@ -243,52 +228,29 @@ STANDINGS: dict[Side, str] = {
 }
 
 
-def _floors(summaries: Sequence[Summary]) -> list[str]:
-    """Where groups stand to what real images score against real images."""
+def _floors(summaries: Sequence[Summary]) -> dict[str, Any]:
+    """What findings.txt.j2 says of groups and floors: scores in which all are short of the floor,
+    then by side each other group's."""
     standings = stand(summaries)
     sides: defaultdict[str, set[Side]] = defaultdict(set)
     for each in standings:
         sides[each.summary.score].add(each.side)
     missed = [score for score, found in sides.items() if found == {"short"}]
-    lines = []
-    if missed:
-        lines.append(f"No group comes up to the floor of real images in {_titles(missed)}.")
+    by_side = []
     for side, words in STANDINGS.items():
-        groups: defaultdict[tuple[Group, int], list[Summary]] = defaultdict(list)
+        groups: defaultdict[tuple[Group, int], list[str]] = defaultdict(list)
         for summary in (each.summary for each in standings if each.side == side):
             # Without a sign of copying there may still be some: that is no finding to name.
             is_finding = side != "open" or catalogue.describe(summary.score).limit
             if summary.score not in missed and is_finding:
-                groups[summary.group, summary.interval.n].append(summary)
-        if groups:
-            lines.append(f"{words} {_named(list(groups.values()), summaries)}.")
-    return lines
-
-
-def _named(groups: Sequence[Sequence[Summary]], summaries: Sequence[Summary]) -> str:
-    """Each group with its scores; of many, those that are best by the leading score."""
-    rest = ""
-    is_long = len(groups) > _MAX_NAMED
-    if is_long:
-        leading = leading_score(summaries)
-        rank = {each.group: place for place, each in enumerate(leaders(summaries))}
-        groups = sorted(groups, key=lambda members: rank.get(members[0].group, math.inf))
-        rest = f"; and {len(groups) - _MAX_BEST} more groups, in summary.csv"
-        rest += f" (named are the best in {catalogue.title(leading)})" if leading else ""
-        groups = groups[:_MAX_BEST]
-    words = []
-    for members in groups:
-        scores = [each.score for each in members]
-        many = is_long and len(scores) > _MAX_BEST
-        where = f"{len(scores)} scores" if many else _titles(scores)
-        words.append(f"{members[0].group.label} (n = {members[0].interval.n}) in {where}")
-    return "; ".join(words) + rest
-
-
-def _listed(items: Sequence[str], where: str = "") -> str:
-    more = len(items) - _MAX_NAMED
-    rest = f"; and {more} more{where and f' {where}'}" if more > 0 else ""
-    return "; ".join(items[:_MAX_NAMED]) + rest
+                groups[summary.group, summary.interval.n].append(summary.score)
+        found = [(group, n, scores) for (group, n), scores in groups.items()]
+        if len(found) > _MAX_NAMED:
+            rank = ranks(leaders(summaries))
+            found.sort(key=lambda each: rank[each[0]])
+        if found:
+            by_side.append((words, found))
+    return {"missed": missed, "by_side": by_side, "leading": leading_score(summaries)}
 
 
 def _titles(scores: Sequence[str]) -> str:

@@ -170,7 +170,7 @@ def _draw_convincing(utility: Utility, problems: list[Problem]) -> Figure | None
     """The pictures that trials left, one a fraction, of the largest ratio."""
     best: dict[Scalar, tuple[float, Run]] = {}
     for trial in utility.trials:
-        if trial.folder is not None and (trial.folder / CONVINCING).is_file():
+        if (trial.folder / CONVINCING).is_file():
             ratio = trial.config.get("ratio")
             rank = float(ratio) if isinstance(ratio, int | float) else 0.0
             fraction = trial.config.get(FRACTION)

@@ -171,8 +171,8 @@ def _mean(measures: list[dict[str, NDArray[np.float64]]]) -> dict[str, NDArray[n
 
 
 def _read(run: Run) -> pd.DataFrame | None:
-    path = None if run.folder is None else run.folder / PREDICTIONS
-    if path is None or not path.is_file():
+    path = run.folder / PREDICTIONS
+    if not path.is_file():
         return None
     try:
         text = dict.fromkeys(("split", "image", "patient", "class"), str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +30,12 @@ def group(label: str, scores: dict[str, float], **changes: Any) -> Group:
             floor = {"": 2.0, "_std": 0.2, "_low": 1.6, "_high": 2.4, "_shared": 0.7}
             found |= {f"{DISTANCE}.floor{key}": value for key, value in floor.items()}
         fields: dict[str, Any] = {"status": "done", "settings": {"domain": (500,)}, "scores": found}
-        runs.append(Run(name=f"{label}-{seed}", config={"seed": seed}, **{**fields, **changes}))
+        own: dict[str, Any] = {
+            "name": f"{label}-{seed}",
+            "folder": Path(),
+            "config": {"seed": seed},
+        }
+        runs.append(Run(**{**own, **fields, **changes}))
     return Group((label,), label, runs)
 
 
