@@ -266,21 +266,21 @@ def train(
     num_classes = len(images.class_names)
     network = build_classifier("small", images.size, images.channels, num_classes, recipe.seed)
     assert isinstance(network, SmallNetwork)
-    inputs = network.preprocess(torch.from_numpy(images.images))
-    targets = torch.from_numpy(images.labels)
+    inputs = network.preprocess(torch.from_numpy(images.images).to(device))
+    targets = torch.from_numpy(images.labels).to(device)
     network.to(device)
     dtype = native_dtype(device)
     batches = shuffled_batches(len(images), recipe.batch_size, rng)
 
     def loss() -> Tensor:
-        indices = next(batches)
+        indices = next(batches).to(device)
         batch = inputs[indices]
-        views = torch.cat([augment(batch, rng), augment(batch, rng)]).to(device)
+        views = torch.cat([augment(batch, rng), augment(batch, rng)])
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             features, logits = network.classify(views.to(memory_format=torch.channels_last))
         total = invariance_loss(*features.float().chunk(2))
         if uses_labels:
-            labels = targets[indices].repeat(2).to(device)
+            labels = targets[indices].repeat(2)
             total = total + recipe.label_weight * F.cross_entropy(logits.float(), labels)
         return total
 
