@@ -176,12 +176,14 @@ def _of_study(store: Path, utility: Utility) -> Collection:
 
 def _commands(collection: Collection) -> list[str]:
     """A path of this machine is not for others to read."""
+    from lungan.tracking.records import without_paths  # which needs more than this module
+
     store = "STORE" if collection.store.is_absolute() else shlex.quote(str(collection.store))
     again = f"python -m lungan.results {store}"
     if collection.sweep:
         name = shlex.quote(collection.sweep)
         again += f" --sweep {name} --out results/{name}"
-    return [*([collection.command] if collection.command else []), again]
+    return [*([without_paths(collection.command)] if collection.command else []), again]
 
 
 def _check_writable(out: Path) -> None:

@@ -55,7 +55,7 @@ def frechet_distance(first: ArrayLike, second: ArrayLike) -> float:
     """|m1 - m2|² + tr(S1 + S2 - 2 (S1 S2)^½), with unbiased covariances, in float64.
 
     first, second: (N, D) and (M, D), N and M at least 2. Biased upward at small N, most where N
-    is at most D (``is_rank_deficient``): compare at equal N only.
+    is at most D, which leaves covariances without full rank: compare at equal N only.
 
     Source: Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule", equation 6;
     Dowson and Landau 1982.
@@ -67,11 +67,6 @@ def frechet_distance(first: ArrayLike, second: ArrayLike) -> float:
     difference = mean_one - mean_two
     distance = difference @ difference + variance - 2 * _trace_of_root(one, two)
     return float(distance)
-
-
-def is_rank_deficient(num_images: int, feature_dim: int) -> bool:
-    """Whether a covariance from ``num_images`` rows cannot have full rank."""
-    return num_images <= feature_dim
 
 
 def frechet_distance_infinity(first: ArrayLike, second: ArrayLike, seed: int) -> float:
@@ -112,7 +107,7 @@ def _trace_of_root(one: Features, two: Features) -> float:
     if len(two) < len(one):
         one, two = two, one
     covariance = two.T @ two / (len(two) - 1)
-    if is_rank_deficient(len(one), one.shape[1]):
+    if len(one) <= one.shape[1]:
         # X S2 Xᵀ has the nonzero eigenvalues of S1 S2 and is the smaller matrix; it also leaves
         # out the D - N zeros, whose rounding noise would grow under the root.
         product = one @ covariance @ one.T / (len(one) - 1)

@@ -20,7 +20,6 @@ from lungan.errors import DataError
 from lungan.files import cache_folder, cached
 from lungan.scores import catalogue, comparison, memorization, near_copies, texture
 from lungan.scores.comparison import Measured
-from lungan.scores.distances import is_rank_deficient
 from lungan.scores.encoders import VERSION, Encoded, Encoder, encode_real, hash_of, key_of
 from lungan.scores.real_images import RealSide, check_generated, choose_real, describe
 
@@ -125,16 +124,9 @@ def score_images(
             chosen = np.argsort(distance, kind="stable")[:PAIRS]
             on_pairs(name, made[chosen], reference.images[real.distinct[index[chosen]]])
 
-    notes = describe(made, real, config, num_images)
     shown: dict[str, Any] = {}
     measured: dict[str, Any] = {}
     for encoder in encoders:
-        if is_rank_deficient(num_images, encoder.feature_dim):
-            notes.append(
-                f"{encoder.name}: N = {num_images} is at most the feature dimension "
-                f"{encoder.feature_dim}, so covariances lack full rank and frechet_distance lies "
-                "far above its limit; read it beside its floor, or read kernel_distance"
-            )
         found, spectra = _score_with(encoder, pixels, real, config, show)
         measured |= {f"{encoder.name}.{key}": value for key, value in found.items()}
         keys = ("weights_hash", "feature_dim", "num_classes")
@@ -177,7 +169,7 @@ def score_images(
         "encoders": shown,
         "values": values,
         "reasons": missing,
-        "notes": notes,
+        "notes": describe(made, real, config, num_images, encoders),
         "seconds": time.perf_counter() - began,
     } | ({"extra": extra} if extra else {})
 

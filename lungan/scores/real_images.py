@@ -13,6 +13,7 @@ from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet
 from lungan.errors import DataError
 from lungan.scores.comparison import FEWEST_SPLITS, kernel_subset_size
+from lungan.scores.encoders import Encoder
 from lungan.scores.memorization import distinct, unseen
 
 SMALL_PART = 50
@@ -77,10 +78,14 @@ def check_generated(generated: NDArray[np.uint8] | Tensor, reference: ImageSet) 
 
 
 def describe(
-    generated: NDArray[np.uint8], real: RealSide, config: ScoreConfig, num_images: int
+    generated: NDArray[np.uint8],
+    real: RealSide,
+    config: ScoreConfig,
+    num_images: int,
+    encoders: Sequence[Encoder],
 ) -> list[str]:
-    """What a reader of the scores should know of the images, a line each, in the words of
-    notes.txt.j2."""
+    """What a reader of the scores should know of the images and their number, a line each, in the
+    words of notes.txt.j2."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("lungan.scores")
@@ -90,6 +95,7 @@ def describe(
         config=config,
         num_images=num_images,
         real=real,
+        encoders=encoders,
         classes=[" ".join(names[label].split()) for label in np.unique(real.reference.labels)],
         num_distinct=len(distinct(generated)),
         is_constant=(generated == generated[:, :, :1, :1]).all(),

@@ -245,6 +245,15 @@ def test_runs_that_were_sent_to_wandb_are_linked_where_the_account_is_known(
     assert found == [f"https://wandb.ai/{place}/runs/{digits}" for place in sent.values() if place]
 
 
+def test_the_command_on_the_page_names_no_place_of_this_machine(store: Any, tmp_path: Path) -> None:
+    store.run()
+    store.manifest(command="python -m lungan.train data.path=/srv/anna/films store=~/anna/runs")
+    write_results(store.path, "study", tmp_path / "out")
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "python -m lungan.train data.path=films store=runs\n" in text
+    assert "anna" not in text
+
+
 def test_script_has_the_hash_that_the_policy_allows(written_study: Results) -> None:
     text = (written_study.out / "report.html").read_text()
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)

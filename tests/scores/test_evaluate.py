@@ -81,6 +81,15 @@ def score(
     return score_images(generated, images, config=config, **(given | options))
 
 
+@pytest.mark.parametrize(("num_images", "is_said"), [(6, True), (7, False)])
+def test_covariances_without_full_rank_are_said(
+    num_images: int, is_said: bool, config: ScoreConfig
+) -> None:
+    result = score(draw(num_images, 1), config)
+    said = "domain: N = 6 is at most the feature dimension 6, so covariances lack full rank"
+    assert any(note.startswith(said) for note in result["notes"]) == is_said
+
+
 def test_an_entry_is_plain_and_whole(config: ScoreConfig) -> None:
     result = score(draw(120, 1), config, epoch=7)
     assert json.loads(json.dumps(result, allow_nan=False)) == result

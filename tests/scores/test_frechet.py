@@ -9,7 +9,6 @@ from lungan.errors import DataError
 from lungan.scores.distances import (
     frechet_distance,
     frechet_distance_infinity,
-    is_rank_deficient,
 )
 
 
@@ -97,11 +96,6 @@ def test_extrapolation_says_how_many_images_it_needs() -> None:
         DataError, match="at least 384 images a side at feature dimension 64, got 3"
     ):
         frechet_distance_infinity(np.zeros((383, 64)), np.zeros((400, 64)), seed=0)
-
-
-def test_rank() -> None:
-    assert is_rank_deficient(64, 64)
-    assert not is_rank_deficient(65, 64)
 
 
 @pytest.mark.parametrize(
