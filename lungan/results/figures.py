@@ -128,7 +128,9 @@ def draw_losses(groups: list[Group], left_out: str, problems: list[Problem]) -> 
         panels[0].plot([], [], color=color, label=loss.removeprefix("loss_"))
     panels[0].legend(loc="best")
     caption = join_true(
-        "Mean over seeds; the band goes from the lowest to the highest seed.",
+        "Mean over seeds; the band goes from the lowest to the highest seed."
+        if any(len(finished) > 1 for _, finished, _ in shown)
+        else "One run a group.",
         any(stopped for *_, stopped in shown)
         and "Dotted lines are runs that diverged, up to the cross.",
         clipped and "The axis is cut where single peaks would flatten the rest.",
@@ -296,7 +298,9 @@ def draw_scores(groups: list[Group], left_out: str, summaries: Sequence[Summary]
         axes.grid(axis="y", visible=False)
     drawn = [cell for cells in scores.values() for cell in cells]
     caption = join_true(
-        "Point and bar: mean and 95 % interval over seeds. Small dots: single runs.",
+        "Point and bar: mean and 95 % interval over seeds. Small dots: single runs."
+        if any(cell.interval.n > 1 for cell in drawn)
+        else "One run a group.",
         any(cell.floor is not None for cell in drawn)
         and "Green: the floor, what real images score against other real ones of the same number, "
         "with one standard deviation to either side.",

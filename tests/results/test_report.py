@@ -309,6 +309,19 @@ def test_scores_far_apart_are_on_a_logarithmic_axis(
     assert ("on a logarithmic axis" in text) == logarithmic
 
 
+@pytest.mark.parametrize("num_seeds", [1, 2])
+def test_captions_speak_of_seeds_where_there_are_several(
+    num_seeds: int, store: Any, tmp_path: Path
+) -> None:
+    for seed in range(num_seeds):
+        store.run(store.config(seed=seed), values={"domain.precision": 0.5 + seed / 10})
+    results = write_results(store.path, None, tmp_path / "out")
+    captions = [figure.caption for figure in results.figures]
+    assert len(captions) == 2
+    assert all(each.startswith("One run a group.") == (num_seeds == 1) for each in captions)
+    assert all(("over seeds" in each) == (num_seeds > 1) for each in captions)
+
+
 def test_losses_that_are_not_finite_are_drawn_to_where_they_end(store: Any, tmp_path: Path) -> None:
     folder = store.run(status="diverged")
     with (folder / "metrics.jsonl").open("a") as file:
