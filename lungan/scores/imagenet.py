@@ -101,8 +101,7 @@ def load_inception(path: Path, sha256: str, device: torch.device, dtype: torch.d
 def load_efficientnet(path: Path, sha256: str, device: torch.device) -> Encoder:
     """The package's network with its weights, in float32 on every device.
 
-    In bf16 its clipped, depthwise layers lose too much: on radiographs the Fréchet distance moved
-    by 10 % and the Inception Score by 8 %.
+    In bf16 its clipped, depthwise layers lose too much.
 
     Raises: WeightsError where keys or shapes do not fit.
     """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +83,38 @@ def test_tables_are_those_of_the_files(page: str, rows: list[list[str]]) -> None
     assert len(rows) >= 9
     for row in rows:
         assert f"| {' | '.join(row)} |" in lines
+
+
+def text_of(page: str) -> str:
+    return " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split())
+
+
+def test_what_encoders_say_of_themselves_is_quoted_right() -> None:
+    def ends(labels: str, pattern: str) -> str:
+        notes = [row["notes"] for row in rows if row["labels"] == labels]
+        found = sorted(match[1] for note in notes if (match := re.search(pattern, note)))
+        assert len(found) == 20
+        return f"{found[0]} to {found[-1]}"
+
+    rows = read("encoder_stability/pneumoniamnist.csv")
+    area, accuracy = r"bf16; AUC (\S+)", r"accuracy (\S+)"
+    recognition, dimension = r"images with AUC (\S+)", r"dimension (\d+)"
+    for sentence in (
+        f"test split apart with AUCs of {ends('with', area)} and accuracies of ",
+        f"accuracies of {ends('with', accuracy)}, ",
+        f"recognize moved images with AUCs of {ends('with', recognition)}, ",
+        f"effective dimensions of {ends('with', dimension)}. ",
+        f"without labels recognize them with {ends('without', recognition)}, ",
+        f"in {ends('without', dimension)} dimensions.",
+    ):
+        assert sentence in text_of("encoders.md")
+
+
+def test_the_speed_of_inception_is_quoted_right() -> None:
+    file = ROOT / "results" / "benchmarks" / "score_throughput_cpu.json"
+    measured = json.loads(file.read_text(encoding="utf-8"))["images_per_second"]
+    fastest = {name: one["fastest"] for name, one in measured.items()}
+    said = "lungan {lungan:.1f} images/s in bf16, torch-fidelity {torch-fidelity:.1f}, "
+    said += "torchvision {torchvision:.1f}: "
+    times = fastest["lungan"] / fastest["torch-fidelity"]
+    assert f"{said.format(**fastest)}{times:.1f} times torch-fidelity" in text_of("encoders.md")
