@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lungan.config import RunConfig, compose, presets
+from lungan.config.rules import above, any_seed, between, check_fields, one_of
 from lungan.errors import ConfigError
 from lungan.files import at_home
 from lungan.results.read import load
@@ -35,6 +36,27 @@ __all__ = ["Run", "Sweep", "generate", "load", "open", "score", "sweep", "train"
 PathLike: TypeAlias = str | Path
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, slots=True)
+class ImageOptions:
+    """What ``score`` may be asked for about images. No names: those that are usual."""
+
+    size: int | None = between(16, 512)
+    channels: int | None = one_of(1, 3)
+    on_bad_image: str = one_of("error", "skip")
+    splits: list[str]
+    classes: list[str]
+
+
+@dataclass(kw_only=True, slots=True)
+class DrawOptions:
+    """What ``generate`` and its command may be asked for. ``num_images``: at most as many as
+    data=phantom draws, which take days."""
+
+    num_images: int = between(1, 10**7)
+    seed: int = any_seed()
+    truncation: float | None = above(0)
 
 
 def train(
@@ -154,6 +176,14 @@ def score(
     Raises: ConfigError, DataError, WeightsError.
     """
     config = presets.load_score(score, None, changes)
+    chosen = ImageOptions(
+        size=_plain(size),
+        channels=_plain(channels),
+        on_bad_image=on_bad_image,
+        splits=_plain(splits or []),
+        classes=_plain(classes or []),
+    )
+    check_fields(chosen)
     from lungan.data import build as data
     from lungan.data.images import ImageSet
     from lungan.data.inspect import describe_images
@@ -169,20 +199,20 @@ def score(
     def read(images: Any, name: str) -> ImageSet:
         if isinstance(images, str | Path):
             name = str(at_home(images))
-            found = data.read_images(at_home(images), size, channels, on_bad_image)
+            found = data.read_images(at_home(images), chosen.size, chosen.channels, on_bad_image)
         elif isinstance(images, ImageSet):
-            fitted = data.read_array(images.images, name, size, channels)
+            fitted = data.read_array(images.images, name, chosen.size, chosen.channels)
             found = replace(images, images=fitted.images)
         else:
-            found = data.read_array(images, name, size, channels)
+            found = data.read_array(images, name, chosen.size, chosen.channels)
         for line in describe_images(found, name):
             log.info(line)
         return found
 
     real_images = read(real, "real")
     present = [name for n, name in enumerate(real_images.split_names) if n in real_images.splits]
-    trained_on = list(splits or [name for name in present if name != "test"] or present)
-    reference = real_images.select(trained_on, list(classes or []))
+    trained_on = chosen.splits or [name for name in present if name != "test"] or present
+    reference = real_images.select(trained_on, chosen.classes)
     place = fake.folder if isinstance(fake, Run) else fake
     if isinstance(place, str | Path):
         place = at_home(place)
@@ -212,7 +242,7 @@ def score(
         generated,
         real_images,
         splits=trained_on,
-        classes=list(classes or []),
+        classes=chosen.classes,
         config=config,
         encoders=built,
         reasons=reasons,
@@ -230,17 +260,29 @@ def generate(
 
     Raises: RunFolderError, WeightsError, ConfigError, DataError.
     """
-    if num_images < 1:
-        raise ConfigError(f"num_images must be at least 1, got {num_images}")
+    num_images, seed = _plain(num_images), _plain(seed)
+    check_fields(DrawOptions(num_images=num_images, seed=seed, truncation=None))
+    from lungan import memory
     from lungan.device import resolve_device
     from lungan.generation.source import read_source
     from lungan.models.sampling import sample_images
 
     source = read_source(run.folder if isinstance(run, Run) else at_home(run))
+    chosen_device = resolve_device(device)
+    one = sample_images(source.generator, 1, seed, chosen_device)
+    way_out = "lungan generate writes as many to a disk"
+    memory.check(2 * num_images * one.nbytes, f"num_images={num_images}", way_out)
     images: NDArray[np.uint8] = (
-        sample_images(source.generator, num_images, seed, resolve_device(device)).cpu().numpy()
+        sample_images(source.generator, num_images, seed, chosen_device).cpu().numpy()
     )
     return images
+
+
+def _plain(value: Any) -> Any:
+    """Python's own of a sequence, or of numpy's numbers, for ``check_fields``."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return list(value)
+    return value.item() if hasattr(value, "item") else value
 
 
 @contextlib.contextmanager

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from lungan.cli import INTERRUPTED, CallableModule, CommandParser, run_as_program, run_command
-from lungan.errors import ConfigError
+from lungan.config.rules import check_fields
 
 EXAMPLES = """examples:
   python -m lungan.generate runs/<run> --num-images 1000 --out generated
@@ -22,10 +21,6 @@ EXAMPLES = """examples:
 
 The same seed gives the same images, and the first of many are those of few.
 More in docs/generate.md. Exit codes: 0 good, 2 bad input, 130 interrupted (nothing is left)."""
-
-
-MOST_IMAGES = 10**7
-"""As many as data=phantom draws; they take days."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,17 +75,11 @@ def _parser() -> CommandParser:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    if options.num_images < 1:
-        raise ConfigError(f"--num-images must be at least 1, got {options.num_images}")
-    if options.num_images > MOST_IMAGES:
-        raise ConfigError(f"--num-images must be at most {MOST_IMAGES}, got {options.num_images}")
-    if not 0 <= options.seed < 2**63:
-        raise ConfigError(f"--seed must be from 0 to 2^63 - 1, got {options.seed}")
-    cut = options.truncation
-    if cut is not None and not (math.isfinite(cut) and cut > 0):
-        raise ConfigError(f"--truncation must be greater than 0, got {cut:g}")
+    # Here, so that --help need not wait for pandas, nor a wrong number for torch.
+    from lungan.api import DrawOptions
 
-    # Here, so that --help need not wait for torch.
+    asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(DrawOptions)}
+    check_fields(DrawOptions(**asked), "--")
     from lungan.device import resolve_device
     from lungan.generation.card import Request
     from lungan.generation.making import check_new, make_images

@@ -102,8 +102,6 @@ def _score(options: argparse.Namespace) -> int:
         raise ConfigError(
             f"--{name.replace('_', '-')} needs --real and --fake: a run knows its own"
         )
-    if options.size is not None and not 16 <= options.size <= 512:
-        raise ConfigError(f"--size must be from 16 to 512, got {options.size}")
     # Here, so that --help and a wrong option need not wait for torch.
     from lungan.files import write_json
     from lungan.scores.table import format_result

@@ -103,6 +103,15 @@ def test_an_opened_run_has_its_parts(made: lungan.Run) -> None:
     assert not run.generator("cpu").training
 
 
+def test_images_that_do_not_fit_into_memory_are_not_begun(
+    made: lungan.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lungan.memory.available", lambda: 2**20)
+    assert len(lungan.generate(made, 9)) == 9
+    with pytest.raises(lungan.LunganError, match="num_images=10000 must fit into the memory"):
+        lungan.generate(made, 10_000)
+
+
 def test_a_sweep_gives_its_runs_and_a_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,7 +176,13 @@ def test_images_are_scored_against_real_ones(
         ("lungan.sweep(['lr=1,2'], launcher='jobli')", "hydra/launcher must be one of"),
         ("lungan.open('/nowhere')", "/nowhere is not a run's folder"),
         ("lungan.load('/nowhere')", "/nowhere"),
-        ("lungan.generate('/nowhere', 0)", "num_images must be at least 1, got 0"),
+        ("lungan.generate('/nowhere', 0)", "num_images must be from 1 to 10000000, got 0"),
+        ("lungan.generate('/nowhere', 2.5)", "num_images must be a whole number, got 2.5"),
+        ("lungan.generate('/nowhere', np.int64(2), seed=-1)", "seed must be from 0 to .*, got -1"),
+        ("lungan.score('/nowhere', '/x', size=0)", "size must be from 16 to 512, or null, got 0"),
+        ("lungan.score('/nowhere', '/x', channels=2)", "channels must be one of 1, 3, or null"),
+        ("lungan.score('/nowhere', '/x', splits='train')", "splits must be a list of names"),
+        ("lungan.score('/nowhere', '/x', on_bad_image='x')", "on_bad_image must be one of error"),
         ("lungan.score('/nowhere', '/nowhere', score='fst')", "score must be one of"),
         ("lungan.score(np.zeros((9, 8, 8)), '/x')", "real: images must be uint8 from 0 to 255"),
         ("lungan.score(np.zeros((9, 8), 'uint8'), '/x')", r"real: images must be \(N, H, W\)"),

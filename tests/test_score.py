@@ -170,7 +170,10 @@ def test_runs_are_scored_and_earlier_results_kept(
         (["x", "--size", "28"], "ConfigError: --size needs --real and --fake"),
         (["absent"], "RunFolderError: nothing to score: absent has no finished run"),
         (["--real", "absent", "--fake", "FAKE"], "DataError: absent does not exist"),
-        (["--real", "REAL", "--fake", "FAKE", "--size", "9"], "--size must be from 16 to 512"),
+        (
+            ["--real", "REAL", "--fake", "FAKE", "--size", "9"],
+            "size must be from 16 to 512",
+        ),
         (["--real", "REAL", "--fake", "FAKE", "--score", "x"], "score must be one of fast, full"),
         (["--real", "REAL", "--fake", "FAKE", "--classes", "x"], "data.classes must be among 0, 1"),
         (

@@ -181,12 +181,13 @@ def parse_choice(base: type[Part], group: str, values: Any) -> Any:
 def check_fields(config: Any, prefix: str = "") -> None:
     """Check type and rule of every field of a dataclass, and of those below it.
 
-    Raises: ConfigError with ``prefix`` before the field's name.
+    Raises: ConfigError with ``prefix`` before the field's name, which after ``--`` is an option's.
     """
     kind: Any = type(config)
     hints, below = types_of(kind), []
     for field in dataclasses.fields(config):
         value, key = getattr(config, field.name), prefix + field.name
+        key = key.replace("_", "-") if prefix == "--" else key
         if dataclasses.is_dataclass(value):
             below.append((value, f"{key}."))
             continue
@@ -200,7 +201,7 @@ def check_fields(config: Any, prefix: str = "") -> None:
         if "holds" in field.metadata and not field.metadata["holds"](value):
             text = field.metadata["text"]
             text = text if isinstance(text, str) else text()
-            text += ", or null" if takes_null else ""
+            text += ", or null" if takes_null and prefix != "--" else ""
             raise ConfigError(f"{key} must be {text}, got {shown(value)}")
         if MOST in field.metadata and value > field.metadata[MOST]:
             raise ConfigError(f"{key} must be at most {field.metadata[MOST]}, got {shown(value)}")

@@ -227,8 +227,8 @@ def test_the_card_says_what_must_be_said(runs: dict[str, Path], tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--num-images", 0], "--num-images must be at least 1, got 0"),
-        (["--num-images", 10**13], "--num-images must be at most 10000000, got 10000000000000"),
+        (["--num-images", 0], "--num-images must be from 1 to 10000000, got 0"),
+        (["--num-images", 10**13], "--num-images must be from 1 to 10000000"),
         (["--num-images", 2, "--seed", -1], "--seed must be from 0"),
         (["--num-images", 2, "--truncation", 0], "--truncation must be greater than 0, got 0"),
         (["--num-images", 2, "--class", "x"], "--class must be among pneumonia for"),
