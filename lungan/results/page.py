@@ -31,7 +31,7 @@ _DESTINATION = re.compile(
 """In a run's wandb/sent.json, where the account is known."""
 
 _INSIDE_A_NUMBER = re.compile(
-    r"(?<=\d) (?=%|± |to -?\d)|(?<=%) (?=CI )|(?<=±) (?=\d)|(?<=\d to) (?=-?\d)"
+    r"(?<=\d) (?=%|± |to -?\d|of \d)|(?<=%) (?=CI )|(?<=±) (?=\d)|(?<=\d (?:to|of)) (?=-?\d)"
     r"|(?<=\b[np]) (?=[=<] )|(?<=\b[np] [=<]) (?=\d)"
 )
 """Spaces of ``95 % CI 1.2 to 3.4``, ``5.1 ± 0.3`` and ``p = 0.02``, where no line may break."""

@@ -159,7 +159,7 @@ def test_no_line_of_the_page_breaks_inside_a_number(written_study: Results) -> N
     assert "(95_%_CI 1.41_to_1.82, corrected p_=_0.002)" in answer
     assert ">20.4 (19.6_to_21.3)</td>" in text
     assert "0.594_±_0.084" in text
-    assert "(n_=_4 of 5)" in text
+    assert "(n_=_4_of_5)" in text
     assert "optimizer=adam,rmsprop epochs=50,100 &#39;seed=range(5)&#39;" in text  # to be copied
 
 
