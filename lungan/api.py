@@ -290,12 +290,15 @@ def _composing(
     start: PathLike | None, config_dirs: Sequence[PathLike]
 ) -> Iterator[RunConfig | None]:
     """Hydra made ready for ``compose``; gives the saved config to start from."""
+    if isinstance(config_dirs, str | Path):
+        raise ConfigError(f'config_dirs must be a list of folders, such as ["{config_dirs}"]')
     begin = None if start is None else read_config(at_home(start))
     with compose.composer(config_dirs):
         yield begin
 
 
 def _texts(overrides: Sequence[str]) -> list[str]:
-    if isinstance(overrides, str) or not all(isinstance(each, str) for each in overrides):
+    is_list = isinstance(overrides, Sequence) and not isinstance(overrides, str)
+    if not is_list or not all(isinstance(each, str) for each in overrides):
         raise ConfigError('overrides must be a list of text, such as ["lr=0.0005"]')
     return list(overrides)

@@ -28,6 +28,7 @@ def resolve_device(name: str) -> torch.device:
 
     Raises: ConfigError for another name, or where that device is not there.
     """
+    name = str(name)  # Python may give torch's own device
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")

@@ -13,7 +13,7 @@ import yaml
 
 import lungan
 from lungan import registry
-from lungan.config.rules import check_fields, parse_choice
+from lungan.config.rules import check_fields, parse, parse_choice
 from lungan.config.run import GROUPS, ScoreConfig
 from lungan.errors import ConfigError
 from lungan.files import at_home
@@ -91,11 +91,10 @@ def load_score(
 
     Raises: ConfigError for an unknown choice, a wrong value, or one without encoders.
     """
-    if name is None and own is not None and own.encoders:
-        config = own
-    else:
-        config = load("score", name or "standard")
-    config = dataclasses.replace(config, **(changes or {}))
+    is_own = name is None and own is not None and own.encoders
+    start: Any = own if is_own else load("score", name or "standard")
+    values = dataclasses.asdict(start) | dict(changes or {})
+    config: ScoreConfig = parse(ScoreConfig, values, "score.")
     check_fields(config, "score.")
     if not config.encoders:
         raise ConfigError(f"score={config.name} has no encoders, so there is nothing to score")
