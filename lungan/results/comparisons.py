@@ -113,7 +113,7 @@ def summarize(groups: Sequence[Group]) -> list[Summary]:
         for run in group.done:
             for key, value in run.scores.items():
                 if value is not None and catalogue.is_score(key):
-                    encoder = catalogue.split_key(key)[0]
+                    encoder = catalogue.encoder_of(key)
                     settings = run.settings.get(encoder) or run.settings.get("", ())
                     beside = (run.scores.get(f"{key}.{name}") for name in BESIDE)
                     rows.append((number, key, settings, run, value, *beside))
@@ -155,7 +155,7 @@ def leading_score(summaries: Sequence[Summary]) -> str | None:
     first encoder, else the first score that is no Inception Score. None without one."""
     scores = [s for s in main_settings(summaries) if not catalogue.is_inception_score(s)]
     first = scores[0] if scores else None
-    return next((s for s in scores if catalogue.split_key(s)[1] == "frechet_distance"), first)
+    return next((s for s in scores if catalogue.name_of(s) == catalogue.LEADING), first)
 
 
 def leaders(summaries: Sequence[Summary]) -> list[Summary]:

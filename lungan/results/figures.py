@@ -284,7 +284,7 @@ def draw_scores(groups: list[Group], left_out: str, summaries: Sequence[Summary]
         beside = [v for cell in cells for v in (cell.floor, cell.real) if v is not None]
         shown = [value for cell in cells for value in cell.values] + beside
         # A distance is never negative and has no upper end.
-        is_distance = catalogue.split_key(score)[1] == "frechet_distance"
+        is_distance = catalogue.name_of(score) == catalogue.LEADING
         if is_distance and 0 < min(shown) * _FAR_APART < max(shown):
             cut |= _make_logarithmic(axes, cells, shown)
             logarithmic = True
@@ -314,7 +314,7 @@ def draw_scores(groups: list[Group], left_out: str, summaries: Sequence[Summary]
 
 
 def _heading(score: str) -> str:
-    encoder, described = catalogue.split_key(score)[0], catalogue.describe(score)
+    encoder, described = catalogue.encoder_of(score), catalogue.describe(score)
     parts = [part for part in (encoder, described.hint) if part]
     fits = len(", ".join(parts)) <= _HEADING_CHARACTERS
     return f"{described.title}\n" + (", " if fits else "\n").join(parts)

@@ -71,7 +71,7 @@ def _has_floor(summary: Summary) -> bool:
 
 
 def _is_of_copying(score: str) -> bool:
-    name = catalogue.split_key(score)[1]
+    name = catalogue.name_of(score)
     return name.startswith("memorization") or name in ("authenticity", "near_copies")
 
 

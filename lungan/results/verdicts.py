@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _MAX_NAMED = 6
 _MAX_BEST = 3
 """Of more groups than can be named, so many are, the best by the leading score."""
-_MAIN_SCORE = "frechet_distance"
 
 
 def headlines(
@@ -88,7 +87,7 @@ def answer(
         members=members,
         score=catalogue.describe(score),
         title=catalogue.title(score),
-        is_distance=catalogue.split_key(score)[1] == _MAIN_SCORE,
+        is_distance=catalogue.name_of(score) == catalogue.LEADING,
         tested=[each for each in family if each.p_holm is not None],
         supported=supported,
         num_significant=sum(each.significant for each in comparisons),
@@ -130,7 +129,7 @@ def _environment(package: str) -> Environment:
 def inception_note(summaries: Sequence[Summary]) -> str:
     """To follow the words "Inception Score" where none of them is Inception's own."""
     encoders = {
-        catalogue.split_key(summary.score)[0]
+        catalogue.encoder_of(summary.score)
         for summary in summaries
         if catalogue.is_inception_score(summary.score)
     }
@@ -157,7 +156,7 @@ def _differences(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     by_missed: defaultdict[str, list[str]] = defaultdict(list)
     others, untested, encoders = [], [], set()
     for score, family in by_score.items():
-        encoder = catalogue.split_key(score)[0]
+        encoder = catalogue.encoder_of(score)
         supported = [comparison for comparison in family if comparison.significant]
         if all(comparison.p_holm is None for comparison in family):
             untested.append(score)
@@ -257,7 +256,7 @@ def _titles(scores: Sequence[str]) -> str:
     """Scores by encoder: ``Precision, Recall (domain) and Coverage (inception)``."""
     by_encoder: dict[str, list[str]] = {}
     for score in scores:
-        encoder = catalogue.split_key(score)[0]
+        encoder = catalogue.encoder_of(score)
         by_encoder.setdefault(encoder, []).append(catalogue.describe(score).title)
     return " and ".join(
         f"{', '.join(titles)} ({encoder})" if encoder else ", ".join(titles)
@@ -294,7 +293,7 @@ def caveats(
         has_inception_score=bool(inception),
         inception_note=inception_note(summaries),
         real=numbers.number(reals[0]) if reals else "",
-        encoders={catalogue.split_key(score)[0] for score in main},
+        encoders={catalogue.encoder_of(score) for score in main},
         reasons=reasons.most_common(5),
         num_unscored=sum(not run.scores for run in done),
     )

@@ -32,12 +32,8 @@ from lungan.runs.folder import (
 )
 from lungan.runs.prepare import Prepared
 from lungan.runs.store import claimed_finished
-from lungan.scores import encoders, evaluate, near_copies
+from lungan.scores import catalogue, encoders, evaluate, near_copies
 from lungan.scores.encoders import Encoder
-
-SELECTION = "frechet_distance"
-"""What the best epoch is chosen by, lowest first, in the first encoder that has it. It is taken
-against the images trained on, so that no test image chooses anything."""
 
 log = logging.getLogger(__name__)
 
@@ -120,11 +116,16 @@ class Scorer:
         return None
 
     def best(self) -> dict[str, Any] | None:
-        """Epoch and selecting score of the best epoch; None where fewer than two have a score."""
+        """Epoch and leading score, lowest first, of the best epoch; None where fewer than two have
+        a score.
+
+        It is the first encoder's that has one, against the images trained on, so that no test
+        image chooses anything.
+        """
         rows: dict[int, dict[str, Any]] = {}
         for result in read_scores(self._folder).values():
             values, epoch = result["values"], result["epoch"]
-            keys = (f"{name}.{SELECTION}" for name in self.names)
+            keys = (f"{name}.{catalogue.LEADING}" for name in self.names)
             key = next((key for key in keys if values.get(key) is not None), None)
             if key is not None and epoch is not None:
                 rows[epoch] = {"epoch": epoch, "score": key, "value": values[key]}

@@ -101,6 +101,9 @@ CATALOGUE = {
     "inception_score": Score("Inception Score", "higher", "high", low=1.0, scale="log"),
 }
 
+LEADING = "frechet_distance"
+"""The one score by which a run's best epoch is chosen, and of which a report's answer is."""
+
 _ORDER = {name: index for index, name in enumerate(CATALOGUE)}
 
 
@@ -136,22 +139,26 @@ def is_score(key: str) -> bool:
 
 def is_inception_score(key: str) -> bool:
     """Inception Scores are never shown alone: see docs/scores.md."""
-    return split_key(key)[1] == "inception_score"
+    return name_of(key) == "inception_score"
 
 
-def split_key(key: str) -> tuple[str, str]:
-    """``domain.frechet_distance`` to (``domain``, ``frechet_distance``)."""
-    encoder, _, name = key.rpartition(".")
-    return encoder, name
+def encoder_of(key: str) -> str:
+    """``domain`` of ``domain.frechet_distance``; empty where a key has none."""
+    return key.rpartition(".")[0]
+
+
+def name_of(key: str) -> str:
+    """``frechet_distance`` of ``domain.frechet_distance``."""
+    return key.rpartition(".")[2]
 
 
 def describe(key: str) -> Score:
-    name = split_key(key)[1]
+    name = name_of(key)
     return CATALOGUE.get(name) or Score(name.replace("_", " "), "unknown")
 
 
 def title(key: str) -> str:
-    encoder, _ = split_key(key)
+    encoder = encoder_of(key)
     return f"{describe(key).title} ({encoder})" if encoder else describe(key).title
 
 
@@ -163,5 +170,4 @@ def floor_key(key: str) -> str:
 def order(key: str) -> tuple[str, float, str]:
     """Sort key: by encoder, then in the catalogue's order; scores that it does not have stand
     before the Inception Score, which says the least and so comes last."""
-    encoder, name = split_key(key)
-    return encoder, _ORDER.get(name, _ORDER["inception_score"] - 0.5), key
+    return encoder_of(key), _ORDER.get(name_of(key), _ORDER["inception_score"] - 0.5), key

@@ -42,7 +42,7 @@ def format_result(result: Mapping[str, Any]) -> str:
 
 
 def _rows(name: str, values: Mapping[str, float | None]) -> list[tuple[str, ...]]:
-    keys = [key for key in values if catalogue.split_key(key)[0] == name]
+    keys = [key for key in values if catalogue.encoder_of(key) == name]
     rows: list[tuple[str, ...]] = []
     for key in sorted(filter(catalogue.is_score, keys), key=catalogue.order):
         score, value = catalogue.describe(key), values[key]
@@ -51,7 +51,7 @@ def _rows(name: str, values: Mapping[str, float | None]) -> list[tuple[str, ...]
         has_ratio = not score.around_zero
         rows.append(
             (
-                catalogue.split_key(key)[1],
+                catalogue.name_of(key),
                 _number(value, values.get(f"{key}.std")),
                 _floor(values, floor_key),
                 f"{value / floor:.3g}" if has_ratio and value is not None and floor else "-",

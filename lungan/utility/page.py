@@ -165,7 +165,7 @@ def generators_table(utility: Utility) -> tuple[Table, list[Problem]]:
     keys = [
         key
         for key in sorted({key for run in runs for key in run.scores}, key=catalogue.order)
-        if catalogue.split_key(key)[1] in _OF_GENERATORS
+        if catalogue.name_of(key) in _OF_GENERATORS
         and any(run.scores.get(key) is not None for run in runs)
     ]
     header = ["generator", "classes", "fraction", "seed", "trained on"]
