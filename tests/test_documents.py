@@ -35,28 +35,28 @@ REPORT, SMALL = "results/report/summary.csv", "results/small_data/summary.csv"
 
 
 @pytest.mark.parametrize(
-    ("title", "score"),
+    ("document", "title", "score"),
     [
-        ("Fréchet distance", "domain.frechet_distance"),
-        ("coverage", "domain.coverage"),
-        ("Inception Score (in-domain)", "domain.inception_score"),
+        ("README.md", "Fréchet distance", "frechet_distance"),
+        ("README.md", "coverage", "coverage"),
+        ("README.md", "Inception Score (in-domain)", "inception_score"),
+        ("docs/report.md", "Fréchet distance", "frechet_distance"),
+        *(("docs/report.md", name, name) for name in ("precision", "recall", "density")),
+        ("docs/report.md", "coverage", "coverage"),
+        ("docs/report.md", "in-domain Inception Score", "inception_score"),
     ],
 )
-def test_the_readmes_table_is_that_of_the_studies(title: str, score: str) -> None:
-    line = next(
-        line
-        for line in (ROOT / "README.md").read_text().splitlines()
-        if line.startswith(f"| {title}")
-    )
+def test_tables_of_scores_are_those_of_the_studies(document: str, title: str, score: str) -> None:
+    lines = (ROOT / document).read_text(encoding="utf-8").splitlines()
+    line = next(line for line in lines if line.startswith(f"| {title}"))
     cells = [cell.strip(" *") for cell in line.strip("|").split("|")][2:]
     places = [*((REPORT, group) for group in GROUPS), (SMALL, "all runs")]
-    assert len(cells) == len(places)
-    for cell, (file, group) in zip(cells, places, strict=True):
+    assert len(cells) == (5 if document == "README.md" else 4)
+    for cell, (file, group) in zip(cells, places, strict=False):
         said = [float(number) for number in cell.split(" ± ")]
         decimals = [len(number.partition(".")[2]) for number in cell.split(" ± ")]
-        for value, digits, expected in zip(
-            said, decimals, summary(file, score, group), strict=True
-        ):
+        found = summary(file, f"domain.{score}", group)
+        for value, digits, expected in zip(said, decimals, found, strict=True):
             assert value == pytest.approx(expected, abs=0.51 * 10**-digits), (cell, group)
 
 

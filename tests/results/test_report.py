@@ -131,6 +131,7 @@ def test_page_needs_nothing_from_outside(written_study: Results) -> None:
         "2.13.0",
         "Problems",
         "2026-01-02",
+        "results.csv (a row a run",
     ):
         assert said in text
     assert str(written_study.out.parent) not in text
