@@ -98,9 +98,9 @@ class BusyError(RunFolderError):
     """Another live process has the run, or the shorter one that this one goes on from."""
 
     def __init__(self, folder: Path, owner: Owner) -> None:
+        self.state = f"under way in process {owner.pid} on {owner.host}"
         super().__init__(
-            f"{folder} is under way in process {owner.pid} on {owner.host}; "
-            "wait for it, or stop it and repeat the command"
+            f"{folder} is {self.state}; wait for it, or stop it and repeat the command"
         )
 
 

@@ -356,7 +356,7 @@ def run_trajectory(
             status = "was finished before" if result.reused else result.status
             log.info("%s: %s", called, status)
         except BusyError as error:
-            log.info("%s%s", prefix, error)
+            log.info("%s: it, or a shorter one, is %s", called, error.state)
             busy.append(planned)
         except Exception as error:
             said = f"{type(error).__name__}: {error}"
