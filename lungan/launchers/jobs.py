@@ -340,7 +340,7 @@ def _run(jobs: dict[str, Any], number: int, place: Place, slot: int, stop: StopS
     waited_from = time.monotonic()
     while busy and time.monotonic() - waited_from < place.wait_seconds:
         time.sleep(POLL_SECONDS)
-        busy = run_trajectory(busy, sweep, stop)
+        busy = run_trajectory(busy, sweep, stop, again=True)
 
 
 def _placed(config: RunConfig, place: Place, slot: int) -> RunConfig:

@@ -328,14 +328,19 @@ def run_trajectories(
     while waiting:
         time.sleep(POLL_SECONDS)
         # A run whose owner died meanwhile is taken over here.
-        waiting = run_trajectory(waiting, sweep, stop)
+        waiting = run_trajectory(waiting, sweep, stop, again=True)
 
 
 def run_trajectory(
-    trajectory: Iterable[PlannedRun], sweep: str, stop: StopSignal, prefix: str = ""
+    trajectory: Iterable[PlannedRun],
+    sweep: str,
+    stop: StopSignal,
+    prefix: str = "",
+    *,
+    again: bool = False,
 ) -> list[PlannedRun]:
     """Do the runs of one trajectory that nobody has done, each going on from the one before; gives
-    those under way elsewhere. prefix: of lines in the log.
+    those under way elsewhere. prefix: of lines in the log. again: the log has them under way.
 
     A run that fails is written to the ledger and its log, and the longer ones are tried still.
 
@@ -356,7 +361,8 @@ def run_trajectory(
             status = "was finished before" if result.reused else result.status
             log.info("%s: %s", called, status)
         except BusyError as error:
-            log.info("%s: it, or a shorter one, is %s", called, error.state)
+            if not again:
+                log.info("%s: it, or a shorter one, is %s", called, error.state)
             busy.append(planned)
         except Exception as error:
             said = f"{type(error).__name__}: {error}"

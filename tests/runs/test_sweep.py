@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import random
 import signal
@@ -21,6 +22,8 @@ from lungan.errors import ConfigError
 from lungan.launchers.local import LocalConfig, LocalLauncher
 from lungan.runs import run as runs
 from lungan.runs import sweep
+from lungan.runs.prepare import prepare
+from lungan.runs.store import Claimed, Store, store_path
 
 Tiny = Callable[..., RunConfig]
 Ledger = Callable[[Path, str], list[dict[str, Any]]]
@@ -233,3 +236,27 @@ def test_a_renamed_run_folder_is_still_the_runs(tiny: Tiny, tmp_path: Path) -> N
 def test_one_store_for_all_runs(tiny: Tiny) -> None:
     with pytest.raises(ConfigError, match="store must be the same for all runs of a sweep"):
         run_sweep(tiny("epochs=1"), tiny("epochs=2", store="x"))
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_a_run_that_another_process_has_is_waited_for_and_said_once(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny("epochs=1")
+    claimed = Store(store_path(config)).claim(prepare(config).identity)
+    assert isinstance(claimed, Claimed)
+    monkeypatch.setattr(sweep, "POLL_SECONDS", 0.01)
+    tries = []
+
+    def released_at_the_third(*given: Any, **more: Any) -> object:
+        tries.append(given)
+        if len(tries) == 3:
+            claimed.claim.release()
+        return runs.run(*given, **more)
+
+    monkeypatch.setattr(sweep, "run", released_at_the_third)
+    with caplog.at_level(logging.INFO, "lungan"):
+        assert run_sweep(config) == 0
+    said = [record.getMessage() for record in caplog.records]
+    assert sum(f"is under way in process {os.getpid()} on " in text for text in said) == 1
+    assert said[-1].endswith(": done")
