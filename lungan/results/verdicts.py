@@ -17,6 +17,7 @@ from lungan.results.comparisons import (
     leaders,
     leading_score,
     main_settings,
+    mean_of,
     ranks,
 )
 from lungan.results.groups import Group, status_counts
@@ -87,6 +88,8 @@ def answer(
         members=members,
         score=catalogue.describe(score),
         title=catalogue.title(score),
+        floor=mean_of(each.floor for each in members),
+        centers=[each.interval.center for each in members],
         is_distance=catalogue.name_of(score) == catalogue.LEADING,
         tested=[each for each in family if each.p_holm is not None],
         supported=supported,

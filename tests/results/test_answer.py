@@ -40,7 +40,17 @@ def test_a_supported_difference(store: Any) -> None:
         "better by a factor of 1.98 (95 % CI "
     )
     assert ", corrected p < 0.001) in" in told
-    assert told.endswith(f"in Fréchet distance (domain), lower is better. {NOT_SHOWN}")
+    score = "in Fréchet distance (domain), lower is better. Groups score 10.9 to 21.5 in it. "
+    assert told.endswith(f"{score}{NOT_SHOWN}")
+
+
+def test_real_images_stand_beside_what_groups_score(store: Any) -> None:
+    for lr, found in ((0.1, (10.0, 10.1, 10.3)), (0.2, (0.004, 0.0041, 0.0042))):
+        for seed, value in enumerate(found):
+            values = {DISTANCE: value, f"{DISTANCE}.floor": 0.0021}
+            store.run({**store.config(seed=seed), "lr": lr}, values=values)
+    said = "Groups score 0.00410 to 10.1 in it, real images 0.00210 against each other. "
+    assert said + NOT_SHOWN in answered(store)
 
 
 def test_the_best_of_all_leads_the_nearest(store: Any) -> None:
@@ -103,7 +113,7 @@ def test_one_group(store: Any, values: list[float]) -> None:
         store.run(store.config(seed=seed), values=scores)
     told = answered(store)
     assert told.startswith("Only one group has scores, all runs, so there is nothing to compare: ")
-    assert f"(n = {len(values)}), real images 2.00." in told
+    assert f"(n = {len(values)}), real images 2.00 against each other." in told
     assert told.endswith(
         NOT_SHOWN if len(values) > 1 else "One seed is no evidence; add seed=0,1,2,3,4."
     )
