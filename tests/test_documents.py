@@ -338,6 +338,15 @@ def test_a_sweep_of_two_processes_is_quoted_right() -> None:
     )
     spent = f"{two['cpu_seconds']:.0f} s of CPU time instead of {one['cpu_seconds']:.0f} s"
     assert f"The two processes use {spent}" in document
+    assert f"busy for {one['cpu_seconds'] / 2 / one['seconds']:.0%} of" in document.replace(
+        " %", "%"
+    )
+    figures = json.loads((ROOT / "results/benchmarks/train_step_processes_cpu.json").read_text())
+    rates = figures["images_per_second_of_processes"]["bf16"]
+    assert f"{rates['1']:.0f} images a second in one process of two threads and" in document
+    assert f"and {rates['2']:.0f} in two of one thread" in document
+    page = " ".join(text_of("docs/performance.md").split())
+    assert f"the step alone: {rates['2']:.0f} images a second and {rates['1']:.0f}" in page
 
 
 def test_every_promise_of_security_names_a_test_that_is_there() -> None:
