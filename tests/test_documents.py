@@ -376,3 +376,62 @@ def test_what_a_tracker_costs_is_quoted_right() -> None:
     assert f"(medians: {online:.1f} s online, {tensorboard:.1f} s with TensorBoard" in document
     others = [longer[name]["median"] for name in list(longer)[3:]]
     assert f"{min(others):.1f} to {max(others):.1f} s with a server in trouble" in document
+
+
+SCORE_OF_ROW = {
+    "ImageNet Fréchet distance": "efficientnet_lite2.frechet_distance",
+    "ImageNet precision": "efficientnet_lite2.precision",
+    "ImageNet recall": "efficientnet_lite2.recall",
+    "ImageNet coverage": "efficientnet_lite2.coverage",
+    "`spectrum`: Fréchet distance": "spectrum.frechet_distance",
+    "`spectrum`: coverage": "spectrum.coverage",
+    "`contrast`: coverage": "contrast.coverage",
+    "near copies (`pixels`)": "pixels.near_copies",
+    "ImageNet memorization: distance ratio": "efficientnet_lite2.memorization_distance_ratio",
+    "`contrast` memorization: distance ratio": "contrast.memorization_distance_ratio",
+}
+
+
+@pytest.mark.parametrize(
+    ("heading", "file", "columns"),
+    [
+        ("## Twice as long", "long.json", [2, 3, 4]),
+        ("## Wider networks", "wider.json", [2, 3, 5]),
+    ],
+)
+def test_longer_and_wider_trainings_at_64_pixels_are_quoted_right(
+    heading: str, file: str, columns: list[int]
+) -> None:
+    text = (
+        (ROOT / "results/small_data_64/README.md").read_text(encoding="utf-8").partition(heading)[2]
+    )
+    results = json.loads(text_of(f"results/small_data_64/{file}"))
+    compared = 0
+    for line in text.partition("\n## ")[0].splitlines():
+        name, *cells = [cell.strip(" *") for cell in line.strip("|").split("|")]
+        part = "held_out" if name.startswith("held out: ") else "trained_on"
+        key = SCORE_OF_ROW.get(name.removeprefix("held out: "))
+        if not line.startswith("|") or key is None:
+            continue
+        runs = [run["values"] for run in results[part].values()]
+        quoted = [cells[0].partition(" ")[0], *(cells[column] for column in columns)]
+        for cell, value in zip(
+            quoted, [runs[0][f"{key}.floor"], *(r[key] for r in runs)], strict=True
+        ):
+            decimals = len(cell.partition(".")[2])
+            assert abs(float(cell) - value) <= 0.5001 * 10**-decimals, (name, cell, value)
+        compared += 1
+    assert compared == {"long.json": 13, "wider.json": 14}[file]
+
+
+def test_what_readme_says_of_a_wider_discriminator() -> None:
+    runs = json.loads(text_of("results/small_data_64/wider.json"))["trained_on"].values()
+    values = next(
+        run["values"] for run in runs if round(run["values"]["pixels.near_copies"], 3) == 0.003
+    )
+    distance, coverage, recall = (
+        values[f"efficientnet_lite2.{name}"] for name in ("frechet_distance", "coverage", "recall")
+    )
+    assert f"one seed reaches {distance:.0f}, {coverage:.2f} and {recall:.2f}" in text_of(
+        "README.md"
+    )
