@@ -102,7 +102,7 @@ def workload(experiment: str, size: int, device: torch.device) -> Workload:
     return Workload(config, is_report, num_steps)
 
 
-def eager_step(images: Tensor) -> Callable[[], None]:
+def eager_report_steps(wanted: Workload, images: Tensor) -> Callable[[], None]:
     """The usual form: nn.ConvTranspose2d, nn.Dropout, two backward passes, two optimizers."""
     device = images.device
 
@@ -145,7 +145,11 @@ def eager_step(images: Tensor) -> Callable[[], None]:
         loss(discriminator(fake), ones).backward()
         generator_optimizer.step()
 
-    return step
+    def steps() -> None:
+        for _ in range(wanted.num_steps):
+            step()
+
+    return steps
 
 
 def eager_recipe_steps(wanted: Workload, images: Tensor) -> Callable[[], None]:
@@ -374,8 +378,8 @@ def main() -> None:
         parser.error(f"{arguments.experiment} has no usual form here: its steps do not alternate")
     precisions = [arguments.precision] if arguments.precision else ["fp32", "bf16"]
     images = wanted.some_images(device)
-    eager = eager_step(images) if wanted.is_report else eager_recipe_steps(wanted, images)
-    works: dict[str, Callable[[], object]] = {"pytorch_eager fp32": eager}
+    eager_steps = eager_report_steps if wanted.is_report else eager_recipe_steps
+    works: dict[str, Callable[[], object]] = {"pytorch_eager fp32": eager_steps(wanted, images)}
     gflop = {}
     for precision in dict.fromkeys(["fp32", *precisions]):
         works[f"matrix {precision}"], gflop[precision] = matrix_product(device, precision)

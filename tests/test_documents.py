@@ -314,6 +314,24 @@ def test_the_times_of_a_step_are_quoted_right() -> None:
     assert f"| {form['images_per_second']:.0f} | {share:.2f} |" in document
 
 
+@pytest.mark.parametrize("name", ["train_step_gpu", "train_step_64_gpu", "train_step_128_gpu"])
+def test_the_times_on_a_gpu_are_quoted_right(name: str) -> None:
+    figures = json.loads((ROOT / f"results/benchmarks/{name}.json").read_text())
+    document, eager = (
+        text_of("docs/performance.md"),
+        figures["pytorch_eager"]["fp32"]["ms_per_step"],
+    )
+    for precision in ("fp32", "bf16"):
+        form = figures["lungan"][precision]
+        spread = f"{form['ms_per_step']:.2f} ({form['ms_p10']:.2f} to {form['ms_p90']:.2f})"
+        rate, times = f"{form['images_per_second']:.0f}", f"{eager / form['ms_per_step']:.1f}"
+        assert f"| lungan, {precision} | {spread} | {rate} | {times} |" in document
+    if name == "train_step_gpu":
+        ours = figures["lungan"]["bf16"]["ms_per_step"]
+        said = f"it takes {ours:.2f} ms, where eager PyTorch takes {eager:.2f}"
+        assert said in text_of("README.md")
+
+
 def test_what_stacked_runs_give_is_quoted_right() -> None:
     figures = json.loads((ROOT / "results/benchmarks/stacking_cpu.json").read_text())
     document = " ".join(text_of("results/benchmarks/README.md").split())

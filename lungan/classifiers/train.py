@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_swa_avg_fn
 
 from lungan.classifiers.augment import augment
 from lungan.classifiers.network import Classifier, build_classifier
@@ -137,7 +137,8 @@ def train_classifier(
     """
     _, channels, size, _ = phases[0].portions[0].images.images.shape
     network = build_classifier(recipe.classifier, size, channels, num_classes, seed).to(device)
-    averaged = AveragedModel(network, use_buffers=True)
+    # With a function of its own: torch's grouped one for GPUs fails on batch norm's counters.
+    averaged = AveragedModel(network, avg_fn=get_swa_avg_fn(), use_buffers=True)
     rng = torch.Generator().manual_seed(seed)
     shares = np.random.default_rng([seed, 1])
     weights = changes.class_weights

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from torch.optim import swa_utils
 
 from lungan.classifiers import train as training
 from lungan.classifiers.augment import augment
@@ -173,6 +174,16 @@ def test_the_weights_are_the_average_of_the_last_updates(monkeypatch: pytest.Mon
         expected = torch.stack([state[name].double() for state in states[4:]]).mean(dim=0)
         if value.is_floating_point():
             torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_are_averaged_alike_where_torch_has_kernels_for_groups(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a GPU, where torch's average of a group of integers fails."""
+    images = squares(20, 0)
+    alone_on_a_cpu = train(alone(images))
+    monkeypatch.setattr(swa_utils, "_get_foreach_kernels_supported_devices", lambda: ["cpu"])
+    assert weights(train(alone(images))) == weights(alone_on_a_cpu)
 
 
 @pytest.mark.parametrize("changes", [{}, {"mixup": True}, {"class_weights": (1.0, 1.0)}])
