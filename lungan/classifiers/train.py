@@ -138,7 +138,8 @@ def train_classifier(
     _, channels, size, _ = phases[0].portions[0].images.images.shape
     network = build_classifier(recipe.classifier, size, channels, num_classes, seed).to(device)
     # With a function of its own: torch's grouped one for GPUs fails on batch norm's counters.
-    averaged = AveragedModel(network, avg_fn=get_swa_avg_fn(), use_buffers=True)
+    average = get_swa_avg_fn()  # type: ignore[no-untyped-call]
+    averaged = AveragedModel(network, avg_fn=average, use_buffers=True)
     rng = torch.Generator().manual_seed(seed)
     shares = np.random.default_rng([seed, 1])
     weights = changes.class_weights

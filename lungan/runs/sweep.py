@@ -387,9 +387,9 @@ def write_results(store: Path, sweep: str) -> Path | None:
     return out
 
 
-def check_name(sweep: str) -> None:
-    """Raises: ConfigError where the name would not do as a file's."""
-    if not NAME.fullmatch(sweep):
+def check_name(name: str, key: str = "--sweep") -> None:
+    """key: what the message calls it. Raises: ConfigError where it would not do as a file's."""
+    if not NAME.fullmatch(name):
         raise ConfigError(
-            f"--sweep must be letters, digits, '.', '_' and '-', at most 100, got {sweep}"
+            f"{key} must be letters, digits, '.', '_' and '-', at most 100, got {name}"
         )

@@ -257,7 +257,6 @@ def _answer(
     generators, which are described by ``described``."""
     from lungan.results.report import write_results
     from lungan.runs.folder import exclusive
-    from lungan.runs.sweep import check_name
     from lungan.utility.processes import run_trials
     from lungan.utility.study import (
         add_trials,
@@ -267,7 +266,6 @@ def _answer(
         record_study,
     )
 
-    check_name(options.study)
     question = options.question and parse_question(options.question, design.arms)
     if not options.dry_run:
         with exclusive(store / UTILITY):
@@ -293,6 +291,8 @@ def _command() -> str:
 
 
 def _check(options: argparse.Namespace) -> None:
+    from lungan.runs.sweep import check_name
+
     for key in ("ratios", "fractions"):
         values = getattr(options, key)
         if values is not None and (not values or len(set(values)) < len(values)):
@@ -312,6 +312,7 @@ def _check(options: argparse.Namespace) -> None:
         number = getattr(options, key)
         if number is not None and number < least:
             raise ConfigError(f"--{key} must be at least {least}, got {number}")
+    check_name(options.study, "--study")
 
 
 def _design(options: argparse.Namespace, fractions: Sequence[float], first_seed: int = 0) -> Design:

@@ -704,7 +704,7 @@ def test_generators_of_one_class_each_and_options_that_do_not_fit(
         (("--sets", 0), "--sets must be at least 1, got 0"),
         (("--data-path", "x"), "--data-path is for run folders"),
         (("--imbalance", "normal=0.9"), "needs"),
-        (("--study", "a/b"), "must be letters"),
+        (("--study", "a/b"), "--study must be letters"),
     ):
         assert one_command(tmp_path, *wrong) == 2
         assert words in capsys.readouterr().err
