@@ -134,6 +134,11 @@ RARE_CONTROLS = ("real, rarer classes oversampled", "real, class weights")
 STUDIES = {
     "pneumoniamnist_20_seeds": ("PneumoniaMNIST, 5 %, 20 seeds", USUAL, USUAL_CONTROLS),
     "pneumoniamnist_2_percent": ("PneumoniaMNIST, 2 %, 20 seeds", USUAL, USUAL_CONTROLS),
+    "confirm_2_percent": (
+        "PneumoniaMNIST, 2 %, asked again with classical augmentation, 25 of 28 seeds",
+        "real + synthetic, classical augmentation (x1)",
+        ("real, classical augmentation", "real only"),
+    ),
     "nih_chest_64": ("NIH films, all, 10 seeds", USUAL, USUAL_CONTROLS),
     "pneumoniamnist_rare_normal": (
         "PneumoniaMNIST, 5 % normal, each shown once, 10 seeds",
@@ -253,6 +258,43 @@ def test_secondary_findings_of_2_percent_and_of_a_rare_class_are_quoted_right() 
         on_top = of_arms(study)[RARE.replace(" (x1)", ", classical augmentation (x1)"), classical]
         assert float(worse["ci95_high"]) < 0
         assert float(on_top["ci95_low"]) < 0 < float(on_top["ci95_high"])
+
+
+def test_the_study_that_asked_again_is_quoted_right() -> None:
+    study = "confirm_2_percent"
+    _, asked, (classical, real) = STUDIES[study]
+    found = of_arms(study)
+    pairs = {
+        "gain": (asked, classical),
+        "over_real": (asked, real),
+        "of_classical": (classical, real),
+        "without": (USUAL, real),
+    }
+    said = {name: f"{float(found[pair]['difference']):.3f}" for name, pair in pairs.items()}
+    span = {name: interval(found[pair]) for name, pair in pairs.items()}
+    assert float(found[pairs["gain"]]["ci95_low"]) < 0 < float(found[pairs["gain"]]["ci95_high"])
+    first = of_arms("pneumoniamnist_2_percent")[asked, classical]
+    assert float(found[pairs["gain"]]["ci95_high"]) < float(first["difference"])
+    seeds = {int(row["seed"]) for row in rows_of(f"results/utility/{study}/utility.csv")}
+    assert seeds == set(range(20, 20 + len(seeds)))
+    assert f"{len(seeds)} of 28 seeds" in STUDIES[study][0]
+    new = f"{len(seeds)} new seeds"
+    assert f"on {new} and generators does not confirm ({said['gain']}, {span['gain']})" in (
+        text_of("README.md")
+    )
+    docs = text_of("docs/utility.md")
+    assert f"{new} and as many new generators, does not confirm it" in docs
+    assert f"the difference is {said['gain']} ({span['gain']})" in docs
+    own = text_of("results/utility/README.md")
+    assert f"**{len(seeds)} of the 28 planned seeds are whole** (20 to {max(seeds)})" in own
+    find = f"{float(found[pairs['gain']]['detectable']):.3f}"
+    gain = (
+        f"(difference {said['gain']}, {span['gain']}; four of five such studies would find a gain"
+    )
+    assert f"{gain} of {find})" in own
+    assert f"({said['over_real']}, {span['over_real']})" in own
+    assert f"against real images alone {said['of_classical']} ({span['of_classical']})" in own
+    assert f"against real ones alone {said['without']} ({span['without']})" in own
 
 
 def test_the_ways_to_choose_weights_are_quoted_right() -> None:
