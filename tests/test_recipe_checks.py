@@ -113,7 +113,7 @@ def test_every_value_that_an_experiment_has_for_a_choice_is_read() -> None:
     lines = [value for entry in defaults if isinstance(entry, dict) for value in entry.values()]
     read = {str(line).partition("/")[2].partition("_")[0] for line in lines if "/" in str(line)}
     there = sorted(path for path in experiments.glob("*/*.yaml"))
-    assert there and read == {"discriminator", "loss", "optimizer", "augment"}
+    assert there and read == {"generator", "discriminator", "loss", "optimizer", "augment"}
     for path in there:
         group, _, choice = path.stem.partition("_")
         assert group in read, f"{path} is read by nothing"
@@ -138,6 +138,14 @@ def test_an_experiments_values_belong_to_its_own_choices() -> None:
         assert (larger.data.size, larger.optimizer) == (size, optimizer)
         assert (larger.generator.name, larger.discriminator.name) == ("fastgan", "fastgan")
         assert (larger.augment.name, larger.augment.cutout) == ("diffaugment", 0)
+    thin = compose.compose(["experiment=small_data_128"])
+    assert (thin.generator.width, thin.discriminator.width) == (8, 16)
+    chosen = compose.compose(
+        ["experiment=small_data_128", "generator=dcgan", "discriminator=dcgan"]
+    )
+    usual = compose.compose(["generator=dcgan", "discriminator=dcgan"])
+    assert chosen.generator.width == usual.generator.width
+    assert chosen.discriminator.width == usual.discriminator.width
 
 
 def test_a_named_sweep_of_runs_is_each_of_them_on_top_of_the_rest() -> None:

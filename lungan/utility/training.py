@@ -24,12 +24,13 @@ from lungan.training.step import build_step
 from lungan.training.training_data import gather
 from lungan.utility.images import TRAIN, Scenario
 
-RECIPE = (
-    *("augment=diffaugment", "generator.width=32", "score=fast", "score.memorization=true"),
-    "samples_every_epochs=0",
-)
-"""Beside the experiment small_data: half as wide, to save time, and with DiffAugment, without which
-the discriminator knows a few hundred images by heart."""
+SCORING = ("score=fast", "score.memorization=true", "samples_every_epochs=0")
+RECIPES = {
+    "small_data": ("augment=diffaugment", "generator.width=32", *SCORING),
+    "small_data_64": SCORING,
+}
+"""What a study changes in each experiment: small_data is half as wide, to save time, and has
+DiffAugment, without which the discriminator knows a few hundred images by heart."""
 
 SMALL_SIZE = 32
 """Up to so many pixels small_data serves, above them small_data_64."""
@@ -43,7 +44,9 @@ def base_config(overrides: Sequence[str]) -> RunConfig:
 
     def composed(experiment: str) -> RunConfig:
         given = {text.partition("=")[0] for text in overrides}
-        usual = [f"experiment={experiment}", *RECIPE] if "experiment" not in given else []
+        usual = (
+            [f"experiment={experiment}", *RECIPES[experiment]] if "experiment" not in given else []
+        )
         return compose.compose([*usual, *overrides], sweeping="give one value")
 
     with compose.composer():

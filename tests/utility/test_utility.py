@@ -38,6 +38,7 @@ from lungan.utility.analysis import read_utility
 from lungan.utility.arms import ARMS, RARE
 from lungan.utility.images import RealImages, Scenario, check_no_leak, choose_real
 from lungan.utility.manifest import manifest_path, read_manifest
+from lungan.utility.training import base_config
 
 SPLITS = "data.splits=[train]"
 QUICK = ("--updates", 2, "--batch-size", 8, "--seeds", 2, "--threads", 1, "--device", "cpu")
@@ -709,3 +710,15 @@ def test_generators_of_one_class_each_and_options_that_do_not_fit(
         assert one_command(tmp_path, *wrong) == 2
         assert words in capsys.readouterr().err
     assert not (tmp_path / UTILITY).exists()
+
+
+@pytest.mark.parametrize(("size", "network", "width"), [(28, "dcgan", 32), (64, "fastgan", 16)])
+def test_generators_that_a_study_trains_have_the_recipe_of_their_size(
+    size: int, network: str, width: int
+) -> None:
+    config = base_config(["data=phantom", f"data.size={size}"])
+    assert (config.generator.name, config.generator.width) == (network, width)
+    assert (config.augment.name, config.score.memorization) == ("diffaugment", True)
+    assert (
+        base_config(["data=phantom", f"data.size={size}", "generator.width=8"]).generator.width == 8
+    )
