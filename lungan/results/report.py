@@ -180,6 +180,8 @@ def _commands(collection: Collection) -> list[str]:
 
     store = "STORE" if collection.store.is_absolute() else shlex.quote(str(collection.store))
     again = f"python -m lungan.results {store}"
+    if collection.study:
+        again = f"lungan utility --study {shlex.quote(collection.study)} --store {store}"
     if collection.sweep:
         name = shlex.quote(collection.sweep)
         again += f" --sweep {name} --out results/{name}"

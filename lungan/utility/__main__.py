@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from lungan.cli import CommandParser, add_config_dir, run_as_program, run_command
 from lungan.errors import ConfigError
-from lungan.runs.folder import SWEEPS, UTILITY
+from lungan.runs.folder import GENERATOR, SWEEPS, UTILITY
 from lungan.utility.arms import ARMS, BASELINE, RARE, STANDARD
-from lungan.utility.manifest import Design
+from lungan.utility.manifest import ENDING, Design, manifest_path, manifests, read_manifest
 
 if TYPE_CHECKING:
     from lungan.classifiers.train import Recipe
@@ -31,6 +31,8 @@ EXAMPLES = """examples:
       normal images so rare; synthetic ones of that class alone
   lungan utility runs/<run of normal> runs/<run of pneumonia>
       with generators that were trained with data.splits=[train] (data.fraction=...)
+  lungan utility --study study --store runs
+      the page again from finished trials; data, generators and weights may be gone
 
 Overrides are those of lungan.train; epochs are of the whole training split, and a generator of
 fewer images has so many more. The page is <out>/report.html, and its first sentence the answer.
@@ -42,8 +44,9 @@ Exit codes: 0 good, 2 bad input, 130 interrupted (resumable)."""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Gives its exit code."""
-    options = _parser().parse_intermixed_args(arguments)
-    return run_command(lambda: _study(options))
+    parser = _parser()
+    options = parser.parse_intermixed_args(arguments)
+    return run_command(lambda: _study(options) if options.given else _from_store(options, parser))
 
 
 def _parser() -> CommandParser:
@@ -54,9 +57,10 @@ def _parser() -> CommandParser:
     )
     parser.add_argument(
         "given",
-        nargs="+",
+        nargs="*",
         metavar="key=value|RUN",
-        help="settings of the generators to train, or finished run folders",
+        help="settings of the generators to train, or finished run folders; without any, the page "
+        "is written again from the trials that the store has",
     )
     add_config_dir(parser)
     parser.add_argument("--study", default="study", metavar="NAME", help="its name (%(default)s)")
@@ -165,13 +169,20 @@ def _from_runs(options: argparse.Namespace, recipe: Recipe) -> int:
     runs = [Path(text) for text in options.given if Path(text).name not in (UTILITY, SWEEPS)]
     if not runs:
         raise ConfigError(f"RUN must be finished run folders, got {options.given[0]}")
+    store: Path = options.store or runs[0].resolve().parent
+    gone = [path for path in runs if not path.is_file() and not (path / GENERATOR).is_file()]
+    if gone and manifest_path(store, options.study).is_file():
+        raise ConfigError(
+            f"RUN must be finished run folders, and {gone[0]} has no generator; the page of the "
+            f"trials that study {options.study} has is written again by lungan utility --study "
+            f"{options.study} --store {store}"
+        )
     scenarios = None
     if options.fractions is not None or options.imbalance is not None:
         scenarios = scenarios_of(_design(options, options.fractions or [1.0]))
     generators = read_generators(runs, scenarios, options.data_path)
     design = _design(options, sorted({scenario.fraction for scenario in generators.sets}))
     settings = _settings(options, recipe, generators.real, design)
-    store: Path = options.store or runs[0].resolve().parent
     record = {"runs": sorted(path.name for path in runs)}
     return _answer(options, settings, design, store, record, lambda: generators)
 
@@ -182,9 +193,9 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
     from lungan.runs.store import store_path
     from lungan.runs.sweep import plan_sweep
     from lungan.utility import training
-    from lungan.utility.generators import read_generators, real_images_only
+    from lungan.utility.generators import read_generators, without_runs
     from lungan.utility.images import choose_real
-    from lungan.utility.study import describe_classifiers, scenarios_of
+    from lungan.utility.study import describe_classifiers, scenarios_of, sets_in_use
 
     if options.data_path is not None:
         raise ConfigError("--data-path is for run folders; give data.path=...")
@@ -201,15 +212,25 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
     scenarios, num_sets = scenarios_of(design), min(options.sets or design.seeds, design.seeds)
     store = store_path(base)
     record = {"overrides": own, "sets": num_sets}
+    seeds = range(base.seed, base.seed + num_sets)
     if not any(ARMS[name].uses_generator for name in design.arms):
         print("generators: none, since no arm has synthetic images", flush=True)
-        seeds = range(base.seed, base.seed + num_sets)
-        without = real_images_only(real, scenarios, seeds)
-        return _answer(options, settings, design, store, record, lambda: without)
+        known = without_runs(real, scenarios, seeds, {})
+        return _answer(options, settings, design, store, record, lambda: known)
     configs = training.generator_configs(
         base, real.image_set, scenarios, num_sets, options.one_a_class
     )
     plan = plan_sweep(configs, launcher, options.study, print)
+    sets = training.runs_by_set(plan, real.image_set, scenarios, seeds)
+    path, class_names = manifest_path(store, options.study), real.image_set.class_names
+    by_run = read_manifest(path).weights if path.exists() else {}
+    weights = {key: training.known_weights(runs, by_run, class_names) for key, runs in sets.items()}
+    known = without_runs(real, scenarios, seeds, weights)
+    in_use = sets_in_use(known, design, settings, store / UTILITY)
+    if not in_use:
+        print("generators: none, since all trials with synthetic images are done", flush=True)
+        return _answer(options, settings, design, store, record, lambda: known)
+    plan = training.only(plan, [run for key in in_use for run in sets[key]])
     print(f"generators: {training.describe_cost(plan)}", flush=True)
     if options.dry_run:
         print(f"classifiers: {describe_classifiers(design, settings, store / UTILITY)}")
@@ -217,9 +238,28 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
 
     def train() -> Generators:
         runs = training.train_generators(plan, launcher, _command())
-        return read_generators(runs, scenarios, getattr(base.data, "path", None))
+        wanted = [scenario for scenario in scenarios if scenario in {one for one, _ in in_use}]
+        return known.replaced_by(read_generators(runs, wanted, getattr(base.data, "path", None)))
 
     return _answer(options, settings, design, store, record, train)
+
+
+def _from_store(options: argparse.Namespace, parser: CommandParser) -> int:
+    """The page of what the store has, for which nothing is trained or read but trials."""
+    for key, one in vars(options).items():
+        if key not in ("given", "study", "store", "out") and one != parser.get_default(key):
+            raise ConfigError(
+                f"--{key.replace('_', '-')} needs settings of the generators to train, or run "
+                "folders; without them --study, --store and --out alone write a study's page again"
+            )
+    store = options.store or Path("runs")
+    if not manifest_path(store, options.study).is_file():
+        have = [path.name.removesuffix(ENDING) for path in manifests(store)]
+        raise ConfigError(
+            "give settings of the generators to train, run folders, or the --study and --store of "
+            f"a study that was begun; {store} has {', '.join(have) or 'none'}, not {options.study}"
+        )
+    return _write_page(options, store)
 
 
 def _settings(
@@ -255,7 +295,6 @@ def _answer(
 ) -> int:
     """Write down what is asked, before anything is trained, and answer it. make: gives the
     generators, which are described by ``described``."""
-    from lungan.results.report import write_results
     from lungan.runs.folder import exclusive
     from lungan.utility.processes import run_trials
     from lungan.utility.study import (
@@ -279,6 +318,12 @@ def _answer(
     num_busy = run_trials(trials, settings, store / UTILITY, options.processes)
     if num_busy:
         print(f"under way elsewhere: {num_busy} trials; the same command adds them")
+    return _write_page(options, store)
+
+
+def _write_page(options: argparse.Namespace, store: Path) -> int:
+    from lungan.results.report import write_results
+
     results = write_results(store, None, options.out, study=options.study)
     for line in results.verdicts:
         print(line)

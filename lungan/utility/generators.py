@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,22 +34,20 @@ class GeneratorSet:
     or the rare one where there is one; each class by one of them.
 
     name: the same for sets that differ only in seed, choice of images and fraction, if they were
-    trained on equally many images, each counted as often as it was seen.
+    trained on equally many images, each counted as often as it was seen. weights: hashes, by
+    class. by_class: empty where no image is to be made, and the runs may be gone.
     """
 
     name: str
     scenario: Scenario
     fraction_seed: int
     seed: int
+    weights: dict[str, str]
     by_class: dict[str, Source]
 
     @property
     def runs(self) -> list[str]:
         return list(dict.fromkeys(source.name for source in self.by_class.values()))
-
-    @property
-    def weights(self) -> dict[str, str]:
-        return {name: source.weights_hash for name, source in self.by_class.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +63,32 @@ class Generators:
         sets = self.sets[scenario]
         return sets[number % len(sets)]
 
+    def replaced_by(self, others: Generators) -> Generators:
+        """With the sets of ``others`` in place of those of the same scenario and seed."""
+        by_key = {(scenario, one.seed): one for scenario, of in others.sets.items() for one in of}
+        sets = {
+            scenario: [by_key.get((scenario, one.seed), one) for one in of]
+            for scenario, of in self.sets.items()
+        }
+        return Generators(self.real, sets)
 
-def real_images_only(
-    real: RealImages, scenarios: Sequence[Scenario], seeds: Sequence[int]
+
+def without_runs(
+    real: RealImages,
+    scenarios: Sequence[Scenario],
+    seeds: Sequence[int],
+    weights: Mapping[tuple[Scenario, int], dict[str, str]],
 ) -> Generators:
-    """The choices of real images of a study whose arms use no generated image, without runs."""
+    """The choices of real images, with the hashes of the generators' weights by scenario and seed,
+    as far as they are known: they name the trials, of which none that uses them can be done."""
     sets = {}
     for scenario in scenarios:
         whole = min(scenario.fractions(real.image_set).values()) == 1
         sets[scenario] = [
-            GeneratorSet("", scenario, 0 if whole else seed, seed, {}) for seed in seeds
+            GeneratorSet(
+                "", scenario, 0 if whole else seed, seed, weights.get((scenario, seed), {}), {}
+            )
+            for seed in seeds
         ]
     return Generators(real, sets)
 
@@ -122,9 +136,8 @@ class _Trained:
 def _sets_of(
     scenario: Scenario, by_key: dict[Key, list[_Trained]], real: RealImages
 ) -> list[GeneratorSet]:
-    fractions = scenario.fractions(real.image_set)
-    class_names = [scenario.rare] if scenario.rare else list(fractions)
-    fraction = fractions[class_names[0]]
+    class_names = [scenario.rare] if scenario.rare else list(real.image_set.class_names)
+    fraction = scenario.fractions(real.image_set)[class_names[0]]
     sets = []
     for key in sorted(by_key):
         if key[0] != fraction:
@@ -207,7 +220,8 @@ def _assemble(
                 "generator.conditional=true"
             )
     ordered = {name: by_class[name] for name in class_names}
-    return GeneratorSet(_name(ordered), scenario, fraction_seed, seed, ordered)
+    weights = {name: source.weights_hash for name, source in ordered.items()}
+    return GeneratorSet(_name(ordered), scenario, fraction_seed, seed, weights, ordered)
 
 
 def _name(by_class: dict[str, Source]) -> str:

@@ -38,6 +38,7 @@ _SHAPE = {
     "results_before": int,
     "added": [{"time": str, "results_before": int, "design": _DESIGN}],
     "trials": [str],
+    "weights?": {...: str},
 }
 
 
@@ -91,7 +92,8 @@ class Manifest:
     """asked, controls, score: the question, fixed with ``planned`` before the first result: the arm
     helps where it is better than each control, over all places of the design together.
     settings: recipe, data and generators. results_before: how many of the study's results there
-    were when it was written. trials: ids of the study's trials, as far as they are known."""
+    were when it was written. trials: ids of the study's trials, as far as they are known. weights:
+    hashes of the generators that they use, by run folder, which may be gone when all is done."""
 
     name: str
     created: str
@@ -104,6 +106,7 @@ class Manifest:
     results_before: int
     added: tuple[Addition, ...] = ()
     trials: tuple[str, ...] = ()
+    weights: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def design(self) -> Design:

@@ -173,12 +173,25 @@ def plan_trials(generators: Generators, design: Design) -> list[Trial]:
 
 
 def add_trials(store: Path, name: str, trials: Sequence[Trial], settings: Settings) -> None:
-    """Write into the study's manifest which trials belong to it."""
+    """Write into the study's manifest which trials belong to it, and their generators' weights."""
     ids = {trial.identity(settings).run for trial in trials}
+    sources = [source for trial in trials for source in trial.generators.by_class.values()]
     with exclusive(store / UTILITY):
         manifest = read_manifest(manifest_path(store, name))
         added = tuple(sorted({*manifest.trials, *ids}))
-        write_manifest(store, dataclasses.replace(manifest, trials=added))
+        weights = manifest.weights | {source.name: source.weights_hash for source in sources}
+        write_manifest(store, dataclasses.replace(manifest, trials=added, weights=weights))
+
+
+def sets_in_use(
+    generators: Generators, design: Design, settings: Settings, root: Path
+) -> set[tuple[Scenario, int]]:
+    """Scenario and seed of each set that a trial without a result makes images with."""
+    return {
+        (trial.generators.scenario, trial.generators.seed)
+        for trial in plan_trials(generators, design)
+        if trial.arm.uses_generator and read_summary(root / trial.identity(settings).name) is None
+    }
 
 
 def describe_classifiers(design: Design, settings: Settings, root: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lungan.config import RunConfig, compose
@@ -16,7 +16,7 @@ from lungan.runs import sweep as sweeps
 from lungan.runs.prepare import Prepared
 from lungan.runs.run import StopSignal
 from lungan.runs.store import Store
-from lungan.runs.sweep import Launcher, Plan
+from lungan.runs.sweep import Launcher, Plan, PlannedRun, against_store
 from lungan.training.events import Event, StepEnd
 from lungan.training.loop import Interrupted, train
 from lungan.training.state import build_state
@@ -106,6 +106,46 @@ def generator_configs(
                 apart = {"data.fraction": f"{fraction:g}", "seed": str(seed)}
                 configs.append((config, apart | ({"data.classes": classes[0]} if classes else {})))
     return configs
+
+
+def runs_by_set(
+    plan: Plan, image_set: ImageSet, scenarios: Sequence[Scenario], seeds: Sequence[int]
+) -> dict[tuple[Scenario, int], list[PlannedRun]]:
+    """The planned runs of each set, by scenario and seed."""
+    found = {}
+    for scenario in scenarios:
+        fraction = scenario.fractions(image_set)[scenario.rare or image_set.class_names[0]]
+        for seed in seeds:
+            found[scenario, seed] = [
+                run
+                for run in plan.runs
+                if (run.prepared.config.data.fraction, run.prepared.config.seed) == (fraction, seed)
+            ]
+    return found
+
+
+def known_weights(
+    runs: Sequence[PlannedRun], by_run: Mapping[str, str], class_names: Sequence[str]
+) -> dict[str, str]:
+    """The hash of the weights that make each class in the set of these runs, as the study's
+    manifest has it by run folder; empty where it lacks one."""
+    names = [run.identity.name for run in runs]
+    return {
+        class_name: by_run[name]
+        for run, name in zip(runs, names, strict=True)
+        for class_name in run.prepared.config.data.classes or class_names
+        if by_run.keys() >= set(names)
+    }
+
+
+def only(plan: Plan, wanted: Sequence[PlannedRun]) -> Plan:
+    """The plan of some of its runs."""
+    ids = {run.identity.run for run in wanted}
+    kept = (
+        tuple(run for run in trajectory if run.identity.run in ids)
+        for trajectory in plan.trajectories
+    )
+    return against_store(plan.sweep, tuple(filter(None, kept)))
 
 
 def describe_cost(plan: Plan) -> str:

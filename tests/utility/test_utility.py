@@ -555,7 +555,7 @@ def test_one_command_plans_trains_and_answers(
     capsys.readouterr()
     assert one_command(tmp_path, *design) == 0
     said = capsys.readouterr().out
-    assert "4 runs on 4 trajectories: 4 done" in said
+    assert "3 runs on 3 trajectories: 3 done" in said  # the fourth one's trials are all done
     assert "12 trials, 5 of them done" in said
     assert json.loads((tmp_path / UTILITY / "study.study.json").read_text()) == manifest
     configs = [json.loads(path.read_text())["config"] for path in tmp_path.glob(f"*/{SUMMARY}")]
@@ -593,6 +593,57 @@ def test_a_study_without_synthetic_arms_trains_no_generator(
     capsys.readouterr()
     assert one_command(tmp_path, "--arms", "real_synthetic", "--study", "other") == 0
     assert "4 trials, 2 of them done" in capsys.readouterr().out
+
+
+def test_a_page_is_made_again_without_the_generators(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By the same command, by the study's name alone, and by neither where run folders are given;
+    more seeds train only the generators that these need."""
+    monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
+    design = ("--arms", "real_synthetic", "--one-a-class", "--seeds", 1)
+    assert one_command(tmp_path, *design) == 0
+    out = tmp_path / "out"
+    tables = {path.name: path.read_bytes() for path in out.glob("utility*.*")}
+    before, page = summaries(tmp_path), (out / "report.html").read_text()
+    runs = sorted(tmp_path.glob("phantom*"))
+    (runs[0] / GENERATOR).unlink()
+    shutil.rmtree(runs[1])
+    answer = page.split('<p class="answer">')[1].split("</p>")[0]
+    for again in (
+        [*STUDY, *QUICK, "--store", tmp_path, "--out", out, *design],
+        ["--store", tmp_path, "--out", out],
+    ):
+        shutil.rmtree(out)
+        capsys.readouterr()
+        assert main([str(word) for word in again]) == 0
+        said = capsys.readouterr()
+        assert answer in said.out and f"passed over {runs[1].name}" in said.err
+        assert {path.name: path.read_bytes() for path in out.glob("utility*.*")} == tables
+        assert answer in (out / "report.html").read_text()
+        assert "lungan utility --study study --store STORE" in (out / "report.html").read_text()
+    assert summaries(tmp_path) == before and not (runs[0] / GENERATOR).exists()
+
+    assert one_command(tmp_path, *design, "--seeds", 2) == 0
+    said = capsys.readouterr().out
+    assert "2 runs on 2 trajectories: 2 to start" in said
+    assert "4 trials, 2 of them done" in said
+    assert len(summaries(tmp_path)) == 4
+
+    for wrong, words in (
+        (
+            [runs[1], *QUICK, "--store", tmp_path],
+            "is written again by lungan utility --study study",
+        ),
+        (["--store", tmp_path, "--seeds", 3], "--seeds needs settings of the generators"),
+        (["--store", tmp_path, "--study", "other"], "has study, not other"),
+        (["--store", tmp_path / "none"], "has none, not study"),
+    ):
+        assert main([str(word) for word in wrong]) == 2
+        said = capsys.readouterr().err
+        assert words in said and len(said.splitlines()) == 1
 
 
 def test_a_study_of_later_seeds_is_another_one(
