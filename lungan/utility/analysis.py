@@ -92,7 +92,10 @@ class Answer:
 class Utility:
     """groups: of trials that differ only in their seed. comparisons: each arm against its controls,
     question by question; ``tested``: those in the primary score. answers: the study's own question,
-    place by place. manifest: None where the trials are of no study, or of several."""
+    place by place. manifest: None where the trials are of no study, or of several. whole_seeds: of
+    the planned ones those of which every planned trial has a result; where there are some, the
+    ``num_left_out`` planned trials of other seeds are not among ``trials``, and where there are
+    none, nothing is answered."""
 
     store: Path
     trials: list[Run]
@@ -104,7 +107,9 @@ class Utility:
     classifiers: list[OneClassifier]
     answers: list[Answer]
     question: tuple[str, tuple[str, ...]]
-    manifest: Manifest | None = None
+    manifest: Manifest | None
+    whole_seeds: list[int]
+    num_left_out: int
 
     @property
     def groups(self) -> list[Group]:
@@ -148,6 +153,14 @@ def analyze(
     """Groups of the trials, and every comparison that they allow. ``problems`` grows."""
     from lungan.utility.patients import compare_over_patients  # which needs pandas
 
+    number = len(trials)
+    whole_seeds = [] if manifest is None else manifest.whole_seeds(trials)
+    if manifest is not None and whole_seeds:
+        trials = [
+            trial
+            for trial in trials
+            if trial.config.get("seed") in whole_seeds or not manifest.is_of_plan(trial)
+        ]
     grouping = _group(trials, manifest)
     summaries = [_pool(summary) for summary in summarize(grouping.groups)]
     if manifest is None:
@@ -168,9 +181,11 @@ def analyze(
         problems=problems,
         tested=tested,
         classifiers=classifiers,
-        answers=_answer(tested, question),
+        answers=_answer(tested, question) if manifest is None or whole_seeds else [],
         question=question,
         manifest=manifest,
+        whole_seeds=whole_seeds,
+        num_left_out=number - len(trials),
     )
 
 

@@ -7,18 +7,20 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from lungan.files import read_json, write_json
 from lungan.results.read import Run, Scalar
 from lungan.runs.folder import UTILITY
+from lungan.utility.arms import ARMS
 
 ENDING = ".study.json"
 
 Made = TypeVar("Made")
 
+_ARM = frozenset(ARMS)
 _DESIGN = {
-    "arms": [str],
+    "arms": [_ARM],
     "fractions": [(int, float)],
     "rare": str,
     "prevalences": [(int, float)],
@@ -30,8 +32,8 @@ _SHAPE = {
     "name": str,
     "created": str,
     "command": str,
-    "asked": str,
-    "controls": [str],
+    "asked": _ARM,
+    "controls": [_ARM],
     "score": str,
     "planned": _DESIGN,
     "settings": dict,
@@ -40,6 +42,10 @@ _SHAPE = {
     "trials": [str],
     "weights?": {...: str},
 }
+
+
+Place: TypeAlias = tuple[Scalar, ...]
+"""Arm, fraction, share of the rare class and ratio of a trial."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +61,20 @@ class Design:
     first_seed: int = 0
     seeds: int = 5
 
+    @property
+    def places(self) -> set[Place]:
+        """Those that each seed has a trial of."""
+        return {
+            (arm, fraction, share, ratio)
+            for arm in self.arms
+            for fraction in self.fractions
+            for share in self.prevalences or [None]
+            for ratio in (self.ratios if ARMS[arm].uses_ratio else [None])
+        }
+
     def holds(self, trial: Mapping[str, Scalar]) -> bool:
         """Whether a trial of this config is of the design, whatever its seed."""
-        prevalence, ratio = trial.get("data.prevalence"), trial.get("ratio")
-        return (
-            trial.get("arm") in self.arms
-            and trial.get("data.fraction") in self.fractions
-            and (prevalence in self.prevalences if self.prevalences else prevalence is None)
-            and (ratio is None or ratio in self.ratios)
-        )
+        return _place(trial) in self.places
 
     def with_more(self, other: Design) -> Design:
         """What both have."""
@@ -123,10 +134,26 @@ class Manifest:
 
     def is_planned(self, trial: Run) -> bool:
         """Whether the trial was fixed before the first result."""
+        return self.results_before == 0 and self.is_of_plan(trial)
+
+    def is_of_plan(self, trial: Run) -> bool:
+        """Whether the trial is of the first design and its seeds."""
         seed = trial.config.get("seed")
         first = self.planned.first_seed
         is_early = isinstance(seed, int) and first <= seed < first + self.planned.seeds
-        return self.results_before == 0 and is_early and self.planned.holds(trial.config)
+        return is_early and self.planned.holds(trial.config)
+
+    def whole_seeds(self, trials: Sequence[Run]) -> list[int]:
+        """The planned seeds of which every planned trial is among ``trials``."""
+        found: dict[int, set[Place]] = {}
+        for trial in filter(self.is_of_plan, trials):
+            found.setdefault(int(str(trial.config["seed"])), set()).add(_place(trial.config))
+        places = self.planned.places
+        return sorted(seed for seed, own in found.items() if own == places)
+
+
+def _place(trial: Mapping[str, Scalar]) -> Place:
+    return tuple(trial.get(key) for key in ("arm", "data.fraction", "data.prevalence", "ratio"))
 
 
 def manifest_path(store: Path, name: str) -> Path:

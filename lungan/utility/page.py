@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lungan.errors import RunFolderError
 from lungan.results import numbers
 from lungan.results.drawing import Figure
+from lungan.results.groups import Group
 from lungan.results.read import Problem, Run, read_run
 from lungan.results.tables import (
     Cell,
@@ -32,6 +33,7 @@ from lungan.utility.analysis import (
 )
 from lungan.utility.figures import FILES as FIGURE_FILES
 from lungan.utility.figures import draw_utility
+from lungan.utility.manifest import Manifest
 from lungan.utility.sentences import caveats, verdicts
 
 _OF_GENERATORS = (
@@ -114,7 +116,7 @@ def arms_table(utility: Utility) -> Table:
             Cell(", ".join([title(group), *rare, *group.label.split(" / ")[1:]])),
             Cell(numbers.scalar(number), number),
             Cell(numbers.NOTHING if often is None else f"{often:.0f} times", often),
-            Cell(str(len(group.done)), len(group.done)),
+            Cell(_of_planned(group, utility.manifest), len(group.done)),
         ]
         for key in scores:
             cell = cells.get((id(group), key))
@@ -124,6 +126,15 @@ def arms_table(utility: Utility) -> Table:
                 row.append(Cell(numbers.interval(cell.interval), cell.interval.mean))
         rows.append(row)
     return Table(header, rows)
+
+
+def _of_planned(group: Group, manifest: Manifest | None) -> str:
+    """``25 of 28`` seeds, where fewer are done than were planned."""
+    number = len(group.done)
+    if manifest is None or not all(map(manifest.is_planned, group.runs)):
+        return str(number)
+    planned = manifest.planned.seeds
+    return f"{number} of {planned}" if number < planned else str(number)
 
 
 def classifiers_csv(utility: Utility) -> bytes:

@@ -36,6 +36,7 @@ def verdicts(utility: Utility) -> list[str]:
     """The answer that the study was made for, its numbers place by place, then the others."""
     planned = planned_only(utility)
     lines = [_in_short(planned), *(_in_full(answer) for answer in planned.answers)]
+    lines += _cut_short(utility)
     if utility.manifest is not None and utility.manifest.has_more_seeds:
         lines += [
             f"Exploratory, with the seeds that were added after a look: {_in_full(answer)}"
@@ -134,6 +135,33 @@ def _in_full(answer: Answer) -> str:
             f"{numbers.number(answer.detectable, 2)})"
         )
     return f"{line}."
+
+
+def _cut_short(utility: Utility) -> list[str]:
+    """Of a study without all its planned seeds, which there are and what that means."""
+    manifest, seeds = utility.manifest, utility.whole_seeds
+    if manifest is None or len(seeds) == manifest.planned.seeds:
+        return []
+    number = manifest.planned.seeds
+    if not seeds:
+        each = len(manifest.planned.places)
+        return [f"None of the {number} planned seeds is whole: each takes {each} trials."]
+    are = "is" if len(seeds) == 1 else "are"
+    line = f"{len(seeds)} of the {number} planned seeds {are} whole ({_ranges(seeds)}). The answer "
+    line += "has the power of so many seeds, likely less than that of all that were planned."
+    if utility.num_left_out:
+        line += f" Trials of seeds that are not whole are left out: {utility.num_left_out}."
+    return [line]
+
+
+def _ranges(seeds: Sequence[int]) -> str:
+    """``20 to 43, 45``."""
+    ends = [seed for seed in seeds if seed + 1 not in seeds]
+    starts = [seed for seed in seeds if seed - 1 not in seeds]
+    return ", ".join(
+        f"{first}" if first == last else f"{first} to {last}"
+        for first, last in zip(starts, ends, strict=True)
+    )
 
 
 def _others(utility: Utility) -> list[str]:

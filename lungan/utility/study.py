@@ -196,8 +196,7 @@ def sets_in_use(
 
 def describe_classifiers(design: Design, settings: Settings, root: Path) -> str:
     """How many trials there are, and how long they take, before there are generators."""
-    per_seed = sum(len(design.ratios) if ARMS[name].uses_ratio else 1 for name in design.arms)
-    number = per_seed * len(scenarios_of(design)) * design.seeds
+    number = len(design.places) * design.seeds
     return f"{number} trials, {_time(number, settings, root)}{_about_images(settings)}"
 
 

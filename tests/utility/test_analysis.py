@@ -427,6 +427,39 @@ def test_what_was_added_after_a_look_is_exploratory_and_not_the_answer(tmp_path:
     )
 
 
+def test_a_study_cut_short_is_of_its_whole_seeds_and_says_which(tmp_path: Path) -> None:
+    write_study(tmp_path, 0.01, gan="a")
+    write_manifest(tmp_path, manifest_of(tmp_path, 5))
+    whole = read_utility(tmp_path)
+    assert whole is not None and not any("planned seeds" in line for line in sentences(tmp_path))
+
+    write_trial(tmp_path, "real", 0.5, seed=5)  # and no other arm of that seed
+    write_trial(tmp_path, "real_synthetic", 0.99, seed=6, ratio=1.0, gan="a")
+    write_trial(tmp_path, "real_shorter", None, seed=6, ratio=1.0)
+    write_manifest(tmp_path, manifest_of(tmp_path, 8))
+    cut = read_utility(tmp_path)
+    assert cut is not None and cut.whole_seeds == [0, 1, 2, 3, 4]
+    assert cut.answers[0].p == whole.answers[0].p
+    assert [one.interval for one in cut.summaries] == [one.interval for one in whole.summaries]
+    report = report_utility(cut)
+    assert report.verdicts[2] == (
+        "5 of the 8 planned seeds are whole (0 to 4). The answer has the power of so many seeds, "
+        "likely less than that of all that were planned. Trials of seeds that are not whole are "
+        "left out: 3."
+    )
+    seeds = {row[0].text: row[3] for row in report.arms.rows}
+    assert seeds["real only"] == ("5 of 8", 5)
+    assert seeds["synthetic only (x1), exploratory"] == ("5", 5)  # which was not planned
+
+    write_trial(tmp_path, "real", 0.9, seed=6)
+    assert "6 of the 8 planned seeds are whole (0 to 4, 6)." in sentences(tmp_path)[2]  # diverged
+    for path in (tmp_path / "utility").glob("real_shorter-*/summary.json"):
+        path.unlink()
+    none = sentences(tmp_path)
+    assert none[0].startswith("Nothing is answered yet")
+    assert none[1] == "None of the 8 planned seeds is whole: each takes 3 trials."
+
+
 def test_secondary_sentences_say_what_both_tests_allow(tmp_path: Path) -> None:
     """Of arms that are better or worse in both tests, in the t-test alone, and in none."""
     for seed in range(4):

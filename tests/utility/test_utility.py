@@ -551,6 +551,9 @@ def test_one_command_plans_trains_and_answers(
     with monkeypatch.context() as patch:
         patch.setattr(trials.TrialRunner, "do", do)
         assert one_command(tmp_path, *design) == 130
+    capsys.readouterr()
+    assert main(["--store", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert "None of the 2 planned seeds is whole: each takes 6 trials." in capsys.readouterr().out
     manifest = json.loads((tmp_path / UTILITY / "study.study.json").read_text())
     capsys.readouterr()
     assert one_command(tmp_path, *design) == 0
