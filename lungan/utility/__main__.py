@@ -282,6 +282,7 @@ def _settings(
         precision=resolve_precision("auto", device),
         tested_on=VALIDATION if options.try_on_validation else TEST,
         tuned=options.tune,
+        first_seed=design.first_seed,
     )
 
 

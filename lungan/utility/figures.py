@@ -16,17 +16,18 @@ from lungan.results.drawing import (
     show_picture,
     style,
 )
+from lungan.results.groups import Group
 from lungan.results.read import Problem, Run, Scalar
 from lungan.runs.folder import CONVINCING
 from lungan.scores import catalogue
 from lungan.utility.analysis import (
     FRACTION,
     GAN,
-    NUM_REAL,
     PREVALENCE,
     RARE,
     Utility,
     num_real,
+    place,
     setting,
     value,
 )
@@ -167,29 +168,28 @@ def _look(arm: Arm) -> tuple[str, str]:
 
 
 def _draw_convincing(utility: Utility, problems: list[Problem]) -> Figure | None:
-    """The pictures that trials left, one a fraction, of the largest ratio."""
-    best: dict[Scalar, tuple[float, Run]] = {}
-    for trial in utility.trials:
-        if (trial.folder / CONVINCING).is_file():
-            ratio = trial.config.get("ratio")
-            rank = float(ratio) if isinstance(ratio, int | float) else 0.0
-            fraction = trial.config.get(FRACTION)
-            if fraction not in best or rank > best[fraction][0]:
-                best[fraction] = (rank, trial)
+    """The pictures that trials left, one a fraction and share, of the largest ratio."""
+    best: dict[tuple[Scalar, Scalar], tuple[Group, Run]] = {}
+    for group in utility.groups:  # of one place the largest ratio stands last
+        kept = [run for run in group.runs if (run.folder / CONVINCING).is_file()]
+        if kept:
+            best[value(group, FRACTION), value(group, PREVALENCE)] = group, kept[0]
     found = []
-    for _, trial in list(best.values())[:MAX_PICTURES]:
-        pixels = read_picture(trial, CONVINCING, problems)
+    for group, run in list(best.values())[:MAX_PICTURES]:
+        pixels = read_picture(run, CONVINCING, problems)
         if pixels is not None:
-            found.append((trial, pixels))
+            found.append((group, run, pixels))
     if not found:
         return None
     canvas, panels = panels_of(len(found), columns=2, panel_height=2.6, share=False)
-    for axes, (trial, pixels) in zip(panels, found, strict=True):
-        show_picture(axes, pixels, f"generators of {trial.config.get(NUM_REAL)} real images")
+    for axes, (group, _, pixels) in zip(panels, found, strict=True):
+        show_picture(axes, pixels, f"generators of {place(group)}")
+    seeds = sorted({str(run.config.get("seed")) for _, run, _ in found})
     caption = (
         "Two rows a class, in the order of the data's classes: the synthetic images that the "
         "real-only classifier of the same real images gives their class most surely, then those "
-        "that it gives their class least."
+        f"that it gives their class least. They are of the study's first seed ({', '.join(seeds)}) "
+        "and of no other, so that nobody chose them by their looks."
     )
     if len(best) > MAX_PICTURES:
         caption += f" The first {MAX_PICTURES} of {len(best)} are shown."

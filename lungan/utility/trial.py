@@ -36,7 +36,7 @@ from lungan.runs import pictures
 from lungan.runs.folder import CLASSIFIER, CONVINCING, PREDICTIONS, SUMMARY
 from lungan.runs.prepare import git_commit, machine, versions
 from lungan.runs.store import RunIdentity
-from lungan.utility.arms import ARMS, BASELINE, Arm
+from lungan.utility.arms import ARMS, BASELINE, PRIMARY, Arm
 from lungan.utility.batches import (
     TRUNCATION,
     Synthetic,
@@ -64,7 +64,8 @@ class Settings:
     """What all trials of a study share. positive: index of the class whose detection is measured.
     precision: the resolved one. tested_on: the split that classifiers are measured on, ``test``,
     or ``val`` where options are tried. tuned: whether each classifier's recipe is the best of
-    ``recipes`` on its own validation images."""
+    ``recipes`` on its own validation images. first_seed: of whose synthetic images a picture is
+    kept, so that none is chosen by its images."""
 
     real: RealImages
     recipe: Recipe
@@ -73,6 +74,7 @@ class Settings:
     precision: str
     tested_on: str = TEST
     tuned: bool = False
+    first_seed: int = 0
 
     @property
     def dtype(self) -> torch.dtype:
@@ -203,7 +205,8 @@ class TrialRunner:
             write_bytes(folder / PREDICTIONS, content)
             if trial.arm.name == BASELINE:
                 _write_network(folder / CLASSIFIER, network)
-            if trial.arm.name == "real_synthetic" and trial.seed == 0 and trained_on.synthetic:
+            is_pictured = trial.arm.name in PRIMARY and trial.seed == settings.first_seed
+            if is_pictured and trained_on.synthetic:
                 believed = probabilities_of(
                     self._real_classifier(trial), trained_on.synthetic.images, settings.device
                 )

@@ -662,6 +662,10 @@ def test_a_study_of_later_seeds_is_another_one(
     assert drawn == {(arm, seed, 20) for arm in ("real", "real_synthetic") for seed in (20, 21)}
     (run,) = [json.loads(path.read_text()) for path in tmp_path.glob(f"*/{SUMMARY}")]
     assert (run["config"]["seed"], run["config"]["data"]["fraction_seed"]) == (20, 20)
+    (picture,) = tmp_path.rglob(CONVINCING)
+    assert "-s20-" in picture.parent.name
+    page = (tmp_path / "out/report.html").read_text()
+    assert "They are of the study&#39;s first seed (20) and of no other" in page
     manifest = read_manifest(manifest_path(tmp_path, "study"))
     assert (manifest.planned.first_seed, manifest.planned.seeds) == (20, 2)
     collected = read_utility(tmp_path, study="study")
@@ -738,6 +742,8 @@ def test_one_command_for_a_rare_class(
         balanced = ARMS[config["arm"]].balanced
         expected = 4 / (1 + ARMS[config["arm"]].uses_generator) if balanced else 1
         assert often == pytest.approx(expected, rel=0.2)
+    (picture,) = tmp_path.rglob(CONVINCING)
+    assert picture.parent.name.startswith("oversampled_synthetic-") and "-s0-" in str(picture)
     said = capsys.readouterr().out.lower()
     assert "rarer classes filled up with synthetic (x1) has auc" in said
     assert "0.2 of them normal" in said
