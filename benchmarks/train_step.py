@@ -1,7 +1,7 @@
 """Time of an experiment's training step on this machine, beside the usual PyTorch form of it.
 
 python benchmarks/train_step.py [--experiment NAME --size N] [--precision fp32|bf16] [--steps N]
-    [--keras PYTHON] [--beside N] [--processes N,N] [--json FILE|-]
+    [--keras PYTHON] [--beside N] [--processes N,N] [--json FILE|-] [key=value ...]
 
 Without --experiment it is the report's step, beside PyTorch as tutorials write it and, with
 --keras, Keras. Otherwise the usual form has the same networks, of PyTorch's own convolutions and
@@ -25,8 +25,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from typing import Any
 import figures
 import peak_memory
 import torch
+import turns
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -53,10 +55,14 @@ WARMUP_STEPS = 5  # a CUDA graph is recorded at the fourth
 STEPS_WITHOUT_WAITING = 20
 SECONDS_SIDE_BY_SIDE = 3.0
 
+Step = Callable[[int], object]
+"""A training step by its number, from 0: those that ``loss.penalty_every_steps`` divides have
+gradient penalties."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """What is timed: ``num_steps`` steps of an experiment."""
+    """``num_steps`` steps of an experiment, which are timed together."""
 
     config: RunConfig
     is_report: bool
@@ -71,9 +77,9 @@ class Workload:
         if self.is_report:
             return REPORT_GFLOP
         every = self.config.loss.penalty_every_steps
-        work = eager_recipe_steps(dataclasses.replace(self, num_steps=every), images)
+        step = eager_recipe_step(self.config, images)
         with FlopCounter() as counter:
-            work()
+            repeat(step, every)
         return counter.total / 1e9 / every
 
 
@@ -91,18 +97,21 @@ class FlopCounter(TorchDispatchMode):
         return result
 
 
-def workload(experiment: str, size: int, device: torch.device) -> Workload:
+def workload(
+    experiment: str, size: int, device: torch.device, overrides: Sequence[str] = ()
+) -> Workload:
     is_report = experiment == "report"
     with composer():
         choice = [] if is_report else [f"experiment={experiment}"]  # the report's is the default
-        config = compose(["data=phantom", f"data.size={size}", "optimizer=adam", *choice])
+        given = ["data=phantom", f"data.size={size}", "optimizer=adam", *choice, *overrides]
+        config = compose(given)
     num_steps = every = config.loss.penalty_every_steps
     if device.type == "cuda":
         num_steps = every * math.ceil(STEPS_WITHOUT_WAITING / every)
     return Workload(config, is_report, num_steps)
 
 
-def eager_report_steps(wanted: Workload, images: Tensor) -> Callable[[], None]:
+def eager_report_step(images: Tensor) -> Step:
     """The usual form: nn.ConvTranspose2d, nn.Dropout, two backward passes, two optimizers."""
     device = images.device
 
@@ -133,7 +142,7 @@ def eager_report_steps(wanted: Workload, images: Tensor) -> Callable[[], None]:
     ones = torch.ones(len(images), 1, device=device)
     zeros = torch.zeros_like(ones)
 
-    def step() -> None:
+    def step(_: int) -> None:
         fake = generator(torch.randn(len(images), 100, device=device))
         real = images.float() / 127.5 - 1
         discriminator_optimizer.zero_grad()
@@ -145,16 +154,12 @@ def eager_report_steps(wanted: Workload, images: Tensor) -> Callable[[], None]:
         loss(discriminator(fake), ones).backward()
         generator_optimizer.step()
 
-    def steps() -> None:
-        for _ in range(wanted.num_steps):
-            step()
-
-    return steps
+    return step
 
 
-def eager_recipe_steps(wanted: Workload, images: Tensor) -> Callable[[], None]:
+def eager_recipe_step(config: RunConfig, images: Tensor) -> Step:
     """The usual form of alternating steps: each loss with a backward pass of its own, in fp32."""
-    config, device = wanted.config, images.device
+    device = images.device
     state = build_state(config, config.data.size, 1, device)
     networks = (state.generator, state.discriminator)
     generator, discriminator = (
@@ -192,17 +197,32 @@ def eager_recipe_steps(wanted: Workload, images: Tensor) -> Callable[[], None]:
         adversarial.of_generator(real_logits, fake_logits).backward()
         state.generator_optimizer.step()
 
-    def steps() -> None:
-        for number in range(wanted.num_steps):
-            step(number)
-
-    return steps
+    return step
 
 
-def lungan_steps(wanted: Workload, images: Tensor, precision: str) -> Callable[[], object]:
-    state = build_state(wanted.config, wanted.config.data.size, 1, images.device)
-    step = build_step(wanted.config, state, precision)
-    return lambda: [step(images) for _ in range(wanted.num_steps)]
+def lungan_step(config: RunConfig, images: Tensor, precision: str) -> Step:
+    state = build_state(config, config.data.size, 1, images.device)
+    step = build_step(config, state, precision)
+    return lambda _: step(images)
+
+
+def repeat(step: Step, times: int) -> None:
+    for number in range(times):
+        step(number)
+
+
+def milliseconds(
+    step: Step,
+    times: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Of one of ``times`` steps, after which the device is waited for."""
+    began = clock()
+    repeat(step, times)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (clock() - began) * 1e3 / times
 
 
 def peak_mebibytes(wanted: Workload, precision: str) -> float:
@@ -213,30 +233,17 @@ def peak_mebibytes(wanted: Workload, precision: str) -> float:
 
 def _peak_after_steps(wanted: Workload, precision: str, threads: int) -> float:
     torch.set_num_threads(threads)
-    steps = lungan_steps(wanted, wanted.some_images(torch.device("cpu")), precision)
-    for _ in range(WARMUP_STEPS):
-        steps()
+    step = lungan_step(wanted.config, wanted.some_images(torch.device("cpu")), precision)
+    repeat(step, WARMUP_STEPS * wanted.num_steps)
     return peak_memory.mebibytes()
 
 
-def matrix_product(device: torch.device, precision: str) -> tuple[Callable[[], object], float]:
+def matrix_product(device: torch.device, precision: str) -> tuple[Step, float]:
     """A product of square matrices, and its GFLOP: what the hardware gives at best."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     side = 8192 if device.type == "cuda" else 2048
     matrix = torch.randn(side, side, device=device).to(dtype)
-    return lambda: matrix @ matrix, 2 * side**3 / 1e9
-
-
-def milliseconds(work: Callable[[], object], device: torch.device) -> float:
-    began = time.perf_counter()
-    work()
-    wait_for(device)
-    return (time.perf_counter() - began) * 1e3
-
-
-def wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return lambda _: matrix @ matrix, 2 * side**3 / 1e9
 
 
 def images_per_second(wanted: Workload, precision: str, device: str, processes: int) -> float:
@@ -256,15 +263,12 @@ def _begin_side_by_side(together: threading.Barrier, threads: int) -> None:
 
 def _rate(wanted: Workload, precision: str, name: str) -> float:
     device = resolve_device(name)
-    steps = lungan_steps(wanted, wanted.some_images(device), precision)
-    for _ in range(WARMUP_STEPS):
-        steps()
-    wait_for(device)
+    step = lungan_step(wanted.config, wanted.some_images(device), precision)
+    milliseconds(step, WARMUP_STEPS * wanted.num_steps, device)
     _together.wait(timeout=300)
     count, began = 0, time.perf_counter()
     while time.perf_counter() < began + SECONDS_SIDE_BY_SIDE:
-        steps()
-        wait_for(device)
+        milliseconds(step, wanted.num_steps, device)
         count += wanted.num_steps
     return count * wanted.config.batch_size / (time.perf_counter() - began)
 
@@ -282,65 +286,8 @@ def busy(count: int) -> Iterator[list[int]]:
             process.wait()
 
 
-class KerasSteps:
-    """A process of its own, with a Python that has TensorFlow, that does one step when told to."""
-
-    def __init__(self, python: str) -> None:
-        script = Path(__file__).with_name("keras_step.py")
-        self._process = subprocess.Popen(
-            [python, str(script), str(torch.get_num_threads())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.version = self._answer()
-
-    def __call__(self) -> float:
-        """Its milliseconds, without the way there and back."""
-        assert self._process.stdin is not None
-        print(file=self._process.stdin, flush=True)
-        return float(self._answer())
-
-    def close(self) -> float:
-        """Its peak memory in MiB."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        peak = float(self._answer())
-        self._process.wait()
-        return peak
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline().strip()
-        if not line:
-            raise SystemExit("train_step: the Python given by --keras has no working TensorFlow")
-        return line
-
-
-def measure(
-    works: dict[str, Callable[[], object]],
-    steps: int,
-    device: torch.device,
-    keras: KerasSteps | None,
-) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {name: [] for name in works}
-    if keras is not None:
-        times["keras"] = []
-    for number in range(WARMUP_STEPS + steps):
-        if keras is not None:
-            elapsed = keras()
-            if number >= WARMUP_STEPS:
-                times["keras"].append(elapsed)
-        for name, work in works.items():
-            elapsed = milliseconds(work, device)
-            if number >= WARMUP_STEPS:
-                times[name].append(elapsed)
-    return times
-
-
-def row(times: list[float], ceiling: float, wanted: Workload, gflop: float) -> dict[str, float]:
-    ordered = sorted(time / wanted.num_steps for time in times)
+def row(times: list[float], ceiling: float, batch_size: int, gflop: float) -> dict[str, float]:
+    ordered = sorted(times)
     median = statistics.median(ordered)
     gflops = gflop / median * 1e3
     return {
@@ -348,7 +295,7 @@ def row(times: list[float], ceiling: float, wanted: Workload, gflop: float) -> d
         "ms_min": ordered[0],
         "ms_p10": ordered[len(ordered) // 10],
         "ms_p90": ordered[-1 - len(ordered) // 10],
-        "images_per_second": wanted.config.batch_size / median * 1e3,
+        "images_per_second": batch_size / median * 1e3,
         "gflops": gflops,
         "share_of_matrix_product": gflops / ceiling,
     }
@@ -356,6 +303,7 @@ def row(times: list[float], ceiling: float, wanted: Workload, gflop: float) -> d
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="further settings")
     parser.add_argument("--experiment", default="report", metavar="NAME", help="(report)")
     parser.add_argument("--size", type=int, default=28, metavar="N", help="pixels a side (28)")
     parser.add_argument("--precision", choices=["fp32", "bf16"], help="default: both")
@@ -369,36 +317,46 @@ def main() -> None:
     if arguments.steps < 1:
         parser.error(f"--steps must be at least 1, got {arguments.steps}")
 
-    if arguments.experiment == "report" and arguments.size != 28:
-        parser.error(f"--experiment=report is timed at --size=28 alone, got {arguments.size}")
+    if arguments.experiment == "report" and (arguments.size != 28 or arguments.overrides):
+        parser.error("--experiment=report is timed as it is: --size=28 and no key=value")
 
     device = resolve_device(arguments.device)
-    wanted = workload(arguments.experiment, arguments.size, device)
+    wanted = workload(arguments.experiment, arguments.size, device, arguments.overrides)
     if not wanted.is_report and wanted.config.loss.update != "alternating":
         parser.error(f"{arguments.experiment} has no usual form here: its steps do not alternate")
     precisions = [arguments.precision] if arguments.precision else ["fp32", "bf16"]
     images = wanted.some_images(device)
-    eager_steps = eager_report_steps if wanted.is_report else eager_recipe_steps
-    works: dict[str, Callable[[], object]] = {"pytorch_eager fp32": eager_steps(wanted, images)}
+    if wanted.is_report:
+        eager = eager_report_step(images)
+    else:
+        eager = eager_recipe_step(wanted.config, images)
+    forms = {"pytorch_eager fp32": partial(milliseconds, eager, wanted.num_steps, device)}
     gflop = {}
     for precision in dict.fromkeys(["fp32", *precisions]):
-        works[f"matrix {precision}"], gflop[precision] = matrix_product(device, precision)
+        product, gflop[precision] = matrix_product(device, precision)
+        forms[f"matrix {precision}"] = partial(milliseconds, product, 1, device)
     for precision in precisions:
-        works[f"lungan {precision}"] = lungan_steps(wanted, images, precision)
-    keras = KerasSteps(arguments.keras) if arguments.keras else None
+        step = lungan_step(wanted.config, images, precision)
+        forms[f"lungan {precision}"] = partial(milliseconds, step, wanted.num_steps, device)
+    keras = None
+    if arguments.keras:
+        script = Path(__file__).with_name("keras_step.py")
+        keras = turns.Form([arguments.keras, str(script), str(torch.get_num_threads())])
+        forms = {"keras": keras} | forms
     with busy(arguments.beside):
-        times = measure(works, arguments.steps, device, keras)
+        times = turns.alternate(forms, arguments.steps, WARMUP_STEPS)
     ceilings = {p: gflop[p] / min(times[f"matrix {p}"]) * 1e3 for p in gflop}
     counted = wanted.gflop_per_step(images)
 
     def timing(form: str, precision: str) -> dict[str, float]:
-        return row(times[form], ceilings[precision], wanted, counted)
+        return row(times[form], ceilings[precision], wanted.config.batch_size, counted)
 
     result: dict[str, Any] = {
         "lungan": {p: timing(f"lungan {p}", p) for p in precisions},
         "pytorch_eager": {"fp32": timing("pytorch_eager fp32", "fp32")},
         "matrix_product_gflops": ceilings,
         "experiment": arguments.experiment,
+        "overrides": arguments.overrides,
         "size": arguments.size,
         "batch_size": wanted.config.batch_size,
         "gflop_per_step": counted,
@@ -411,8 +369,8 @@ def main() -> None:
         result["lungan_peak_mebibytes"] = {p: peak_mebibytes(wanted, p) for p in precisions}
     if keras is not None:
         result["keras"] = {"fp32": timing("keras", "fp32")}
-        result["keras_peak_mebibytes"] = keras.close()
-        result["machine"]["keras"] = keras.version
+        result["keras_peak_mebibytes"] = float(keras.close())
+        result["machine"]["keras"] = keras.greeting
     if arguments.processes:
         result["images_per_second_of_processes"] = {
             p: {

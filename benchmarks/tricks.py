@@ -127,16 +127,11 @@ def serve(workload: str, without: str | None) -> None:
     experiment, precision = workload.split()
     device = torch.device("cpu")
     wanted = train_step.workload(experiment, 28, device)
-    work = train_step.lungan_steps(wanted, wanted.some_images(device), precision)
-    for _ in range(WARMUP_CALLS):
-        work()
-
-    def cpu_milliseconds() -> float:
-        began = time.process_time()
-        work()
-        return (time.process_time() - began) * 1e3 / wanted.num_steps
-
-    turns.serve(cpu_milliseconds)
+    step = train_step.lungan_step(wanted.config, wanted.some_images(device), precision)
+    train_step.repeat(step, WARMUP_CALLS * wanted.num_steps)
+    turns.serve(
+        lambda: train_step.milliseconds(step, wanted.num_steps, device, clock=time.process_time)
+    )
 
 
 def measure(workload: str, rounds: int, seconds: float) -> dict[str, Any]:

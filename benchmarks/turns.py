@@ -1,13 +1,15 @@
-"""Forms of a training step that take turns, each in a process of its own, a step each in a round.
+"""Forms of a training step that take turns, a step each in a round, so that what else the machine
+does hits all of them alike.
 
-What else the machine does hits all of them alike, and a round in which processes that are no part
-of the benchmark took more than a twentieth of the CPU's time need not count.
+``Form`` is one in a process of its own, and ``take`` can leave out rounds in which processes that
+are no part of the benchmark took more than a twentieth of the CPU's time.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import shlex
 import subprocess
 import sys
 import time
@@ -19,45 +21,39 @@ UNDISTURBED = 0.05
 ANY = 1.0
 
 
-def serve(step: Callable[[], float]) -> None:
-    """``step()`` for every line of stdin, and what it gives, milliseconds, on stdout."""
-    print("ready", flush=True)
+def serve(step: Callable[[], float], greeting: str = "ready") -> None:
+    """The greeting on stdout, and for every line of stdin what ``step()`` gives, milliseconds."""
+    print(greeting, flush=True)
     for _ in sys.stdin:
         print(step(), flush=True)
 
 
 class Form:
-    """A process that serves steps. Calling it does one and gives its milliseconds; ``begin`` and
-    ``end`` are its halves."""
+    """A process that serves steps, after its ``greeting``: one a call, which gives its
+    milliseconds."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str] = os.environ) -> None:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         self.pid = self._process.pid
-        self._answer()
+        self.greeting = self._answer()
 
     def __call__(self) -> float:
-        self.begin()
-        return self.end()
-
-    def begin(self) -> None:
         assert self._process.stdin is not None
         print(file=self._process.stdin, flush=True)
-
-    def end(self) -> float:
         return float(self._answer())
 
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+    def close(self) -> str:
+        """Ends the process; what it says last."""
+        last, _ = self._process.communicate()
+        return last
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline().strip()
         if not line:
-            raise SystemExit("a process that does the steps has ended")
+            raise SystemExit(f"{shlex.join(map(str, self._process.args))} has ended")
         return line
 
 
@@ -71,6 +67,19 @@ class Rounds:
     @property
     def count(self) -> int:
         return len(next(iter(self.times.values())))
+
+
+def alternate(
+    forms: Mapping[str, Callable[[], float]], rounds: int, warm_up: int
+) -> dict[str, list[float]]:
+    """What each form gives in each of ``rounds`` rounds, after ``warm_up`` that do not count."""
+    times: dict[str, list[float]] = {name: [] for name in forms}
+    for number in range(warm_up + rounds):
+        for name, form in forms.items():
+            found = form()
+            if number >= warm_up:
+                times[name].append(found)
+    return times
 
 
 def take(

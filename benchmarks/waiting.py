@@ -41,10 +41,9 @@ def form(way: dict[str, str], precision: str) -> turns.Form:
 def serve(precision: str) -> None:
     device = torch.device("cpu")
     report = train_step.workload("report", 28, device)
-    step = train_step.lungan_steps(report, report.some_images(device), precision)
-    for _ in range(train_step.WARMUP_STEPS):
-        step()
-    turns.serve(lambda: train_step.milliseconds(step, device))
+    step = train_step.lungan_step(report.config, report.some_images(device), precision)
+    train_step.repeat(step, train_step.WARMUP_STEPS)
+    turns.serve(lambda: train_step.milliseconds(step, 1, device))
 
 
 def rows(taken: turns.Rounds) -> dict[str, Any]:
