@@ -83,7 +83,8 @@ def _convolution(num_inputs: int, width: int, stride: int) -> nn.Sequential:
 
 
 class Resnet18(_AtWorkingSize):
-    """torchvision's ResNet-18, untrained, with the 3x3 stem that small images need.
+    """uint8 images -> (features, logits), by torchvision's ResNet-18, untrained, with the 3x3 stem
+    that small images need.
 
     Source: He et al. 2016, arXiv:1512.03385; the stem as in their CIFAR networks.
     """
@@ -97,8 +98,9 @@ class Resnet18(_AtWorkingSize):
         self.inner.maxpool = nn.Identity()
 
     def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        logits: Tensor = self.inner(inputs)
-        return logits, logits.float()
+        *trunk, head = self.inner.children()
+        features = nn.Sequential(*trunk)(inputs).flatten(1)
+        return features.float(), head(features).float()
 
 
 Classifier = SmallNetwork | Resnet18

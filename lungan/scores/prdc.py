@@ -51,6 +51,20 @@ def manifold_scores(
     )
 
 
+def densities(real: Features, generated: Features, k: int) -> Features:
+    """(M,): of each generated image, how many balls of real ones hold it, over ``k``. Their mean is
+    the density that ``manifold_scores`` gives, by the same balls and source.
+
+    real, generated: (N, D) and (M, D). Raises: DataError where there are not more than ``k`` real
+    images.
+    """
+    radii = squared_radii(real, k) - tie_margin(real)
+    balls_held = np.zeros(len(generated))
+    for rows, squared in blocks(real, generated):
+        balls_held += (squared < radii[rows, None]).sum(axis=0)
+    return balls_held / k
+
+
 class Neighborhoods:
     """The manifold scores between parts of one set of rows, for many pairs of parts.
 

@@ -15,8 +15,8 @@ class Arm:
     synthetic: how generated images take part, ``ratio`` of them for each real one: ``mixed`` into
     batches of the usual size, ``on_top`` of batches that hold as many real images as without them,
     ``first`` for half of the updates with the real ones after them, ``only``, or not at all.
-    chosen: which of the generated images: ``believed`` most by the real-only classifier, of
-    ``truncated`` latents, or all.
+    chosen: which of the generated images: ``believed`` most by the real-only classifier, ``dense``
+    with real ones in its features, of ``truncated`` latents, or all.
     duration: ``shorter`` shows each real image as often as ``real_synthetic`` does, ``longer``
     makes so many more updates that a real image among mixed ones is shown as often as in ``real``.
     balanced: every batch holds as many images of each class. weighted: the loss weighs classes by
@@ -121,6 +121,13 @@ _ARMS = (
         "real real_synthetic",
         "mixed",
         chosen="believed",
+    ),
+    Arm(  # Naeem et al. 2020, arXiv:2002.09797
+        "real_dense",
+        "real + synthetic amid real ones",
+        "real real_synthetic",
+        "mixed",
+        chosen="dense",
     ),
     Arm(  # Brock et al. 2019, arXiv:1809.11096
         "real_truncated",

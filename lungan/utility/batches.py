@@ -22,8 +22,8 @@ TRUNCATION = 1.0
 LEAST_SYNTHETIC = 1024
 """So many different synthetic images there are at least: unlike real ones they cost little."""
 
-Believe = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
-"""From images (N, C, H, W) uint8 to the real-only classifier's probabilities (N, K)."""
+Rate = Callable[[Labelled], NDArray[np.float64]]
+"""From images with their classes to a number for each, (N,)."""
 
 
 class Synthetic:
@@ -62,17 +62,14 @@ class Synthetic:
         ]
         return Labelled(np.concatenate(parts), np.repeat(np.arange(len(counts)), counts))
 
-    def filtered(
-        self, class_names: tuple[str, ...], counts: list[int], believe: Believe
-    ) -> Labelled:
-        """Of twice as many images, those that ``believe`` finds likeliest to be of their class."""
+    def filtered(self, class_names: tuple[str, ...], counts: list[int], rate: Rate) -> Labelled:
+        """Of twice as many images of each class, those that ``rate`` gives most."""
         candidates = self.images(class_names, [CANDIDATES * count for count in counts])
-        probabilities = believe(candidates.images)
-        likely = probabilities[np.arange(len(candidates)), candidates.labels]
+        rated = rate(candidates)
         keep: list[NDArray[np.intp]] = []
         for label, count in enumerate(counts):
             members = np.flatnonzero(candidates.labels == label)
-            order = np.argsort(-likely[members], kind="stable")
+            order = np.argsort(-rated[members], kind="stable")
             keep.append(np.sort(members[order[:count]]))
         rows = np.concatenate(keep)
         return Labelled(candidates.images[rows], candidates.labels[rows])

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,17 @@ from lungan.classifiers.train import (
     Labelled,
     Phase,
     Recipe,
+    features_of,
     probabilities_of,
     train_classifier,
 )
-from lungan.errors import DivergedError
+from lungan.errors import ConfigError, DivergedError
 from lungan.files import write_bytes, write_json
 from lungan.runs import pictures
 from lungan.runs.folder import CLASSIFIER, CONVINCING, PREDICTIONS, SUMMARY
 from lungan.runs.prepare import git_commit, machine, versions
 from lungan.runs.store import RunIdentity
+from lungan.scores.prdc import densities
 from lungan.utility.arms import ARMS, BASELINE, PRIMARY, Arm
 from lungan.utility.batches import (
     TRUNCATION,
@@ -52,6 +55,9 @@ RESULT_VERSION = 2
 
 LEAST_PROBABILITY = 1e-6
 """Below it a validation image's probability counts no less, so that one image does not decide."""
+
+NEAREST = 5
+"""A real image's neighborhood reaches to so many others of its class, for densities."""
 
 SHOWN = 8
 """Images a row in the picture of the most and least convincing ones."""
@@ -207,9 +213,7 @@ class TrialRunner:
                 _write_network(folder / CLASSIFIER, network)
             is_pictured = trial.arm.name in PRIMARY and trial.seed == settings.first_seed
             if is_pictured and trained_on.synthetic:
-                believed = probabilities_of(
-                    self._real_classifier(trial), trained_on.synthetic.images, settings.device
-                )
+                believed = self._belief(self._real_classifier(trial), trained_on.synthetic)
                 _write_convincing(folder / CONVINCING, trained_on.synthetic, believed)
         except DivergedError as error:
             log.warning("%s: %s", trial.describe(), error)
@@ -242,9 +246,8 @@ class TrialRunner:
                 continue
             loss = 0.0
             if len(recipes) > 1:
-                believed = probabilities_of(network, validation.images, self._settings.device)
-                own = believed[np.arange(len(validation)), validation.labels]
-                loss = float(-np.log(np.maximum(own, LEAST_PROBABILITY)).mean())
+                believed = self._belief(network, validation)
+                loss = float(-np.log(np.maximum(believed, LEAST_PROBABILITY)).mean())
             if best is None or loss < best[0]:
                 best = loss, trained_on, network
         assert best is not None
@@ -293,14 +296,43 @@ class TrialRunner:
         synthetic = self._synthetic[key]
         class_names = settings.real.image_set.class_names
         counts = synthetic_counts(real, trial.ratio, class_names, trial.generators)
-        if arm.chosen != "believed":
+        if arm.chosen not in ("believed", "dense"):
             return synthetic.images(class_names, counts)
         network = self._real_classifier(trial)
-        return synthetic.filtered(
-            class_names,
-            counts,
-            lambda images: probabilities_of(network, images, settings.device),
+        by_belief, by_density = (
+            partial(self._belief, network),
+            partial(self._density, network, real),
         )
+        rate = by_belief if arm.chosen == "believed" else by_density
+        return synthetic.filtered(class_names, counts, rate)
+
+    def _belief(self, network: Classifier, images: Labelled) -> NDArray[np.float64]:
+        """The probability of each image's own class, (N,)."""
+        probabilities = probabilities_of(network, images.images, self._settings.device)
+        return probabilities[np.arange(len(images)), images.labels]
+
+    def _density(
+        self, network: Classifier, real: Labelled, images: Labelled
+    ) -> NDArray[np.float64]:
+        """How dense real images of its class lie round each image in the network's features, (N,).
+
+        Source: Naeem et al. 2020, arXiv:2002.09797.
+        """
+        of_real, of_images = (
+            features_of(network, side.images, self._settings.device) for side in (real, images)
+        )
+        found = np.empty(len(images))
+        for label in np.unique(images.labels):
+            own = of_real[real.labels == label]
+            if len(own) < 2:
+                name = self._settings.real.image_set.class_names[label]
+                raise ConfigError(
+                    f"real_dense needs at least two real training images of {name}, got one; give "
+                    "a larger --fractions"
+                )
+            members = images.labels == label
+            found[members] = densities(own, of_images[members], min(NEAREST, len(own) - 1))
+        return found
 
     def _real_classifier(self, trial: Trial) -> Classifier:
         """The one of this fraction and seed, as its own trial left it, else trained once more."""
@@ -409,30 +441,27 @@ def _write_network(path: Path, network: Classifier) -> None:
     write_bytes(path, safetensors.torch.save(tensors))
 
 
-def _choose_convincing(
-    images: Labelled, probabilities: NDArray[np.float64]
-) -> list[NDArray[np.intp]]:
+def _choose_convincing(images: Labelled, believed: NDArray[np.float64]) -> list[NDArray[np.intp]]:
     """For each class, twice SHOWN indices or as many as there are: those to which the classifier
     gives their own class the highest probability, highest first, then those with the lowest,
-    lowest first. probabilities: (N, K)."""
-    likely = probabilities[np.arange(len(images)), images.labels]
+    lowest first. believed: of the images' own classes, (N,)."""
     rows = []
     for label in np.unique(images.labels):
         members = np.flatnonzero(images.labels == label)
-        order = members[np.argsort(-likely[members], kind="stable")]
+        order = members[np.argsort(-believed[members], kind="stable")]
         count = min(SHOWN, len(order) // 2)
         rows += [order[:count], order[::-1][:count]]
     return rows
 
 
-def _write_convincing(path: Path, images: Labelled, probabilities: NDArray[np.float64]) -> None:
+def _write_convincing(path: Path, images: Labelled, believed: NDArray[np.float64]) -> None:
     """Two rows a class, class after class: the most convincing, then the least.
 
     Raises: RunFolderError where it cannot be written.
     """
     _, channels, height, width = images.images.shape
     cells = []
-    for row in _choose_convincing(images, probabilities):
+    for row in _choose_convincing(images, believed):
         blank = np.full((SHOWN - len(row), channels, height, width), 255, dtype=np.uint8)
         cells.append(np.concatenate([images.images[row], blank]))
     pictures.write_png(path, pictures.grid(np.concatenate(cells), columns=SHOWN))

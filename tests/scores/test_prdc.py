@@ -7,6 +7,7 @@ from lungan.errors import DataError
 from lungan.scores import prdc
 from lungan.scores.comparison import MANIFOLD
 from lungan.scores.prdc import (
+    densities,
     manifold_scores,
     nearest,
     nearest_other,
@@ -37,6 +38,7 @@ def test_closed_form_on_a_line() -> None:
     # 7.25 lies in no ball; 0 and 1 within 0.5 of one, 2 and 3 within 6.5 of 7.25; 0.25 and 0.75
     # lie in two balls each.
     assert scores == (2 / 3, 1.0, 4 / 3, 0.5)
+    assert densities(real, generated, k=1).tolist() == [2, 2, 0]
 
 
 def test_equal_sets_are_perfect() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from lungan.classifiers.measures import area_under_curve
@@ -29,16 +30,17 @@ from lungan.runs.folder import (
     SUMMARY,
     UTILITY,
     exclusive,
+    read_config,
 )
 from lungan.runs.store import Claim
-from lungan.utility import processes
+from lungan.utility import batches, processes
 from lungan.utility import trial as trials
 from lungan.utility.__main__ import main
 from lungan.utility.analysis import read_utility
 from lungan.utility.arms import ARMS, RARE
 from lungan.utility.images import RealImages, Scenario, check_no_leak, choose_real
 from lungan.utility.manifest import manifest_path, read_manifest
-from lungan.utility.training import base_config
+from lungan.utility.training import base_config, load_whole
 
 SPLITS = "data.splits=[train]"
 QUICK = ("--updates", 2, "--batch-size", 8, "--seeds", 2, "--threads", 1, "--device", "cpu")
@@ -297,6 +299,49 @@ def test_the_arms_that_are_asked_for_by_name(
     assert {summary["scores"]["num_images"] for summary in summaries(tmp_path)} == {16}
     assert "Nothing is answered yet" in capsys.readouterr().out
     assert "Measured on validation images" in (tmp_path / "out/report.html").read_text()
+
+
+def test_filtering_by_density_removes_outliers_and_keeps_what_is_like_real_images(
+    train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a generator that makes real images with a little noise, black ones and noise alone."""
+    run = train(SPLITS, "data.classes=[]", "generator.conditional=true")
+    real = choose_real(load_whole(read_config(run))).draw("train", Scenario(1.0), 0)
+    rng = np.random.default_rng(0)
+    alike = real.images // 4 * 4 + rng.integers(0, 4, real.images.shape, dtype=np.uint8)
+
+    def sample(_: Any, __: Any, label: int, *___: Any) -> torch.Tensor:
+        images = rng.choice(alike[real.labels == label], batches.BLOCK_SIZE)
+        images[::4] = 0
+        images[2::4] = rng.integers(0, 256, images[2::4].shape)
+        return torch.from_numpy(images)
+
+    made: list[Labelled] = []
+    real_plan = trials.plan_phases
+
+    def plan(arm: Any, real: Labelled, synthetic: Labelled | None, *more: Any) -> Any:
+        made.extend([] if synthetic is None else [synthetic])
+        return real_plan(arm, real, synthetic, *more)
+
+    monkeypatch.setattr(batches, "sample_block", sample)
+    monkeypatch.setattr(trials, "plan_phases", plan)
+    more = ("--arms", "real_dense", "--seeds", 1, "--updates", 30, "--try-on-validation")
+    assert utility(tmp_path, [run], *more) == 0
+    known = {image.tobytes() for image in alike}
+    kept = [image.tobytes() in known for image in made[0].images]
+    assert len(kept) >= batches.LEAST_SYNTHETIC - 1
+    assert np.mean(kept) > 0.9  # of all that was made, half
+
+    few = train(
+        SPLITS,
+        "data.classes=[]",
+        "generator.conditional=true",
+        "data.fraction=0.02",
+        "batch_size=2",
+    )
+    capsys.readouterr()
+    assert utility(tmp_path, [few], *more[:4], "--study", "few") == 2
+    assert "real_dense needs at least two real training images of normal" in capsys.readouterr().err
 
 
 def test_another_classifier_is_another_study(train: Any, tmp_path: Path) -> None:
