@@ -28,7 +28,6 @@ from torch import Tensor
 from lungan.models import dcgan, layers
 from lungan.models.sampling import to_floats
 from lungan.training import step as steps
-from lungan.training.state import StepOutcome
 from lungan.training.step import gradient_norm
 
 WORKLOADS = ("report bf16", "report fp32", "small_data bf16", "small_data fp32")
@@ -63,17 +62,9 @@ def without_shared_backward() -> None:
         leaf.requires_grad_(False)
         loss_discriminator = self.loss.discriminator(real_logits, fake_logits)
         torch.autograd.backward(loss_discriminator)
-        outcome = StepOutcome(
-            loss_generator=loss_generator.detach(),
-            loss_discriminator=loss_discriminator.detach(),
-            logit_real=real_logits.detach().mean(),
-            logit_fake=fake_logits.detach().mean(),
-            overfitting=self.loss.overfitting(real_logits, fake_logits),
-            penalty=torch.zeros(()),
-            grad_norm_generator=gradient_norm(state.generator),
-            grad_norm_discriminator=gradient_norm(state.discriminator),
-        )
-        return torch.stack(outcome)
+        scalars = self.scalars(loss_discriminator, real_logits, fake_logits, torch.zeros(()))
+        norms = [gradient_norm(network) for network in (state.generator, state.discriminator)]
+        return torch.cat([loss_generator.detach()[None], scalars, torch.stack(norms)])
 
     steps.SimultaneousStep.gradients = gradients  # type: ignore[method-assign]
 

@@ -16,21 +16,19 @@ _CGROUP_FILES = {
 can drop, by the controller of ``control_groups``."""
 
 
-def check(needed: int, what: str, way_out: str) -> None:
+def check(needed: int, what: str, way_out: str, there_is: int | None = None) -> None:
     """Check that ``needed`` bytes can be had. what: the keys and values that ask for them.
 
-    Raises: ConfigError where this machine or this container has less left.
+    there_is: the bytes that are left, where they are not of this machine or container but a GPU's.
+
+    Raises: ConfigError where less is left.
     """
-    there_is = available()
-    if there_is is not None and needed > there_is:
-        raise does_not_fit(needed, there_is, what, way_out)
-
-
-def does_not_fit(needed: int, there_is: int, what: str, way_out: str) -> ConfigError:
-    return ConfigError(
-        f"{what} must fit into the memory that is left, {_size(there_is)}, and at least "
-        f"{_size(needed)} would be taken; {way_out}"
-    )
+    left = available() if there_is is None else there_is
+    if left is not None and needed > left:
+        raise ConfigError(
+            f"{what} must fit into the memory that is left, {_size(left)}, and at least "
+            f"{_size(needed)} would be taken; {way_out}"
+        )
 
 
 def _size(num_bytes: int) -> str:

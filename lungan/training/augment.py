@@ -46,16 +46,7 @@ def diffaugment(
     config: DiffAugmentConfig, images: Tensor, probability: Tensor, uniforms: Uniforms
 ) -> Tensor:
     """Images with all that the config asks for, each change with ``probability``."""
-    return changed(config, images, uniforms(NUM_DRAWS + NUM_CHANGES, len(images)), probability)
-
-
-def changed(
-    config: DiffAugmentConfig, images: Tensor, draws: Tensor, probability: Tensor
-) -> Tensor:
-    """Images (N, C, H, W) with the changes that uniform ``draws`` (12, N) decide.
-
-    probability: 0-d or (N,).
-    """
+    draws = uniforms(NUM_DRAWS + NUM_CHANGES, len(images))
     images = images.float()
     chosen = draws[NUM_DRAWS:] < probability
     centered = draws[:NUM_DRAWS] * 2 - 1

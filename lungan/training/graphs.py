@@ -19,7 +19,7 @@ NUM_EAGER_CALLS = 3
 
 Work = Callable[[], Tensor]
 """Leaves gradients with parameters that have none. Reads and writes nothing that changes its
-address, and gives what it tells."""
+address, and gives numbers for the log, in one tensor."""
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +49,16 @@ class Graphs:
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
-            told = work()
+            scalars = work()
         current.wait_stream(self._stream)
-        return told
+        return scalars
 
     def _record(self, key: Hashable, work: Work) -> None:
         current = torch.cuda.current_stream(self._device)
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, stream=self._stream):
-                told = work()
+                scalars = work()
         except RuntimeError as error:
             torch.cuda.set_stream(current)  # a recording that fails late leaves its own
             self._possible = False
@@ -66,21 +66,21 @@ class Graphs:
             log.warning("steps are not recorded as CUDA graphs, and slower so: %s", reason)
         else:
             gradients = [(p, p.grad) for p in self._parameters if p.grad is not None]
-            self._graphs[key] = _Graph(graph, told, gradients)
+            self._graphs[key] = _Graph(graph, scalars, gradients)
         for parameter in self._parameters:
             parameter.grad = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """``told`` and ``gradients`` are where every replay writes."""
+    """``scalars`` and ``gradients`` are where every replay writes."""
 
     graph: torch.cuda.CUDAGraph
-    told: Tensor
+    scalars: Tensor
     gradients: list[tuple[nn.Parameter, Tensor]]
 
     def replay(self) -> Tensor:
         self.graph.replay()
         for parameter, gradient in self.gradients:
             parameter.grad = gradient
-        return self.told.clone()
+        return self.scalars.clone()

@@ -1,4 +1,4 @@
-"""Adversarial losses: functions of logits alone, computed in float32."""
+"""Adversarial losses: functions of float32 logits alone."""
 
 from __future__ import annotations
 
@@ -38,86 +38,72 @@ class AdversarialLoss:
         Source: Karras et al. 2020, arXiv:2006.06676, r_t of eq. 1.
         """
         verdicts = real_logits if self.centered else real_logits - fake_logits
-        return verdicts.detach().float().sign().mean()
+        return verdicts.detach().sign().mean()
 
 
-def bce_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Binary cross-entropy, real and fake each a mean of their own, added.
-
-    Source: Goodfellow et al. 2014, eq. 1.
-    """
-    return F.softplus(-real_logits.float()).mean() + F.softplus(fake_logits.float()).mean()
+def cross_entropy(logits: Tensor) -> Tensor:
+    """Of calling every image real, mean; of calling them generated where the logits are negated."""
+    return F.softplus(-logits).mean()
 
 
-def bce_generator_loss(fake_logits: Tensor) -> Tensor:
-    """The non-saturating loss. Source: Goodfellow et al. 2014, section 3."""
-    return F.softplus(-fake_logits.float()).mean()
-
-
-def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Logits beyond 1 and -1 are right enough. Source: Lim & Ye 2017, arXiv:1705.02894."""
-    return F.relu(1 - real_logits.float()).mean() + F.relu(1 + fake_logits.float()).mean()
-
-
-def lsgan_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Half the squared distance of real logits from 1 and of fake ones from -1.
-
-    Source: Mao et al. 2017, arXiv:1611.04076, eq. 8 with a = -1, b = 1.
-    """
-    real, fake = real_logits.float(), fake_logits.float()
-    return ((real - 1).square().mean() + (fake + 1).square().mean()) / 2
-
-
-def lsgan_generator_loss(fake_logits: Tensor) -> Tensor:
-    """Half the squared distance from 0. Source: as the discriminator's, c = 0."""
-    return fake_logits.float().square().mean() / 2
-
-
-def wasserstein_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Source: Arjovsky et al. 2017, arXiv:1701.07875, eq. 2, as a loss."""
-    return fake_logits.float().mean() - real_logits.float().mean()
-
-
-def mean_generator_loss(fake_logits: Tensor) -> Tensor:
-    """Minus the mean logit: the generator's side of hinge and Wasserstein losses."""
-    return -fake_logits.float().mean()
-
-
-def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Cross-entropy of each real logit's lead over the fake one that it is paired with.
-
-    Source: Jolicoeur-Martineau 2019, arXiv:1807.00734; Huang et al. 2024, arXiv:2501.05441, eq. 2.
-    """
-    return bce_generator_loss(real_logits.float() - fake_logits.float())
+def minus_mean(logits: Tensor) -> Tensor:
+    return -logits.mean()
 
 
 def bce(_: LossConfig) -> AdversarialLoss:
-    """The non-saturating loss of the first GANs."""
-    return AdversarialLoss(discriminator=bce_discriminator_loss, generator=bce_generator_loss)
+    """Binary cross-entropy, real and fake each a mean of their own, added; the generator's is the
+    non-saturating one.
+
+    Source: Goodfellow et al. 2014, eq. 1 and section 3.
+    """
+    return AdversarialLoss(
+        discriminator=lambda real, fake: cross_entropy(real) + cross_entropy(-fake),
+        generator=cross_entropy,
+    )
 
 
 def hinge(_: LossConfig) -> AdversarialLoss:
-    """The hinge loss."""
-    return AdversarialLoss(discriminator=hinge_discriminator_loss, generator=mean_generator_loss)
+    """Logits beyond 1 and -1 are right enough. Source: Lim & Ye 2017, arXiv:1705.02894."""
+    return AdversarialLoss(
+        discriminator=lambda real, fake: F.relu(1 - real).mean() + F.relu(1 + fake).mean(),
+        generator=minus_mean,
+    )
 
 
 def lsgan(_: LossConfig) -> AdversarialLoss:
-    """Least squares."""
-    return AdversarialLoss(discriminator=lsgan_discriminator_loss, generator=lsgan_generator_loss)
+    """Half the squared distance of real logits from 1 and of fake ones from -1; the generator's is
+    half that of fake ones from 0.
+
+    Source: Mao et al. 2017, arXiv:1611.04076, eq. 8 with a = -1, b = 1, c = 0.
+    """
+    return AdversarialLoss(
+        discriminator=lambda real, fake: (
+            ((real - 1).square().mean() + (fake + 1).square().mean()) / 2
+        ),
+        generator=lambda fake: fake.square().mean() / 2,
+    )
 
 
 def wgan_gp(_: LossConfig) -> AdversarialLoss:
-    """Wasserstein's; what bounds the gradient is set by the config."""
+    """Wasserstein's; what bounds the gradient is set by the config.
+
+    Source: Arjovsky et al. 2017, arXiv:1701.07875, eq. 2, as a loss.
+    """
     return AdversarialLoss(
-        discriminator=wasserstein_discriminator_loss, generator=mean_generator_loss, centered=False
+        discriminator=lambda real, fake: fake.mean() - real.mean(),
+        generator=minus_mean,
+        centered=False,
     )
 
 
 def relativistic(_: LossConfig) -> AdversarialLoss:
-    """Of pairs."""
+    """Cross-entropy of each real logit's lead over the fake one that it is paired with.
+
+    Source: Jolicoeur-Martineau 2019, arXiv:1807.00734; Huang et al. 2024, arXiv:2501.05441, eq. 2.
+    """
     return AdversarialLoss(
-        discriminator=relativistic_discriminator_loss,
-        generator=bce_generator_loss,
+        discriminator=lambda real, fake: cross_entropy(real - fake),
+        generator=cross_entropy,
         relativistic=True,
         centered=False,
     )

@@ -23,7 +23,6 @@ _TRIM_THRESHOLD = -1
 _MMAP_THRESHOLD = -3
 _LARGEST = 2**31 - 1
 
-
 _NUMBER_BYTES = 4
 
 
@@ -47,28 +46,26 @@ def check_networks(config: RunConfig, device: torch.device, precision: str) -> N
     average = _count(networks[:1]) if config.generator.ema_half_life_images else 0
     copies = 2 + _states_a_weight(config.optimizer)
     needed = _NUMBER_BYTES * (_count(networks) * copies + average)
-    if needed > there_is:
-        raise memory.does_not_fit(
-            needed,
-            there_is,
-            f"{widths or 'both networks'} with {_count(networks)} weights, their gradients and "
-            f"optimizer={config.optimizer.name}",
-            "choose narrower networks",
-        )
+    memory.check(
+        needed,
+        f"{widths or 'both networks'} with {_count(networks)} weights, their gradients and "
+        f"optimizer={config.optimizer.name}",
+        "choose narrower networks",
+        there_is,
+    )
     batch = math.ceil(config.batch_size / config.loss.micro_batches)
     if needed + _at_most(networks, batch, config.data.size) <= there_is:
         return
     numbers = _feature_numbers(networks, config, batch)
     needed += numbers * (2 if precision == "bf16" else _NUMBER_BYTES)
-    if needed > there_is:
-        raise memory.does_not_fit(
-            needed,
-            there_is,
-            f"batch_size={config.batch_size} at data.size={config.data.size} with "
-            f"{widths or 'these networks'}",
-            "choose a smaller batch_size, narrower networks, or more loss.micro_batches with "
-            "loss.update=alternating",
-        )
+    memory.check(
+        needed,
+        f"batch_size={config.batch_size} at data.size={config.data.size} with "
+        f"{widths or 'these networks'}",
+        "choose a smaller batch_size, narrower networks, or more loss.micro_batches with "
+        "loss.update=alternating",
+        there_is,
+    )
 
 
 def _available(device: torch.device) -> int | None:

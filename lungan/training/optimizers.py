@@ -8,18 +8,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from torch.optim import SGD, Adam, Optimizer, RMSprop
 
 from lungan import registry
 from lungan.config import OptimizerConfig
 from lungan.config.training import AdamConfig, RmspropConfig, SgdConfig
 
 
-class _KerasEpsilon(Adam):
-    """Adam whose epsilon is added before bias correction.
+class KerasAdam(Adam):
+    """Adam as in Keras, epsilon added before bias correction:
+    ``lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + epsilon)``.
 
-    It equals PyTorch's with ``epsilon / sqrt(1 - beta2^t)``: 32 times as much at the first step.
-    The number of steps is kept in the group, as a plain number, so that no step waits for a device.
+    It equals PyTorch's with ``epsilon / sqrt(1 - b2^t)``: 32 times as much at the first step. The
+    number of steps is kept in the group, as a plain number, so that no step waits for a device.
+
+    Source: Kingma & Ba 2015, the reordered form at the end of section 2.
     """
 
     @torch.no_grad()
@@ -30,17 +33,6 @@ class _KerasEpsilon(Adam):
             correction = 1 - group["betas"][1] ** group["num_steps"]
             group["eps"] = group["keras_epsilon"] / math.sqrt(correction)
         return super().step(closure)
-
-
-class KerasAdam(_KerasEpsilon):
-    """Adam as in Keras: ``lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + epsilon)``.
-
-    Source: Kingma & Ba 2015, the reordered form at the end of section 2.
-    """
-
-
-class KerasAdamW(_KerasEpsilon, AdamW):
-    """The same with decoupled weight decay. Source: Loshchilov & Hutter 2019."""
 
 
 class KerasRmsprop(Optimizer):
@@ -100,18 +92,18 @@ def build_optimizer(
 
 
 def build_adam(config: AdamConfig, parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
-    """Adam or AdamW, whichever the config names."""
-    keras = config.epsilon_convention == "keras"
-    if config.name == "adamw":
-        kind: type[Adam] = KerasAdamW if keras else AdamW
-    else:
-        kind = KerasAdam if keras else Adam
+    """Adam or, with decoupled weight decay, AdamW, whichever the config names.
+
+    Source of AdamW: Loshchilov & Hutter 2019.
+    """
+    kind = KerasAdam if config.epsilon_convention == "keras" else Adam
     return kind(
         parameters,
         lr=lr,
         betas=(config.beta1, config.beta2),
         eps=config.epsilon,
         weight_decay=config.weight_decay,
+        decoupled_weight_decay=config.name == "adamw",
         fused=True,
     )
 

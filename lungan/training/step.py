@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from lungan import registry
 from lungan.config import RunConfig
 from lungan.models.sampling import to_floats
-from lungan.training.augment import adjusted
+from lungan.training.augment import adjusted, augmented
 from lungan.training.graphs import Graphs
-from lungan.training.losses import AdversarialLoss, build_loss
+from lungan.training.losses import build_loss
 from lungan.training.memory import keep_freed_memory
 from lungan.training.randomness import StepInputs
 from lungan.training.regularizers import (
@@ -39,14 +38,6 @@ Work = Callable[[Tensor, Tensor | None], Tensor]
 none, and takes all that changes from step to step from its arguments and StepInputs."""
 
 
-class Step(Protocol):
-    """One training step: both networks' updates from one batch."""
-
-    def __call__(self, images: Tensor, labels: Tensor | None = None) -> StepOutcome:
-        """images: (N, C, H, W) uint8. labels: (N,) int64, of a conditional generator."""
-        ...
-
-
 def build_step(
     config: RunConfig, state: TrainingState, precision: str, *, graphs: bool = True
 ) -> Step:
@@ -63,30 +54,44 @@ def build_step(
 
     Raises: ConfigError for an unknown loss.
     """
-    if state.epoch_totals.device.type == "cpu":
-        keep_freed_memory()
     form = SimultaneousStep if config.loss.update == "simultaneous" else AlternatingStep
     return form(config, state, precision, graphs=graphs)
 
 
-class BaseStep:
-    """What both forms of the step do alike."""
+class Step(ABC):
+    """One training step: both networks' updates from one batch."""
 
     def __init__(
         self, config: RunConfig, state: TrainingState, precision: str, *, graphs: bool
     ) -> None:
         self.state = state
         self.config = config
-        self.loss: AdversarialLoss = build_loss(config.loss)
-        self.change = registry.builder("augment", config.augment.name)
-        self.device = next(state.generator.parameters()).device
+        self.loss = build_loss(config.loss)
+        self.device = state.epoch_totals.device
         self.bf16 = precision == "bf16"
+        if self.device.type == "cpu":
+            keep_freed_memory()
         graphs = graphs and self.device.type == "cuda"
         self.inputs = StepInputs(config.seed, self.device, hold=graphs)
         self.graphs: Graphs | None = None
         if graphs:
             parameters = chain(state.generator.parameters(), state.discriminator.parameters())
             self.graphs = Graphs(parameters, self.device)
+
+    def __call__(self, images: Tensor, labels: Tensor | None = None) -> StepOutcome:
+        state = self.state
+        outcome = self.updates(images, labels)
+        state.augment_probability.copy_(
+            adjusted(
+                state.augment_probability, self.config.augment, outcome.overfitting, len(images)
+            )
+        )
+        state.step += 1
+        return outcome
+
+    @abstractmethod
+    def updates(self, images: Tensor, labels: Tensor | None) -> StepOutcome:
+        """Updates both networks."""
 
     def perform(self, name: Hashable, work: Work, images: Tensor, labels: Tensor | None) -> Tensor:
         """What ``work`` gives for the batch; its gradients are left with the weights."""
@@ -109,10 +114,7 @@ class BaseStep:
         def uniforms(*shape: int) -> Tensor:
             return self.inputs.uniforms("augment", (update, part), shape)
 
-        changed: Tensor = self.change(
-            self.config.augment, images, self.state.augment_probability, uniforms
-        )
-        return changed
+        return augmented(self.config.augment, images, self.state.augment_probability, uniforms)
 
     def logits(self, images: Tensor, labels: Tensor | None, draw: int | None) -> Tensor:
         """Float32 (N,) of images (N, C, H, W), with labels for all of them or for each half.
@@ -149,24 +151,24 @@ class BaseStep:
         torch.autograd.backward(penalty * share)
         return penalty.detach()
 
-    def finish(self, overfitting: Tensor, num_images: int) -> None:
-        """Set how often images are changed from now on, and count the step."""
-        state = self.state
-        state.augment_probability.copy_(
-            adjusted(state.augment_probability, self.config.augment, overfitting, num_images)
-        )
-        state.step += 1
+    def scalars(
+        self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor, penalty: Tensor
+    ) -> Tensor:
+        """StepOutcome's from ``loss_discriminator`` to ``penalty`` (5,), of one forward pass."""
+        real_logits, fake_logits = real_logits.detach(), fake_logits.detach()
+        overfitting = self.loss.overfitting(real_logits, fake_logits)
+        logits = (real_logits.mean(), fake_logits.mean())
+        return torch.stack([loss.detach(), *logits, overfitting, penalty])
 
 
-class SimultaneousStep(BaseStep):
+class SimultaneousStep(Step):
     """One generator forward; both gradients from it and from the same discriminator forward."""
 
-    def __call__(self, images: Tensor, labels: Tensor | None = None) -> StepOutcome:
+    def updates(self, images: Tensor, labels: Tensor | None) -> StepOutcome:
         state = self.state
         outcome = StepOutcome(*self.perform("both", self.gradients, images, labels).unbind())
         update(state.generator, state.generator_optimizer)
         update(state.discriminator, state.discriminator_optimizer)
-        self.finish(outcome.overfitting, len(images))
         return outcome
 
     def gradients(self, images: Tensor, labels: Tensor | None) -> Tensor:
@@ -190,131 +192,90 @@ class SimultaneousStep(BaseStep):
         torch.autograd.backward(fake, gradient.to(fake.dtype))
         penalty = penalty.detach() + self.penalize(seen, labels, 0, 0, 1.0)
 
-        return torch.stack(
-            StepOutcome(
-                loss_generator=loss_generator.detach(),
-                loss_discriminator=loss_discriminator.detach(),
-                logit_real=real_logits.detach().mean(),
-                logit_fake=fake_logits.detach().mean(),
-                overfitting=self.loss.overfitting(real_logits, fake_logits),
-                penalty=penalty,
-                grad_norm_generator=gradient_norm(state.generator),
-                grad_norm_discriminator=gradient_norm(state.discriminator),
-            )
-        )
+        scalars = self.scalars(loss_discriminator, real_logits, fake_logits, penalty)
+        norms = [gradient_norm(network) for network in (state.generator, state.discriminator)]
+        return torch.cat([loss_generator.detach()[None], scalars, torch.stack(norms)])
 
 
-class AlternatingStep(BaseStep):
+class AlternatingStep(Step):
     """The discriminator's updates, then the generator's, each with fresh latents and masks.
 
     Each update sums the gradients of a batch's parts (``loss.micro_batches``).
     """
 
-    def __call__(self, images: Tensor, labels: Tensor | None = None) -> StepOutcome:
+    def updates(self, images: Tensor, labels: Tensor | None) -> StepOutcome:
         state = self.state
         updates = self.config.loss.discriminator_updates
         for number in range(updates):
-            judging = partial(self.judging, number)
-            judged = self.perform(("discriminator", number), judging, images, labels)
+            judge = partial(self.judge, number)
+            judged = self.perform(("discriminator", number), judge, images, labels)
             update(state.discriminator, state.discriminator_optimizer)
-        generating = partial(self.generating, updates)
-        generated = self.perform("generator", generating, images, labels)
+        generated = self.perform("generator", partial(self.generate, updates), images, labels)
         update(state.generator, state.generator_optimizer)
+        loss, norm_generator = generated
+        *scalars, norm_discriminator = judged
+        return StepOutcome._make([loss, *scalars, norm_generator, norm_discriminator])
 
-        loss_discriminator, logit_real, logit_fake, overfitting, penalty, norm = judged
-        loss_generator, norm_generator = generated
-        self.finish(overfitting, len(images))
-        return StepOutcome(
-            loss_generator=loss_generator,
-            loss_discriminator=loss_discriminator,
-            logit_real=logit_real,
-            logit_fake=logit_fake,
-            overfitting=overfitting,
-            penalty=penalty,
-            grad_norm_generator=norm_generator,
-            grad_norm_discriminator=norm,
-        )
-
-    def judging(self, number: int, images: Tensor, labels: Tensor | None) -> Tensor:
+    def judge(self, number: int, images: Tensor, labels: Tensor | None) -> Tensor:
         """The discriminator's gradients for update ``number`` of the step, left with its weights;
-        scalars for the log."""
+        its ``scalars`` and the gradients' norm (6,)."""
         scalars = torch.zeros(5, device=self.device)
-        for part in self.parts(images, labels, number):
-            scalars += part.share * torch.stack(self.judge(part))
+        for part in self.parts(number, images, labels):
+            with torch.no_grad(), self.autocast():
+                fake = self.state.generator(part.latents, part.labels)
+            seen = torch.cat([to_floats(part.images, fake.dtype), fake])
+            seen = self.augmented(seen, number, part.index)
+            real_logits, fake_logits = self.logits(seen, part.labels, part.draw).chunk(2)
+            loss = self.loss.discriminator(real_logits, fake_logits)
+            lecam = self.lecam(real_logits, fake_logits)
+            torch.autograd.backward((loss + lecam) * part.share)
+            penalty = self.penalize(seen, part.labels, number, part.index, part.share)
+            penalty = lecam.detach() + penalty
+            scalars += part.share * self.scalars(loss, real_logits, fake_logits, penalty)
         return torch.cat([scalars, gradient_norm(self.state.discriminator)[None]])
 
-    def generating(self, number: int, images: Tensor, labels: Tensor | None) -> Tensor:
-        """The generator's gradients, left with its weights, its loss and their norm."""
-        loss = torch.zeros((), device=self.device)
+    def generate(self, number: int, images: Tensor, labels: Tensor | None) -> Tensor:
+        """The generator's gradients for update ``number`` of the step, left with its weights; its
+        loss and their norm (2,)."""
+        total = torch.zeros((), device=self.device)
         self.state.discriminator.requires_grad_(False)
         try:
-            for part in self.parts(images, labels, number):
-                loss += part.share * self.generate(part)
+            for part in self.parts(number, images, labels):
+                with self.autocast():
+                    fake = self.state.generator(part.latents, part.labels)
+                if self.loss.relativistic:
+                    both = torch.cat([to_floats(part.images, fake.dtype), fake])
+                    real, fake = self.augmented(both, number, part.index).chunk(2)
+                    with torch.no_grad():
+                        real_logits = self.logits(real, part.labels, part.draw)
+                else:
+                    fake = self.augmented(fake, number, part.index)
+                    real_logits = torch.zeros((), device=self.device)
+                fake_logits = self.logits(fake, part.labels, part.draw)
+                loss = self.loss.of_generator(real_logits, fake_logits)
+                torch.autograd.backward(loss * part.share)
+                total += part.share * loss.detach()
         finally:
             self.state.discriminator.requires_grad_(True)
-        return torch.stack([loss, gradient_norm(self.state.generator)])
+        return torch.stack([total, gradient_norm(self.state.generator)])
 
-    def parts(self, images: Tensor, labels: Tensor | None, number: int) -> list[_Part]:
+    def parts(self, number: int, images: Tensor, labels: Tensor | None) -> Iterator[_Part]:
         """What update ``number`` of the step works on, one after the other."""
         count = self.config.loss.micro_batches
-        chunks = images.chunk(count)
-        all_labels: Sequence[Tensor | None] = [None] * len(chunks)
-        if labels is not None:
-            all_labels = labels.chunk(count)
-        all_latents = self.latents(len(images), number).chunk(count)
-        return [
-            _Part(number, index, len(chunk) / len(images), chunk, chunk_labels, chunk_latents)
-            for index, (chunk, chunk_labels, chunk_latents) in enumerate(
-                zip(chunks, all_labels, all_latents, strict=True)
-            )
-        ]
-
-    def judge(self, part: _Part) -> list[Tensor]:
-        """The discriminator's gradients on one part, added to what it has; scalars for the log."""
-        with torch.no_grad(), self.autocast():
-            fake = self.state.generator(part.latents, part.labels)
-        seen = torch.cat([to_floats(part.images, fake.dtype), fake])
-        seen = self.augmented(seen, part.update, part.index)
-        real_logits, fake_logits = self.logits(seen, part.labels, self.draw(part)).chunk(2)
-        loss = self.loss.discriminator(real_logits, fake_logits)
-        lecam = self.lecam(real_logits, fake_logits)
-        torch.autograd.backward((loss + lecam) * part.share)
-        penalty = self.penalize(seen, part.labels, part.update, part.index, part.share)
-        return [
-            loss.detach(),
-            real_logits.detach().mean(),
-            fake_logits.detach().mean(),
-            self.loss.overfitting(real_logits, fake_logits),
-            lecam.detach() + penalty,
-        ]
-
-    def generate(self, part: _Part) -> Tensor:
-        """The generator's gradients on one part, added to what it has, and its loss."""
-        with self.autocast():
-            fake = self.state.generator(part.latents, part.labels)
-        if self.loss.relativistic:
-            both = torch.cat([to_floats(part.images, fake.dtype), fake])
-            real, fake = self.augmented(both, part.update, part.index).chunk(2)
-            with torch.no_grad():
-                real_logits = self.logits(real, part.labels, self.draw(part))
-        else:
-            fake = self.augmented(fake, part.update, part.index)
-            real_logits = torch.zeros((), device=self.device)
-        fake_logits = self.logits(fake, part.labels, self.draw(part))
-        loss = self.loss.of_generator(real_logits, fake_logits)
-        torch.autograd.backward(loss * part.share)
-        return loss.detach()
-
-    def draw(self, part: _Part) -> int:
-        return part.update * self.config.loss.micro_batches + part.index
+        latents = self.latents(len(images), number).chunk(count)
+        part_labels = [None] * len(latents) if labels is None else labels.chunk(count)
+        for index, chunk in enumerate(images.chunk(count)):
+            draw, share = number * count + index, len(chunk) / len(images)
+            yield _Part(index, draw, share, chunk, part_labels[index], latents[index])
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A part of a batch: its ``share`` of the images, and where its random numbers come from."""
+    """A part of a batch: its ``share`` of the images, and where its random numbers come from:
+    ``index`` in the batch, ``draw`` of the step's dropout masks."""
 
-    update: int
     index: int
+    draw: int
     share: float
     images: Tensor
     labels: Tensor | None

@@ -257,14 +257,9 @@ def test_the_estimate_is_below_what_training_takes_and_not_far_below(
         config = compose.compose(overrides)
     needed: list[int] = []
 
-    def note(number: int, *_: object) -> Exception:
-        needed.append(number)
-        return RuntimeError()
-
-    monkeypatch.setattr(memory, "does_not_fit", note)
+    monkeypatch.setattr(memory, "check", lambda number, *_: needed.append(number))
     monkeypatch.setattr(memory, "available", lambda: 200 * MIB)
-    with pytest.raises(RuntimeError):
-        training_memory.check_networks(config, torch.device("cpu"), "fp32")
+    training_memory.check_networks(config, torch.device("cpu"), "fp32")
     done = subprocess.run(
         [sys.executable, "-c", STEP, *overrides, f"store={tmp_path}"],
         capture_output=True,
@@ -272,4 +267,4 @@ def test_the_estimate_is_below_what_training_takes_and_not_far_below(
         check=True,
     )
     taken = int(done.stdout.splitlines()[-1])
-    assert 0.3 * taken < needed[0] < taken, (needed[0] / MIB, taken / MIB)
+    assert 0.3 * taken < needed[-1] < taken, (needed[-1] / MIB, taken / MIB)

@@ -21,7 +21,7 @@ from lungan.training.graphs import NUM_EAGER_CALLS, Graphs
 from lungan.training.loop import train
 from lungan.training.randomness import StepInputs
 from lungan.training.state import TrainingState, build_state
-from lungan.training.step import BaseStep, build_step
+from lungan.training.step import Step, build_step
 from lungan.training.training_data import TrainingData
 
 CPU = torch.device("cpu")
@@ -91,7 +91,7 @@ def test_held_inputs_give_the_bits_of_fresh_ones(
 ) -> None:
     config = case(make_config, name, CPU)
 
-    def hold(step: BaseStep) -> None:
+    def hold(step: Step) -> None:
         step.inputs = StepInputs(config.seed, CPU, hold=True)
 
     fresh = trained(config, precision, CPU, lambda _: None)
@@ -166,7 +166,7 @@ class Recording:
 
     def replay(self) -> None:
         (graph,) = (g for g in self._device.graphs._graphs.values() if g.graph is self)
-        graph.told.copy_(self._work())
+        graph.scalars.copy_(self._work())
         for parameter, gradient in graph.gradients:
             assert parameter.grad is not None
             gradient.copy_(parameter.grad)
