@@ -7,8 +7,10 @@ import importlib.util
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -332,50 +334,137 @@ def test_the_tricks_of_a_step_are_quoted_right() -> None:
         found = [figures[step]["forms"].get(trick) for step in steps]
         cells = ["not used" if one is None else f"{100 * one['saved']:.1f} %" for one in found]
         assert f"| {trick} | {' | '.join(cells)} |" in document
+    step = figures["small_data bf16"]["forms"]["all"]["ms_per_step"]
+    assert f"takes {step:.0f} ms of one core's time in bf16" in text_of("docs/recipes.md")
 
 
-def test_the_times_of_a_step_are_quoted_right() -> None:
-    document, readme = text_of("docs/performance.md"), text_of("README.md")
-    said = []
+def figures_of(name: str) -> Any:
+    return json.loads((ROOT / f"results/benchmarks/{name}.json").read_text(encoding="utf-8"))
+
+
+def milliseconds(form: dict[str, float], digits: int = 0) -> str:
+    median, low, high = (form[key] for key in ("ms_per_step", "ms_p10", "ms_p90"))
+    return f"{median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def rows_of_report() -> Iterator[str]:
+    """Each form's times and memory, alone and beside two busy programs."""
+    alone, beside = figures_of("train_step_cpu"), figures_of("train_step_beside_cpu")
+    peaks = alone["lungan_peak_mebibytes"]
+    for title, form, precision, peak in (
+        ("lungan, bf16", "lungan", "bf16", f"{peaks['bf16']:.0f} MiB "),
+        ("lungan, fp32", "lungan", "fp32", f"{peaks['fp32']:.0f} MiB "),
+        ("Keras, fp32", "keras", "fp32", f"{alone['keras_peak_mebibytes']:.0f} MiB "),
+        ("PyTorch eager, fp32", "pytorch_eager", "fp32", ""),
+    ):
+        times, shares = [], []
+        for figures in (alone, beside):
+            timed = figures[form][precision]
+            times.append(milliseconds(timed))
+            shares.append(timed["ms_per_step"] / figures["keras"]["fp32"]["ms_per_step"])
+        yield f"| {title} | {times[0]} | {shares[0]:.2f} | {peak}| {times[1]} | {shares[1]:.2f} |"
+
+
+def rows_beside_eager(name: str) -> Iterator[str]:
+    """Each form's times, images a second and time of eager's, or on a GPU speed."""
+    figures = figures_of(name)
+    eager = figures["pytorch_eager"]["fp32"]
+    on_gpu = figures["machine"]["gpu"] is not None
+    yield f"{figures['size']} pixels, {figures['batch_size']} images a step"
+    for title, timed, peak in (
+        *((f"lungan, {key}", figures["lungan"][key], key) for key in ("bf16", "fp32")),
+        ("PyTorch eager, fp32", eager, ""),
+    ):
+        start = f"| {title} | {milliseconds(timed, 2 if on_gpu else 0)} "
+        start += f"| {timed['images_per_second']:.0f} | "
+        share = timed["ms_per_step"] / eager["ms_per_step"]
+        if on_gpu:
+            yield f"{start}{1 / share:.1f} |"
+        else:
+            memory = f"{figures['lungan_peak_mebibytes'][peak]:.0f} MiB " if peak else ""
+            yield f"{start}{share:.2f} | {memory}|"
+
+
+GPU = ("train_step_gpu", "train_step_64_gpu", "train_step_128_gpu")
+
+
+def said_of_performance() -> Iterator[str]:
+    """All that performance.md says in figures."""
+    alone = figures_of("train_step_cpu")
+    yield milliseconds(alone["lungan"]["bf16"])
+    torch, keras = (alone["machine"][name].split()[-1] for name in ("torch", "keras"))
+    yield f"torch {torch[:4]}, TensorFlow {keras[:4]}"
+    yield f"{alone['size']} pixels, {alone['batch_size']} images a step"
+    yield from rows_of_report()
+    for name in ("train_step_64_cpu", *GPU):
+        yield from rows_beside_eager(name)
+    for name in GPU:
+        figures = figures_of(name)
+        machine = figures["machine"]
+        yield f"{machine['gpu']} with torch {machine['torch'][:4]}"
+        yield f"Timed {figures['steps_timed_together']} steps at a time"
+    tenth = figures_of("end_to_end_tenth_cpu")
+    share = tenth["processes_2"]["seconds"] / tenth["processes_1"]["seconds"]
+    yield f"took {share:.2f} of the time of one process of two threads"
+    rates = figures_of("train_step_processes_cpu")["images_per_second_of_processes"]["bf16"]
+    yield f"the step alone trains {rates['2']:.0f} images a second and {rates['1']:.0f} "
+    tries = [
+        figures_of("waiting_cpu"),
+        figures_of("waiting_fourth_cpu"),
+        *figures_of("waiting_disturbed_cpu"),
+    ]
+    beside = [each["beside"].get("forms", each["beside"]) for each in tries]
+    ours, openmp = (
+        [f"{each[way]['ms_per_step']:.0f}" for each in beside]
+        for way in ("lungan", "as OpenMP comes")
+    )
+    yield f"{', '.join(ours[:-1])} and {ours[-1]} ms a step"
+    yield f"as OpenMP comes, {', '.join(openmp[:-1])} and {openmp[-1]} "
+    whole = figures_of("end_to_end_cpu")
+    epochs = sum({run["optimizer"]: run["epochs"] for run in whole["runs"]}.values())
+    yield f"({epochs} epochs in all"
+    share = 100 * whole["seconds"]["training"] / whole["seconds"]["total"]
+    yield f"took {whole['seconds']['total']:.0f} s on two cores of an Intel Xeon, {share:.0f} %"
+    overhead = figures_of("sweep_overhead_cpu")
+    yield f"costs {overhead['job']['seconds_median']:.1f} s beside its training and scoring"
+    yield f"`--help` takes {overhead['start_up']['seconds_median']:.1f} s"
+    most = figures_of("results_scale_cpu")["times"][-1]
+    yield f"of {most['runs']:,} runs take {most['seconds']:.0f} s"
+
+
+def test_every_figure_of_performance_stands_in_a_file() -> None:
+    left = text_of("docs/performance.md")
+    for said in sorted(said_of_performance(), key=len, reverse=True):
+        assert said in text_of("docs/performance.md")
+        left = left.replace(said, "")
+    unit = r"(?:ms|s|seconds?|%|[KMG]iB|images?(?:/s)?|pixels|epochs|runs|times)\b"
+    assert re.findall(rf"\b\d[\d,]*\.\d+\b|\d[\d,]*\)? {unit}", left) == []
+    precision = figures_of("precision_cpu")
+    assert "over three seeds, precisions differ by less than seeds do" in left
+    assert precision["seeds"] == 3
+    assert all(figure["agrees"] for figure in precision["figures"].values())
+
+
+def test_the_times_of_a_step_in_readme_stand_in_files() -> None:
+    readme, said = text_of("README.md"), []
     for name in ("train_step_cpu", "train_step_beside_cpu"):
-        figures = json.loads((ROOT / f"results/benchmarks/{name}.json").read_text())
-        ours, keras = figures["lungan"], figures["keras"]["fp32"]["ms_per_step"]
-        for form, label in ((ours["bf16"], "lungan, bf16"), (ours["fp32"], "lungan, fp32")):
-            spread = f"({form['ms_p10']:.0f} to {form['ms_p90']:.0f})"
-            share = form["ms_per_step"] / keras
-            row = f"| {label} | {form['ms_per_step']:.0f} {spread} | {share:.2f} |"
-            assert row in document
-        milliseconds = ours["bf16"]["ms_per_step"]
-        said.append((f"{milliseconds:.0f} ms", f"{milliseconds / keras:.2f} of Keras'"))
+        figures = figures_of(name)
+        ours = figures["lungan"]["bf16"]["ms_per_step"]
+        share = ours / figures["keras"]["fp32"]["ms_per_step"]
+        said.append((f"{ours:.0f} ms", f"{share:.2f} of Keras'"))
     (idle, of_idle), (busy, of_busy) = said
     assert f"takes {idle} when they are idle, {of_idle} time, and {busy} beside" in readme
     assert f"on each, {of_busy}." in readme
-    figures = json.loads((ROOT / "results/benchmarks/train_step_64_cpu.json").read_text())
-    form = figures["lungan"]["bf16"]
-    share = form["ms_per_step"] / figures["pytorch_eager"]["fp32"]["ms_per_step"]
-    assert f"| {form['images_per_second']:.0f} | {share:.2f} |" in document
-
-
-@pytest.mark.parametrize("name", ["train_step_gpu", "train_step_64_gpu", "train_step_128_gpu"])
-def test_the_times_on_a_gpu_are_quoted_right(name: str) -> None:
-    figures = json.loads((ROOT / f"results/benchmarks/{name}.json").read_text())
-    document, eager = (
-        text_of("docs/performance.md"),
-        figures["pytorch_eager"]["fp32"]["ms_per_step"],
+    figures = figures_of("train_step_gpu")
+    ours, eager = (
+        figures[form][precision]["ms_per_step"]
+        for form, precision in (("lungan", "bf16"), ("pytorch_eager", "fp32"))
     )
-    for precision in ("fp32", "bf16"):
-        form = figures["lungan"][precision]
-        spread = f"{form['ms_per_step']:.2f} ({form['ms_p10']:.2f} to {form['ms_p90']:.2f})"
-        rate, times = f"{form['images_per_second']:.0f}", f"{eager / form['ms_per_step']:.1f}"
-        assert f"| lungan, {precision} | {spread} | {rate} | {times} |" in document
-    if name == "train_step_gpu":
-        ours = figures["lungan"]["bf16"]["ms_per_step"]
-        said = f"it takes {ours:.2f} ms, where eager PyTorch takes {eager:.2f}"
-        assert said in text_of("README.md")
+    assert f"it takes {ours:.2f} ms, where eager PyTorch takes {eager:.2f}" in readme
 
 
 def test_what_stacked_runs_give_is_quoted_right() -> None:
-    figures = json.loads((ROOT / "results/benchmarks/stacking_cpu.json").read_text())
+    figures = figures_of("stacking_cpu")
     document = " ".join(text_of("results/benchmarks/README.md").split())
     assert max(figures["difference"].values()) < 1e-8
     for difference in figures["difference"].values():
@@ -405,8 +494,6 @@ def test_a_sweep_of_two_processes_is_quoted_right() -> None:
     rates = figures["images_per_second_of_processes"]["bf16"]
     assert f"{rates['1']:.0f} images a second in one process of two threads and" in document
     assert f"and {rates['2']:.0f} in two of one thread" in document
-    page = " ".join(text_of("docs/performance.md").split())
-    assert f"the step alone: {rates['2']:.0f} images a second and {rates['1']:.0f}" in page
 
 
 def test_every_promise_of_security_names_a_test_that_is_there() -> None:
