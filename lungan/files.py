@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator
@@ -40,6 +41,11 @@ NUMBER = (int, float)
 
 _WAY_OUT = "remove it and repeat the command that made it"
 
+_PATHS = re.compile(
+    r"""(?<=')[~/][^'\n]+(?=')|(?<=")[~/][^"\n]+(?=")"""  # in quotes, where blanks belong to it
+    r"""|(?:(?<=file://)|(?<![\w/.~)%\]]))~?/(?!/)[^\s'",;:()\[\]{}]+"""
+)
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -62,6 +68,32 @@ def at_home(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise ConfigError(f"{path} names a home folder that does not exist") from error
+
+
+def without_paths(value: Any, key: str = "") -> Any:
+    """The value with file names in place of paths, inside of texts too.
+
+    Where things lie on a machine says who works there, and is no part of a result. key: of the
+    value; a ``path`` or a ``store`` may be a path that a text alone does not show.
+    """
+    match value:
+        case dict():
+            return {key: without_paths(item, key) for key, item in value.items()}
+        case list() | tuple():
+            return [without_paths(item, key) for item in value]
+        case str() if value.startswith(("/", "~")) or (value and key in ("path", "store")):
+            return Path(value).name
+        case str():
+            return _PATHS.sub(lambda found: Path(found[0]).name, _with_tilde(value))
+    return value
+
+
+def _with_tilde(text: str) -> str:
+    """The text with ``~`` for the user's home folder, whose name may hold blanks."""
+    home = Path.home()
+    if home == Path(home.anchor):  # as a container's user has it: every path begins so
+        return text
+    return re.sub(rf"{re.escape(str(home))}(?![\w-]|\.\w)", "~", text)
 
 
 def is_folder_name(name: str) -> bool:

@@ -10,6 +10,8 @@ import dataclasses
 import json
 import math
 import os
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -20,7 +22,7 @@ from lungan import registry
 from lungan.config import GROUPS, rules
 from lungan.config.rules import NEUTRAL
 from lungan.errors import RunFolderError
-from lungan.files import DamagedError, at_home, read_lines, read_yaml
+from lungan.files import DamagedError, at_home, read_lines, read_yaml, without_paths
 from lungan.runs.folder import (
     ATTEMPT,
     CONFIG,
@@ -99,6 +101,18 @@ class Collection:
     created: str = ""
     swept: list[str] = field(default_factory=list)
     study: str = ""
+
+    @property
+    def commands(self) -> list[str]:
+        """What to type to have the runs and these results again, without a path of this machine."""
+        store = "STORE" if self.store.is_absolute() else shlex.quote(str(self.store))
+        again = f"python -m lungan.results {store}"
+        if self.study:
+            again = f"lungan utility --study {shlex.quote(self.study)} --store {store}"
+        if self.sweep:
+            name = shlex.quote(self.sweep)
+            again += f" --sweep {name} --out results/{name}"
+        return [*([without_paths(self.command)] if self.command else []), again]
 
 
 def load(store: str | Path = "runs", sweep: str | None = None) -> pd.DataFrame:
@@ -184,8 +198,8 @@ def _member(missing: Run, attempt: dict[str, Any], problems: list[Problem]) -> R
     """The run of a manifest's entry, as far as it got; ``missing`` with a reason if it is."""
     folder, run_id, last = missing.folder, str(missing.facts["run_id"]), ""
     if attempt.get("status") not in (None, "done"):
-        last = ", ".join(one_line(attempt[key]) for key in ("status", "reason") if attempt.get(key))
-        last = f"last attempt: {last}"
+        last = ", ".join(str(attempt[key]) for key in ("status", "reason") if attempt.get(key))
+        last = f"last attempt: {to_publish(last, folder.parent)}"
     if not folder.is_dir():
         return replace(missing, reason=last or "never started")
     try:
@@ -278,6 +292,16 @@ def one_line(value: object) -> str:
     return " ".join(str(value).split())
 
 
+def to_publish(text: object, store: Path) -> str:
+    """One line that says nothing of where things lie on this machine: paths inside the store start
+    from it, and of others the name is left."""
+    line = one_line(text)
+    if "/" in line:
+        for root in (store.absolute(), store.resolve()):
+            line = re.sub(rf"(?<![\w./~-]){re.escape(str(root))}/", "", line)
+    return str(without_paths(line))
+
+
 def _completed(config: dict[str, Scalar]) -> dict[str, Scalar]:
     """With the keys that came after the run was made, at the values that mean what was before."""
     for group in GROUPS:
@@ -304,14 +328,14 @@ def _finished(folder: Path, summary: dict[str, Any]) -> Run:
     for key in ("seconds", "num_parameters", "versions"):
         facts |= flatten(summary.get(key) or {}, f"{key}.")
     scoring = summary.get("scores") or {}
-    settings = _read_settings(scoring, facts) if scoring else {}
+    settings = _read_settings(scoring, facts, folder.parent) if scoring else {}
     values = scoring.get("values", {})
     if any(value is not None and _MAX_NUMBER < abs(value) < math.inf for value in values.values()):
         raise RunFolderError(f"{SUMMARY}: a score is too large to be one")
     return Run(
         name=folder.name,
         status=summary["status"],
-        reason=one_line(summary.get("reason") or ""),
+        reason=to_publish(summary.get("reason") or "", folder.parent),
         folder=folder,
         config=_completed(flatten(summary["config"])),
         facts=facts,
@@ -324,7 +348,7 @@ def _finished(folder: Path, summary: dict[str, Any]) -> Run:
 
 
 def _read_settings(
-    scoring: dict[str, Any], facts: dict[str, Scalar]
+    scoring: dict[str, Any], facts: dict[str, Scalar], store: Path
 ) -> dict[str, tuple[Scalar, ...]]:
     """What each encoder's scores can be compared under; adds what else is known to ``facts``."""
     about = ("num_images", "epoch", "scoring_id")
@@ -332,7 +356,8 @@ def _read_settings(
     facts |= flatten(scoring.get("reference", {}), "reference.")
     catalogue.add_recorded(scoring.get("extra", {}))
     reasons = sorted(scoring.get("reasons", {}).items())
-    facts["scores.reasons"] = "; ".join(f"{key}: {one_line(why)}" for key, why in reasons)
+    said = "; ".join(f"{key}: {why}" for key, why in reasons)
+    facts["scores.reasons"] = to_publish(said, store)
     config = flatten(scoring.get("config", {}))
     alike = (facts.get("scores.num_images"), facts.get("reference.content_hash"))
     settings = {"": (*alike, *map(config.get, _SCORING))}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from lungan.results.drawing import Figure
 from lungan.results.figures import FILES, draw
 from lungan.results.groups import group
 from lungan.results.page import render
-from lungan.results.read import Collection, Problem, Run, collect, one_line, read_run
+from lungan.results.read import Collection, Problem, Run, collect, one_line, read_run, to_publish
 from lungan.results.tables import (
     Table,
     comparisons_csv,
@@ -48,7 +47,7 @@ class Results:
 
     names: display names of runs. findings: sentences, the answer first; caveats:
     what a reader has to know beside them. tables: ``results``, ``summary`` and ``comparisons``.
-    commands: what to type to have this again. utility: of a utility study in the same store.
+    utility: of a utility study in the same store.
     """
 
     out: Path
@@ -60,7 +59,6 @@ class Results:
     tables: dict[str, Table]
     figures: list[Figure]
     problems: list[Problem]
-    commands: list[str]
     utility: UtilityReport | None
     files: list[Path] = field(default_factory=list)
 
@@ -105,6 +103,7 @@ def write_results(
     comparisons = compare_groups(summaries)
     problems = [*collection.problems, *(of_utility.problems if of_utility else [])]
     figures = draw(groups, summaries, problems)
+    problems = [Problem(each.name, to_publish(each.text, store)) for each in problems]
     findings = of_utility.verdicts[:1] if study is not None and of_utility is not None else []
     if runs or not findings:  # a study without synthetic images has no generators to speak of
         findings += headlines(runs, groups, summaries, comparisons)
@@ -122,7 +121,6 @@ def write_results(
         },
         figures=figures,
         problems=problems,
-        commands=_commands(collection),
         utility=of_utility,
     )
     files = {
@@ -172,20 +170,6 @@ def _of_study(store: Path, utility: Utility) -> Collection:
         command=manifest.command if manifest else "",
         created=manifest.created if manifest else "",
     )
-
-
-def _commands(collection: Collection) -> list[str]:
-    """A path of this machine is not for others to read."""
-    from lungan.tracking.records import without_paths  # which needs more than this module
-
-    store = "STORE" if collection.store.is_absolute() else shlex.quote(str(collection.store))
-    again = f"python -m lungan.results {store}"
-    if collection.study:
-        again = f"lungan utility --study {shlex.quote(collection.study)} --store {store}"
-    if collection.sweep:
-        name = shlex.quote(collection.sweep)
-        again += f" --sweep {name} --out results/{name}"
-    return [*([without_paths(collection.command)] if collection.command else []), again]
 
 
 def _check_writable(out: Path) -> None:

@@ -10,6 +10,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lungan.files import without_paths
 from lungan.results import numbers
 from lungan.results.comparisons import Comparison, Summary, main_settings, mean_of
 from lungan.results.groups import Group, Grouping
@@ -128,7 +129,11 @@ def results_csv(runs: Sequence[Run], grouping: Grouping) -> bytes:
     labels = {run: group.label for group in grouping.groups for run in group.runs}
     scores, facts = score_columns(runs), _fact_columns(runs)
     header = ["run", "status", "reason", "group", *grouping.columns, *scores, *facts]
-    return write_csv(header, [{**run.record, "group": labels[run]} for run in runs])
+    rows = []
+    for run in runs:
+        settings = without_paths({key: run.config.get(key) for key in grouping.columns})
+        rows.append({**run.record, **settings, "group": labels[run]})
+    return write_csv(header, rows)
 
 
 def summary_csv(summaries: Sequence[Summary], grouping: Grouping) -> bytes:

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lungan.files import without_paths
 from lungan.runs.folder import GENERATOR
-from lungan.tracking.records import TrackedRun, data_found, without_paths
+from lungan.tracking.records import TrackedRun, data_found
 
 if TYPE_CHECKING:
     import wandb

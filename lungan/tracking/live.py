@@ -18,8 +18,9 @@ from typing import IO
 from lungan import registry
 from lungan.config import RunConfig, TrackerConfig, presets
 from lungan.config.rules import parse_choice
+from lungan.files import without_paths
 from lungan.runs.folder import read_summary
-from lungan.tracking.records import TrackedRun, Tracker, in_words, read_records, without_paths
+from lungan.tracking.records import TrackedRun, Tracker, in_words, read_records
 
 END_SECONDS = 2.5
 """What a run's end waits for all its trackers together."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,15 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lungan.errors import LunganError, RunFolderError
-from lungan.files import read_json
+from lungan.files import read_json, without_paths
 from lungan.runs.folder import classes_path, read_epochs, read_manifest, read_scores, sample_path
 from lungan.runs.naming import name_by_differences, name_in_sweep
 from lungan.runs.pictures import GRID_COLUMNS
-
-_PATHS = re.compile(
-    r"""(?<=')[~/][^'\n]+(?=')|(?<=")[~/][^"\n]+(?=")"""  # in quotes, where blanks belong to it
-    r"""|(?:(?<=file://)|(?<![\w/.~)%\]]))~?/(?!/)[^\s'",;:()\[\]{}]+"""
-)
 
 log = logging.getLogger(__name__)
 
@@ -155,32 +149,6 @@ def data_found(summary: Mapping[str, Any]) -> dict[str, Any]:
     data = summary.get("data") or {}
     counts = {key: data[key] for key in ("counts", "groups", "sizes", "modes") if key in data}
     return {**counts, "num_skipped": len(data.get("skipped") or {})}
-
-
-def without_paths(value: Any, key: str = "") -> Any:
-    """The value with file names in place of paths, inside of texts too.
-
-    Where things lie on a machine says who works there, and is no part of a result. key: of the
-    value; a ``path`` or a ``store`` may be a path that a text alone does not show.
-    """
-    match value:
-        case dict():
-            return {key: without_paths(item, key) for key, item in value.items()}
-        case list() | tuple():
-            return [without_paths(item, key) for item in value]
-        case str() if value.startswith(("/", "~")) or (value and key in ("path", "store")):
-            return Path(value).name
-        case str():
-            return _PATHS.sub(lambda found: Path(found[0]).name, _with_tilde(value))
-    return value
-
-
-def _with_tilde(text: str) -> str:
-    """The text with ``~`` for the user's home folder, whose name may hold blanks."""
-    home = Path.home()
-    if home == Path(home.anchor):  # as a container's user has it: every path begins so
-        return text
-    return re.sub(rf"{re.escape(str(home))}(?![\w-]|\.\w)", "~", text)
 
 
 def in_words(error: BaseException) -> str:

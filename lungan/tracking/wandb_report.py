@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,6 @@ from lungan.results.groups import Grouping, group
 from lungan.results.read import Collection
 from lungan.results.verdicts import headlines
 from lungan.scores import catalogue
-from lungan.tracking.records import without_paths
 from lungan.tracking.wandb import PROJECT, wandb_name
 
 CURVES = (
@@ -110,7 +108,7 @@ def build_report(collection: Collection, where: Place) -> Any:
             reports.H2("Runs compared"),
             reports.PanelGrid(runsets=[single], panels=[comparer]),
             reports.H2("To repeat it"),
-            reports.MarkdownBlock(f"```bash\n{_commands(collection)}\n```"),
+            reports.MarkdownBlock("\n".join(["```bash", *collection.commands, "```"])),
         ],
     )
 
@@ -196,8 +194,3 @@ def _grids(reports: Any) -> Any:
         grid_y_axis="run",
         layout=reports.Layout(**_WIDE_PANEL),
     )
-
-
-def _commands(collection: Collection) -> str:
-    results = f"python -m lungan.results --sweep {shlex.quote(collection.sweep)}"
-    return "\n".join(filter(None, [without_paths(collection.command), results]))

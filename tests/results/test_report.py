@@ -255,6 +255,32 @@ def test_the_command_on_the_page_names_no_place_of_this_machine(store: Any, tmp_
     assert "anna" not in text
 
 
+def test_reasons_and_problems_name_no_place_of_this_machine(study: Any, tmp_path: Path) -> None:
+    inside = study.path / "adam-1"
+    reasons = {
+        f"OSError: {inside / 'log.txt'}: no space left": "OSError: adam-1/log.txt: no space left",
+        f"no weights ({Path.home() / 'anna/w.pth'})": "no weights (w.pth)",
+        f"see '{study.path / 'adam-1' / 'a b.png'}'": "see 'adam-1/a b.png'",
+    }
+    films = {"name": "folder", "path": "/srv/anna/films"}
+    for seed, reason in enumerate(reasons, 20):
+        config = study.config(seed=seed) | {"data": films}
+        scored = scoring({"domain.precision": 0.5}) | {"reasons": {"inception": reason}}
+        study.run(config, status="failed", reason=reason, scores=scored)
+    (study.path / "sweeps" / "more.ledger.jsonl").mkdir()
+    study.manifest("more")
+    write_results(study.path, "more", tmp_path / "out")
+    table = {row["reason"]: row for row in rows(tmp_path / "out" / "results.csv")}
+    for said in reasons.values():
+        assert table[said]["data.path"] == "films"
+        assert table[said]["scores.reasons"] == f"inception: {said}"
+    (problem,) = (row for row in rows(tmp_path / "out" / "problems.csv") if "ledger" in row["name"])
+    assert problem["problem"].startswith("sweeps/more.ledger.jsonl ")
+    for name, text in content(tmp_path / "out").items():
+        assert str(tmp_path).encode() not in text, name
+        assert b"anna" not in text, name
+
+
 def test_script_has_the_hash_that_the_policy_allows(written_study: Results) -> None:
     text = (written_study.out / "report.html").read_text()
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)

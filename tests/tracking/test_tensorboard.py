@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from lungan.config import TrackerConfig
-from lungan.files import append_line
+from lungan.files import append_line, without_paths
 from lungan.runs.folder import METRICS, SCORES, sample_path
-from lungan.tracking.records import TrackedRun, read_records, without_paths
+from lungan.tracking.records import TrackedRun, read_records
 from lungan.tracking.tensorboard import FOLDER, TensorBoardTracker
 
 pytest.importorskip("tensorboard", reason="needs the extra tensorboard")

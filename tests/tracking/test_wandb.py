@@ -22,7 +22,7 @@ from lungan import registry
 from lungan.config import TrackerConfig
 from lungan.config.run import WandbConfig
 from lungan.errors import RunFolderError
-from lungan.files import append_line, write_json
+from lungan.files import append_line, without_paths, write_json
 from lungan.runs import folder as folder_names
 from lungan.runs import pictures
 from lungan.runs.folder import (
@@ -216,7 +216,7 @@ def test_paths_become_names() -> None:
         "lr": 0.1,
         "score": {"inception_weights": "~/weights.pt"},
     }
-    assert records.without_paths(values) == {
+    assert without_paths(values) == {
         "data": {"path": "mine", "classes": ["a"]},
         "store": "runs",
         "lr": 0.1,
@@ -242,8 +242,8 @@ def test_paths_become_names() -> None:
 )
 def test_paths_inside_of_texts_become_names(text: str, sent: str) -> None:
     given = {"reason": text.format(home=Path.home())}
-    assert records.without_paths(given) == {"reason": sent}
-    assert records.without_paths([given]) == [{"reason": sent}]
+    assert without_paths(given) == {"reason": sent}
+    assert without_paths([given]) == [{"reason": sent}]
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_the_home_folder_is_not_named(
     home: str, text: str, sent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", home)
-    assert records.without_paths(text) == sent
+    assert without_paths(text) == sent
 
 
 def test_of_a_failure_only_the_kind_is_sent() -> None:
