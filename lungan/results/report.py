@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from lungan.results.drawing import Figure
 from lungan.results.figures import FILES, draw
 from lungan.results.groups import group
 from lungan.results.page import render
-from lungan.results.read import Collection, Problem, Run, collect, one_line, read_run, to_publish
+from lungan.results.read import Collection, Problem, Run, collect, one_line, to_publish
 from lungan.results.tables import (
     Table,
     comparisons_csv,
@@ -30,7 +29,7 @@ from lungan.results.tables import (
     write_csv,
 )
 from lungan.results.verdicts import caveats, headlines
-from lungan.utility.analysis import Utility, gan_runs, read_utility
+from lungan.utility.analysis import Utility, read_utility
 from lungan.utility.arms import ARMS
 from lungan.utility.page import FIGURES_FOLDER, STALE, UtilityReport, report_utility
 
@@ -152,14 +151,10 @@ def write_results(
 
 def _of_study(store: Path, utility: Utility) -> Collection:
     """The runs of the generators, as far as they lie in the store."""
-    runs = []
-    for name in gan_runs(utility.trials):
-        with contextlib.suppress(RunFolderError):  # the table of generators says which
-            runs.append(read_run(store / name))
     manifest = utility.manifest
     return Collection(
         store=store,
-        runs=runs,
+        runs=utility.generators,
         problems=[],
         question=(
             "Do synthetic images help a classifier?"

@@ -92,10 +92,11 @@ class Answer:
 class Utility:
     """groups: of trials that differ only in their seed. comparisons: each arm against its controls,
     question by question; ``tested``: those in the primary score. answers: the study's own question,
-    place by place. manifest: None where the trials are of no study, or of several. whole_seeds: of
-    the planned ones those of which every planned trial has a result; where there are some, the
-    ``num_left_out`` planned trials of other seeds are not among ``trials``, and where there are
-    none, nothing is answered."""
+    place by place. generators: runs that made its images, as far as the store has them. manifest:
+    None where the trials are of no study, or of several. whole_seeds: of the planned ones those of
+    which every planned trial has a result; where there are some, the ``num_left_out`` planned
+    trials of other seeds are not among ``trials``, and where there are none, nothing is
+    answered."""
 
     store: Path
     trials: list[Run]
@@ -106,6 +107,7 @@ class Utility:
     tested: list[Tested]
     classifiers: list[OneClassifier]
     answers: list[Answer]
+    generators: list[Run]
     question: tuple[str, tuple[str, ...]]
     manifest: Manifest | None
     whole_seeds: list[int]
@@ -124,27 +126,28 @@ def read_utility(
 
     The manifest of the store's only study is used where none is named.
     """
-    root = store / UTILITY
-    if not root.is_dir():
-        return None
-    trials, problems = [], []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if not (folder / SUMMARY).is_file():
-            continue  # under way, or stopped and to be gone on with
-        try:
-            trial = read_run(folder)
-            if trial.config.get("arm") not in ARMS:
-                raise RunFolderError(f"{SUMMARY} is not a utility trial's, or of an arm of old")
-        except RunFolderError as error:
-            problems.append(Problem(f"{UTILITY}/{folder.name}", str(error)))
-            continue
-        trials.append(trial)
+    trials, problems = read_trials(store)
     manifest = _manifest(store, study, problems)
     if study is not None and manifest is not None:
         trials = [trial for trial in trials if trial.facts["run_id"] in manifest.trials]
     if runs is not None:
         trials = _with_controls(trials, runs)
     return analyze(store, trials, problems, manifest) if trials else None
+
+
+def read_trials(store: Path) -> tuple[list[Run], list[Problem]]:
+    """All trials of a store that have ended, and those that cannot be read."""
+    trials, problems = [], []
+    for path in sorted((store / UTILITY).glob(f"*/{SUMMARY}")):
+        try:
+            trial = read_run(path.parent)
+            if trial.config.get("arm") not in ARMS:
+                raise RunFolderError(f"{SUMMARY} is not a utility trial's, or of an arm of old")
+        except RunFolderError as error:
+            problems.append(Problem(f"{UTILITY}/{path.parent.name}", str(error)))
+            continue
+        trials.append(trial)
+    return trials, problems
 
 
 def analyze(
@@ -172,6 +175,12 @@ def analyze(
     pairs = [(one.first.group, one.second.group) for one in primary]
     over_patients, classifiers = compare_over_patients(grouping.groups, pairs, problems)
     tested = list(zip(primary, over_patients, strict=True))
+    generators = []
+    for name in sorted({name for trial in trials for name in _gan_runs(trial)}):
+        try:
+            generators.append(read_run(store / name))
+        except RunFolderError as error:
+            problems.append(Problem(name, f"made synthetic images, and cannot be read: {error}"))
     return Utility(
         store=store,
         trials=trials,
@@ -182,6 +191,7 @@ def analyze(
         tested=tested,
         classifiers=classifiers,
         answers=_answer(tested, question) if manifest is None or whole_seeds else [],
+        generators=generators,
         question=question,
         manifest=manifest,
         whole_seeds=whole_seeds,
@@ -274,11 +284,6 @@ def _gan_runs(trial: Run) -> list[str]:
     return [str(name) for name in listed] if isinstance(listed, list) else []
 
 
-def gan_runs(trials: Sequence[Run]) -> list[str]:
-    """The folders of all generators that the trials used."""
-    return sorted({name for trial in trials for name in _gan_runs(trial)})
-
-
 def _home(trial: Run) -> tuple[Scalar, ...]:
     keys = (*_SETTINGS, *_HIDDEN, FRACTION, PREVALENCE, DRAW, "seed")
     return tuple(_of_trial(trial, key) for key in keys)
@@ -289,7 +294,8 @@ def _of_trial(trial: Run, key: str) -> Scalar:
 
 
 def _group(trials: Sequence[Run], manifest: Manifest | None) -> Grouping:
-    shown = _varying(trials, (*_SETTINGS, GAN))
+    values = {key: {trial.config.get(key) for trial in trials} for key in (*_SETTINGS, GAN)}
+    shown = [key for key, found in values.items() if len(found - {None}) > 1]
     groups: dict[tuple[Scalar, ...], Group] = {}
     for trial in trials:
         key = tuple(_of_trial(trial, name) for name in (*FACTORS, GAN, *_SETTINGS, *_HIDDEN))
@@ -319,23 +325,23 @@ def repeat(trial: Run) -> tuple[Scalar, Scalar]:
 
 
 def _pool(summary: Summary) -> Summary:
-    """With one value for each repeat: the mean over its sets of generators, where it has several,
-    since these are no further seeds."""
-    by_repeat: dict[tuple[Scalar, Scalar], list[float]] = {}
-    for run, one in zip(summary.runs, summary.values, strict=True):
-        by_repeat.setdefault(repeat(run), []).append(one)
-    if len(by_repeat) == len(summary.values):
+    """With one value for each repeat, since further sets of generators are no further seeds."""
+    values = _by_repeat(summary)
+    if len(values) == len(summary.values):
         return summary
     first = {repeat(run): run for run in reversed(summary.runs)}
-    values = [sum(members) / len(members) for members in by_repeat.values()]
     score = catalogue.describe(summary.score)
-    interval = mean_interval(values, least=score.low, greatest=score.high)
-    runs = [first[one] for one in by_repeat]
-    return dataclasses.replace(summary, runs=runs, values=values, interval=interval)
+    interval = mean_interval(list(values.values()), least=score.low, greatest=score.high)
+    runs = [first[one] for one in values]
+    return dataclasses.replace(summary, runs=runs, values=list(values.values()), interval=interval)
 
 
-def _varying(trials: Sequence[Run], keys: Sequence[str]) -> list[str]:
-    return [key for key in keys if len({trial.config.get(key) for trial in trials} - {None}) > 1]
+def _by_repeat(summary: Summary) -> dict[tuple[Scalar, Scalar], float]:
+    """The mean over its sets of generators, where a repeat has several."""
+    found: dict[tuple[Scalar, Scalar], list[float]] = {}
+    for run, one in zip(summary.runs, summary.values, strict=True):
+        found.setdefault(repeat(run), []).append(one)
+    return {one: sum(members) / len(members) for one, members in found.items()}
 
 
 def _float(number: Scalar) -> float:
@@ -403,10 +409,7 @@ def _comparable(first: Summary, second: Summary) -> bool:
 
 def _paired(first: Summary, second: Summary) -> Difference:
     """Over the repeats that both have: the same images, initial weights and order of batches."""
-    of_first, of_second = (
-        {repeat(run): one for run, one in zip(side.runs, side.values, strict=True)}
-        for side in (first, second)
-    )
+    of_first, of_second = _by_repeat(first), _by_repeat(second)
     common = [one for one in of_first if one in of_second]
     if not common:
         return paired([first.interval.mean], [second.interval.mean])

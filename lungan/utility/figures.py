@@ -100,7 +100,7 @@ def _draw_curves(utility: Utility) -> Figure | None:
 
 def _panels(summaries: Sequence[Summary]) -> list[tuple[str, list[Summary]]]:
     """What shares ratio, classifier and data; arms without a ratio stand in every panel."""
-    ratios = _present(summaries, "ratio") or [None]
+    ratios: list[Any] = sorted({value(s.group, "ratio") for s in summaries} - {None}) or [None]
     settings = list(dict.fromkeys(setting(summary.group) for summary in summaries))
     panels = []
     for one in settings:
@@ -195,11 +195,6 @@ def _draw_convincing(utility: Utility, problems: list[Problem]) -> Figure | None
         caption += f" The first {MAX_PICTURES} of {len(best)} are shown."
     title = "Synthetic images that a classifier finds most and least convincing"
     return Figure(PICTURES, title, caption, png_bytes(canvas, exact=True))
-
-
-def _present(summaries: Sequence[Summary], key: str) -> list[Scalar]:
-    found = {value(summary.group, key) for summary in summaries} - {None}
-    return sorted(found, key=lambda one: (isinstance(one, str), one))
 
 
 def _count(summary: Summary) -> float:

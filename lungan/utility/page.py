@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lungan.errors import RunFolderError
 from lungan.results import numbers
 from lungan.results.drawing import Figure
 from lungan.results.groups import Group
-from lungan.results.read import Problem, Run, read_run
+from lungan.results.read import Problem, Run
 from lungan.results.tables import (
     Cell,
     Table,
@@ -26,7 +25,6 @@ from lungan.utility.analysis import (
     SHOWN,
     Utility,
     average,
-    gan_runs,
     num_real,
     title,
     value,
@@ -73,8 +71,7 @@ class UtilityReport:
 
 def report_utility(utility: Utility) -> UtilityReport:
     """Tables as CSV, Markdown and LaTeX, figures, and all else that the page shows."""
-    generators, problems = generators_table(utility)
-    problems = [*utility.problems, *problems]
+    problems = list(utility.problems)
     arms, answers = arms_table(utility), comparisons_table(utility.comparisons)
     figures = draw_utility(utility, problems)
     files = {
@@ -95,7 +92,7 @@ def report_utility(utility: Utility) -> UtilityReport:
         caveats=caveats(utility),
         arms=arms,
         answers=answers,
-        generators=generators,
+        generators=generators_table(utility.generators),
         figures=figures,
         problems=problems,
         files=files,
@@ -163,16 +160,8 @@ def patients_csv(utility: Utility) -> bytes:
     return write_csv(header, rows)
 
 
-def generators_table(utility: Utility) -> tuple[Table, list[Problem]]:
-    """The runs that the synthetic images come from with their scores, beside floors; and those
-    that are no longer in the store."""
-    runs, problems = [], []
-    for name in gan_runs(utility.trials):
-        folder = utility.store / name
-        try:
-            runs.append(read_run(folder))
-        except RunFolderError as error:
-            problems.append(Problem(name, f"made synthetic images, and cannot be read: {error}"))
+def generators_table(runs: list[Run]) -> Table:
+    """A row a run that made synthetic images, with its scores beside their floors."""
     keys = [
         key
         for key in sorted({key for run in runs for key in run.scores}, key=catalogue.order)
@@ -181,7 +170,7 @@ def generators_table(utility: Utility) -> tuple[Table, list[Problem]]:
     ]
     header = ["generator", "classes", "fraction", "seed", "trained on"]
     header += [catalogue.title(key) for key in keys]
-    return Table(header, [_row(run, keys) for run in runs]), problems
+    return Table(header, [_row(run, keys) for run in runs])
 
 
 def _row(run: Run, keys: list[str]) -> list[Cell]:

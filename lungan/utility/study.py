@@ -13,7 +13,7 @@ from typing import Any
 from lungan.classifiers.train import Changes, Phase, Portion, train_classifier
 from lungan.errors import ConfigError, RunFolderError
 from lungan.runs.folder import SUMMARY, UTILITY, exclusive, read_summary
-from lungan.utility.analysis import usual_question
+from lungan.utility.analysis import read_trials, usual_question
 from lungan.utility.arms import ARMS, PRIMARY_SCORE
 from lungan.utility.generators import Generators
 from lungan.utility.images import Scenario
@@ -144,20 +144,15 @@ def record_study(
 
 def _num_results(store: Path, design: Design, settings: dict[str, Any]) -> int:
     """Finished trials of the design in the store, whoever asked for them."""
-    from lungan.results.read import read_run
-
-    count = 0
-    for path in (store / UTILITY).glob(f"*/{SUMMARY}"):
-        try:
-            trial = read_run(path.parent)
-        except RunFolderError:
-            continue
-        recipe = {"tuned": None} | settings["recipe"] | {"positive": settings["positive"]}
-        same = all(trial.config.get(f"classifier.{key}") == one for key, one in recipe.items())
-        same = same and trial.config.get("tested_on") == settings["tested_on"]
-        same = same and trial.facts.get("data_hash") == settings["data_hash"]
-        count += same and design.holds(trial.config)
-    return count
+    recipe = {"tuned": None} | settings["recipe"] | {"positive": settings["positive"]}
+    same = {f"classifier.{key}": one for key, one in recipe.items()}
+    same["tested_on"] = settings["tested_on"]
+    return sum(
+        all(trial.config.get(key) == one for key, one in same.items())
+        and trial.facts.get("data_hash") == settings["data_hash"]
+        and design.holds(trial.config)
+        for trial in read_trials(store)[0]
+    )
 
 
 def plan_trials(generators: Generators, design: Design) -> list[Trial]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import io
 import json
 import logging
 import time
@@ -34,6 +32,7 @@ from lungan.classifiers.train import (
 )
 from lungan.errors import ConfigError, DivergedError
 from lungan.files import write_bytes, write_json
+from lungan.results.tables import write_csv
 from lungan.runs import pictures
 from lungan.runs.folder import CLASSIFIER, CONVINCING, PREDICTIONS, SUMMARY
 from lungan.runs.prepare import git_commit, machine, versions
@@ -422,18 +421,18 @@ def predictions_csv(
 ) -> bytes:
     """A row an image: split, first digits of the hash of its pixels, patient (empty where not
     known), class, and the probability of each class. splits: images with probabilities (N, K)."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["split", "image", "patient", "class", *(f"p.{name}" for name in class_names)])
+    header = ["split", "image", "patient", "class", *(f"p.{name}" for name in class_names)]
+    rows: list[list[Any]] = []
     for name, (images, probabilities) in splits.items():
-        digits = [one.hex()[:16] for one in content_hashes(images.images)]
+        hashes = content_hashes(images.images)
         patients = [""] * len(images) if images.groups is None else images.groups.tolist()
-        for image, patient, label, row in zip(
-            digits, patients, images.labels, probabilities, strict=True
-        ):
-            shown = [f"{p:.9g}" for p in row]
-            writer.writerow([name, image, patient, class_names[label], *shown])
-    return out.getvalue().encode("utf-8", "backslashreplace")
+        rows += [
+            [name, image.hex()[:16], patient, class_names[label], *(f"{p:.9g}" for p in row)]
+            for image, patient, label, row in zip(
+                hashes, patients, images.labels, probabilities, strict=True
+            )
+        ]
+    return write_csv(header, rows)
 
 
 def _write_network(path: Path, network: Classifier) -> None:
