@@ -1,16 +1,25 @@
-"""Scores of groups: summarized over seeds, compared in pairs, and what may be said of it."""
+"""Scores of groups: summarized over seeds, held against real images, and compared in pairs.
+
+Were a generator perfect, its scores would scatter as the floor does, which is what real images
+score against real images. Part of that scatter is shared: all seeds of a study are compared with
+one half of the real images, which may itself be an unusual one, so that more seeds do not average
+it away.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations, islice
+from statistics import fmean
+from typing import Literal
 
 from lungan.results.groups import Group
 from lungan.results.read import Run, Scalar
 from lungan.results.statistics import (
+    CONFIDENCE,
     SIGNIFICANCE,
     Difference,
     Interval,
@@ -18,6 +27,7 @@ from lungan.results.statistics import (
     detectable,
     holm,
     mean_interval,
+    variance,
 )
 from lungan.scores import catalogue
 
@@ -29,14 +39,32 @@ NO_DIFFERENCE = "no significant difference"
 BESIDE = ("floor", "floor_std", "floor_low", "floor_high", "floor_shared", "real")
 """What may stand beside a score, with a point between them in a run's keys."""
 
+Side = Literal["short", "at", "past", "copies", "open"]
+"""``short``: worse than real images. ``at``: not told from them, and near. ``past``: nearer to them
+than they are to each other. ``copies``: nearer to training images than unseen real images are.
+``open``: cannot tell."""
+
+RATIO_THAT_MATTERS = 2.0
+SHARE_THAT_MATTERS = 0.1
+"""A group is said to be at the floor where its interval ends within twice the floor's distance, or
+within a tenth of a share such as precision; of other scores, within twice the floor's range."""
+
+_NORMAL_95 = 1.959964
+_OLD_SPLITS = 5
+"""lungan 0.1 took floors from 5 random splits (10 where more were asked for), and kept mean and std
+alone: a mean and a spread from so few are uncertain themselves."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Summary:
     """One score of one group over its finished runs.
 
-    settings: what scores must share to be compared. floor: of the score between real sets of the
-    same N, and floor_low, floor_high, floor_std, floor_shared as the catalogue has them, which
-    runs of lungan 0.1 lack but for the std; real: of the real set's own. All are means over runs.
+    settings: what scores must share to be compared; is_main: they are those of most runs scored so,
+    which tables and figures show. floor: of the score between real sets of the same N, and
+    floor_low, floor_high, floor_std, floor_shared as the catalogue has them, which runs of lungan
+    0.1 lack but for the std; real: of the real set's own. All are means over runs. side: of the
+    floor, None where that cannot be tested; p_floor: of a difference from it, two-sided, corrected
+    for all groups and scores of the report.
     """
 
     group: Group
@@ -51,6 +79,9 @@ class Summary:
     floor_high: float | None
     floor_shared: float | None
     real: float | None
+    is_main: bool = True
+    side: Side | None = None
+    p_floor: float | None = None
 
     @property
     def is_logarithmic(self) -> bool:
@@ -133,7 +164,108 @@ def summarize(groups: Sequence[Group]) -> list[Summary]:
         floors = (None if math.isnan(mean) else mean for mean in means)
         cell = (groups[number], key, settings, runs, values, interval, *floors)
         summaries.append(Summary(*cell))
-    return sorted(summaries, key=lambda summary: catalogue.order(summary.score))
+    summaries.sort(key=lambda summary: catalogue.order(summary.score))
+    runs_of: defaultdict[str, Counter[tuple[Scalar, ...]]] = defaultdict(Counter)
+    for each in summaries:
+        runs_of[each.score][each.settings] += each.interval.n
+    main = {score: counter.most_common(1)[0][0] for score, counter in runs_of.items()}
+    return _stand([replace(each, is_main=each.settings == main[each.score]) for each in summaries])
+
+
+def _stand(summaries: Sequence[Summary]) -> list[Summary]:
+    """With the side of the floor, of scores that have a floor to reach and of those of
+    memorization, taken under the settings that most runs have.
+
+    A group of one run, or without a floor's spread, stands nowhere. The p-values of all are one
+    family after Holm: with perfect generators a report calls one of them short, past or copying
+    in at most 5 % of studies.
+    """
+    tests = {each: _test(each) for each in summaries if each.is_main and _has_floor(each)}
+    corrected = dict(zip(tests, holm([p for p, *_ in tests.values()]), strict=True))
+    return [
+        replace(each, p_floor=corrected[each], side=_side(each, corrected[each], *tests[each][1:]))
+        if each in tests
+        else each
+        for each in summaries
+    ]
+
+
+def _has_floor(summary: Summary) -> bool:
+    known = summary.floor is not None and bool(_spread(summary, above=True))
+    limit = catalogue.describe(summary.score).limit or _is_of_copying(summary.score)
+    return known and summary.interval.n > 1 and limit
+
+
+def _is_of_copying(score: str) -> bool:
+    name = catalogue.name_of(score)
+    return name.startswith("memorization") or name in ("authenticity", "near_copies")
+
+
+def _is_by_ratio(summary: Summary) -> bool:
+    return summary.is_logarithmic and min(summary.floor or 0.0, summary.floor_low or 1.0) > 0
+
+
+def _spread(summary: Summary, above: bool) -> float:
+    """The floor's standard deviation above or below its median, on the scale of the comparison; 0
+    where the summary has none."""
+    forward: Callable[[float], float] = math.log if _is_by_ratio(summary) else float
+    floor, low, high = summary.floor or 0.0, summary.floor_low, summary.floor_high
+    if low is not None and high is not None:
+        ends = (floor, high) if above else (low, floor)
+        return (forward(ends[1]) - forward(ends[0])) / _NORMAL_95
+    return (summary.floor_std or 0.0) / (floor if _is_by_ratio(summary) else 1.0)
+
+
+def _test(summary: Summary) -> tuple[float, float, float, float]:
+    """Mean against floor by Student's t, on the scale of the comparison: p, not yet corrected, the
+    distance from the floor to the mean, and the ends of the mean's 95 % interval with the floor's
+    own scatter, which are on the score's scale.
+
+    Source of the degrees of freedom: Satterthwaite, Biometrics Bulletin 2 (1946).
+    """
+    from scipy.special import stdtr, stdtrit
+
+    is_by_ratio, n = _is_by_ratio(summary), summary.interval.n
+    forward: Callable[[float], float] = math.log if is_by_ratio else float
+    values = [forward(value) for value in summary.values]
+    mean = fmean(values)
+    distance = mean - forward(summary.floor or 0.0)
+    spread = _spread(summary, above=distance > 0) or _spread(summary, above=distance <= 0)
+    is_old = summary.floor_low is None
+    shared = 1.0 if summary.floor_shared is None else summary.floor_shared
+    common = spread**2 * shared * (1 + 1 / _OLD_SPLITS if is_old else 1.0)
+    # Seeds that vary less than real halves do are luck, as long as there are few of them.
+    own = max(variance(values), spread**2 * (1 - shared)) / n
+    squared = common + own
+    error = math.sqrt(squared)
+    parts = own**2 / (n - 1) + (common**2 / (_OLD_SPLITS - 1) if is_old else 0.0)
+    dof = min(squared**2 / parts, 1e6) if parts > 0 else 1e6
+    half = float(stdtrit(dof, (1 + CONFIDENCE) / 2)) * error
+    low, high = (math.exp(end) if is_by_ratio else end for end in (mean - half, mean + half))
+    return 2 * float(stdtr(dof, -abs(distance / error))), distance, low, high
+
+
+def _side(summary: Summary, p: float, distance: float, low: float, high: float) -> Side:
+    """As the corrected p allows; the rest is as ``_test`` gives it."""
+    score = catalogue.describe(summary.score)
+    is_better = (distance < 0) == (score.direction == "lower")
+    is_significant = p < SIGNIFICANCE
+    if _is_of_copying(summary.score):
+        is_copying = (distance > 0) == (score.direction == "lower")
+        return "copies" if is_significant and is_copying else "open"
+    if is_significant:
+        return "past" if is_better else "short"
+    # Whether the worse end of the interval is no farther from the floor than would matter.
+    floor = summary.floor or 0.0
+    worse = high if score.direction == "lower" else low
+    if _is_by_ratio(summary):
+        is_near = max(worse / floor, floor / worse) <= RATIO_THAT_MATTERS
+    elif score.high == 1.0:
+        is_near = abs(worse - floor) <= SHARE_THAT_MATTERS
+    else:
+        reach = _spread(summary, above=score.direction == "lower")
+        is_near = abs(worse - floor) <= 2 * _NORMAL_95 * reach
+    return "at" if is_near else "open"
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:
@@ -142,30 +274,14 @@ def mean_of(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def main_settings(summaries: Sequence[Summary]) -> dict[str, tuple[Scalar, ...]]:
-    """For each score the settings that most runs were scored under, which tables show."""
-    runs: defaultdict[str, Counter[tuple[Scalar, ...]]] = defaultdict(Counter)
-    for summary in summaries:
-        runs[summary.score][summary.settings] += summary.interval.n
-    return {score: counter.most_common(1)[0][0] for score, counter in runs.items()}
-
-
-def leading_score(summaries: Sequence[Summary]) -> str | None:
-    """The one score of the answer, by which figures choose groups too: the Fréchet distance of the
-    first encoder, else the first score that is no Inception Score. None without one."""
-    scores = [s for s in main_settings(summaries) if not catalogue.is_inception_score(s)]
-    first = scores[0] if scores else None
-    return next((s for s in scores if catalogue.name_of(s) == catalogue.LEADING), first)
-
-
 def leaders(summaries: Sequence[Summary]) -> list[Summary]:
-    """Those of the leading score under its main settings, the best first."""
-    leading = leading_score(summaries)
-    if leading is None:
-        return []
-    settings = main_settings(summaries)[leading]
-    members = [each for each in summaries if (each.score, each.settings) == (leading, settings)]
-    highest_first = catalogue.describe(leading).direction == "higher"
+    """Those of the one score of the answer, by which figures choose groups too, the best first: of
+    the Fréchet distance of the first encoder, else of the first score that is no Inception Score.
+    """
+    shown = [s for s in summaries if s.is_main and not catalogue.is_inception_score(s.score)]
+    distances = [each for each in shown if catalogue.name_of(each.score) == catalogue.LEADING]
+    members = [each for each in shown if each.score == (distances or shown)[0].score]
+    highest_first = bool(members) and catalogue.describe(members[0].score).direction == "higher"
     return sorted(members, key=lambda each: each.interval.center, reverse=highest_first)
 
 

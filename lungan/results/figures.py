@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lungan.errors import RunFolderError
 from lungan.files import read_json
-from lungan.results.comparisons import Summary, leaders, main_settings, mean_of, ranks
+from lungan.results.comparisons import Summary, leaders, mean_of, ranks
 from lungan.results.drawing import (
     Figure,
     join_true,
@@ -262,12 +262,12 @@ def draw_samples(groups: list[Group], left_out: str, problems: list[Problem]) ->
 def draw_scores(groups: list[Group], left_out: str, summaries: Sequence[Summary]) -> Figure | None:
     """One panel a score: mean, 95 % interval and single runs of each group, beside the floor; of
     the summaries under the settings that most runs share."""
-    main = main_settings(summaries)
     most = max(6, min(24, 120 // max(1, len(groups))))
     scores: dict[str, list[Summary]] = {}
     known = set(groups)
+    num_scores = len({each.score for each in summaries})
     for each in summaries:
-        is_shown = each.group in known and each.settings == main[each.score]
+        is_shown = each.group in known and each.is_main
         if is_shown and (each.score in scores or len(scores) < most):
             scores.setdefault(each.score, []).append(each)
     if all(catalogue.is_inception_score(score) for score in scores):
@@ -307,7 +307,7 @@ def draw_scores(groups: list[Group], left_out: str, summaries: Sequence[Summary]
         any(cell.real is not None for cell in drawn) and "Dashed: the real images' own score.",
         logarithmic and f"Distances more than {_FAR_APART} times apart are on a logarithmic axis.",
         cut and "Intervals of too few seeds are cut at the edge of the panel.",
-        len(main) > len(scores) and f"The first {len(scores)} of {len(main)} scores are shown.",
+        num_scores > len(scores) and f"The first {len(scores)} of {num_scores} scores are shown.",
         left_out,
     )
     return Figure("scores.png", "Scores beside their floors", caption, png_bytes(canvas))

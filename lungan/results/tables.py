@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lungan.files import without_paths
 from lungan.results import numbers
-from lungan.results.comparisons import Comparison, Summary, main_settings, mean_of
+from lungan.results.comparisons import Comparison, Summary, mean_of
 from lungan.results.groups import Group, Grouping
 from lungan.results.read import STATUSES, Problem, Run, Scalar, one_line
-from lungan.results.standing import stand
 from lungan.scores import catalogue
 
 if TYPE_CHECKING:
@@ -48,6 +47,8 @@ _SUMMARY_COLUMNS = {
     "center": "interval.center",
     "floor_low": "floor_low",
     "floor_high": "floor_high",
+    "against_floor": "side",
+    "p_floor_holm": "p_floor",
 }
 _COMPARISON_COLUMNS = {
     "score": "first.score",
@@ -139,8 +140,7 @@ def results_csv(runs: Sequence[Run], grouping: Grouping) -> bytes:
 def summary_csv(summaries: Sequence[Summary], grouping: Grouping) -> bytes:
     """A row a group and score, over its finished runs."""
     header = ["group", *grouping.factors, "score", "better", *_SUMMARY_COLUMNS]
-    header += ["against_floor", "p_floor_holm", "runs", *STATUSES]
-    standings = {each.summary: (each.side, each.p_holm) for each in stand(summaries)}
+    header += ["runs", *STATUSES]
     counts = {group: [len(group.runs), *map(group.count, STATUSES)] for group in grouping.groups}
     values = attrgetter(*_SUMMARY_COLUMNS.values())
     rows = (
@@ -150,7 +150,6 @@ def summary_csv(summaries: Sequence[Summary], grouping: Grouping) -> bytes:
             summary.score,
             catalogue.describe(summary.score).direction,
             *values(summary),
-            *standings.get(summary, (None, None)),
             *counts[summary.group],
         ]
         for summary in summaries
@@ -230,16 +229,11 @@ def summary_table(summaries: Sequence[Summary], groups: Sequence[Group]) -> Tabl
         done, total = len(group.done), len(group.runs)
         return f"{group.label} (n = {done if done == total else f'{done} of {total}'})"
 
-    main = main_settings(summaries)
-    shown = {
-        (summary.group, summary.score): summary
-        for summary in summaries
-        if summary.settings == main[summary.score]
-    }
+    shown = {(summary.group, summary.score): summary for summary in summaries if summary.is_main}
     grid = [[Cell("score"), Cell("N"), Cell("floor"), *(Cell(heading(group)) for group in groups)]]
-    for score, settings in main.items():
+    num_images_of = {score: summary.num_images for (_, score), summary in shown.items()}
+    for score, num_images in num_images_of.items():
         cells = [shown.get((group, score)) for group in groups]
-        num_images = settings[0] if settings else None
         row = [
             Cell(f"{catalogue.title(score)}, {catalogue.describe(score).hint}"),
             Cell(numbers.scalar(num_images), num_images),
@@ -252,7 +246,7 @@ def summary_table(summaries: Sequence[Summary], groups: Sequence[Group]) -> Tabl
             n = "" if cell.interval.n == len(group.done) else f" (n = {cell.interval.n})"
             row.append(Cell(numbers.interval(cell.interval) + n, cell.interval.center))
         grid.append(row)
-    if main and len(groups) > MAX_GROUP_COLUMNS:
+    if shown and len(groups) > MAX_GROUP_COLUMNS:
         grid = [list(row) for row in zip(*grid, strict=True)]
         grid[0][0] = Cell("group")
     return Table([cell.text for cell in grid[0]], grid[1:], more)

@@ -12,17 +12,15 @@ from lungan.results import numbers
 from lungan.results.comparisons import (
     MAX_PAIRED_GROUPS,
     Comparison,
+    Side,
     Summary,
     better,
     leaders,
-    leading_score,
-    main_settings,
     mean_of,
     ranks,
 )
 from lungan.results.groups import Group, status_counts
 from lungan.results.read import Problem, Run, one_line
-from lungan.results.standing import Side, stand
 from lungan.scores import catalogue
 
 if TYPE_CHECKING:
@@ -233,26 +231,27 @@ STANDINGS: dict[Side, str] = {
 def _floors(summaries: Sequence[Summary]) -> dict[str, Any]:
     """What findings.txt.j2 says of groups and floors: scores in which all are short of the floor,
     then by side each other group's."""
-    standings = stand(summaries)
+    best = leaders(summaries)
     sides: defaultdict[str, set[Side]] = defaultdict(set)
-    for each in standings:
-        sides[each.summary.score].add(each.side)
+    for each in summaries:
+        if each.side is not None:
+            sides[each.score].add(each.side)
     missed = [score for score, found in sides.items() if found == {"short"}]
     by_side = []
     for side, words in STANDINGS.items():
         groups: defaultdict[tuple[Group, int], list[str]] = defaultdict(list)
-        for summary in (each.summary for each in standings if each.side == side):
+        for each in summaries:
             # Without a sign of copying there may still be some: that is no finding to name.
-            is_finding = side != "open" or catalogue.describe(summary.score).limit
-            if summary.score not in missed and is_finding:
-                groups[summary.group, summary.interval.n].append(summary.score)
+            is_finding = side != "open" or catalogue.describe(each.score).limit
+            if each.side == side and each.score not in missed and is_finding:
+                groups[each.group, each.interval.n].append(each.score)
         found = [(group, n, scores) for (group, n), scores in groups.items()]
         if len(found) > _MAX_NAMED:
-            rank = ranks(leaders(summaries))
+            rank = ranks(best)
             found.sort(key=lambda each: rank[each[0]])
         if found:
             by_side.append((words, found))
-    return {"missed": missed, "by_side": by_side, "leading": leading_score(summaries)}
+    return {"missed": missed, "by_side": by_side, "leading": best[0].score if best else ""}
 
 
 def _titles(scores: Sequence[str]) -> str:
@@ -275,8 +274,6 @@ def caveats(
     problems: Sequence[Problem],
 ) -> list[str]:
     """What a reader has to know before trusting a table, in the words of caveats.txt.j2."""
-    main = main_settings(summaries)
-    apart = [each for each in summaries if each.settings != main[each.score]]
     inception = [each for each in summaries if catalogue.is_inception_score(each.score)]
     reals = [each.real for each in inception if each.real is not None]
     done = [run for run in runs if run.status == "done"]
@@ -287,8 +284,8 @@ def caveats(
         counts=Counter(run.status for run in runs),
         num_problems=len(problems),
         sizes=[min(sizes), max(sizes)] if sizes else [],
-        num_images=sorted({str(settings[0]) for settings in main.values() if settings}),
-        num_apart=len({run.name for each in apart for run in each.runs}),
+        num_images=sorted({str(s.num_images) for s in summaries if s.is_main and s.settings}),
+        num_apart=len({run.name for s in summaries if not s.is_main for run in s.runs}),
         has_comparisons=bool(comparisons),
         max_paired=MAX_PAIRED_GROUPS,
         first_of_many=groups[0].label if len(groups) > MAX_PAIRED_GROUPS else "",
@@ -296,7 +293,7 @@ def caveats(
         has_inception_score=bool(inception),
         inception_note=inception_note(summaries),
         real=numbers.number(reals[0]) if reals else "",
-        encoders={catalogue.encoder_of(score) for score in main},
+        encoders={catalogue.encoder_of(each.score) for each in summaries},
         reasons=reasons.most_common(5),
         num_unscored=sum(not run.scores for run in done),
     )
