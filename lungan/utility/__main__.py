@@ -38,7 +38,7 @@ Overrides are those of lungan.train; epochs are of the whole training split, and
 fewer images has so many more. The page is <out>/report.html, and its first sentence the answer.
 What is asked is written down before the first result (<store>/utility/<study>.study.json); what is
 added later is exploratory. Stopped by Ctrl-C, the same command goes on; several processes may share
-a study. What the arms and controls mean: docs/utility.md.
+a study. How to read the answer: docs/utility.md; every arm and option: docs/utility_details.md.
 Exit codes: 0 good, 2 bad input, 130 interrupted (resumable)."""
 
 
