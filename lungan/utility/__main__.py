@@ -195,7 +195,7 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
     from lungan.utility import training
     from lungan.utility.generators import read_generators, without_runs
     from lungan.utility.images import choose_real
-    from lungan.utility.study import describe_classifiers, scenarios_of, sets_in_use
+    from lungan.utility.study import scenarios_of, sets_in_use
 
     if options.data_path is not None:
         raise ConfigError("--data-path is for run folders; give data.path=...")
@@ -226,22 +226,21 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
     by_run = read_manifest(path).weights if path.exists() else {}
     weights = {key: training.known_weights(runs, by_run, class_names) for key, runs in sets.items()}
     known = without_runs(real, scenarios, seeds, weights)
-    in_use = sets_in_use(known, design, settings, store / UTILITY)
-    if not in_use:
-        print("generators: none, since all trials with synthetic images are done", flush=True)
-        return _answer(options, settings, design, store, record, lambda: known)
-    plan = training.only(plan, [run for key in in_use for run in sets[key]])
-    print(f"generators: {training.describe_cost(plan)}", flush=True)
-    if options.dry_run:
-        print(f"classifiers: {describe_classifiers(design, settings, store / UTILITY)}")
-        return 0
+    in_use = sets_in_use(known, design, settings, store)
+    said = "none, since all trials with synthetic images are done"
+    if in_use:
+        plan = training.only(plan, [run for key in in_use for run in sets[key]])
+        said = training.describe_cost(plan)
+    print(f"generators: {said}", flush=True)
 
-    def train() -> Generators:
+    def made() -> Generators:
+        if not in_use or options.dry_run:
+            return known
         runs = training.train_generators(plan, launcher, _command())
         wanted = [scenario for scenario in scenarios if scenario in {one for one, _ in in_use}]
         return known.replaced_by(read_generators(runs, wanted, getattr(base.data, "path", None)))
 
-    return _answer(options, settings, design, store, record, train)
+    return _answer(options, settings, design, store, record, made)
 
 
 def _from_store(options: argparse.Namespace, parser: CommandParser) -> int:
@@ -312,7 +311,7 @@ def _answer(
             common = settings.described()
             record_study(store, options.study, design, question, common, described, _command())
     trials = plan_trials(make(), design)
-    print(f"classifiers: {describe_plan(trials, settings, store / UTILITY)}", flush=True)
+    print(f"classifiers: {describe_plan(trials, settings, store)}", flush=True)
     if options.dry_run:
         return 0
     add_trials(store, options.study, trials, settings)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lungan.classifiers.train import Changes, Phase, Portion, train_classifier
-from lungan.errors import ConfigError, RunFolderError
-from lungan.runs.folder import SUMMARY, UTILITY, exclusive, read_summary
+from lungan.errors import ConfigError
+from lungan.runs.folder import UTILITY, exclusive, read_summary
 from lungan.utility.analysis import read_trials, usual_question
 from lungan.utility.arms import ARMS, PRIMARY_SCORE
 from lungan.utility.generators import Generators
@@ -29,7 +29,6 @@ from lungan.utility.manifest import (
 from lungan.utility.trial import Settings, Trial
 
 TIMED_UPDATES = 4
-MOST_TIMED = 200
 
 
 def scenarios_of(design: Design) -> list[Scenario]:
@@ -179,41 +178,31 @@ def add_trials(store: Path, name: str, trials: Sequence[Trial], settings: Settin
 
 
 def sets_in_use(
-    generators: Generators, design: Design, settings: Settings, root: Path
+    generators: Generators, design: Design, settings: Settings, store: Path
 ) -> set[tuple[Scenario, int]]:
     """Scenario and seed of each set that a trial without a result makes images with."""
     return {
         (trial.generators.scenario, trial.generators.seed)
-        for trial in plan_trials(generators, design)
-        if trial.arm.uses_generator and read_summary(root / trial.identity(settings).name) is None
+        for trial in waiting(plan_trials(generators, design), settings, store)
+        if trial.arm.uses_generator
     }
 
 
-def describe_classifiers(design: Design, settings: Settings, root: Path) -> str:
-    """How many trials there are, and how long they take, before there are generators."""
-    number = len(design.places) * design.seeds
-    return f"{number} trials, {_time(number, settings, root)}{_about_images(settings)}"
+def waiting(trials: Sequence[Trial], settings: Settings, store: Path) -> list[Trial]:
+    """Those that the store has no result of."""
+    root = store / UTILITY
+    return [one for one in trials if read_summary(root / one.identity(settings).name) is None]
 
 
-def describe_plan(trials: Sequence[Trial], settings: Settings, root: Path) -> str:
+def describe_plan(trials: Sequence[Trial], settings: Settings, store: Path) -> str:
     """How many trials there are, how many of them the store has, and how long the others take."""
-    folders = [root / trial.identity(settings).name for trial in trials]
-    num_waiting = sum(read_summary(folder) is None for folder in folders)
+    real, recipe = settings.real, settings.recipe
+    num_waiting, dropped = len(waiting(trials, settings, store)), sum(real.num_dropped.values())
     line = f"{len(trials)} trials, {len(trials) - num_waiting} of them done"
     if num_waiting:
-        line += f", {_time(num_waiting, settings, root)}"
-    return line + _about_images(settings)
-
-
-def _time(num_trials: int, settings: Settings, root: Path) -> str:
-    minutes = num_trials * seconds_a_trial(settings, root) / 60
-    return f"about {minutes:.0f} min in one process at measured speed"
-
-
-def _about_images(settings: Settings) -> str:
-    real, recipe = settings.real, settings.recipe
-    dropped = sum(real.num_dropped.values())
-    line = (
+        minutes = num_waiting * seconds_a_trial(settings, store) / 60
+        line += f", about {minutes:.0f} min in one process at measured speed"
+    line += (
         f": {recipe.classifier} classifier, {recipe.updates} updates of {recipe.batch_size} images "
         f"each, tested on {len(settings.test_images)} images of {settings.tested_on}"
     )
@@ -227,18 +216,16 @@ def _about_images(settings: Settings) -> str:
     return line
 
 
-def seconds_a_trial(settings: Settings, root: Path) -> float:
+def seconds_a_trial(settings: Settings, store: Path) -> float:
     """The median of finished trials of this recipe, else by a few updates on this machine."""
-    recipe, times = settings.described_recipe, []
-    for path in sorted(root.glob(f"*/{SUMMARY}"))[:MOST_TIMED]:
-        try:
-            summary = read_summary(path.parent)
-        except RunFolderError:
-            continue
-        classifier = {} if summary is None else dict(summary["config"].get("classifier", {}))
-        own = {key: one for key, one in classifier.items() if key != "positive"}
-        if summary is not None and own == recipe:
-            times.append(float(summary["seconds"]["total"]))
+    same = {f"classifier.{key}": one for key, one in settings.described_recipe.items()}
+    same["classifier.tuned"] = settings.tuned or None
+    times = [
+        total
+        for trial in read_trials(store)[0]
+        if all(trial.config.get(key) == one for key, one in same.items())
+        and isinstance(total := trial.facts.get("seconds.total"), int | float)
+    ]
     if times:
         return statistics.median(times)
     _seconds_of(1, settings)  # what torch sets up once is not counted

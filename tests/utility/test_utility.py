@@ -582,7 +582,7 @@ def test_one_command_plans_trains_and_answers(
     assert "generators: 4 runs on 4 trajectories: 4 to start" in said
     assert "6 epochs to train" in said  # one, or two of half of the images, for each seed
     assert "measured speed" in said and "unknown" not in said
-    assert "classifiers: 12 trials, about" in said
+    assert "classifiers: 12 trials, 0 of them done, about" in said
     assert not list(tmp_path.glob("*/summary.json")) and not (tmp_path / UTILITY).exists()
 
     stopped = iter([False] * 5 + [True])
