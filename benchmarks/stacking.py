@@ -1,14 +1,14 @@
-"""What torch.func can make of the ordinary networks: several runs as one, by vmap.
+"""What torch.func can make of the ordinary step: several runs as one, by vmap.
 
     python benchmarks/stacking.py [--runs S] [--rounds N] [--json FILE|-]
 
-Runs that differ by seed alone have their weights stacked; every forward pass is the ordinary
-network under ``vmap``, gradients are taken outside of it, and each run's own optimizer works on
+Runs that differ by seed alone have their weights stacked. The ordinary step's work, networks and
+losses run under ``vmap``, gradients are taken outside of it, and each run's own optimizer works on
 views of the stack. It is first asked whether a step of the stack gives each run what the ordinary
 step gives it, in float64, then what CPU time the step takes beside the runs' own steps.
 
-Networks are changed where vmap needs it: transposed convolutions are PyTorch's, dropout masks are
-drawn before the step, leaky ReLU and dropout are two operations.
+Operations are replaced where vmap needs it: transposed convolutions and gradient penalties by
+PyTorch's, leaky ReLU with dropout by two operations. Random numbers are drawn for all runs at once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -25,21 +27,25 @@ from unittest import mock
 import figures
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+import train_step
+import turns
+from torch import Tensor
+from torch.func import functional_call, grad, stack_module_state, vmap
+from train_step import Step
 
 from lungan.config import RunConfig
 from lungan.config.compose import compose, composer
 from lungan.models import dcgan, layers
 from lungan.models.build import Classes
 from lungan.models.operations import RandomBits, threshold
-from lungan.models.sampling import to_floats
-from lungan.training.augment import diffaugment
-from lungan.training.losses import build_loss
+from lungan.training import regularizers
+from lungan.training import step as steps
 from lungan.training.randomness import StepInputs
-from lungan.training.regularizers import has_gradient_penalty
+from lungan.training.regularizers import Logits
 from lungan.training.state import TrainingState, build_state
-from lungan.training.step import build_step
+from lungan.training.step import AlternatingStep, build_step
+
+CPU = torch.device("cpu")
 
 SMALL = ["batch_size=8", "generator.width=8", "discriminator.width=8", "loss.update=alternating"]
 CASES = {
@@ -56,6 +62,13 @@ CASES = {
 """Batch norm takes out the biases before it, so that their gradients are rounding noise: Adam would
 make steps of these in resnet and fastgan, gradient descent does not."""
 STEPS = 5
+TIMED = {
+    "report": ["loss.update=alternating"],
+    "report, batch 16, width 16": [
+        *SMALL, "batch_size=16", "generator.width=16", "discriminator.width=16",
+    ],
+    "small_data_64": ["experiment=small_data_64", "data.size=64"],
+}  # fmt: skip
 
 
 def main() -> None:
@@ -68,15 +81,7 @@ def main() -> None:
     result: dict[str, Any] = {"runs": options.runs, "rounds": options.rounds, "steps": STEPS}
     result["difference"] = {name: difference(settings) for name, settings in CASES.items()}
     result["cpu_ms"] = {
-        "report": times(["loss.update=alternating"], options.runs, options.rounds),
-        "report, batch 16, width 16": times(
-            [*SMALL, "batch_size=16", "generator.width=16", "discriminator.width=16"],
-            options.runs,
-            options.rounds,
-        ),
-        "small_data_64": times(
-            ["experiment=small_data_64", "data.size=64"], options.runs, options.rounds
-        ),
+        name: times(settings, options.runs, options.rounds) for name, settings in TIMED.items()
     }
     with torch.autocast("cpu", torch.bfloat16):
         one, kernel = torch.ones(2, 3, 4, 8, 8), torch.ones(2, 5, 4, 3, 3)
@@ -89,148 +94,109 @@ def main() -> None:
 class Stack:
     """Networks of one kind as one: their tensors have the run as first dimension."""
 
-    def __init__(self, networks: list[nn.Module]) -> None:
-        self.parameters, self.buffers = stack_module_state(networks)
-        self.network = copy.deepcopy(networks[0]).to("meta")
-        for run, network in enumerate(networks):
-            for name, tensor in network.named_parameters():
-                tensor.data = self.parameters[name].data[run]
-            for name, tensor in network.named_buffers():
-                tensor.data = self.buffers[name].data[run]
-        self.networks = networks
+    def __init__(self, states: list[TrainingState], name: str) -> None:
+        self.networks = [getattr(state, name) for state in states]
+        self.optimizers = [getattr(state, f"{name}_optimizer") for state in states]
+        self.tensors = stack_module_state(self.networks)
+        self.network = copy.deepcopy(self.networks[0]).to("meta")
+        for run, network in enumerate(self.networks):
+            own = (network.named_parameters(), network.named_buffers())
+            for stacked, named in zip(self.tensors, own, strict=True):
+                for name, tensor in named:
+                    tensor.data = stacked[name].data[run]
 
-    def __call__(self, call: Callable[..., Tensor], *arguments: Tensor | None) -> Tensor:
-        """``call`` of the network as it is in a run and of the run's part of each argument."""
-
-        def of_run(tensors: tuple[dict[str, Tensor], ...], *given: Tensor | None) -> Tensor:
-            return call(lambda *args: functional_call(self.network, tensors, args), *given)
-
-        in_dims = (0, *(None if each is None else 0 for each in arguments))
-        tensors = (self.parameters, self.buffers)
-        result: Tensor = vmap(of_run, in_dims, randomness="error")(tensors, *arguments)
-        return result
-
-    def update(self, optimizers: list[torch.optim.Optimizer]) -> None:
+    def update(self) -> None:
         """Every run's own optimizer, by its own part of the gradients."""
-        for run, (network, optimizer) in enumerate(zip(self.networks, optimizers, strict=True)):
+        for run, (network, optimizer) in enumerate(
+            zip(self.networks, self.optimizers, strict=True)
+        ):
             for name, parameter in network.named_parameters():
-                gradient = self.parameters[name].grad
+                gradient = self.tensors[0][name].grad
                 parameter.grad = None if gradient is None else gradient[run]
             optimizer.step()
             network.zero_grad(set_to_none=True)
-        for parameter in self.parameters.values():
-            parameter.grad = None
+
+
+class OfRun:
+    """Inside of vmap: a stack's network as it is in a run."""
+
+    def __init__(self, stack: Stack, tensors: tuple[dict[str, Tensor], ...]) -> None:
+        self.call = functools.partial(functional_call, stack.network, tensors)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.call(arguments)
+
+    def requires_grad_(self, _: bool) -> None:
+        """Gradients that nobody asked for are cleared after the step."""
+
+
+class InputsOfRun:
+    """Inside of vmap: what the run draws, which is drawn for all runs at once."""
+
+    def __init__(self, inputs: list[StepInputs], run: Tensor) -> None:
+        self.inputs, self.run = inputs, run
+
+    def drawn(self, draw: Callable[[StepInputs], Tensor]) -> Tensor:
+        return torch.stack([draw(inputs) for inputs in self.inputs])[self.run]
+
+    def latents(self, *arguments: Any) -> Tensor:
+        return self.drawn(lambda inputs: inputs.latents(*arguments))
+
+    def uniforms(self, *arguments: Any) -> Tensor:
+        return self.drawn(lambda inputs: inputs.uniforms(*arguments))
+
+    def dropout_bits(self, draw: int) -> RandomBits:
+        sources = [inputs.dropout_bits(draw) for inputs in self.inputs]
+        return lambda count: torch.stack([bits(count) for bits in sources])[self.run]
 
 
 class StackedStep:
-    """An alternating step of one update each, without micro-batches, of all runs."""
+    """The ordinary alternating step of one discriminator update, of all runs."""
 
     def __init__(self, configs: list[RunConfig], states: list[TrainingState]) -> None:
-        self.config = configs[0]
         self.states = states
-        self.generators = Stack([state.generator for state in states])
-        self.discriminators = Stack([state.discriminator for state in states])
-        self.inputs = [StepInputs(config.seed, torch.device("cpu")) for config in configs]
-        self.loss = build_loss(self.config.loss)
-
-    def drawn(self, draw: Callable[[StepInputs], Tensor]) -> Tensor:
-        return torch.stack([draw(inputs) for inputs in self.inputs])
-
-    def fake(self, images: Tensor, labels: Tensor | None, update: int) -> Tensor:
-        size = images.shape[1], self.config.generator.latent_dim
-        latents = self.drawn(lambda inputs: inputs.latents(*size, update))
-        return self.generators(lambda network, *args: network(*args), latents, labels)
-
-    def augmented(self, images: Tensor, update: int) -> Tensor:
-        if self.config.augment.name != "diffaugment":
-            return images
-        shape = (12, images.shape[1])
-        draws = self.drawn(lambda inputs: inputs.uniforms("augment", (update, 0), shape))
-        probability = self.states[0].augment_probability
-        changed: Tensor = vmap(
-            lambda images, draws: diffaugment(
-                self.config.augment, images, probability, lambda *_: draws
-            )
-        )(images, draws)
-        return changed
-
-    def logits(self, images: Tensor, labels: Tensor | None, draw: int | None) -> Tensor:
-        """(S, N) of images (S, N, C, H, W)."""
-        if labels is not None and labels.shape[1] < images.shape[1]:
-            labels = torch.cat([labels, labels], 1)
-        bits = None
-        counts = [] if draw is None else self.counts(images, labels)
-        if counts:
-            assert draw is not None
-            bits = self.drawn(lambda inputs: torch.cat([*map(inputs.dropout_bits(draw), counts)]))
-
-        def call(network: Any, images: Tensor, labels: Tensor | None, bits: Tensor | None) -> Any:
-            return network(images, None if bits is None else served(bits), labels)
-
-        return self.discriminators(call, images, labels, bits)
-
-    def counts(self, images: Tensor, labels: Tensor | None) -> list[int]:
-        """How many bits each of a forward pass' dropouts asks for."""
-        asked: list[int] = []
-
-        def bits(count: int) -> Tensor:
-            asked.append(count)
-            return torch.zeros(count, dtype=torch.int16)
-
-        with torch.no_grad():
-            network = self.states[0].discriminator.eval()
-            network(images[0], bits, None if labels is None else labels[0])
-            network.train()
-        return asked
+        self.stacks = [Stack(states, name) for name in ("generator", "discriminator")]
+        self.inputs = [StepInputs(config.seed, CPU) for config in configs]
+        self.step = AlternatingStep(
+            configs[0], dataclasses.replace(states[0]), "fp32", graphs=False
+        )
 
     def __call__(self, images: Tensor, labels: Tensor | None = None) -> None:
-        """images: (S, N, C, H, W) uint8."""
+        """images: (S, N, C, H, W) uint8. labels: (S, N) int64."""
         for inputs, state in zip(self.inputs, self.states, strict=True):
             inputs.begin(None, state.step)
-        with torch.no_grad():
-            fake = self.fake(images, labels, 0)
-        seen = self.augmented(torch.cat([to_floats(images, fake.dtype), fake], 1), 0)
-        real_logits, fake_logits = self.logits(seen, labels, 0).chunk(2, 1)
-        vmap(self.loss.discriminator)(real_logits, fake_logits).sum().backward()
-        if has_gradient_penalty(self.config.loss, self.states[0].step):
-            leaf = seen.detach().requires_grad_()
-            logits = self.logits(leaf, labels, None)
-            (gradient,) = torch.autograd.grad(logits.sum(), leaf, create_graph=True)
-            squares = gradient.flatten(2).square().sum(2)
-            real, fake_squares = (part.mean(1).sum() for part in squares.chunk(2, 1))
-            config = self.config.loss
-            penalty = (config.r1 * real + config.r2 * fake_squares) / 2
-            (penalty * config.penalty_every_steps).backward()
-        self.discriminators.update([state.discriminator_optimizer for state in self.states])
-
-        fake = self.fake(images, labels, 1)
-        real_logits = torch.zeros(images.shape[:2], dtype=fake.dtype)
-        if self.loss.relativistic:
-            seen = self.augmented(torch.cat([to_floats(images, fake.dtype), fake], 1), 1)
-            real, fake = seen.chunk(2, 1)
-            with torch.no_grad():
-                real_logits = self.logits(real, labels, 1)
-        else:
-            fake = self.augmented(fake, 1)
-        fake_logits = self.logits(fake, labels, 1)
-        vmap(self.loss.of_generator)(real_logits, fake_logits).sum().backward()
-        self.generators.update([state.generator_optimizer for state in self.states])
-        for parameter in self.discriminators.parameters.values():
-            parameter.grad = None
-        for state in self.states:
+        for number, (work, stack) in enumerate(
+            zip((self.step.judge, self.step.generate), self.stacks[::-1], strict=True)
+        ):
+            self.backward(functools.partial(work, number), images, labels)
+            stack.update()
+            for each in self.stacks:
+                for parameter in each.tensors[0].values():
+                    parameter.grad = None
+        for state in (*self.states, self.step.state):
             state.step += 1
 
+    def backward(self, work: Callable[..., Tensor], images: Tensor, labels: Tensor | None) -> None:
+        """Gradients of the losses that ``work`` would send back, taken outside of vmap."""
 
-def served(bits: Tensor) -> RandomBits:
-    """What was drawn before, from its beginning on."""
-    first = 0
+        def of_run(run: Tensor, networks: Any, images: Tensor, labels: Tensor | None) -> Tensor:
+            state = self.step.state
+            state.generator, state.discriminator = map(OfRun, self.stacks, networks)
+            self.step.inputs = InputsOfRun(self.inputs, run)
+            losses: list[Tensor] = []
+            with mock.patch.object(torch.autograd, "backward", losses.append):
+                work(images, labels)
+            return torch.stack(losses).sum()
 
-    def give(count: int) -> Tensor:
-        nonlocal first
-        first += count
-        return bits[first - count : first]
+        networks = [stack.tensors for stack in self.stacks]
+        in_dims = (0, 0, 0, None if labels is None else 0)
+        runs = torch.arange(len(self.states))
+        vmap(of_run, in_dims, randomness="error")(runs, networks, images, labels).sum().backward()
 
-    return give
+
+def squared_gradients(logits_of: Logits, images: Tensor) -> Tensor:
+    gradients = grad(lambda images: logits_of(images).sum())(images)
+    return gradients.flatten(1).square().sum(1)
 
 
 def leaky_dropout(features: Tensor, slope: float, probability: float, bits: RandomBits) -> Tensor:
@@ -249,6 +215,8 @@ def stackable() -> Iterator[None]:
     with (
         mock.patch.object(layers.UpConvolution, "forward", up_convolution),
         mock.patch.object(dcgan, "leaky_dropout", leaky_dropout),
+        mock.patch.object(regularizers, "squared_gradients", squared_gradients),
+        mock.patch.object(steps, "gradient_norm", lambda _: torch.zeros(())),
     ):
         yield
 
@@ -276,7 +244,7 @@ def prepared(
     conditional = configs[0].generator.conditional
     size, count = int(configs[0].data.size), configs[0].batch_size
     classes = Classes(("a", "b"), (0.5, 0.5)) if conditional else None
-    states = [build_state(each, size, 1, torch.device("cpu"), classes) for each in configs]
+    states = [build_state(each, size, 1, CPU, classes) for each in configs]
     for state in states:
         state.generator.to(dtype)
         state.discriminator.to(dtype)
@@ -286,9 +254,9 @@ def prepared(
     return configs, states, images, labels
 
 
-def difference(settings: list[str]) -> float | str:
+def difference(settings: list[str]) -> float:
     """Of weights and running statistics after STEPS steps of three runs: the largest distance of
-    a tensor from the ordinary run's, relative to its length; or why there is no step."""
+    a tensor from the ordinary run's, relative to its length."""
     with in_float64():
         configs, single, images, labels = prepared([*settings, *SMALL], 3, torch.float64)
         _, stacked, _, _ = prepared([*settings, *SMALL], 3, torch.float64)
@@ -296,61 +264,54 @@ def difference(settings: list[str]) -> float | str:
             step = build_step(config, state, "fp32")
             for _ in range(STEPS):
                 step(images[run], None if labels is None else labels[run])
-        try:
-            with stackable():
-                together = StackedStep(configs, stacked)
-                for _ in range(STEPS):
-                    together(images, labels)
-        except RuntimeError as error:
-            return str(error).partition("\n")[0]
-    largest = 0.0
-    for one, other in zip(single, stacked, strict=True):
-        for network in ("generator", "discriminator"):
-            pairs = zip(
-                getattr(one, network).state_dict().values(),
-                getattr(other, network).state_dict().values(),
-                strict=True,
-            )
-            for ours, theirs in pairs:
-                largest = max(largest, float((ours - theirs).norm() / ours.norm().clamp_min(1e-9)))
-    return largest
+        with stackable():
+            together = StackedStep(configs, stacked)
+            for _ in range(STEPS):
+                together(images, labels)
+    return max(
+        float((ours - theirs).norm() / ours.norm().clamp_min(1e-9))
+        for one, other in zip(single, stacked, strict=True)
+        for network in ("generator", "discriminator")
+        for ours, theirs in zip(
+            getattr(one, network).state_dict().values(),
+            getattr(other, network).state_dict().values(),
+            strict=True,
+        )
+    )
 
 
 def times(settings: list[str], runs: int, rounds: int) -> dict[str, float]:
     """Median CPU time of all runs' steps: one after the other as lungan does them, the same with
     the stack's operations, and stacked; one thread, fp32, taking turns."""
     configs, states, images, labels = prepared(settings, runs, torch.float32)
-    steps = [build_step(each, state, "fp32") for each, state in zip(configs, states, strict=True)]
+    singles = [build_step(each, state, "fp32") for each, state in zip(configs, states, strict=True)]
     configs, states, _, _ = prepared(settings, runs, torch.float32)
-    with stackable():
-        together = StackedStep(configs, states)
+    together = StackedStep(configs, states)
     every = configs[0].loss.penalty_every_steps
 
-    def one_by_one() -> None:
-        for run, step in enumerate(steps):
-            for _ in range(every):
-                step(images[run])
+    def one_by_one(_: int) -> None:
+        for run, step in enumerate(singles):
+            step(images[run])
 
-    def as_stack() -> None:
-        for _ in range(every):
-            together(images, labels)
+    def stacked(_: int) -> None:
+        together(images, labels)
 
-    taken: dict[str, list[float]] = {"single": [], "single_pytorch": [], "stacked": []}
-    for number in range(rounds + 1):
-        for name in taken:
-            with contextlib.nullcontext() if name == "single" else stackable():
-                began = time.process_time()
-                (as_stack if name == "stacked" else one_by_one)()
-                if number:
-                    taken[name].append((time.process_time() - began) * 1e3 / every)
+    def milliseconds(step: Step) -> float:
+        return train_step.milliseconds(step, every, CPU, time.process_time)
+
+    forms = {
+        "single": lambda: milliseconds(one_by_one),
+        "single_pytorch": stackable()(lambda: milliseconds(one_by_one)),
+        "stacked": stackable()(lambda: milliseconds(stacked)),
+    }
+    taken = turns.alternate(forms, rounds, warm_up=1)
     return {name: statistics.median(each) for name, each in taken.items()}
 
 
 def print_table(result: dict[str, Any]) -> None:
     print(figures.describe(result["machine"]))
     for name, found in result["difference"].items():
-        shown = found if isinstance(found, str) else f"{found:.1e}"
-        print(f"{name:>28}: difference from single runs in float64 {shown}")
+        print(f"{name:>28}: difference from single runs in float64 {found:.1e}")
     print(
         f"a convolution in bf16 autocast gives {result['convolution_in_autocast']}, "
         f"stacked {result['stacked_convolution_in_autocast']}"

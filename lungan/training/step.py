@@ -219,7 +219,7 @@ class AlternatingStep(Step):
     def judge(self, number: int, images: Tensor, labels: Tensor | None) -> Tensor:
         """The discriminator's gradients for update ``number`` of the step, left with its weights;
         its ``scalars`` and the gradients' norm (6,)."""
-        scalars = torch.zeros(5, device=self.device)
+        scalars = torch.zeros(5, device=self.device)  # not added to in place, which vmap refuses
         for part in self.parts(number, images, labels):
             with torch.no_grad(), self.autocast():
                 fake = self.state.generator(part.latents, part.labels)
@@ -231,7 +231,8 @@ class AlternatingStep(Step):
             torch.autograd.backward((loss + lecam) * part.share)
             penalty = self.penalize(seen, part.labels, number, part.index, part.share)
             penalty = lecam.detach() + penalty
-            scalars += part.share * self.scalars(loss, real_logits, fake_logits, penalty)
+            found = self.scalars(loss, real_logits, fake_logits, penalty)
+            scalars = scalars + part.share * found
         return torch.cat([scalars, gradient_norm(self.state.discriminator)[None]])
 
     def generate(self, number: int, images: Tensor, labels: Tensor | None) -> Tensor:
@@ -254,7 +255,7 @@ class AlternatingStep(Step):
                 fake_logits = self.logits(fake, part.labels, part.draw)
                 loss = self.loss.of_generator(real_logits, fake_logits)
                 torch.autograd.backward(loss * part.share)
-                total += part.share * loss.detach()
+                total = total + part.share * loss.detach()
         finally:
             self.state.discriminator.requires_grad_(True)
         return torch.stack([total, gradient_norm(self.state.generator)])
