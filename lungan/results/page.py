@@ -36,6 +36,9 @@ _INSIDE_A_NUMBER = re.compile(
 )
 """Spaces of ``95 % CI 1.2 to 3.4``, ``5.1 ± 0.3`` and ``p = 0.02``, where no line may break."""
 
+_PROVENANCE = ("git_commit", "data_hash", "num_", "used.", "versions.", "encoders.")
+"""How the facts begin that say what runs were made with."""
+
 
 def render(results: Results) -> str:
     """The whole page; its links start from the folder ``results.out``."""
@@ -115,17 +118,10 @@ def _sent(results: Results) -> dict[str, str]:
 def _provenance(runs: Sequence[Run]) -> Table:
     """Versions, commit, device, data and parameters, with how many runs had which."""
     found = dict.fromkeys(chain.from_iterable(run.facts for run in runs))
-    named = ("git_commit", "used.device", "used.precision", "data_hash", "num_train_images")
-    keys = [
-        *(key for key in found if key.startswith("versions.")),
-        *(key for key in named if key in found),
-        *(key for key in found if key.startswith(("num_parameters.", "encoders."))),
-    ]
     rows = []
-    for key in keys:
-        counts = Counter(str(run.facts[key]) for run in runs if run.facts.get(key) is not None)
-        several = len(counts) > 1
-        values = [f"{each} ({counts[each]} runs)" if several else each for each in sorted(counts)]
+    for key in (key for key in found if key.startswith(_PROVENANCE)):
+        counts = Counter(str(value) for run in runs if (value := run.facts.get(key)) is not None)
+        values = [f"{each} ({n} runs)" if len(counts) > 1 else each for each, n in counts.items()]
         if values:
-            rows.append([Cell(key.removeprefix("versions.")), Cell(", ".join(values[:10]))])
+            rows.append([Cell(key.removeprefix("versions.")), Cell(", ".join(sorted(values)[:10]))])
     return Table(["what", "with"], rows)

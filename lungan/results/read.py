@@ -238,19 +238,14 @@ def _typed(value: Scalar) -> Scalar:
 
 def _last_attempts(path: Path, problems: list[Problem]) -> dict[str, dict[str, Any]]:
     """The ledger's last line for each run id."""
-    attempts: dict[str, dict[str, Any]] = {}
-    damaged = 0
+    lines = []
     try:
-        for entry, _ in read_lines(path, ATTEMPT):
-            if entry is None:
-                damaged += 1
-            else:
-                attempts[entry["run_id"]] = entry
+        lines = [line for line, _ in read_lines(path, ATTEMPT)]
     except RunFolderError as error:
         problems.append(Problem(path.name, str(error)))
-    if damaged:
+    if damaged := lines.count(None):
         problems.append(Problem(path.name, f"{damaged} lines cannot be read"))
-    return attempts
+    return {line["run_id"]: line for line in lines if line is not None}
 
 
 def read_run(folder: Path) -> Run:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,7 +91,11 @@ def write_results(
     utility = None if study is None else read_utility(store, study=study)
     collection = collect(store, sweep) if utility is None else _of_study(store, utility)
     grouping = group(collection, columns)
-    _check_writable(out)
+    try:  # before the work is done, so that nothing is lost
+        (out / FIGURES_FOLDER).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        text = f"out must be a folder that can be written, got {out} ({error.strerror})"
+        raise RunFolderError(text) from error
     if study is None:
         of_sweep = {run.name for run in collection.runs} if collection.sweep else None
         utility = read_utility(store, runs=of_sweep)
@@ -165,14 +168,3 @@ def _of_study(store: Path, utility: Utility) -> Collection:
         command=manifest.command if manifest else "",
         created=manifest.created if manifest else "",
     )
-
-
-def _check_writable(out: Path) -> None:
-    """Before the work is done, so that nothing is lost."""
-    error = ""
-    try:
-        (out / FIGURES_FOLDER).mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        error = f" ({problem.strerror})"
-    if error or not os.access(out, os.W_OK | os.X_OK):
-        raise RunFolderError(f"out must be a folder that can be written, got {out}{error}")

@@ -54,10 +54,6 @@ def headlines(
             floors=_floors([] if inception_alone else summaries),
             max_named=_MAX_NAMED,
             max_best=_MAX_BEST,
-            titles=_titles,
-            title=catalogue.title,
-            describe=catalogue.describe,
-            by_how_much=_by_how_much,
         ),
     ]
 
@@ -85,9 +81,8 @@ def answer(
         num_groups=len({summary.group for summary in summaries}),
         members=members,
         score=catalogue.describe(score),
-        title=catalogue.title(score),
+        name=catalogue.title(score),
         floor=mean_of(each.floor for each in members),
-        centers=[each.interval.center for each in members],
         is_distance=catalogue.name_of(score) == catalogue.LEADING,
         tested=[each for each in family if each.p_holm is not None],
         supported=supported,
@@ -98,12 +93,7 @@ def answer(
             if is_best
             else min(supported, key=lambda each: each.p_holm or 0.0, default=None)
         ),
-        inception_note=inception_note(summaries),
-        better=better,
-        by_how_much=_by_how_much,
-        missed=_missed,
-        number=numbers.number,
-        interval=numbers.interval,
+        inception_encoders=_inception_encoders(summaries),
     )
     return line
 
@@ -124,22 +114,23 @@ def _environment(package: str) -> Environment:
         finalize=one_line,
     )
     environment.filters["scalar"] = numbers.scalar
+    environment.globals |= {
+        "better": better,
+        "by_how_much": _by_how_much,
+        "describe": catalogue.describe,
+        "interval": numbers.interval,
+        "missed": _missed,
+        "number": numbers.number,
+        "title": catalogue.title,
+        "titles": _titles,
+    }
     return environment
 
 
-def inception_note(summaries: Sequence[Summary]) -> str:
-    """To follow the words "Inception Score" where none of them is Inception's own."""
-    encoders = {
-        catalogue.encoder_of(summary.score)
-        for summary in summaries
-        if catalogue.is_inception_score(summary.score)
-    }
-    if not encoders or "inception" in encoders:
-        return ""
-    return (
-        f", taken with the encoder {' and '.join(sorted(encoders))}: Inception's own column is "
-        "missing, so they are not comparable with published ones"
-    )
+def _inception_encoders(summaries: Sequence[Summary]) -> list[str]:
+    """Whose features Inception Scores are taken of; only Inception's own are published ones."""
+    scores = {each.score for each in summaries if catalogue.is_inception_score(each.score)}
+    return sorted(map(catalogue.encoder_of, scores))
 
 
 def _lead(comparison: Comparison) -> float:
@@ -290,8 +281,7 @@ def caveats(
         max_paired=MAX_PAIRED_GROUPS,
         first_of_many=groups[0].label if len(groups) > MAX_PAIRED_GROUPS else "",
         has_floor=any(each.floor is not None for each in summaries),
-        has_inception_score=bool(inception),
-        inception_note=inception_note(summaries),
+        inception_encoders=_inception_encoders(summaries),
         real=numbers.number(reals[0]) if reals else "",
         encoders={catalogue.encoder_of(each.score) for each in summaries},
         reasons=reasons.most_common(5),
