@@ -137,7 +137,7 @@ def _sets_of(
     scenario: Scenario, by_key: dict[Key, list[_Trained]], real: RealImages
 ) -> list[GeneratorSet]:
     class_names = [scenario.rare] if scenario.rare else list(real.image_set.class_names)
-    fraction = scenario.fractions(real.image_set)[class_names[0]]
+    fraction = scenario.of_generators(real.image_set)
     sets = []
     for key in sorted(by_key):
         if key[0] != fraction:

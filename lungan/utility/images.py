@@ -47,6 +47,10 @@ class Scenario:
                 )
         return found
 
+    def of_generators(self, image_set: ImageSet) -> float:
+        """The fraction of its images that a generator is trained on, of the classes it makes."""
+        return self.fractions(image_set)[self.rare or image_set.class_names[0]]
+
     def __str__(self) -> str:
         if self.prevalence is None:
             return f"{self.fraction:g}"

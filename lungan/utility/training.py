@@ -80,14 +80,13 @@ def generator_configs(
     configs = []
     for seed in range(base.seed, base.seed + num_sets):
         for scenario in scenarios:
-            fractions = scenario.fractions(image_set)
+            fraction = scenario.of_generators(image_set)
             groups: list[list[str]] = [[]]
             if scenario.rare:
                 groups = [[scenario.rare]]
             elif one_a_class:
                 groups = [[name] for name in image_set.class_names]
             for classes in groups:
-                fraction = fractions[classes[0]] if classes else scenario.fraction
                 share = int(training_images.members([], classes).sum()) / len(training_images)
                 wanted = dataclasses.replace(
                     base.data,
@@ -114,7 +113,7 @@ def runs_by_set(
     """The planned runs of each set, by scenario and seed."""
     found = {}
     for scenario in scenarios:
-        fraction = scenario.fractions(image_set)[scenario.rare or image_set.class_names[0]]
+        fraction = scenario.of_generators(image_set)
         for seed in seeds:
             found[scenario, seed] = [
                 run
