@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import re
+import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -547,44 +548,78 @@ SCORE_OF_ROW = {
 }
 
 
-@pytest.mark.parametrize(
-    ("heading", "file", "columns"),
-    [
-        ("## Twice as long", "long.json", [2, 3, 4]),
-        ("## Wider networks", "wider.json", [2, 3, 5]),
-    ],
-)
-def test_longer_and_wider_trainings_at_64_pixels_are_quoted_right(
-    heading: str, file: str, columns: list[int]
-) -> None:
-    text = (
-        (ROOT / "results/small_data_64/README.md").read_text(encoding="utf-8").partition(heading)[2]
-    )
-    results = json.loads(text_of(f"results/small_data_64/{file}"))
+def runs_at_64_pixels(file: str, part: str = "trained_on") -> list[dict[str, float]]:
+    """Scores of each run, in order of the seeds."""
+    runs = json.loads(text_of(f"results/small_data_64/{file}"))[part]
+    return [runs[name]["values"] for name in sorted(runs, key=lambda name: name[-11:-9])]
+
+
+def agrees(cell: str, value: float) -> bool:
+    number = cell.strip(" *").partition(" ")[0]
+    return abs(float(number) - value) <= 0.5001 * 10 ** -len(number.partition(".")[2])
+
+
+def rows_below(heading: str) -> list[tuple[str, list[str]]]:
+    text = (ROOT / "results/small_data_64/README.md").read_text(encoding="utf-8")
+    section = text.partition(heading)[2].partition("\n## ")[0]
+    lines = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    return [(cells[0].strip(), cells[1:]) for cells in lines]
+
+
+def test_the_scores_of_the_recipe_at_64_pixels_are_quoted_right() -> None:
     compared = 0
-    for line in text.partition("\n## ")[0].splitlines():
-        name, *cells = [cell.strip(" *") for cell in line.strip("|").split("|")]
+    for name, cells in rows_below("# 64 pixels on 581 real films"):
         part = "held_out" if name.startswith("held out: ") else "trained_on"
         key = SCORE_OF_ROW.get(name.removeprefix("held out: "))
-        if not line.startswith("|") or key is None:
+        if key is None:
             continue
-        runs = [run["values"] for run in results[part].values()]
-        quoted = [cells[0].partition(" ")[0], *(cells[column] for column in columns)]
+        runs = runs_at_64_pixels("recipe.json", part)
+        values = [run[key] for run in runs]
         for cell, value in zip(
-            quoted, [runs[0][f"{key}.floor"], *(r[key] for r in runs)], strict=True
+            cells[:5],
+            [runs[0][f"{key}.floor"], *values, statistics.fmean(values)],
+            strict=True,
         ):
-            decimals = len(cell.partition(".")[2])
-            assert abs(float(cell) - value) <= 0.5001 * 10**-decimals, (name, cell, value)
+            assert agrees(cell, value), (name, cell, value)
         compared += 1
-    assert compared == {"long.json": 13, "wider.json": 14}[file]
+    assert compared == 14
 
 
-def test_what_readme_says_of_a_wider_discriminator() -> None:
-    runs = json.loads(text_of("results/small_data_64/wider.json"))["trained_on"]
-    (values,) = (run["values"] for name, run in runs.items() if name.endswith("-78328694"))
-    distance, coverage, recall = (
-        values[f"efficientnet_lite2.{name}"] for name in ("frechet_distance", "coverage", "recall")
-    )
-    assert f"one seed reaches {distance:.0f}, {coverage:.2f} and {recall:.2f}" in text_of(
-        "README.md"
-    )
+def test_what_length_and_width_bring_at_64_pixels_is_quoted_right() -> None:
+    short = [
+        run["values"]
+        for file in ("fastgan", "seeds")
+        for name, run in json.loads(text_of(f"results/small_data_64/{file}.json")).items()
+        if "-320ep-" in name
+    ]
+    wider = json.loads(text_of("results/small_data_64/wider.json"))["trained_on"]
+    columns = [
+        short,
+        runs_at_64_pixels("long.json"),
+        runs_at_64_pixels("recipe.json"),
+        *([wider[name]["values"]] for name in sorted(wider, key=lambda n: n.endswith("00d8c3c3"))),
+    ]
+    compared = 0
+    for name, cells in rows_below("## What length and width bring"):
+        if key := SCORE_OF_ROW.get(name):
+            for cell, runs in zip(cells[1:6], columns, strict=True):
+                assert agrees(cell, statistics.fmean(run[key] for run in runs)), (name, cell)
+            compared += 1
+    assert [len(runs) for runs in columns] == [3, 3, 3, 1, 1] and compared == 8
+
+
+def test_what_readme_says_of_films_at_64_pixels() -> None:
+    runs = runs_at_64_pixels("recipe.json")
+
+    def span(score: str, decimals: int) -> str:
+        values = [run[f"efficientnet_lite2.{score}"] for run in runs]
+        return f"{min(values):.{decimals}f} to {max(values):.{decimals}f}"
+
+    readme = " ".join(text_of("README.md").split())
+    assert f"Fréchet distance {span('frechet_distance', 0)} where real films have 21" in readme
+    for score in ("precision", "recall", "coverage"):
+        assert f"{score} {span(score, 2)} of" in readme
+    for run in runs:
+        for score in ("precision", "recall", "coverage"):
+            key = f"efficientnet_lite2.{score}"
+            assert run[key] >= 0.5 * run[f"{key}.floor"]
