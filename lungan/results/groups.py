@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from lungan.errors import ConfigError
 from lungan.results import numbers
 from lungan.results.read import STATUSES, Collection, Run, Scalar
-from lungan.runs.naming import varied_keys
 
 _NOT_SHAPING = (
     *("seed", "store", "device", "threads", "precision", "retry"),
@@ -56,7 +56,7 @@ def group(collection: Collection, asked: Sequence[str] = ()) -> Grouping:
     """
     known = [run for run in collection.runs if run.status != "missing"] or collection.runs
     # Runs that were copied together do not differ by where they were made.
-    varying = [key for key in varied_keys([run.config for run in known]) if key != "store"]
+    varying = _varying_columns(known)
     candidates = _candidates(varying, collection.swept)
     for fact in _FACTS:
         if len({_value(run, fact) for run in known} - {None}) > 1:
@@ -96,6 +96,20 @@ def label(factors: Sequence[str], values: Sequence[Scalar]) -> str:
         else:
             words.append(f"{factor.removeprefix('used.')}={numbers.scalar(value)}")
     return " / ".join(words) or "all runs"
+
+
+def _varying_columns(runs: Iterable[Run]) -> list[str]:
+    """Config columns in which two of the runs differ, one of them lacking it included.
+
+    Not ``store``: runs that were copied together do not differ by where they were made.
+    """
+    configs = [run.config for run in runs]
+    same = configs[0] if configs else {}
+    for config in configs:
+        if not same.items() <= config.items():
+            same = {k: v for k, v in same.items() if k in config and config[k] == v}
+    hidden = {*same, "store"}
+    return [key for key in dict.fromkeys(chain.from_iterable(configs)) if key not in hidden]
 
 
 def status_counts(runs: Sequence[Run]) -> dict[str, int]:
