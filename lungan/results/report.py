@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,11 +92,13 @@ def write_results(
     utility = None if study is None else read_utility(store, study=study)
     collection = collect(store, sweep) if utility is None else _of_study(store, utility)
     grouping = group(collection, columns)
+    figures_folder, why = out / FIGURES_FOLDER, ""
     try:  # before the work is done, so that nothing is lost
-        (out / FIGURES_FOLDER).mkdir(parents=True, exist_ok=True)
+        figures_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        text = f"out must be a folder that can be written, got {out} ({error.strerror})"
-        raise RunFolderError(text) from error
+        why = f" ({error.strerror})"
+    if why or not all(os.access(path, os.W_OK | os.X_OK) for path in (out, figures_folder)):
+        raise RunFolderError(f"out must be a folder that can be written, got {out}{why}")
     if study is None:
         of_sweep = {run.name for run in collection.runs} if collection.sweep else None
         utility = read_utility(store, runs=of_sweep)

@@ -442,6 +442,11 @@ def test_folder_without_permission(store: Any, tmp_path: Path) -> None:
     locked.mkdir(mode=0o500)
     with pytest.raises(RunFolderError, match="out must be a folder that can be written"):
         write_results(store.path, None, locked / "out")
+    written = tmp_path / "written"
+    (written / "figures").mkdir(parents=True)
+    written.chmod(0o500)  # as left by somebody else: mkdir has nothing to say of it
+    with pytest.raises(RunFolderError, match="out must be a folder that can be written"):
+        write_results(store.path, None, written)
 
 
 def loaded_by(statement: str) -> list[str]:
