@@ -289,7 +289,7 @@ def test_the_study_that_asked_again_is_quoted_right() -> None:
     assert seeds == set(range(20, 20 + len(seeds)))
     assert f"{len(seeds)} of 28 seeds" in STUDIES[study][0]
     new = f"{len(seeds)} new seeds"
-    assert f"on {new} and generators does not confirm ({said['gain']}, {span['gain']})" in (
+    assert f"on {new} and generators does not confirm it ({said['gain']}, {span['gain']})" in (
         text_of("README.md")
     )
     docs = text_of("docs/utility.md")
@@ -454,21 +454,18 @@ def test_every_figure_of_performance_stands_in_a_file() -> None:
 
 
 def test_the_times_of_a_step_in_readme_stand_in_files() -> None:
-    readme, said = text_of("README.md"), []
-    for name in ("train_step_cpu", "train_step_beside_cpu"):
+    readme = text_of("README.md")
+    for name, said in (
+        ("train_step_cpu", "takes {:.2f} of Keras' time"),
+        ("train_step_beside_cpu", "and {:.2f} beside other busy programs"),
+    ):
         figures = figures_of(name)
-        ours = figures["lungan"]["bf16"]["ms_per_step"]
-        share = ours / figures["keras"]["fp32"]["ms_per_step"]
-        said.append((f"{ours:.0f} ms", f"{share:.2f} of Keras'"))
-    (idle, of_idle), (busy, of_busy) = said
-    assert f"takes {idle} when they are idle, {of_idle} time, and {busy} beside" in readme
-    assert f"on each, {of_busy}." in readme
+        step = figures["lungan"]["bf16"]["ms_per_step"]
+        assert said.format(step / figures["keras"]["fp32"]["ms_per_step"]) in readme
     figures = figures_of("train_step_gpu")
-    ours, eager = (
-        figures[form][precision]["ms_per_step"]
-        for form, precision in (("lungan", "bf16"), ("pytorch_eager", "fp32"))
-    )
-    assert f"it takes {ours:.2f} ms, where eager PyTorch takes {eager:.2f}" in readme
+    eager = figures["pytorch_eager"]["fp32"]["ms_per_step"]
+    times = eager / figures["lungan"]["bf16"]["ms_per_step"]
+    assert f"on an H100 it has {times:.1f} times eager PyTorch's speed" in readme
 
 
 def test_what_stacked_runs_give_is_quoted_right() -> None:
