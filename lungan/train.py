@@ -230,7 +230,7 @@ def sweep(
 
     plan = sweeps.plan_sweep(runs, launcher, name, print)
     print(f"sweep {plan.sweep}: {plan.describe()}")
-    if how := launcher.describe(plan):
+    if how := launcher.describe(plan.trajectories):
         print(how)
     sys.stdout.flush()
     if dry_run:

@@ -1,8 +1,9 @@
-"""Jobs: trajectories done by other processes, perhaps on other machines.
+"""Jobs: a sweep's trajectories or a study's trials done by other processes, perhaps on other
+machines.
 
-The sweep writes what each job has to do into one file of the store, hands the jobs to an engine,
-and watches the store. A job does one trajectory and leaves what it made in the store; nothing is
-returned. Where an engine loses jobs, what they left undone is handed out again.
+The command writes what each job has to do into one file of the store, hands the jobs to an engine,
+and watches the store. A job leaves what it made in the store; nothing is returned. Where an engine
+loses jobs, what they left undone is handed out again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import datetime
 import itertools
 import logging
 import os
+import pkgutil
 import signal
 import socket
 import threading
@@ -26,20 +28,12 @@ from typing import Any, TextIO
 from filelock import FileLock, Timeout
 
 from lungan import registry
-from lungan.config import RunConfig, rules
 from lungan.errors import ConfigError, RunFolderError
 from lungan.files import at_home, read_json, write_json
 from lungan.runs.folder import SWEEPS, read_ledger, read_metrics, record_attempt
-from lungan.runs.prepare import load_and_keep, prepare
 from lungan.runs.run import StopSignal
 from lungan.runs.store import LEASE_SECONDS, Store, live_owner
-from lungan.runs.sweep import (
-    Plan,
-    PlannedRun,
-    Trajectory,
-    against_store,
-    run_trajectory,
-)
+from lungan.runs.sweep import Task, Tasks, do_tasks
 from lungan.training.loop import Interrupted
 
 JOBS = "jobs.json"
@@ -67,7 +61,7 @@ class Place:
 
 
 class JobLauncher(ABC):
-    """Does a plan by jobs, one a trajectory. An engine's launcher says how they run.
+    """Does jobs in other processes. An engine's launcher says how they run.
 
     ``elsewhere``: on machines that may differ from this one.
     """
@@ -75,7 +69,7 @@ class JobLauncher(ABC):
     name: str
     elsewhere: bool
 
-    def place(self, _plan: Plan, /) -> Place:
+    def place(self, _jobs: Sequence[Tasks], /) -> Place:
         # Longer than a claim outlives an owner on another machine, which a requeued job had.
         return Place(processes=0, threads=0, wait_seconds=LEASE_SECONDS + 30)
 
@@ -90,38 +84,41 @@ class JobLauncher(ABC):
     def drop_waiting(self) -> None:  # noqa: B027  (an engine without a queue has nothing to do)
         """Take back the jobs of the last launch that have not begun, where that is possible."""
 
-    def describe(self, _plan: Plan, /) -> str:
-        return f"by hydra/launcher={self.name}, a job a trajectory"
+    def describe(self, jobs: Sequence[Tasks], /) -> str:
+        return f"by hydra/launcher={self.name}, in {len(jobs)} jobs"
 
-    def run(self, plan: Plan, stop: StopSignal) -> None:
-        _Jobs(plan, self, stop).run()
+    def run(self, jobs: Sequence[Tasks], sweep: str, stop: StopSignal) -> None:
+        _Jobs(jobs, sweep, self, stop).run()
 
 
 class _Jobs:
-    """The sweep's side of its jobs: hand them out, watch the store, and see what is left."""
+    """The command's side of its jobs: hand them out, watch the store, and see what is left."""
 
-    def __init__(self, plan: Plan, launcher: JobLauncher, stop: StopSignal) -> None:
-        self._plan = plan
-        self._store = Store(plan.store)
+    def __init__(
+        self, jobs: Sequence[Tasks], sweep: str, launcher: JobLauncher, stop: StopSignal
+    ) -> None:
+        self._jobs = jobs
+        self._sweep = sweep
+        self._store = Store(jobs[0][0].store)
         self._launcher = launcher
         self._stop = stop
-        _, self._ledger = read_ledger(plan.store, plan.sweep, 0)
+        _, self._ledger = read_ledger(self._store.root, sweep, 0)
         self._failed: set[str] = set()
-        self._left = plan.epochs_to_train
+        self._left = self._epochs_left()
 
     def run(self) -> None:
-        """Return when every run has a result, has failed, or was lost by the launcher.
+        """Return when every task has a result, has failed, or was lost by the launcher.
 
         Raises: ConfigError where the launcher breaks off before any job has done anything;
         Interrupted, KeyboardInterrupt.
         """
-        pending = self._unfinished(self._plan.trajectories)
+        pending = self._unfinished(self._jobs)
         any_done = False
         while pending:
             busy = self._busy(pending)
-            free = [trajectory for trajectory in pending if trajectory not in busy]
+            free = [tasks for tasks in pending if tasks not in busy]
             if not free:
-                log.info("%d trajectories are under way in other processes; waiting", len(busy))
+                log.info("what is left of %d jobs is under way elsewhere; waiting", len(busy))
                 pending = self._wait(busy)
                 continue
             broke = self._launch(free)
@@ -138,19 +135,19 @@ class _Jobs:
                 now_busy = self._busy(pending)
                 pending = [each for each in pending if each in busy or each in now_busy]
 
-    def _launch(self, trajectories: list[Trajectory]) -> str:
-        """Run one job a trajectory; gives why the launcher broke off, or nothing."""
+    def _launch(self, jobs: list[Tasks]) -> str:
+        """Run the jobs; gives why the launcher broke off, or nothing."""
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
-        launches = self._plan.store / SWEEPS / self._plan.sweep / "launcher"
+        launches = self._store.root / SWEEPS / self._sweep / "launcher"
         folder = (launches / f"{stamp}-{os.getpid()}").resolve()
-        place = self._launcher.place(self._plan)
-        write_jobs(folder, self._plan.sweep, trajectories, place)
-        log.info("%d jobs by %s, their logs in %s", len(trajectories), self._launcher.name, folder)
+        place = self._launcher.place(self._jobs)
+        write_jobs(folder, self._sweep, jobs, place)
+        log.info("%d jobs by %s, their logs in %s", len(jobs), self._launcher.name, folder)
         errors: list[BaseException] = []
 
         def work() -> None:
             try:
-                self._launcher.launch(folder, len(trajectories), place)
+                self._launcher.launch(folder, len(jobs), place)
             except BaseException as error:
                 errors.append(error)
 
@@ -199,7 +196,7 @@ class _Jobs:
 
     def _report(self) -> None:
         """Log what the ledger has got since the last time."""
-        lines, self._ledger = read_ledger(self._plan.store, self._plan.sweep, self._ledger)
+        lines, self._ledger = read_ledger(self._store.root, self._sweep, self._ledger)
         for line in lines:
             if line["status"] == "failed":
                 self._failed.add(line["run_id"])
@@ -207,69 +204,86 @@ class _Jobs:
             else:
                 log.info("%s: %s", line["folder"], line["status"])
 
-    def _unfinished(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
-        """The trajectories with a run that has neither a result nor failed in this sweep."""
+    def _unfinished(self, jobs: Sequence[Tasks]) -> list[Tasks]:
+        """The jobs with a task that has neither a result nor failed in this command."""
         self._report()
         folders = self._store.folders()
 
-        def is_left(planned: PlannedRun) -> bool:
-            return planned.identity.run not in self._failed and not planned.has_result(folders)
+        def is_left(task: Task) -> bool:
+            return task.identity.run not in self._failed and not task.has_result(folders)
 
-        return [trajectory for trajectory in trajectories if any(map(is_left, trajectory))]
+        return [tasks for tasks in jobs if any(map(is_left, tasks))]
 
-    def _busy(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
-        """The trajectories with a run that another process is at work on."""
+    def _busy(self, jobs: Sequence[Tasks]) -> list[Tasks]:
+        """The jobs with a task that another process is at work on."""
         folders = self._store.folders()
 
-        def is_busy(planned: PlannedRun) -> bool:
-            is_claimed = self._store.is_busy(planned.identity, folders)
-            return is_claimed and not planned.has_result(folders)
+        def is_busy(task: Task) -> bool:
+            return self._store.is_busy(task.identity, folders) and not task.has_result(folders)
 
-        return [trajectory for trajectory in trajectories if any(map(is_busy, trajectory))]
+        return [tasks for tasks in jobs if any(map(is_busy, tasks))]
 
-    def _wait(self, trajectories: list[Trajectory]) -> list[Trajectory]:
-        """Until one of the trajectories can be claimed; gives those that are not finished."""
+    def _wait(self, jobs: list[Tasks]) -> list[Tasks]:
+        """Until what is left of one job can be claimed; gives the jobs that are not finished."""
         with self._stop.deferred():
-            while trajectories and len(self._busy(trajectories)) == len(trajectories):
+            while jobs and len(self._busy(jobs)) == len(jobs):
                 if self._stop.requested():
                     raise Interrupted
                 time.sleep(POLL_SECONDS)
-                trajectories = self._unfinished(trajectories)
-        return trajectories
+                jobs = self._unfinished(jobs)
+        return jobs
 
     def _progressed(self) -> bool:
         """Whether fewer epochs are left than after the last launch."""
         before = self._left
-        self._left = against_store(self._plan.sweep, self._plan.trajectories).epochs_to_train
+        self._left = self._epochs_left()
         return self._left < before
 
+    def _epochs_left(self) -> int:
+        return sum(task.identity.epochs - epochs for task, epochs in self._without_result())
+
+    def _without_result(self) -> list[tuple[Task, int]]:
+        """The tasks that have no result, each with the epochs that it has reached."""
+        folders, found = self._store.folders(), []
+        for task in itertools.chain(*self._jobs):
+            if not task.has_result(folders):
+                epochs = 0
+                with contextlib.suppress(RunFolderError):  # or the job will say why not
+                    epochs = len(read_metrics(task.folder(folders)))
+                found.append((task, epochs))
+        return found
+
     def _progress(self) -> str:
-        """How many runs have a result, and how far those are that are under way."""
-        folders, names = self._store.folders(), self._plan.names()
-        unfinished = [planned for planned in self._plan.runs if not planned.has_result(folders)]
-        under_way = []
-        for planned in unfinished:
-            folder = planned.folder(folders)
-            if live_owner(folder) is not None:
-                with contextlib.suppress(RunFolderError):
-                    epochs = len(read_metrics(folder))  # or the job will say why not
-                    under_way.append(f"{names[planned.identity.run]} after epoch {epochs}")
-        count = len(self._plan.runs)
+        """How many tasks have a result, and how far those are that are under way."""
+        count, folders = sum(map(len, self._jobs)), self._store.folders()
+        unfinished = self._without_result()
+        under_way = [
+            task.describe(self._sweep) + (f" after epoch {epochs}" if epochs else "")
+            for task, epochs in unfinished
+            if live_owner(task.folder(folders)) is not None
+        ]
         more = f" and {len(under_way) - MOST_SHOWN} more" if len(under_way) > MOST_SHOWN else ""
         return (
-            f"{count - len(unfinished)} of {count} runs have a result; under way: "
+            f"{count - len(unfinished)} of {count} have a result; under way: "
             f"{', '.join(under_way[:MOST_SHOWN]) or 'none'}{more}"
         )
 
 
-def write_jobs(folder: Path, sweep: str, trajectories: Sequence[Trajectory], place: Place) -> None:
+def write_jobs(folder: Path, sweep: str, jobs: Sequence[Tasks], place: Place) -> None:
     """Write what each job of a launch has to do. Raises: RunFolderError."""
+
+    def described(task: Task) -> dict[str, Any]:
+        own = {"run_id": task.identity.run, "name": task.identity.name}
+        return own | {"store": str(task.store), "device": task.device} | task.values()
+
+    kind = type(jobs[0][0])
     values = {
         "sweep": sweep,
         "cwd": str(Path.cwd()),
         "place": dataclasses.asdict(place),
         "plugins": [dataclasses.asdict(plugin) for plugin in registry.loaded_files()],
-        "trajectories": [[_values(planned) for planned in each] for each in trajectories],
+        "kind": f"{kind.__module__}:{kind.__qualname__}",
+        "jobs": [[described(task) for task in tasks] for tasks in jobs],
     }
     write_json(folder / JOBS, values)
 
@@ -303,53 +317,40 @@ def run_job(
     return stop.received
 
 
-def _values(planned: PlannedRun) -> dict[str, Any]:
-    prepared = planned.prepared
-    # What auto stands for was decided with the plan: every machine does the run that it names.
-    config = dataclasses.replace(
-        prepared.config, precision=prepared.precision, device=planned.device
-    )
-    return {
-        "run_id": planned.identity.run,
-        "name": planned.identity.name,
-        "overrides": planned.overrides,
-        "config": dataclasses.asdict(config),
-    }
-
-
 def _run(jobs: dict[str, Any], number: int, place: Place, slot: int, stop: StopSignal) -> None:
-    sweep, trajectory = jobs["sweep"], []
+    sweep, tasks = jobs["sweep"], []
     share = place.threads or int(os.environ.get("SLURM_CPUS_PER_TASK", 0))
-    for item in jobs["trajectories"][number]:
+    for item in jobs["jobs"][number]:
         try:
             registry.load_again(jobs["plugins"])
-            config = _placed(rules.parse(RunConfig, item["config"]), place, slot)
-            prepared = prepare(config, load_and_keep, share=share)
-            if prepared.identity.run != item["run_id"]:
+            kind: type[Task] = pkgutil.resolve_name(jobs["kind"])
+            task = kind.again(item, _placed(item["device"], place, slot), share)
+            if task.identity.run != item["run_id"]:
                 raise ConfigError(
-                    f"the training images on {socket.gethostname()} are not those that the sweep "
-                    "was planned with; give all machines the same data, or plan the sweep there"
+                    f"the images or generators on {socket.gethostname()} are not those that this "
+                    "was planned with; give all machines the same files, or plan it there"
                 )
-            trajectory.append(PlannedRun(prepared, item["overrides"], config.device))
+            tasks.append(task)
         except Exception as error:
             log.exception("%s cannot be prepared on %s", item["name"], socket.gethostname())
-            store = at_home(item["config"]["store"])
             reason = f"{type(error).__name__}: {error}"
-            record_attempt(store, sweep, item["run_id"], item["name"], "failed", reason)
-    busy = run_trajectory(trajectory, sweep, stop)
+            record_attempt(
+                at_home(item["store"]), sweep, item["run_id"], item["name"], "failed", reason
+            )
+    busy = do_tasks(tasks, sweep, stop)
     waited_from = time.monotonic()
     while busy and time.monotonic() - waited_from < place.wait_seconds:
         time.sleep(POLL_SECONDS)
-        busy = run_trajectory(busy, sweep, stop, again=True)
+        busy = do_tasks(busy, sweep, stop, again=True)
 
 
-def _placed(config: RunConfig, place: Place, slot: int) -> RunConfig:
-    """The config with its GPU, where it leaves that open and processes share a machine."""
+def _placed(device: str, place: Place, slot: int) -> str:
+    """The job's GPU, where ``device`` leaves that open and processes share a machine."""
     import torch
 
-    if config.device != "auto" or not place.processes or not torch.cuda.is_available():
-        return config
-    return dataclasses.replace(config, device=f"cuda:{slot % torch.cuda.device_count()}")
+    if device != "auto" or not place.processes or not torch.cuda.is_available():
+        return device
+    return f"cuda:{slot % torch.cuda.device_count()}"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Processes on this machine, each at one trajectory at a time: what a sweep does by itself.
+"""Processes on this machine, each at one job at a time: what lungan does by itself.
 
 With as many processes of one thread as there are cores, a step's threads never wait for each other.
 """
@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from lungan.config.rules import rule
 from lungan.device import cores
 from lungan.launchers.jobs import STOP, JobLauncher, Place, run_job
 from lungan.runs.run import StopSignal
-from lungan.runs.sweep import Plan, run_trajectories
+from lungan.runs.sweep import Tasks, do_jobs
 
 PROCESS_MEMORY = 2**30
 """Bytes that -1 leaves for each process; one that trains the report's networks holds 0.6 GiB."""
@@ -29,9 +30,9 @@ PROCESS_MEMORY = 2**30
 
 @dataclass(kw_only=True, slots=True)
 class LocalConfig:
-    """``n_jobs``: processes at a time; 1 does the runs one after another in the sweep's own. -1 is
+    """``n_jobs``: processes at a time; 1 does all one after another in the command's own. -1 is
     one for each CPU core that lungan may use, as far as free memory goes, or for each GPU
-    where runs use GPUs; -2 is one fewer, and so on."""
+    where they are used; -2 is one fewer, and so on."""
 
     n_jobs: int = rule("at least 1, or -1 for all", lambda value: value != 0)
 
@@ -44,13 +45,13 @@ class LocalLauncher(JobLauncher):
     def __init__(self, config: LocalConfig) -> None:
         self._n_jobs = config.n_jobs
 
-    def place(self, plan: Plan, /) -> Place:
-        # Of the whole plan: the same command gives a run the same threads after a stop, too.
-        processes = min(self._processes(plan), len(plan.trajectories))
+    def place(self, jobs: Sequence[Tasks], /) -> Place:
+        # Of all jobs, done ones too: after a stop, the same command has the same threads again.
+        processes = min(self._processes(jobs), len(jobs))
         return Place(processes, max(1, cores() // processes), wait_seconds=0)
 
-    def describe(self, plan: Plan, /) -> str:
-        place = self.place(plan)
+    def describe(self, jobs: Sequence[Tasks], /) -> str:
+        place = self.place(jobs)
         if place.processes == 1:
             return ""
         each = "one CPU thread" if place.threads == 1 else f"{place.threads} CPU threads"
@@ -58,11 +59,11 @@ class LocalLauncher(JobLauncher):
             f"by {place.processes} processes at a time, each of {each}; --processes N sets others"
         )
 
-    def run(self, plan: Plan, stop: StopSignal) -> None:
-        if self.place(plan).processes == 1:
-            run_trajectories(plan.trajectories, plan.sweep, stop)
+    def run(self, jobs: Sequence[Tasks], sweep: str, stop: StopSignal) -> None:
+        if self.place(jobs).processes == 1:
+            do_jobs(jobs, sweep, stop)
         else:
-            super().run(plan, stop)
+            super().run(jobs, sweep, stop)
 
     def launch(self, folder: Path, num_jobs: int, place: Place) -> None:
         count = min(place.processes, num_jobs)
@@ -84,15 +85,16 @@ class LocalLauncher(JobLauncher):
         if ended_early:
             raise ChildProcessError(f"{ended_early} of {count} processes ended early")
 
-    def _processes(self, plan: Plan) -> int:
+    def _processes(self, jobs: Sequence[Tasks]) -> int:
         if self._n_jobs > 0:
             return self._n_jobs
-        if all(planned.prepared.device.type == "cpu" for planned in plan.runs):
+        every = [task for tasks in jobs for task in tasks]
+        if all(task.uses_cpu for task in every):
             left = memory.available()
             all_of_them = cores() if left is None else min(cores(), left // PROCESS_MEMORY)
-        elif all(planned.device == "auto" for planned in plan.runs):
+        elif all(task.device == "auto" for task in every):
             all_of_them = torch.cuda.device_count()
-        else:  # on the GPU that the config names
+        else:  # on the GPU that is named
             all_of_them = 1
         program = getattr(sys.modules["__main__"], "__file__", None)
         if program and str(Path(program).resolve()) in {

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from submitit.helpers import DelayedSubmission
 from lungan.config.rules import at_least
 from lungan.errors import ConfigError
 from lungan.launchers.jobs import JobLauncher, Place, run_job
-from lungan.runs.sweep import Plan
+from lungan.runs.sweep import Tasks
 
 COMMAND_SECONDS = 60.0
 TERMINATION_SECONDS = 60.0
@@ -75,8 +76,8 @@ class SubmititLocal(JobLauncher):
     def __init__(self, config: SubmititConfig) -> None:
         self._config = config
 
-    def place(self, plan: Plan, /) -> Place:
-        processes = min(self._config.array_parallelism, len(plan.trajectories))
+    def place(self, jobs: Sequence[Tasks], /) -> Place:
+        processes = min(self._config.array_parallelism, len(jobs))
         return Place(processes, self._config.cpus_per_task, wait_seconds=0)
 
     def launch(self, folder: Path, num_jobs: int, _place: Place) -> None:
@@ -119,8 +120,8 @@ class SlurmLauncher(SubmititLocal):
         super().__init__(config)
         self._job_name = ""
 
-    def place(self, plan: Plan, /) -> Place:
-        return JobLauncher.place(self, plan)
+    def place(self, jobs: Sequence[Tasks], /) -> Place:
+        return JobLauncher.place(self, jobs)
 
     def launch(self, folder: Path, num_jobs: int, _place: Place) -> None:
         self._job_name = _name(folder)

@@ -33,7 +33,7 @@ from lungan.runs.folder import SWEEPS, exclusive, read_summary, write_manifest
 from lungan.runs.prepare import load_and_keep, prepare
 from lungan.runs.run import StopSignal
 from lungan.runs.store import Owner, Store, live_owner
-from lungan.runs.sweep import PlannedRun, run_trajectories, run_trajectory
+from lungan.runs.sweep import PlannedRun, do_jobs, do_tasks
 
 FOREIGN_SECONDS = 3600.0
 """How long a trial of another machine may show no live run before it is asked for again."""
@@ -235,8 +235,8 @@ class Search:
         entry = planned.entry(store.folders())
         write_manifest(self.store, self.request.sweep, "", self.command, [entry])
         trial.set_user_attr("folder", entry["folder"])
-        busy = run_trajectory([planned], self.request.sweep, self.stop)
-        run_trajectories((), self.request.sweep, self.stop, waiting=busy)
+        busy = do_tasks([planned], self.request.sweep, self.stop)
+        do_jobs((), self.request.sweep, self.stop, waiting=busy)
         folders = store.folders()
         if not planned.has_result(folders):
             return None

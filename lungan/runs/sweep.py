@@ -14,10 +14,11 @@ import logging
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from lungan.config import DataConfig, RunConfig, rules
 from lungan.data.images import ImageSet
@@ -26,13 +27,14 @@ from lungan.runs.folder import (
     CHECKPOINT,
     SUMMARY,
     SWEEPS,
+    Run,
     read_metrics,
     read_summary,
     record_attempt,
     write_manifest,
 )
 from lungan.runs.naming import beside_folder, display_names, name_in_sweep
-from lungan.runs.prepare import Prepared, load_sets, prepare
+from lungan.runs.prepare import Prepared, load_and_keep, load_sets, prepare
 from lungan.runs.run import StopSignal, run
 from lungan.runs.store import BusyError, RunIdentity, Store, store_path
 from lungan.training.loop import Interrupted
@@ -47,8 +49,66 @@ Settings = Sequence[tuple[RunConfig, dict[str, str]]]
 log = logging.getLogger(__name__)
 
 
+class Task(ABC):
+    """What leaves one folder with a result in a store: a run of a sweep, or a trial of a utility
+    study. ``device``: as it was asked for."""
+
+    __slots__ = ()
+
+    device: str
+
+    @property
+    @abstractmethod
+    def identity(self) -> RunIdentity: ...
+
+    @property
+    @abstractmethod
+    def store(self) -> Path: ...
+
+    @property
+    @abstractmethod
+    def uses_cpu(self) -> bool: ...
+
+    @abstractmethod
+    def describe(self, sweep: str, /) -> str:
+        """What the log calls it."""
+
+    @abstractmethod
+    def do(self, sweep: str, stop: StopSignal, /) -> Run:
+        """Do it, or find that it was done.
+
+        Raises: BusyError where another process has it, KeyboardInterrupt where it was stopped.
+        """
+
+    @abstractmethod
+    def values(self) -> dict[str, Any]:
+        """What a job makes it again from, perhaps on another machine: plain values for JSON."""
+
+    @classmethod
+    @abstractmethod
+    def again(cls, values: Mapping[str, Any], device: str, share: int, /) -> Self:
+        """From ``values()``, on this device; another task where this machine's files are others.
+        share: the job's CPU cores; 0 where it has all."""
+
+    def folder(self, folders: dict[str, str]) -> Path:
+        """folders: the store's."""
+        return self.store / self.identity.folder_among(folders)
+
+    def has_result(self, folders: dict[str, str]) -> bool:
+        """Whether it is done or diverged. folders: the store's."""
+        try:
+            summary = read_summary(self.folder(folders))
+        except RunFolderError:
+            return False
+        return summary is not None and summary["status"] in ("done", "diverged")
+
+
+Tasks = Sequence[Task]
+"""What a job does, one after another."""
+
+
 @dataclass(frozen=True, slots=True)
-class PlannedRun:
+class PlannedRun(Task):
     """One run of the sweep. ``overrides``: the swept keys and their values as typed. ``device``:
     the config's own, where the plan was made for other machines."""
 
@@ -64,9 +124,27 @@ class PlannedRun:
     def store(self) -> Path:
         return store_path(self.prepared.config)
 
-    def folder(self, folders: dict[str, str]) -> Path:
-        """folders: the store's."""
-        return self.store / self.identity.folder_among(folders)
+    @property
+    def uses_cpu(self) -> bool:
+        return self.prepared.device.type == "cpu"
+
+    def describe(self, sweep: str, /) -> str:
+        name = name_in_sweep(self.store, sweep, self.identity.run)
+        return beside_folder(name, self.identity.name)
+
+    def do(self, sweep: str, stop: StopSignal, /) -> Run:
+        return run(self.prepared, sweep=sweep, stop=stop)
+
+    def values(self) -> dict[str, Any]:
+        # What auto stands for was decided with the plan: every machine does the run that it names.
+        config = dataclasses.replace(self.prepared.config, precision=self.prepared.precision)
+        return {"overrides": self.overrides, "config": dataclasses.asdict(config)}
+
+    @classmethod
+    def again(cls, values: Mapping[str, Any], device: str, share: int, /) -> Self:
+        config: RunConfig = rules.parse(RunConfig, values["config"])
+        config = dataclasses.replace(config, device=device)
+        return cls(prepare(config, load_and_keep, share=share), values["overrides"], device)
 
     def entry(self, folders: dict[str, str]) -> dict[str, Any]:
         """The run in the sweep's manifest. folders: the store's."""
@@ -77,14 +155,6 @@ class PlannedRun:
             "overrides": self.overrides,
             "epochs": self.identity.epochs,
         }
-
-    def has_result(self, folders: dict[str, str]) -> bool:
-        """Whether the run is done or diverged. folders: the store's."""
-        try:
-            summary = read_summary(self.folder(folders))
-        except RunFolderError:
-            return False
-        return summary is not None and summary["status"] in ("done", "diverged")
 
 
 Trajectory = Sequence[PlannedRun]
@@ -153,16 +223,17 @@ class Plan:
 
 
 class Launcher(Protocol):
-    """How the runs of a plan are done. ``elsewhere``: on machines that may differ from this one."""
+    """How jobs are done. ``elsewhere``: on machines that may differ from this one."""
 
     name: str
     elsewhere: bool
 
-    def describe(self, plan: Plan, /) -> str:
-        """How it will do the plan, as lines for a terminal; empty where there is nothing to say."""
+    def describe(self, jobs: Sequence[Tasks], /) -> str:
+        """How it will do them, as lines for a terminal; empty where there is nothing to say."""
 
-    def run(self, plan: Plan, stop: StopSignal) -> None:
-        """Return when every run has a result, has failed, or was lost.
+    def run(self, jobs: Sequence[Tasks], sweep: str, stop: StopSignal) -> None:
+        """Return when every task has a result, has failed, or was lost. sweep: whose ledger has
+        what was tried.
 
         Raises: KeyboardInterrupt.
         """
@@ -307,53 +378,51 @@ def run_sweep(
     runs = [planned.entry(folders) for planned in plan.runs]
     write_manifest(plan.store, plan.sweep, question, command, runs)
     with stop.installed():
-        launcher.run(plan, stop)
+        launcher.run(plan.trajectories, plan.sweep, stop)
     folders = Store(plan.store).folders()
     return [planned for planned in plan.runs if not planned.has_result(folders)]
 
 
-def run_trajectories(
-    trajectories: Sequence[Trajectory],
-    sweep: str,
-    stop: StopSignal,
-    waiting: Iterable[PlannedRun] = (),
+def do_jobs(
+    jobs: Sequence[Tasks], sweep: str, stop: StopSignal, waiting: Iterable[Task] = ()
 ) -> None:
-    """Do all runs in this process, one after another, and wait for those that others have.
+    """Do all tasks in this process, one after another, and wait for those that others have.
 
-    waiting: runs that were under way elsewhere before.
+    waiting: tasks that were under way elsewhere before.
     """
     waiting = list(waiting)
-    for number, trajectory in enumerate(trajectories, start=1):
-        waiting += run_trajectory(trajectory, sweep, stop, f"[{number}/{len(trajectories)}] ")
+    for number, tasks in enumerate(jobs, start=1):
+        waiting += do_tasks(tasks, sweep, stop, f"[{number}/{len(jobs)}] ")
     while waiting:
         time.sleep(POLL_SECONDS)
-        # A run whose owner died meanwhile is taken over here.
-        waiting = run_trajectory(waiting, sweep, stop, again=True)
+        # A task whose owner died meanwhile is taken over here.
+        waiting = do_tasks(waiting, sweep, stop, again=True)
 
 
-def run_trajectory(
-    trajectory: Iterable[PlannedRun],
+def do_tasks(
+    tasks: Iterable[Task],
     sweep: str,
     stop: StopSignal,
     prefix: str = "",
     *,
     again: bool = False,
-) -> list[PlannedRun]:
-    """Do the runs of one trajectory that nobody has done, each going on from the one before; gives
-    those under way elsewhere. prefix: of lines in the log. again: the log has them under way.
+) -> list[Task]:
+    """Do the tasks of one job that nobody has done, the runs of a trajectory each going on from the
+    one before; gives those under way elsewhere. prefix: of lines in the log. again: the log has
+    them under way.
 
-    A run that fails is written to the ledger and its log, and the longer ones are tried still.
+    A task that fails is written to the ledger and its log, and those after it are tried still.
 
     Raises: KeyboardInterrupt.
     """
     busy = []
-    for planned in trajectory:
+    for task in tasks:
         if stop.requested():
             raise Interrupted
-        store, run_id, folder = planned.store, planned.identity.run, planned.identity.name
-        called = prefix + beside_folder(name_in_sweep(store, sweep, run_id), folder)
+        store, run_id, folder = task.store, task.identity.run, task.identity.name
+        called = prefix + task.describe(sweep)
         try:
-            result = run(planned.prepared, sweep=sweep, stop=stop)
+            result = task.do(sweep, stop)
             if not result.reused:
                 reason, seconds = result.summary["reason"], result.summary["seconds"]["total"]
                 folder = result.folder.name
@@ -363,7 +432,7 @@ def run_trajectory(
         except BusyError as error:
             if not again:
                 log.info("%s: it, or a shorter one, is %s", called, error.state)
-            busy.append(planned)
+            busy.append(task)
         except Exception as error:
             said = f"{type(error).__name__}: {error}"
             log.error("%s failed: %s", called, said)

@@ -24,7 +24,7 @@ from lungan.launchers import jobs, local, slurm
 from lungan.launchers.jobs import Place, run_job
 from lungan.runs import run as runs
 from lungan.runs.run import StopSignal
-from lungan.runs.sweep import Plan, plan_sweep
+from lungan.runs.sweep import Tasks, plan_sweep
 from lungan.training.loop import Interrupted
 
 Tiny = Callable[..., RunConfig]
@@ -41,7 +41,7 @@ class FakeLauncher(jobs.JobLauncher):
         self.breaks = list(breaks)
         self.num_jobs: list[int] = []
 
-    def place(self, _plan: Plan, /) -> Place:
+    def place(self, _jobs: Sequence[Tasks], /) -> Place:
         return Place(processes=0, threads=1, wait_seconds=0)
 
     def launch(self, folder: Path, num_jobs: int, _place: Place) -> None:
@@ -155,7 +155,7 @@ class TestLaunching:
 
         plan = plan_sweep([(tiny("epochs=1"), {})], FakeLauncher())
         with pytest.raises(Interrupted):
-            FakeLauncher().run(plan, Stopped())
+            FakeLauncher().run(plan.trajectories, plan.sweep, Stopped())
 
     def test_other_images_on_another_machine_are_refused(
         self, tiny: Tiny, tmp_path: Path, ledger: Ledger
@@ -165,12 +165,12 @@ class TestLaunching:
         folder.mkdir()
         jobs.write_jobs(folder, "t", plan.trajectories, Place(0, 1, 0))
         listed = json.loads((folder / "jobs.json").read_text())
-        listed["trajectories"][0][0]["config"]["data"]["seed"] = 1
+        listed["jobs"][0][0]["config"]["data"]["seed"] = 1
         (folder / "jobs.json").write_text(json.dumps(listed))
         (tmp_path / "store" / "sweeps").mkdir(parents=True)
         run_job(folder, 0)
         (line,) = ledger(tmp_path / "store", "t")
-        assert line["status"] == "failed" and "are not those that the sweep was" in line["reason"]
+        assert line["status"] == "failed" and "are not those that this was" in line["reason"]
 
     def test_cuda_elsewhere_needs_a_precision(self, tiny: Tiny) -> None:
         with pytest.raises(ConfigError, match="precision must be fp32 or bf16 with device=cuda"):
@@ -190,14 +190,12 @@ def test_jobs_at_a_time_hold_different_slots(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("gpus", "slot", "device"), [(0, 1, "auto"), (2, 0, "cuda:0"), (2, 3, "cuda:1")]
 )
-def test_gpus_go_round(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, gpus: int, slot: int, device: str
-) -> None:
+def test_gpus_go_round(monkeypatch: pytest.MonkeyPatch, gpus: int, slot: int, device: str) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     place = Place(processes=4, threads=3, wait_seconds=0)
-    assert jobs._placed(tiny(), place, slot).device == device
-    assert jobs._placed(tiny("device=cpu"), place, slot).device == "cpu"
+    assert jobs._placed("auto", place, slot) == device
+    assert jobs._placed("cpu", place, slot) == "cpu"
 
 
 def test_a_job_has_its_share_of_the_cores(tiny: Tiny, tmp_path: Path) -> None:
@@ -211,11 +209,8 @@ def test_a_job_has_its_share_of_the_cores(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def planned(count: int, kind: str = "cpu", device: str = "auto") -> Any:
-    """A plan's stand-in: so many trajectories of one run, which compute on this kind of device."""
-    run = SimpleNamespace(
-        device=device, prepared=SimpleNamespace(device=SimpleNamespace(type=kind))
-    )
-    return SimpleNamespace(trajectories=[[run]] * count, runs=[run] * count)
+    """Stand-ins of so many jobs of one task, which computes on this kind of device."""
+    return [[SimpleNamespace(device=device, uses_cpu=kind == "cpu")]] * count
 
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
