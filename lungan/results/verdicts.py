@@ -79,6 +79,7 @@ def answer(
         "answer.txt.j2",
         any_done=any(run.status == "done" for run in runs),
         num_groups=len({summary.group for summary in summaries}),
+        num_apart=_num_apart(summaries),
         members=members,
         score=catalogue.describe(score),
         name=catalogue.title(score),
@@ -180,6 +181,11 @@ def _by_how_much(comparison: Comparison) -> str:
     return f"{size} (95 % CI {numbers.span(low, high)}, corrected p {p})"
 
 
+def _num_apart(summaries: Sequence[Summary]) -> int:
+    """How many runs were scored otherwise than most, for instance on real images of their own."""
+    return len({run.name for each in summaries if not each.is_main for run in each.runs})
+
+
 def _missed(family: Sequence[Comparison]) -> str:
     """What could have been there unseen: the largest of what its pairs would have found."""
     tested = [each for each in family if each.detectable is not None]
@@ -276,7 +282,7 @@ def caveats(
         num_problems=len(problems),
         sizes=[min(sizes), max(sizes)] if sizes else [],
         num_images=sorted({str(s.num_images) for s in summaries if s.is_main and s.settings}),
-        num_apart=len({run.name for s in summaries if not s.is_main for run in s.runs}),
+        num_apart=_num_apart(summaries),
         has_comparisons=bool(comparisons),
         max_paired=MAX_PAIRED_GROUPS,
         first_of_many=groups[0].label if len(groups) > MAX_PAIRED_GROUPS else "",

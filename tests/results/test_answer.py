@@ -119,6 +119,17 @@ def test_one_group(store: Any, values: list[float]) -> None:
     )
 
 
+def test_seeds_with_real_images_of_their_own(store: Any) -> None:
+    """As a utility study's generators of a fraction have: more seeds would not help."""
+    for seed in range(3):
+        values = {DISTANCE: 10.0 + seed}
+        store.run(store.config(seed=seed), values=values, num_images=600 + seed)
+    assert answered(store).endswith(
+        "(n = 1). The 2 other scored runs cannot be averaged with it: their N, real images or "
+        "encoder differ."
+    )
+
+
 def test_one_seed(store: Any) -> None:
     fill(store, {0.0003: [10.0], 0.001: [14.0], 0.01: [40.0]})
     assert answered(store) == (
