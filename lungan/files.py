@@ -46,6 +46,8 @@ _PATHS = re.compile(
     r"""|(?:(?<=file://)|(?<![\w/.~)%\]]))~?/(?!/)[^\s'",;:()\[\]{}]+"""
 )
 
+_PATH_KEYS = ("path", "root", "store", "inception_weights")
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -74,14 +76,14 @@ def without_paths(value: Any, key: str = "") -> Any:
     """The value with file names in place of paths, inside of texts too.
 
     Where things lie on a machine says who works there, and is no part of a result. key: of the
-    value; a ``path`` or a ``store`` may be a path that a text alone does not show.
+    value, dotted or not; what is known to be a path need not look like one.
     """
     match value:
         case dict():
             return {key: without_paths(item, key) for key, item in value.items()}
         case list() | tuple():
             return [without_paths(item, key) for item in value]
-        case str() if value.startswith(("/", "~")) or (value and key in ("path", "store")):
+        case str() if value.startswith(("/", "~")) or (value and key.split(".")[-1] in _PATH_KEYS):
             return Path(value).name
         case str():
             return _PATHS.sub(lambda found: Path(found[0]).name, _with_tilde(value))
@@ -271,7 +273,7 @@ def read_lines(
                     return
                 try:
                     row = _from_json(line)
-                    is_sound = _problem(row, shape, MAX_YAML_VALUES) is None
+                    is_sound = shape_problem(row, shape, MAX_YAML_VALUES) is None
                 except (ValueError, RecursionError):
                     is_sound = False
                 yield (row if is_sound else None), stream.tell()
@@ -295,7 +297,7 @@ def _parse(
     content = _read_bytes(path, way_out)
     try:
         value = parse(content)
-        problem = _problem(value, shape, max_values)
+        problem = shape_problem(value, shape, max_values)
     except (ValueError, OverflowError) as error:
         problem = " ".join(str(error).split())[:200]
     except (RecursionError, MemoryError):
@@ -354,7 +356,7 @@ def _from_yaml(content: bytes) -> Any:
         raise ValueError(f"it is not YAML: {error}") from error
 
 
-def _problem(value: Any, shape: Shape, max_values: int) -> str | None:
+def shape_problem(value: Any, shape: Shape, max_values: int = MAX_VALUES) -> str | None:
     """What makes the value no one of this shape, in words; None where nothing does."""
     level: list[Any] = [[value]]
     num_values = 0

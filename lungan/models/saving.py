@@ -16,10 +16,19 @@ import lungan
 from lungan import registry
 from lungan.config import GeneratorConfig, rules
 from lungan.errors import LunganError, WeightsError
+from lungan.files import shape_problem
 from lungan.models.build import Classes, build_generator
 
 FORMAT = "lungan-generator-1"
 MAX_IMAGE_SIZE = 1024
+
+_DESCRIPTION = {
+    "format": frozenset((FORMAT,)),
+    "image_size": int,
+    "channels": int,
+    "generator": {"name": str},
+    "classes?": {"names": [str], "shares": [float]},
+}
 
 
 def serialize_generator(
@@ -65,12 +74,19 @@ def load_generator(path: Path) -> nn.Module:
         RecursionError,
         safetensors.SafetensorError,
     ) as error:
-        raise WeightsError(f"{path} is not a generator saved by lungan: {error}") from error
+        raise WeightsError(
+            f"{path} is not a generator saved by lungan: {error}; "
+            "give a run's generator.safetensors"
+        ) from error
     try:
-        size, channels = _image_shape(description)
+        if problem := shape_problem(description, _DESCRIPTION):
+            raise ValueError(problem)
+        size, channels = description["image_size"], description["channels"]
+        if not (size <= MAX_IMAGE_SIZE and channels in (1, 3)):
+            raise ValueError(f"image_size {size} with {channels} channels is out of range")
         config = rules.parse_choice(GeneratorConfig, "generator", description["generator"])
         rules.check_fields(config, "generator.")
-        classes = _classes(description)
+        classes = _classes(description.get("classes"))
         # Without memory first: sizes that the file only claims to have are never made.
         with torch.device("meta"):
             described = build_generator(config, size, channels, classes=classes)
@@ -79,13 +95,13 @@ def load_generator(path: Path) -> nn.Module:
         generator.load_state_dict(tensors)
     except (
         LunganError,
-        KeyError,
         TypeError,
         ValueError,
         OverflowError,
         RuntimeError,
     ) as error:
-        reason = "; ".join([str(error).splitlines()[0], *_plugins(description)])
+        way_out = _plugins(description) or ["copy it from its run again, or train the run again"]
+        reason = "; ".join([str(error).splitlines()[0], *way_out])
         raise WeightsError(f"{path} does not describe a generator: {reason}") from error
     return generator.eval()
 
@@ -108,7 +124,8 @@ def _plugins(description: Any) -> list[str]:
 
 def _check_tensors(given: dict[str, Tensor], described: dict[str, Tensor]) -> None:
     for name in sorted(given.keys() ^ described.keys()):
-        raise ValueError(f"{name} is {'missing' if name in described else 'unknown'}")
+        said = "lacks" if name in described else "has no place for"
+        raise ValueError(f"it {said} the tensor {name}")
     for name, tensor in given.items():
         found, wanted = (
             f"{tuple(each.shape)} {str(each.dtype).removeprefix('torch.')}"
@@ -118,21 +135,10 @@ def _check_tensors(given: dict[str, Tensor], described: dict[str, Tensor]) -> No
             raise ValueError(f"{name} must be {wanted}, got {found}")
 
 
-def _classes(description: dict[str, Any]) -> Classes | None:
-    if "classes" not in description:
+def _classes(given: dict[str, Any] | None) -> Classes | None:
+    if given is None:
         return None
-    names, shares = (description["classes"][key] for key in ("names", "shares"))
-    if not all(isinstance(name, str) for name in names) or not 2 <= len(names) == len(shares):
-        raise ValueError("its classes have no names")
-    if not all(isinstance(share, float) and share > 0 for share in shares):
-        raise ValueError("the shares of its classes are not all above 0")
+    names, shares = given["names"], given["shares"]
+    if not (2 <= len(names) == len(shares) and all(share > 0 for share in shares)):
+        raise ValueError("classes must be two names or more, each with a share above 0")
     return Classes(tuple(names), tuple(shares))
-
-
-def _image_shape(description: object) -> tuple[int, int]:
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise ValueError(f"its format is not {FORMAT}")
-    size, channels = description.get("image_size"), description.get("channels")
-    if not (type(size) is type(channels) is int and size <= MAX_IMAGE_SIZE and channels in (1, 3)):
-        raise ValueError(f"image_size {size} with {channels} channels is out of range")
-    return size, channels

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from lungan.errors import RunFolderError
@@ -26,12 +25,12 @@ from lungan.results.drawing import (
     style,
 )
 from lungan.results.groups import Group
-from lungan.results.read import Problem, Run, one_line
+from lungan.results.read import Problem, Run
 from lungan.runs.folder import (
     METRICS,
     SAMPLES,
     SUMMARY,
-    classes_path,
+    grid_classes,
     read_metrics,
     real_images_path,
 )
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 FILES = ("losses.png", "samples.png", "scores.png", "spectra.png")
 
 _MAX_DOTS = 200
-_MAX_CLASSES = 12
 _HEADING_CHARACTERS = 28  # as many as fit above a panel
 _LABEL_CHARACTERS = 46  # more beside the panels leave them too little room
 _FAR_APART = 50
@@ -232,7 +230,10 @@ def draw_samples(groups: list[Group], left_out: str, problems: list[Problem]) ->
         own = f", seed {run.config.get('seed')}" if seed is None else ""
         epoch = newest.stem.removeprefix("epoch_").lstrip("0") or "0"
         shown.append((f"{group.label}{own}, after epoch {epoch}", image))
-        classes.add(_classes(run, problems))
+        try:
+            classes.add(grid_classes(run.folder))
+        except RunFolderError as error:
+            problems.append(Problem(run.name, str(error)))
         path = real_images_path(run.folder)
         if real is None and path.is_file():
             real = read_picture(run, f"{path.parent.name}/{path.name}", problems)
@@ -356,21 +357,6 @@ def _make_logarithmic(axes: Axes, cells: Sequence[Summary], values: Sequence[flo
     axes.xaxis.set_minor_formatter("")
     ends = [(cell.interval.low, cell.interval.high) for cell in cells]
     return any(a is not None and b is not None and (a < low or b > high) for a, b in ends)
-
-
-def _classes(run: Run, problems: list[Problem]) -> str:
-    """``20 normal, 12 pneumonia``: the classes of a conditional generator's grid, in its order."""
-    path = classes_path(run.folder)
-    if not path.is_file():
-        return ""
-    try:
-        names = read_json(path, [str])
-        parts = [(name, len(list(same))) for name, same in groupby(map(one_line, names))]
-    except RunFolderError:
-        problems.append(Problem(run.name, f"{SAMPLES}/{path.name} is not a list of classes"))
-        return ""
-    more = [f"and {len(parts) - _MAX_CLASSES} more"] if len(parts) > _MAX_CLASSES else []
-    return ", ".join([*(f"{count} {name}" for name, count in parts[:_MAX_CLASSES]), *more])
 
 
 def _common_seed(groups: Sequence[Group]) -> Any:

@@ -10,15 +10,12 @@ from itertools import chain
 from lungan.errors import ConfigError
 from lungan.results import numbers
 from lungan.results.read import STATUSES, Collection, Run, Scalar
+from lungan.runs.naming import NOT_SHAPING
 
-_NOT_SHAPING = (
-    *("seed", "store", "device", "threads", "precision", "retry"),
-    *("checkpoint_every_epochs", "samples_every_epochs", "data.path", "data.download"),
-    "data.fraction_seed",  # as a seed: another draw from the same images
-)
-_NOT_SHAPING_GROUPS = ("score.", "tracker.")
+_REPEATS = ("seed", "data.fraction_seed")
+"""Another draw of the weights, or from the same images."""
 _FACTS = ("used.precision", "data_hash")
-"""What the config leaves open and still shapes the weights."""
+"""What the config leaves open and still shapes the weights; the precision is the one used."""
 _DRAWN = "drawn from "
 """With the source's name in place of the hash of a fraction of it, which differs by draw."""
 
@@ -123,7 +120,8 @@ def _candidates(varying: Sequence[str], swept: Sequence[str]) -> list[str]:
     shaping = [
         key
         for key in varying
-        if key not in _NOT_SHAPING and not key.startswith(_NOT_SHAPING_GROUPS)
+        if key not in (*_REPEATS, "precision", *NOT_SHAPING)
+        and key.partition(".")[0] not in NOT_SHAPING
     ]
     named = [key for key in shaping if key.endswith(".name")]
     first = dict.fromkeys([*swept, *named, "epochs", "lr", "batch_size", *shaping])

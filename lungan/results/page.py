@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import os
 import re
@@ -14,21 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from lungan.errors import RunFolderError
-from lungan.files import read_json
 from lungan.results.groups import status_counts
 from lungan.results.read import STATUSES, Run
 from lungan.results.tables import MAX_ROWS, Cell, Table, problems_table
-from lungan.runs.folder import WANDB
 
 if TYPE_CHECKING:
     from lungan.results.report import Results
-
-_DESTINATION = re.compile(
-    r"((?P<base>https?://[^ ]+) )?(?P<entity>[^ ]+) (?P<project>[^ ]+) (?P<id>[0-9a-f]{16})"
-    "( artifacts)?"
-)
-"""In a run's wandb/sent.json, where the account is known."""
 
 _INSIDE_A_NUMBER = re.compile(
     r"(?<=\d) (?=%|± |to -?\d|of \d)|(?<=%) (?=CI )|(?<=±) (?=\d)|(?<=\d (?:to|of)) (?=-?\d)"
@@ -99,20 +89,11 @@ def _links(results: Results) -> dict[str, str]:
 
 
 def _sent(results: Results) -> dict[str, str]:
-    """Where W&B shows each run that it has, by the run's display name; not where the user left the
-    account to W&B."""
-    from lungan.tracking.wandb import SENT  # which needs more than this page
+    """Where W&B shows each run that it has, by the run's display name."""
+    from lungan.tracking.wandb import address  # which needs more than this page
 
-    found = {}
-    for run in results.runs[:MAX_ROWS]:
-        path = run.folder / WANDB / SENT
-        with contextlib.suppress(RunFolderError):
-            for destination in read_json(path, {...: str}) if path.is_file() else ():
-                if place := _DESTINATION.fullmatch(destination):
-                    host = (place["base"] or "https://wandb.ai").replace("//api.", "//")
-                    way = "/".join(map(quote, place.group("entity", "project")))
-                    found[results.names[run]] = f"{host}/{way}/runs/{place['id']}"
-    return found
+    found = {results.names[run]: address(run.folder) for run in results.runs[:MAX_ROWS]}
+    return {name: place for name, place in found.items() if place}
 
 
 def _provenance(runs: Sequence[Run]) -> Table:

@@ -258,7 +258,10 @@ def read_run(folder: Path) -> Run:
         if summary is not None:
             return _finished(folder, summary)
         if not (folder / CONFIG).exists():
-            raise RunFolderError(f"neither {SUMMARY} nor {CONFIG}: not a run folder")
+            raise RunFolderError(
+                f"it is no run's folder, having neither {SUMMARY} nor {CONFIG}; move it out of the "
+                "store"
+            )
         config = _completed(flatten(read_yaml(folder / CONFIG)))
         epochs_done = max((row["epoch"] for row in read_metrics(folder)), default=0)
     except DamagedError as error:
@@ -326,7 +329,10 @@ def _finished(folder: Path, summary: dict[str, Any]) -> Run:
     settings = _read_settings(scoring, facts, folder.parent) if scoring else {}
     values = scoring.get("values", {})
     if any(value is not None and _MAX_NUMBER < abs(value) < math.inf for value in values.values()):
-        raise RunFolderError(f"{SUMMARY}: a score is too large to be one")
+        raise RunFolderError(
+            f"{SUMMARY} is damaged: a score is above {_MAX_NUMBER:g}; score the run again with "
+            "python -m lungan.score"
+        )
     return Run(
         name=folder.name,
         status=summary["status"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,8 @@ UTILITY = "utility"
 CLASSIFIER = "classifier.safetensors"
 CONVINCING = "convincing.png"
 PREDICTIONS = "predictions.csv"
+
+_MAX_CLASSES = 12
 
 _VALUES = {...: (*NUMBER, None)}
 _ENDED = {
@@ -167,6 +170,16 @@ def classes_path(folder: Path) -> Path:
     """The class of each image in the sample grids, a JSON list of names in the grid's order; there
     is none where the generator is not conditional."""
     return folder / SAMPLES / "classes.json"
+
+
+def grid_classes(folder: Path) -> str:
+    """``5 normal, 27 pneumonia``: the classes of a sample grid from its upper left on; empty where
+    the generator is not conditional. Raises: RunFolderError where the file is damaged."""
+    path = classes_path(folder)
+    counts = Counter(read_json(path, [str]) if path.is_file() else [])
+    parts = [f"{count} {' '.join(name.split())}" for name, count in counts.items()]
+    more = [f"and {len(parts) - _MAX_CLASSES} more"] if len(parts) > _MAX_CLASSES else []
+    return ", ".join([*parts[:_MAX_CLASSES], *more])
 
 
 def real_images_path(folder: Path) -> Path:

@@ -24,10 +24,10 @@ MAX_LENGTH = 128
 DEFAULTS = "defaults"
 """The name of a run that differs from the defaults in nothing."""
 
-_UNNAMED = frozenset(
+NOT_SHAPING = frozenset(
     (
         *("store", "device", "threads", "retry", "checkpoint_every_epochs"),
-        *("samples_every_epochs", "data.path", "data.download", "score", "tracker"),
+        *("samples_every_epochs", "data.path", "data.root", "data.download", "score", "tracker"),
     )
 )
 """Keys, and groups, that shape no result, or say where on a machine things lie."""
@@ -104,7 +104,7 @@ def differences(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     usual, found = presets.defaults(), {}
     for key, value in config.items():
-        if key in _UNNAMED:
+        if key in NOT_SHAPING:
             continue
         if key not in GROUPS:
             if value != usual.get(key, value):
@@ -115,7 +115,7 @@ def differences(config: Mapping[str, Any]) -> dict[str, Any]:
         of_choice = _choice_defaults(key, value["name"], config)
         for inner, given in value.items():
             dotted = f"{key}.{inner}"
-            if given != of_choice.get(inner, given) and dotted not in _UNNAMED:
+            if given != of_choice.get(inner, given) and dotted not in NOT_SHAPING:
                 found[dotted] = given
     return found
 

@@ -47,20 +47,11 @@ def generator_artifacts(run: TrackedRun, directory: Path) -> list[wandb.Artifact
     return [_artifact(f"generator-{run.run_id[:16]}", "model", {GENERATOR: content}, metadata)]
 
 
-def tables_artifact(folder: Path, sweep: str, directory: Path) -> wandb.Artifact:
-    """The CSV files in ``folder``, with file names in place of paths."""
-    import pandas as pd
-
-    copies = {}
-    for path in sorted(folder.glob("*.csv")):
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-        for column in frame:
-            key = str(column).rpartition(".")[2]
-            frame[column] = [without_paths(cell, key) for cell in frame[column]]
-        copies[path.name] = directory / path.name
-        frame.to_csv(copies[path.name], index=False)
+def tables_artifact(folder: Path, sweep: str) -> wandb.Artifact:
+    """The CSV files in ``folder``, which ``lungan.results`` writes without paths."""
+    tables = {path.name: path for path in sorted(folder.glob("*.csv"))}
     name = re.sub(r"[^\w.-]", "-", f"tables-{sweep}")[:128]
-    return _artifact(name, "results", copies, {"sweep": sweep})
+    return _artifact(name, "results", tables, {"sweep": sweep})
 
 
 def _artifact(

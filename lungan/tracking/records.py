@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from lungan.errors import LunganError, RunFolderError
-from lungan.files import read_json, without_paths
-from lungan.runs.folder import classes_path, read_epochs, read_manifest, read_scores, sample_path
+from lungan.files import without_paths
+from lungan.runs.folder import read_epochs, read_manifest, read_scores, sample_path
 from lungan.runs.naming import name_by_differences, name_in_sweep
-from lungan.runs.pictures import GRID_COLUMNS
 
 log = logging.getLogger(__name__)
 
@@ -131,17 +129,6 @@ def describe_run(
         question=without_paths(question),
         summary=without_paths(summary),
     )
-
-
-def grid_caption(folder: Path) -> str | None:
-    """``rows of 8: 5 normal, 27 pneumonia``: the classes of a sample grid, from its upper left on;
-    None for a generator without classes."""
-    path = classes_path(folder)
-    if not path.is_file():
-        return None
-    counts = Counter(read_json(path, [str]))
-    classes = ", ".join(f"{count} {name}" for name, count in counts.items())
-    return f"rows of {GRID_COLUMNS}: {classes}"
 
 
 def data_found(summary: Mapping[str, Any]) -> dict[str, Any]:

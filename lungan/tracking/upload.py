@@ -23,13 +23,10 @@ from lungan.tracking.records import (
     in_words,
     read_records,
 )
-from lungan.tracking.wandb import WandbTracker, remember_sent, sent
+from lungan.tracking.wandb import ARTIFACTS, WandbTracker, remember_sent, sent
 
 if TYPE_CHECKING:
     import wandb
-
-ARTIFACTS = " artifacts"
-"""Behind a destination in sent.json: it has the artifacts too."""
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +46,9 @@ def choose_runs(
     Raises: RunFolderError where there is no such store, sweep or run.
     """
     if not store.is_dir():
-        raise RunFolderError(f"the store must be a folder of runs, got {store}")
+        raise RunFolderError(
+            f"the store must be a folder of runs, got {store}; train first, or give its path"
+        )
     folders = sorted(path.parent for path in store.glob(f"*/{CONFIG}"))
     by_name = {name: each for each in folders for name in (each.name, each.name[-8:])}
     if sweep is not None:
@@ -57,7 +56,10 @@ def choose_runs(
         folders = [by_name[each] for each in digits if each in by_name]
     elif runs:
         if unknown := [run for run in runs if Path(run).name not in by_name]:
-            raise RunFolderError(f"{store} has no run named {unknown[0]}")
+            raise RunFolderError(
+                f"the store {store} has no run named {unknown[0]}; give a run's folder name, "
+                "or the 8 digits that it ends in"
+            )
         folders = [by_name[Path(run).name] for run in runs]
     finished, passed_over = [], []
     for folder in folders:
@@ -73,7 +75,9 @@ def choose_runs(
         run_id, config = summary["run_id"], summary["config"]
         finished.append(describe_run(folder, run_id, config, named, summary))
     if not folders:
-        raise RunFolderError(f"the store {store} holds no run to upload")
+        raise RunFolderError(
+            f"the store {store} holds no run to upload; train first, or give another store"
+        )
     return finished, passed_over
 
 
@@ -143,7 +147,7 @@ def upload_tables(store: Path, sweep: str, runs: Sequence[TrackedRun], config: W
     )
     with tempfile.TemporaryDirectory(prefix="lungan-upload-") as scratch:
         tracker = WandbTracker(config, tables_run, directory=Path(scratch))
-        tables = tables_artifact(folder, sweep, Path(scratch))
+        tables = tables_artifact(folder, sweep)
         mark = tracker.destination + ARTIFACTS
         if sent(folder).get(mark) == tables.digest:
             return False

@@ -8,16 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from lungan.config.run import AGENT_VARIABLE, WandbConfig
 from lungan.errors import RunFolderError
 from lungan.files import read_json, write_json
-from lungan.runs.folder import WANDB, real_images_path
-from lungan.tracking.records import Epoch, TrackedRun, TrackerError, data_found, grid_caption
+from lungan.runs.folder import WANDB, grid_classes, real_images_path
+from lungan.runs.pictures import GRID_COLUMNS
+from lungan.tracking.records import Epoch, TrackedRun, TrackerError, data_found
 
 if TYPE_CHECKING:
     import wandb
@@ -29,6 +32,15 @@ FINISH_SECONDS = 60.0
 
 SENT = "sent.json"
 """In a run folder's wandb/: what W&B has in full."""
+
+ARTIFACTS = " artifacts"
+"""Behind a destination in sent.json: it has the artifacts too."""
+
+_DESTINATION = re.compile(
+    r"((?P<base>https?://[^ ]+) )?(?P<entity>[^ ]+) (?P<project>[^ ]+) (?P<id>[0-9a-f]{16})"
+    f"({ARTIFACTS})?"
+)
+"""In sent.json, where the account is known."""
 
 SCORE_COLUMNS = ("value", "std", "floor", "floor_low", "floor_high", "floor_std", "real")
 """Of the score table, behind encoder and score; other values of a score follow them."""
@@ -172,7 +184,9 @@ class WandbTracker:
     def _image(self, path: Path) -> wandb.Image:
         import wandb
 
-        return wandb.Image(str(path), caption=grid_caption(self._tracked.folder))
+        classes = grid_classes(self._tracked.folder)
+        caption = f"rows of {GRID_COLUMNS}: {classes}" if classes else None
+        return wandb.Image(str(path), caption=caption)
 
     def recordings(self) -> list[Path]:
         """The offline recordings of this run; a new one replaces the others as a whole."""
@@ -264,6 +278,17 @@ def sent(folder: Path) -> dict[str, str]:
     except RunFolderError:
         return {}
     return found
+
+
+def address(folder: Path) -> str:
+    """Where W&B shows the run of a folder; empty where it has none, or where the account was left
+    to W&B."""
+    for destination in reversed(sent(folder)):
+        if place := _DESTINATION.fullmatch(destination):
+            host = (place["base"] or "https://wandb.ai").replace("//api.", "//")
+            way = "/".join(map(quote, place.group("entity", "project")))
+            return f"{host}/{way}/runs/{place['id']}"
+    return ""
 
 
 def remember_sent(folder: Path, destination: str, content: str) -> None:

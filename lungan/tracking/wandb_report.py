@@ -52,8 +52,8 @@ def place(collection: Collection, entity: str | None, project: str | None) -> Pl
         if len(found) > 1:
             raise ConfigError(
                 f"the runs of {collection.sweep} have several values of tracker.{key} "
-                f"({', '.join(sorted(found))}); a report shows one"
-                + ("" if key == "group" else f": choose with --{key}")
+                f"({', '.join(sorted(found))}), and a W&B report shows one; "
+                + (f"choose it with --{key}" if key != "group" else "give all runs the same")
             )
         return next(iter(found), otherwise)
 

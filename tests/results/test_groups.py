@@ -65,6 +65,7 @@ def test_what_shapes_no_weights_does_not_split(store: Any) -> None:
     store.run(store.config(seed=0))
     other = store.config(seed=1)
     other["store"], other["score"]["nearest_k"] = "elsewhere", 3
+    other["data"]["root"] = "films/mine"
     store.run(other)
     (only,) = group(collect(store.path)).groups
     assert only.label == "all runs"

@@ -199,7 +199,8 @@ def test_damaged_real_images_and_classes_are_problems(store: Any, tmp_path: Path
     (folder / "figures" / "real_images.png").write_bytes(b"\x89PNG broken")
     results = write_results(store.path, None, tmp_path / "out")
     assert [problem.text for problem in results.problems] == [
-        "samples/classes.json is not a list of classes",
+        f"{folder.name}/samples/classes.json is damaged: it must be a list, got int; "
+        "remove it and repeat the command that made it",
         "figures/real_images.png is not a usable PNG",
     ]
     assert (tmp_path / "out" / "figures" / "samples.png").is_file()
@@ -262,7 +263,7 @@ def test_reasons_and_problems_name_no_place_of_this_machine(study: Any, tmp_path
         f"no weights ({Path.home() / 'anna/w.pth'})": "no weights (w.pth)",
         f"see '{study.path / 'adam-1' / 'a b.png'}'": "see 'adam-1/a b.png'",
     }
-    films = {"name": "folder", "path": "/srv/anna/films"}
+    films = {"name": "table", "path": "/srv/anna/films.csv", "root": "anna/films"}
     for seed, reason in enumerate(reasons, 20):
         config = study.config(seed=seed) | {"data": films}
         scored = scoring({"domain.precision": 0.5}) | {"reasons": {"inception": reason}}
@@ -272,7 +273,7 @@ def test_reasons_and_problems_name_no_place_of_this_machine(study: Any, tmp_path
     write_results(study.path, "more", tmp_path / "out")
     table = {row["reason"]: row for row in rows(tmp_path / "out" / "results.csv")}
     for said in reasons.values():
-        assert table[said]["data.path"] == "films"
+        assert (table[said]["data.path"], table[said]["data.root"]) == ("films.csv", "films")
         assert table[said]["scores.reasons"] == f"inception: {said}"
     (problem,) = (row for row in rows(tmp_path / "out" / "problems.csv") if "ledger" in row["name"])
     assert problem["problem"].startswith("sweeps/more.ledger.jsonl ")

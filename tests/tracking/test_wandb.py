@@ -211,16 +211,18 @@ def test_nothing_of_the_machine_is_captured(tmp_path: Path, monkeypatch: Any) ->
 
 def test_paths_become_names() -> None:
     values = {
-        "data": {"path": "films/mine", "classes": ["a"]},
+        "data": {"path": "films/mine", "root": "../films/mine", "classes": ["a"]},
         "store": "/scratch/me/runs",
         "lr": 0.1,
         "score": {"inception_weights": "~/weights.pt"},
+        "score.inception_weights": "mine/weights.pt",
     }
     assert without_paths(values) == {
-        "data": {"path": "mine", "classes": ["a"]},
+        "data": {"path": "mine", "root": "mine", "classes": ["a"]},
         "store": "runs",
         "lr": 0.1,
         "score": {"inception_weights": "weights.pt"},
+        "score.inception_weights": "weights.pt",
     }
 
 
