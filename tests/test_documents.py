@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import re
+import shlex
 import statistics
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+from lungan import train
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -499,6 +502,20 @@ def test_a_sweep_of_two_processes_is_quoted_right() -> None:
     rates = figures["images_per_second_of_processes"]["bf16"]
     assert f"{rates['1']:.0f} images a second in one process of two threads and" in document
     assert f"and {rates['2']:.0f} in two of one thread" in document
+
+
+def test_a_dry_run_prints_what_sweeps_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs/sweeps.md").read_text(encoding="utf-8")
+    ((command, said),) = re.findall(r"^\$ python -m lungan\.train (.*)\n([^`]*)```", page, re.M)
+    monkeypatch.chdir(tmp_path)
+    # Fewer images are drawn sooner; only ids differ, which tests/golden has.
+    assert train.main([*shlex.split(command), "data.num_images=400", "data.num_test=8"]) == 0
+    printed, said = (
+        re.sub(r"-[0-9a-f]{8}\b", "-ID", text) for text in (capsys.readouterr().out, said)
+    )
+    assert [line for line in said.splitlines() if line not in printed.splitlines()] == []
 
 
 def test_every_promise_of_security_names_a_test_that_is_there() -> None:

@@ -176,8 +176,8 @@ def scale_images(
     if len(num_of_kind) > 1 and not all(image.is_scaled for image in images):
         kinds = ", ".join(f"{kind} ({number})" for kind, number in num_of_kind.most_common())
         facts.warnings.append(
-            f"black and white are of their own for each of {len(num_of_kind)} kinds of values, so "
-            f"their greys may not compare: {kinds}; data.scale=[black,white] is one for all"
+            f"each of {len(num_of_kind)} kinds of values has its own black and white, so that "
+            f"their greys may not compare: {kinds}; data.scale=[black,white] sets one for all"
         )
     return scaled, facts
 
