@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from lungan.results.read import Scalar
 from lungan.results.statistics import Interval
@@ -63,6 +64,11 @@ def seconds(value: float) -> str:
         return f"{value:.0f} s"
     minutes = round(value / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def moment(text: str) -> str:
+    """``2026-01-02 03:04 UTC`` for a time as manifests have it."""
+    return re.sub(r"T(\d\d:\d\d):\d\d\+00:00$", r" \1 UTC", text)
 
 
 def _decimals(value: float, digits: int) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from lungan.results import numbers
 from lungan.results.groups import status_counts
 from lungan.results.read import STATUSES, Run
 from lungan.results.tables import MAX_ROWS, Cell, Table, problems_table
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from lungan.results.report import Results
 
 _INSIDE_A_NUMBER = re.compile(
-    r"(?<=\d) (?=%|± |to -?\d|of \d)|(?<=%) (?=CI )|(?<=±) (?=\d)|(?<=\d (?:to|of)) (?=-?\d)"
-    r"|(?<=\b[np]) (?=[=<] )|(?<=\b[np] [=<]) (?=\d)"
+    r"(?<=\d) (?=%|± |to -?\d|of \d)|(?<=%) (?=CI )|(?<=% CI) (?=-?\d)|(?<=±) (?=\d)"
+    r"|(?<=\d (?:to|of)) (?=-?\d)|(?<=\b[np]) (?=[=<] )|(?<=\b[np] [=<]) (?=\d)"
 )
 """Spaces of ``95 % CI 1.2 to 3.4``, ``5.1 ± 0.3`` and ``p = 0.02``, where no line may break."""
 
@@ -43,8 +44,7 @@ def render(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["base64"] = _base64
-    environment.filters["together"] = lambda text: _INSIDE_A_NUMBER.sub("\N{NO-BREAK SPACE}", text)
+    environment.filters |= {"base64": _base64, "moment": numbers.moment, "together": _together}
     script, style = (loader.get_source(environment, name)[0] for name in ("script.js", "style.css"))
     sweep, study = results.collection.sweep, results.collection.study
     title = f"Utility study {study}" if study else "All runs of the store"
@@ -64,6 +64,10 @@ def render(results: Results) -> str:
         script=Markup(script),
         script_hash=_base64(hashlib.sha256(script.encode()).digest()),
     )
+
+
+def _together(text: str) -> str:
+    return _INSIDE_A_NUMBER.sub("\N{NO-BREAK SPACE}", text)
 
 
 def _base64(data: bytes) -> str:

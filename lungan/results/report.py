@@ -109,7 +109,8 @@ def write_results(
     problems = [*collection.problems, *(of_utility.problems if of_utility else [])]
     figures = draw(groups, summaries, problems)
     problems = [Problem(each.name, to_publish(each.text, store)) for each in problems]
-    findings = of_utility.verdicts[:1] if study is not None and of_utility is not None else []
+    leads = study is not None or not summaries
+    findings = of_utility.verdicts[:1] if of_utility is not None and leads else []
     if runs or not findings:  # a study without synthetic images has no generators to speak of
         findings += headlines(runs, groups, summaries, comparisons)
     results = Results(

@@ -114,7 +114,7 @@ def _environment(package: str) -> Environment:
         trim_blocks=True,
         finalize=one_line,
     )
-    environment.filters["scalar"] = numbers.scalar
+    environment.filters |= {"moment": numbers.moment, "scalar": numbers.scalar}
     environment.globals |= {
         "better": better,
         "by_how_much": _by_how_much,

@@ -99,8 +99,8 @@ def test_no_supported_difference(
             store.run({**store.config(seed=seed + round(lr * 1000)), "lr": lr}, values=values)
     told = answered(store)
     assert told.startswith(
-        "No difference between groups is supported in Fréchet distance (domain), which does not "
-        "show that they are equal: "
+        "No difference between groups is supported in Fréchet distance (domain), lower is better, "
+        "which does not show that they are equal: "
     )
     assert f"{missed}." in told
     assert told.endswith("Differences in other scores: 1, named below.") == others_differ

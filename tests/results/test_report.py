@@ -130,7 +130,7 @@ def test_page_needs_nothing_from_outside(written_study: Results) -> None:
         "--sweep study --out results/study",
         "2.13.0",
         "Problems",
-        "2026-01-02",
+        "Sweep begun 2026-01-02 03:04 UTC<",
         "results.csv (a row a run",
     ):
         assert said in text
@@ -157,7 +157,7 @@ def test_the_page_opens_with_the_answer_and_then_shows_images(written_study: Res
 def test_no_line_of_the_page_breaks_inside_a_number(written_study: Results) -> None:
     text = (written_study.out / "report.html").read_text().replace("\N{NO-BREAK SPACE}", "_")
     answer = text.partition('<p class="answer">')[2].partition("</p>")[0]
-    assert "(95_%_CI 1.41_to_1.82, corrected p_=_0.002)" in answer
+    assert "(95_%_CI_1.41_to_1.82, corrected p_=_0.002)" in answer
     assert ">20.4 (19.6_to_21.3)</td>" in text
     assert "0.594_±_0.084" in text
     assert "(n_=_4_of_5)" in text

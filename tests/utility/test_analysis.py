@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from lungan.results.report import write_results
 from lungan.results.statistics import holm, paired
 from lungan.utility.analysis import read_utility, value
 from lungan.utility.arms import ARMS, PRIMARY, QUESTIONS
@@ -122,6 +123,18 @@ def test_the_answer_in_words(tmp_path: Path, gain: float, words: str) -> None:
     assert second.startswith("With 4708 real images, real + synthetic (x1) has AUC ")
     assert second.count("95 % CI") == 2
     assert "corrected p" in second
+
+
+def test_a_page_without_scores_opens_with_its_stores_study(tmp_path: Path) -> None:
+    write_study(tmp_path, 0.01, gan="a")
+    (tmp_path / "generator").mkdir()
+    summary = {"status": "done", "run_id": "a" * 64, "epochs_done": 1, "config": {"seed": 0}}
+    (tmp_path / "generator" / "summary.json").write_text(json.dumps(summary))
+    first, second, *_ = write_results(tmp_path, None, tmp_path / "out").findings
+    assert first.startswith("Synthetic images help a classifier with 4708 real images.")
+    assert second.startswith("No finished run has a score")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count(first.partition(".")[0]) == 1 and f'<p class="answer">{first[:20]}' in page
 
 
 def test_the_answer_must_hold_against_every_control(tmp_path: Path) -> None:
@@ -419,7 +432,7 @@ def test_what_was_added_after_a_look_is_exploratory_and_not_the_answer(tmp_path:
     exploratory = [line for line in report.verdicts if line.startswith("Exploratory")]
     assert len(exploratory) == 1
     assert all("exploratory" in row[0].text for row in report.arms.rows)
-    assert "Added on 2026-01-02T00:00:00+00:00, after 25 results" in report.caveats[0]
+    assert "Added on 2026-01-02 00:00 UTC, after 25 results" in report.caveats[0]
 
     write_manifest(tmp_path, dataclasses.replace(manifest, added=(), results_before=3))
     late = read_utility(tmp_path)  # the store's only study
