@@ -121,7 +121,7 @@ def draw_losses(groups: list[Group], left_out: str, problems: list[Problem]) -> 
     usual = ends["max"].quantile(0.99)
     if clipped := bool(ends["max"].max() > 2 * usual > 0):
         panels[0].set_ylim(min(0.0, ends["min"].min()), 1.2 * usual)
-    panels[0].xaxis.get_major_locator().set_params(integer=True)
+    panels[0].locator_params(axis="x", integer=True)
     label_outer(panels, "epoch", "loss")
     for loss, color in _LOSSES.items():
         panels[0].plot([], [], color=color, label=loss.removeprefix("loss_"))

@@ -524,7 +524,7 @@ def test_caveats_say_how_the_numbers_came_about(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path, 5)
     write_manifest(tmp_path, manifest)
     assert caveats_of(tmp_path)[0] == (
-        "Study mine, written down on 2026-01-01T00:00:00+00:00 before the first result: 5 seeds "
+        "Study mine, written down on 2026-01-01 00:00 UTC before the first result: 5 seeds "
         "from 0 on, fractions 1, ratios 1, arms real, real_shorter, real_synthetic."
     )
     more = dataclasses.replace(
@@ -533,9 +533,9 @@ def test_caveats_say_how_the_numbers_came_about(tmp_path: Path) -> None:
     added = (Addition("2026-01-02T00:00:00+00:00", 15, more),)
     write_manifest(tmp_path, dataclasses.replace(manifest, results_before=2, added=added))
     late = caveats_of(tmp_path)[0]
-    assert "written down on 2026-01-01T00:00:00+00:00 when 2 results were there: 5 seeds" in late
+    assert "written down on 2026-01-01 00:00 UTC when 2 results were there: 5 seeds" in late
     assert (
-        "Added on 2026-01-02T00:00:00+00:00, after 15 results, and exploratory: 7 seeds from 0 on, "
+        "Added on 2026-01-02 00:00 UTC, after 15 results, and exploratory: 7 seeds from 0 on, "
         "fractions 0.05, 1, normal at shares 0.05, ratios 1, arms" in late
     )
     assert late.endswith("the answer is therefore of the planned seeds.")
