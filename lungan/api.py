@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lungan.config import RunConfig, compose, presets
 from lungan.config.rules import above, any_seed, between, check_fields, one_of
-from lungan.errors import ConfigError
+from lungan.errors import ConfigError, shown
 from lungan.files import at_home
 from lungan.results.read import load
 from lungan.runs.folder import GENERATOR, Run, open_run, pairs_path, read_config
@@ -76,7 +76,13 @@ def train(
 
     Raises: ConfigError, DataError, WeightsError, RunFolderError.
     """
-    if not isinstance(config, RunConfig):
+    if isinstance(config, RunConfig):
+        if start is not None or config_dirs:
+            raise ConfigError(
+                "start and config_dirs go with overrides, and a RunConfig is whole without them: "
+                "leave them out, or give overrides"
+            )
+    else:
         with _composing(start, config_dirs) as begin:
             config = compose.compose(_texts(config), begin, sweeping="use lungan.sweep")
     from lungan.runs.prepare import prepare
@@ -122,6 +128,8 @@ def sweep(
 
     Raises: as ``lungan.train``, before the first run.
     """
+    if not isinstance(question, str):
+        raise ConfigError(f"question must be text, got {shown(question)}")
     with _composing(start, config_dirs) as begin:
         swept = compose.compose_sweep(_texts(overrides), begin)
     from lungan import launchers
@@ -131,7 +139,7 @@ def sweep(
     settings = [(launchers.GROUP, launcher)]
     settings += [(f"{launchers.PREFIX}{key}", value) for key, value in launcher_settings.items()]
     chosen = launchers.build(settings)
-    plan = sweeps.plan_sweep(swept.runs, chosen, name or swept.name)
+    plan = sweeps.plan_sweep(swept.runs, chosen, swept.name if name is None else name)
     question = question or swept.question
     sweeps.run_sweep(plan, chosen, question=question, command="lungan.sweep(...)")
     folder = sweeps.write_results(plan.store, plan.sweep)
@@ -143,7 +151,7 @@ def sweep(
 
 def open(run: PathLike) -> Run:
     """A run's folder: config, metrics, scores and generator. Raises: RunFolderError."""
-    return open_run(at_home(run))
+    return open_run(at_home(run, "run"))
 
 
 def score(
@@ -180,10 +188,11 @@ def score(
         size=_plain(size),
         channels=_plain(channels),
         on_bad_image=on_bad_image,
-        splits=_plain(splits or []),
-        classes=_plain(classes or []),
+        splits=[] if splits is None else _plain(splits),
+        classes=[] if classes is None else _plain(classes),
     )
     check_fields(chosen)
+    pairs_folder = None if pairs is None else at_home(pairs, "pairs")
     from lungan.data import build as data
     from lungan.data.images import ImageSet
     from lungan.data.inspect import describe_images
@@ -198,8 +207,9 @@ def score(
 
     def read(images: Any, name: str) -> ImageSet:
         if isinstance(images, str | Path):
-            name = str(at_home(images))
-            found = data.read_images(at_home(images), chosen.size, chosen.channels, on_bad_image)
+            path = at_home(images, name)
+            name = str(path)
+            found = data.read_images(path, chosen.size, chosen.channels, on_bad_image)
         elif isinstance(images, ImageSet):
             fitted = data.read_array(images.images, name, chosen.size, chosen.channels)
             found = replace(images, images=fitted.images)
@@ -215,7 +225,7 @@ def score(
     reference = real_images.select(trained_on, chosen.classes)
     place = fake.folder if isinstance(fake, Run) else fake
     if isinstance(place, str | Path):
-        place = at_home(place)
+        place = at_home(place, "fake")
         place = place / GENERATOR if (place / GENERATOR).is_file() else place
     generated: NDArray[np.uint8] | Tensor
     if isinstance(place, Path) and place.suffix == ".safetensors":
@@ -235,8 +245,8 @@ def score(
         )
 
     def write_pairs(encoder: str, ours: NDArray[np.uint8], training: NDArray[np.uint8]) -> None:
-        if pairs is not None:
-            pictures.write_pairs(pairs_path(at_home(pairs), encoder), ours, training)
+        if pairs_folder is not None:
+            pictures.write_pairs(pairs_path(pairs_folder, encoder), ours, training)
 
     return evaluate.score_images(
         generated,
@@ -267,8 +277,8 @@ def generate(
     from lungan.generation.source import read_source
     from lungan.models.sampling import sample_images
 
-    source = read_source(run.folder if isinstance(run, Run) else at_home(run))
     chosen_device = resolve_device(device)
+    source = read_source(run.folder if isinstance(run, Run) else at_home(run, "run"))
     one = sample_images(source.generator, 1, seed, chosen_device)
     way_out = "lungan generate writes as many to a disk"
     memory.check(2 * num_images * one.nbytes, f"num_images={num_images}", way_out)
@@ -290,9 +300,11 @@ def _composing(
     start: PathLike | None, config_dirs: Sequence[PathLike]
 ) -> Iterator[RunConfig | None]:
     """Hydra made ready for ``compose``; gives the saved config to start from."""
-    if isinstance(config_dirs, str | Path):
-        raise ConfigError(f'config_dirs must be a list of folders, such as ["{config_dirs}"]')
-    begin = None if start is None else read_config(at_home(start))
+    if isinstance(config_dirs, str | Path) or not isinstance(config_dirs, Sequence):
+        raise ConfigError(
+            f'config_dirs must be a list of folders, such as ["conf"], got {shown(config_dirs)}'
+        )
+    begin = None if start is None else read_config(at_home(start, "start"))
     with compose.composer(config_dirs):
         yield begin
 
@@ -300,5 +312,7 @@ def _composing(
 def _texts(overrides: Sequence[str]) -> list[str]:
     is_list = isinstance(overrides, Sequence) and not isinstance(overrides, str)
     if not is_list or not all(isinstance(each, str) for each in overrides):
-        raise ConfigError('overrides must be a list of text, such as ["lr=0.0005"]')
+        raise ConfigError(
+            f'overrides must be a list of text, such as ["lr=0.0005"], got {shown(overrides)}'
+        )
     return list(overrides)

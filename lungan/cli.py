@@ -22,7 +22,7 @@ from tqdm import tqdm
 import lungan
 from lungan import registry
 from lungan.config import GROUPS, RunConfig, presets, rules
-from lungan.errors import ConfigError, LunganError
+from lungan.errors import ConfigError, LunganError, shown
 
 FAILED = 1
 """Exit code where a run of a sweep has no result."""
@@ -352,7 +352,7 @@ def _values(key: str, words: list[str]) -> list[str]:
         if field.name == name:
             if get_type_hints(schema)[name] is bool:
                 return ["false", "true"]
-            return [rules.shown(value) for value in field.metadata.get(rules.CHOICES, ())]
+            return [shown(value) for value in field.metadata.get(rules.CHOICES, ())]
     return []
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from lungan import memory
-from lungan.errors import ConfigError
+from lungan.errors import ConfigError, shown
 
 NATIVE_BF16_CPU_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 NATIVE_BF16_CUDA_CAPABILITY = (8, 0)
@@ -28,14 +28,14 @@ def resolve_device(name: str) -> torch.device:
 
     Raises: ConfigError for another name, or where that device is not there.
     """
-    name = str(name)  # Python may give torch's own device
+    given, name = name, str(name)  # Python may give torch's own device
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
     if name == "cpu":
         return torch.device("cpu")
     if kind != "cuda" or (":" in name and not index.isdigit()):
-        raise ConfigError(f"device must be auto, cpu, cuda or cuda:<index>, got {name}")
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:<index>, got {shown(given)}")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count == 0:
         raise ConfigError(

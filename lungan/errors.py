@@ -4,6 +4,10 @@ A message names the key, the rule, the value and the way out, on one line:
 ``generator.width must be a multiple of 8, got 7``.
 """
 
+from typing import Any
+
+_MOST_SHOWN = 80
+
 
 class LunganError(Exception):
     """What a command prints as one line on stderr before it exits with ``exit_code``."""
@@ -31,3 +35,25 @@ class DivergedError(LunganError):
     """A loss became non-finite: a result of the run, recorded before this is raised."""
 
     exit_code = 3
+
+
+def shown(value: Any) -> str:
+    """What messages call a value: as it would be typed in an override, in one line."""
+    kind: Any = type(value)
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case str() if not value.strip():
+            return "nothing"
+        case list():
+            text = f"[{','.join(map(shown, value))}]"
+        case _ if kind.__repr__ is object.__repr__:
+            text = f"an object of the type {kind.__name__}"
+        case _:
+            text = str(value)
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    if len(text) <= _MOST_SHOWN:
+        return text
+    return f"{text[: _MOST_SHOWN // 2]}... ({len(text)} characters)"

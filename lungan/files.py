@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 from filelock import FileLock
 
-from lungan.errors import ConfigError, RunFolderError
+from lungan.errors import ConfigError, RunFolderError, shown
 
 MAX_BYTES = 64 * 2**20
 MAX_LINE_BYTES = 2**20
@@ -64,12 +64,19 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "lungan"
 
 
-def at_home(path: str | Path) -> Path:
-    """The path with its ``~`` or ``~user`` replaced. Raises: ConfigError for no such user."""
+def at_home(path: str | Path, key: str = "the path") -> Path:
+    """The path with its ``~`` or ``~user`` replaced. key: what errors call it.
+
+    Raises: ConfigError for no such user, and for what is no path.
+    """
+    if not isinstance(path, str | Path) or not str(path):
+        raise ConfigError(f"{key} must be text or a pathlib.Path, got {shown(path)}")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise ConfigError(f"{path} names a home folder that does not exist") from error
+        raise ConfigError(
+            f"{key} {path} names a home folder that does not exist; write it in full"
+        ) from error
 
 
 def without_paths(value: Any, key: str = "") -> Any:
@@ -220,7 +227,7 @@ def unwritable(path: Path, error: OSError) -> RunFolderError:
     """What a full disk, a quota or a missing right to write is said by."""
     return RunFolderError(
         f"{path} cannot be written: {error.strerror or error}; free space there, or choose "
-        "another folder with store=<folder>; what was written before stays good"
+        "another folder (of runs: store=<folder>); what was written before stays good"
     )
 
 
@@ -330,7 +337,10 @@ def _open(path: str, flags: int) -> int:
 
 
 def _unreadable(path: Path, error: Exception) -> RunFolderError:
-    return RunFolderError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
+    reason = getattr(error, "strerror", None) or error
+    return RunFolderError(
+        f"{path} cannot be read: {reason}; see that it is there and that you may read it"
+    )
 
 
 def _from_json(content: bytes) -> Any:
@@ -342,7 +352,9 @@ def _from_json(content: bytes) -> Any:
     if b"\\ud" in content.lower() or b"\\u0000" in content:
         text = json.dumps(value, ensure_ascii=False)
         if "\\u0000" in text or text.encode(errors="replace") != text.encode(errors="ignore"):
-            raise ValueError("it holds characters that are no text")
+            raise ValueError(
+                "it holds half a character (\\ud800 to \\udfff) or \\u0000, which no text has"
+            )
     return value
 
 

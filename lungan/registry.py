@@ -221,11 +221,15 @@ def load_again(described: Iterable[dict[str, str]]) -> None:
         wanted = Plugin(**each)
         if not Path(wanted.file).is_file():
             raise ConfigError(
-                f"plug-in {wanted} is not on this machine, which has no {wanted.file}"
+                f"plug-in {wanted} is not on this machine; put it at {wanted.file} there and "
+                "repeat the command"
             )
         found = load_file(wanted.file)
         if found.sha256 != wanted.sha256:
-            raise ConfigError(f"plug-in {wanted} has changed on this machine: it is {found} here")
+            raise ConfigError(
+                f"plug-in {wanted} has changed on this machine, to {found}; give all machines the "
+                f"same {wanted.file} and repeat the command"
+            )
 
 
 def used_by(chosen: Iterable[tuple[str, str]]) -> dict[str, Plugin]:

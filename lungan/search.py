@@ -17,6 +17,7 @@ from lungan.cli import (
     run_command,
 )
 from lungan.errors import ConfigError
+from lungan.runs.folder import check_name
 from lungan.scores import catalogue
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def _rungs(text: str) -> tuple[int, ...]:
 
 
 def _search(options: argparse.Namespace) -> int:
+    check_name(options.sweep, "--sweep")
     for key, least in (("trials", 1), ("reduction", 2), ("sampler_seed", 0)):
         if getattr(options, key) < least:
             name = key.replace("_", "-")
@@ -101,10 +103,9 @@ def _search(options: argparse.Namespace) -> int:
     from lungan.runs.run import StopSignal
     from lungan.runs.search import Request, Search, search_space
     from lungan.runs.store import store_path
-    from lungan.runs.sweep import check_name, write_results
+    from lungan.runs.sweep import write_results
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    check_name(options.sweep)
     stop = StopSignal()
     with compose.composer(options.config_dir), stop.installed():
         space, fixed = search_space(options.overrides)

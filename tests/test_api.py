@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 import lungan
+from lungan import api
 from lungan.data.build import read_images
 from lungan.scores import domain
 from lungan.train import main
@@ -56,12 +59,125 @@ def test_a_run_is_what_the_command_makes(
     assert again.reused and again.folder == made.folder
 
 
-@pytest.mark.parametrize("wrong", ["lr=0.0005", [1]])
-def test_overrides_that_are_no_list_of_text_are_refused(wrong: Any) -> None:
-    with pytest.raises(lungan.LunganError, match="overrides must be a list of text"):
-        lungan.train(wrong)
-    with pytest.raises(lungan.LunganError, match="overrides must be a list of text"):
-        lungan.sweep(wrong)
+class Thing:
+    """Of no type that any argument takes."""
+
+
+WRONG = (None, 3, [], "", Thing())
+BLACK = np.zeros((9, 28, 28), np.uint8)
+
+ARGUMENTS: dict[str, tuple[dict[str, Any], dict[str, tuple[str, tuple[int, ...]]]]] = {
+    "train": (
+        {"config": []},
+        {
+            "config": ("overrides", (2,)),
+            "start": ("start", (0,)),
+            "config_dirs": ("config_dirs", (2,)),
+        },
+    ),
+    "sweep": (
+        {"overrides": ["lr=0.1,0.2"]},
+        {
+            "overrides": ("overrides", (2,)),
+            "name": ("the sweep's name", (0,)),
+            "question": ("question", (3,)),
+            "launcher": ("hydra/launcher", ()),
+            "start": ("start", (0,)),
+            "config_dirs": ("config_dirs", (2,)),
+            "n_jobs": (r"hydra\.launcher\.n_jobs", (1,)),
+        },
+    ),
+    "open": ({}, {"run": ("run", ())}),
+    "load": ({"store": "."}, {"store": ("store", ()), "sweep": ("no sweep named", (0,))}),
+    "generate": (
+        {"run": "nowhere", "num_images": 2},
+        {
+            "run": ("run", ()),
+            "num_images": ("num_images", (1,)),
+            "seed": ("seed", (1,)),
+            "device": ("device", ()),
+        },
+    ),
+    "score": (
+        {"real": BLACK, "fake": BLACK},
+        {
+            "real": ("real", ()),
+            "fake": ("fake", ()),
+            "score": ("score", (0,)),
+            "splits": ("splits", (0, 2)),
+            "classes": ("classes", (0, 2)),
+            "size": ("size", (0,)),
+            "channels": ("channels", (0, 1)),
+            "on_bad_image": ("on_bad_image", ()),
+            "pairs": ("pairs", (0,)),
+            "device": ("device", ()),
+            "encoders": (r"score(\.encoders|=standard has no encoders)", ()),
+            "num_images": (r"score\.num_images", ()),
+        },
+    ),
+}
+"""By function: its right arguments, and of each argument what an error's message begins with, and
+which of ``WRONG`` it takes."""
+
+
+@pytest.mark.parametrize("function", ARGUMENTS)
+def test_an_argument_of_a_wrong_type_is_named_in_a_line(
+    function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    right, named = ARGUMENTS[function]
+    parameters = inspect.signature(getattr(api, function)).parameters.values()
+    assert {each.name for each in parameters if each.kind is not each.VAR_KEYWORD} <= set(named)
+    for argument, (begins, taken) in named.items():
+        for number, wrong in enumerate(WRONG):
+            if number in taken:
+                continue
+            with pytest.raises(lungan.LunganError) as caught:
+                getattr(lungan, function)(**{**right, argument: wrong})
+            assert re.match(f"{begins}.* [a-z].*", str(caught.value)), (argument, wrong, caught)
+            assert " at 0x" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"config_dirs": [None]},
+            r"config_dirs in Python\) must be text or a pathlib\.Path, got null",
+        ),
+        (
+            {"config_dirs": ["nowhere"]},
+            r"config_dirs in Python\) must be a folder, .*/nowhere is none",
+        ),
+        ({"start": "~nobody-here/run"}, "start ~nobody-here/run names a home folder that does not"),
+        ({"config": [1]}, r"overrides must be a list of text, .*, got \[1\]"),
+    ],
+)
+def test_what_is_wrong_inside_of_an_argument_is_named(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(lungan.LunganError, match=message):
+        lungan.train(**arguments)
+
+
+def test_a_whole_config_takes_nothing_beside_it(made: lungan.Run) -> None:
+    for beside in ({"start": made.folder}, {"config_dirs": ["conf"]}):
+        with pytest.raises(lungan.LunganError, match="start and config_dirs go with overrides"):
+            lungan.train(made.config, **beside)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["a/b", ".hidden", "x" * 101])
+def test_a_sweep_is_named_as_a_file_can_be(name: str) -> None:
+    with pytest.raises(lungan.LunganError, match="the sweep's name must be letters, digits"):
+        lungan.sweep(["lr=0.1,0.2"], name=name)
+
+
+@pytest.mark.parametrize("text", ["question: 3", "overrides: [1]", "runs: 3", "runs: [3]"])
+def test_a_sweeps_file_of_another_form_is_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "seeds.yaml"
+    file.write_text(text)
+    with pytest.raises(lungan.LunganError, match=r"seeds\.yaml is not a sweep: it has overrides"):
+        lungan.sweep([f"+sweeps={file}"])
 
 
 def test_several_values_are_a_sweep() -> None:

@@ -182,7 +182,8 @@ WITHOUT_DATA = [
     ("--multirun +sweeps=mine", "+sweeps must be one of {sweeps}, or a .yaml file, got mine"),
     (
         "--multirun epochs=1 --sweep a/b",
-        "--sweep must be letters, digits, '.', '_' and '-', at most 100, got a/b",
+        "the sweep's name must be letters, digits, '.', '_' and '-', at most 100 and the first a "
+        "letter or digit, got a/b",
     ),
     (
         "--multirun --cfg job",

@@ -31,9 +31,9 @@ from omegaconf.errors import OmegaConfBaseException
 from lungan import registry
 from lungan.config import presets
 from lungan.config.presets import EXPERIMENT
-from lungan.config.rules import parse, schema, shown, types_of
+from lungan.config.rules import parse, schema, types_of
 from lungan.config.run import GROUPS, RunConfig, ScoreConfig
-from lungan.errors import ConfigError
+from lungan.errors import ConfigError, shown
 
 COMPLAINTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, AttributeError, ValueError)
 """What Hydra and OmegaConf raise for wrong overrides and files."""

@@ -15,11 +15,12 @@ import lungan
 from lungan import registry
 from lungan.config.rules import check_fields, parse, parse_choice
 from lungan.config.run import GROUPS, ScoreConfig
-from lungan.errors import ConfigError
+from lungan.errors import ConfigError, shown
 from lungan.files import at_home
 
 EXPERIMENT = "experiment"
 SWEEPS = "sweeps"
+_OF_DIRS = "--config-dir (config_dirs in Python)"
 
 added_folders: tuple[Path, ...] = ()
 """The folders of ``--config-dir``, absolute."""
@@ -33,7 +34,7 @@ def searching(folders: Sequence[str | Path]) -> Iterator[None]:
     """
     global added_folders
     before = added_folders
-    added_folders += tuple(_checked(Path(folder)) for folder in folders)
+    added_folders += tuple(_checked(at_home(each, _OF_DIRS)) for each in folders)
     try:
         yield
     finally:
@@ -78,7 +79,7 @@ def load(group: str, name: str) -> Any:
     Raises: ConfigError for an unknown choice.
     """
     if name not in choices(group):
-        raise ConfigError(f"{group} must be one of {', '.join(choices(group))}, got {name}")
+        raise ConfigError(f"{group} must be one of {', '.join(choices(group))}, got {shown(name)}")
     path = files(group).get(name)
     values = {"name": name} if path is None else yaml.safe_load(path.read_text(encoding="utf-8"))
     return parse_choice(GROUPS[group], group, values)
@@ -92,7 +93,7 @@ def load_score(
     Raises: ConfigError for an unknown choice, a wrong value, or one without encoders.
     """
     is_own = name is None and own is not None and own.encoders
-    start: Any = own if is_own else load("score", name or "standard")
+    start: Any = own if is_own else load("score", "standard" if name is None else name)
     values = dataclasses.asdict(start) | dict(changes or {})
     config: ScoreConfig = parse(ScoreConfig, values, "score.")
     check_fields(config, "score.")
@@ -121,23 +122,26 @@ def read_sweep(name: str) -> dict[str, Any]:
     is_sweep = isinstance(values, dict) and set(values) <= set(read)
     read |= values if is_sweep else {}
     if not (
-        is_sweep and all(isinstance(each, dict) for each in (read["overrides"], *read["runs"]))
+        is_sweep
+        and isinstance(read["question"], str)
+        and isinstance(read["runs"], list)
+        and all(isinstance(each, dict) for each in (read["overrides"], *read["runs"]))
     ):
         raise ConfigError(
             f"{path} is not a sweep: it has overrides: {{key: value}}, and, if need be, question: "
-            "and runs: [{key: value}]"
+            "text and runs: [{key: value}]"
         )
     return read
 
 
 def _checked(folder: Path) -> Path:
-    folder = at_home(folder).resolve()
+    folder = folder.resolve()
     if not folder.is_dir():
-        raise ConfigError(f"--config-dir must be a folder, {folder} is none")
+        raise ConfigError(f"{_OF_DIRS} must be a folder, {folder} is none")
     groups = [*GROUPS, EXPERIMENT, SWEEPS]
     if not any((folder / group).is_dir() for group in groups):
         raise ConfigError(
-            f"--config-dir must hold folders such as optimizer, experiment or sweeps, with YAML "
+            f"{_OF_DIRS} must hold folders such as optimizer, experiment or sweeps, with YAML "
             f"files in them; {folder} holds none"
         )
     for path in folder.glob("*/*.yml"):

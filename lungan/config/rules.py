@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from lungan import registry
-from lungan.errors import ConfigError
+from lungan.errors import ConfigError, shown
 
 if TYPE_CHECKING:
     from lungan.config.run import RunConfig
@@ -37,7 +37,6 @@ MISSING = "???"
 _LARGEST = 2**64
 """No key takes a larger whole number; Python's own have no end, but floats and torch's seeds do."""
 
-_MOST_SHOWN = 80
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -219,25 +218,6 @@ def types_of(kind: Any) -> dict[str, Any]:
 
 def is_part(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, Part)
-
-
-def shown(value: Any) -> str:
-    """A value as it would be typed in an override, in one line; ``nothing`` for none at all."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case str() if not value.strip():
-            return "nothing"
-        case list():
-            text = f"[{','.join(map(shown, value))}]"
-        case _:
-            text = str(value)
-    text = text if text.isprintable() else ascii(text)[1:-1]
-    if len(text) <= _MOST_SHOWN:
-        return text
-    return f"{text[: _MOST_SHOWN // 2]}... ({len(text)} characters)"
 
 
 def _typed(hint: Any, key: str, value: Any) -> Any:

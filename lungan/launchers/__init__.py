@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from lungan.config import presets, rules
-from lungan.errors import ConfigError
+from lungan.errors import ConfigError, shown
 from lungan.runs.sweep import Launcher
 
 GROUP = "hydra/launcher"
@@ -46,9 +46,9 @@ def build(overrides: Sequence[tuple[str, Any]]) -> Launcher:
     chosen = [value for key, value in overrides if key == GROUP]
     if overrides and not chosen:
         raise ConfigError(f"{overrides[0][0]} needs {GROUP}={'|'.join(choices)} beside it")
-    name = str(chosen[-1]) if chosen else "local"
+    name = chosen[-1] if chosen else "local"
     if name not in choices:
-        raise ConfigError(f"{GROUP} must be one of {', '.join(choices)}, got {name}")
+        raise ConfigError(f"{GROUP} must be one of {', '.join(choices)}, got {shown(name)}")
     name, own_values = _ALIASES.get(name, (name, {}))
     module, launcher, package = _CHOICES[name]
     if package is not None and importlib.util.find_spec(package) is None:

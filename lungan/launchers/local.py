@@ -81,9 +81,13 @@ class LocalLauncher(JobLauncher):
                 )
                 for _ in range(count)
             ]
-            ended_early = sum(worker.wait() != 0 for worker in workers)
-        if ended_early:
-            raise ChildProcessError(f"{ended_early} of {count} processes ended early")
+            codes = [worker.wait() for worker in workers]
+        if any(codes):
+            raise ChildProcessError(
+                f"{count - codes.count(0)} of {count} processes ended early, with exit codes "
+                f"{', '.join(str(code) for code in codes if code)} (-9: killed, often for want of "
+                f"memory); what they did last is in {folder.name}/job-*.log"
+            )
 
     def _processes(self, jobs: Sequence[Tasks]) -> int:
         if self._n_jobs > 0:

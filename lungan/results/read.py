@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from lungan import registry
 from lungan.config import GROUPS, rules
 from lungan.config.rules import NEUTRAL
-from lungan.errors import RunFolderError
+from lungan.errors import RunFolderError, shown
 from lungan.files import DamagedError, at_home, read_lines, read_yaml, without_paths
 from lungan.runs.folder import (
     ATTEMPT,
@@ -126,7 +126,7 @@ def load(store: str | Path = "runs", sweep: str | None = None) -> pd.DataFrame:
     """
     import pandas as pd
 
-    runs = collect(at_home(store), sweep).runs
+    runs = collect(at_home(store, "store"), sweep).runs
     return pd.DataFrame([run.record for run in runs]).convert_dtypes()
 
 
@@ -162,7 +162,7 @@ def _of_sweep(store: Path, sweep: str) -> Collection:
     known = sorted(path.stem for path in (store / SWEEPS).glob("*.json"))
     if sweep not in known:
         have = f"it has {', '.join(known)}" if known else "it has none"
-        raise RunFolderError(f"no sweep named {one_line(sweep)} in the store {store}; {have}")
+        raise RunFolderError(f"no sweep named {shown(sweep)} in the store {store}; {have}")
     manifest = read_manifest(store, sweep)
     problems: list[Problem] = []
     attempts = _last_attempts(store / SWEEPS / f"{sweep}.ledger.jsonl", problems)

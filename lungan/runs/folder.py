@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from filelock import FileLock
 from lungan import registry
 from lungan.config import RunConfig, rules
 from lungan.config.run import plugins
-from lungan.errors import ConfigError, RunFolderError
+from lungan.errors import ConfigError, RunFolderError, shown
 from lungan.files import (
     NUMBER,
     DamagedError,
@@ -59,7 +60,7 @@ CONVINCING = "convincing.png"
 PREDICTIONS = "predictions.csv"
 
 _MAX_CLASSES = 12
-
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _VALUES = {...: (*NUMBER, None)}
 _ENDED = {
     "status": frozenset(("done", "diverged", "failed")),
@@ -151,14 +152,19 @@ class Run:
 
         path = self.folder / GENERATOR
         if not path.is_file():
-            raise RunFolderError(f"{self.folder} has no generator: its run is {self.status}")
+            raise RunFolderError(
+                f"{self.folder} has no generator, since its run is {self.status}; repeat the "
+                "command that began it"
+            )
         return load_generator(path).to(resolve_device(device)).eval()
 
 
 def open_run(folder: Path) -> Run:
     """The run in a folder, finished or not. Raises: RunFolderError where it is none."""
     if not (folder / CONFIG).is_file():
-        raise RunFolderError(f"{folder} is not a run's folder: it has no {CONFIG}")
+        raise RunFolderError(
+            f"{folder} is not a run's folder, it has no {CONFIG}; give a folder such as runs/<run>"
+        )
     return Run(folder, read_summary(folder) or {})
 
 
@@ -230,6 +236,18 @@ def read_scores(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / SCORES
     scores: dict[str, dict[str, Any]] = read_json(path, {...: _SCORING}) if path.exists() else {}
     return scores
+
+
+def check_name(name: str, key: str) -> None:
+    """Check that a sweep's files can have this name. key: what the message calls it.
+
+    Raises: ConfigError.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{key} must be letters, digits, '.', '_' and '-', at most 100 and the first a letter "
+            f"or digit, got {shown(name)}"
+        )
 
 
 def read_manifest(store: Path, sweep: str) -> dict[str, Any]:

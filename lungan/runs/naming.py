@@ -15,7 +15,7 @@ import yaml
 
 from lungan.config import presets, rules
 from lungan.config.run import GROUPS
-from lungan.errors import ConfigError, RunFolderError
+from lungan.errors import ConfigError, RunFolderError, shown
 from lungan.runs.folder import read_manifest
 
 MAX_LENGTH = 128
@@ -144,4 +144,4 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    return rules.shown(value)
+    return shown(value)

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
-import re
 import statistics
 import time
 from abc import ABC, abstractmethod
@@ -28,6 +27,7 @@ from lungan.runs.folder import (
     SUMMARY,
     SWEEPS,
     Run,
+    check_name,
     read_metrics,
     read_summary,
     record_attempt,
@@ -39,7 +39,6 @@ from lungan.runs.run import StopSignal, run
 from lungan.runs.store import BusyError, RunIdentity, Store, store_path
 from lungan.training.loop import Interrupted
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MAX_RUNS_TIMED = 50
 POLL_SECONDS = 5.0
 
@@ -246,12 +245,13 @@ def plan_sweep(
     tell: Callable[[str], object] = log.info,
 ) -> Plan:
     """The plan of a sweep that the launcher will do. Every run is prepared, so that whatever is
-    wrong with any of them shows before the first. tell: takes what the user should know.
+    wrong with any of them shows before the first. name: None for one made of the runs. tell: takes
+    what the user should know.
 
     Raises: ConfigError, DataError, RunFolderError.
     """
     if name is not None:
-        check_name(name)
+        check_name(name, "the sweep's name")
     if len({config.store for config, _ in configs}) > 1:
         raise ConfigError("store must be the same for all runs of a sweep")
     elsewhere = launcher.elsewhere
@@ -454,11 +454,3 @@ def write_results(store: Path, sweep: str) -> Path | None:
         log.exception("the results could not be written; the runs are whole")
         return None
     return out
-
-
-def check_name(name: str, key: str = "--sweep") -> None:
-    """key: what the message calls it. Raises: ConfigError where it would not do as a file's."""
-    if not NAME.fullmatch(name):
-        raise ConfigError(
-            f"{key} must be letters, digits, '.', '_' and '-', at most 100, got {name}"
-        )

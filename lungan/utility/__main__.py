@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lungan.cli import CommandParser, add_config_dir, run_as_program, run_command
 from lungan.errors import ConfigError
-from lungan.runs.folder import GENERATOR, SWEEPS, UTILITY
+from lungan.runs.folder import GENERATOR, SWEEPS, UTILITY, check_name
 from lungan.utility.arms import ARMS, BASELINE, RARE, STANDARD
 from lungan.utility.manifest import ENDING, Design, manifest_path, manifests, read_manifest
 
@@ -336,8 +336,6 @@ def _command() -> str:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from lungan.runs.sweep import check_name
-
     for key in ("ratios", "fractions"):
         values = getattr(options, key)
         if values is not None and (not values or len(set(values)) < len(values)):

@@ -122,7 +122,7 @@ def test_a_file_that_may_not_grow(
     assert code == 2
     assert re.fullmatch(
         rf"RunFolderError: {re.escape(str(store))}/[^/]+/{re.escape(file)} cannot be written: "
-        r"File too large; free space there, or choose another folder with store=<folder>; "
+        r"File too large; free space there, or choose another folder \(of runs: store=<folder>\); "
         r"what was written before stays good",
         line,
     ), line
