@@ -525,14 +525,24 @@ def test_every_promise_of_security_names_a_test_that_is_there() -> None:
         assert f"def {name}(" in (ROOT / path).read_text(), name
 
 
+def anchors_of(path: Path) -> set[str]:
+    """GitHub's names of a page's headings."""
+    headings = re.findall(r"^#+ (.*)", path.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
 @pytest.mark.parametrize(
-    "document", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+    "document",
+    ["README.md", "CHANGELOG.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))],
 )
 def test_links_lead_somewhere(document: str) -> None:
     path = ROOT / document
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8")):
-        if not target.startswith("http"):
-            assert (path.parent / target).exists(), target
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if not link.startswith("http"):
+            target, _, anchor = link.partition("#")
+            page = path.parent / target if target else path
+            assert page.exists(), link
+            assert not anchor or anchor in anchors_of(page), link
 
 
 def test_what_a_tracker_costs_is_quoted_right() -> None:
