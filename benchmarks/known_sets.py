@@ -2,8 +2,9 @@
 
     python benchmarks/known_sets.py PNEUMONIAMNIST.npz OUT.csv
 
-Reference: the pneumonia images of train and val; held out: those of test. A row a score: its value
-for each set, and the floor's median and 95 % range at the largest N.
+Reference: the pneumonia images of train and val; held out: those of test, of which the scores of
+memorization need 100. A row a score: its value for each set, and the floor's median and 95 % range
+at the largest N.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ from lungan.data.build import read_images
 from lungan.scores import catalogue
 from lungan.scores.domain import load_encoder
 from lungan.scores.evaluate import score_images
+from lungan.scores.memorization import FEWEST_HELD_OUT_FOR_SHARE
+from lungan.scores.real_images import choose_real
+
+SPLITS = ["train", "val"]
+NORMAL, PNEUMONIA = "0", "1"
 
 
 def main() -> None:
@@ -28,24 +34,31 @@ def main() -> None:
     parser.add_argument("out", type=Path, metavar="OUT.csv")
     options = parser.parse_args()
     images = read_images(options.data)
+    num_held_out = len(choose_real(images, SPLITS, [PNEUMONIA]).held_out)
+    if num_held_out < FEWEST_HELD_OUT_FOR_SHARE:
+        parser.error(
+            f"{options.data} must have at least {FEWEST_HELD_OUT_FOR_SHARE} different images of "
+            f"class {PNEUMONIA} in test that are in neither train nor val, got {num_held_out}; "
+            "give PneumoniaMNIST's .npz, or one with more test images"
+        )
     encoder = load_encoder(images, torch.device("cpu"))
     print("; ".join(encoder.notes))
     rng = np.random.default_rng(0)
-    pneumonia = images.select(["train", "val"], ["1"]).images
+    pneumonia = images.select(SPLITS, [PNEUMONIA]).images
     training = pneumonia[rng.permutation(len(pneumonia))[: len(pneumonia) // 2]]
     noisy = training + rng.normal(0, 10, training.shape)
     sets = {
         "training images": training,
         "training images + noise of 10 levels": np.rint(noisy).clip(0, 255).astype(np.uint8),
-        "unseen test images": images.select(["test"], ["1"]).images,
-        "normal lungs": images.select(["train", "val"], ["0"]).images,
+        "unseen test images": images.select(["test"], [PNEUMONIA]).images,
+        "normal lungs": images.select(SPLITS, [NORMAL]).images,
         "white noise": rng.integers(0, 256, training.shape, dtype=np.uint8),
     }
     config = presets.load("score", "standard")
     rows: dict[str, dict[str, str]] = {}
     for name, one in sets.items():
         result = score_images(
-            one, images, splits=["train", "val"], classes=["1"], config=config, encoders=[encoder]
+            one, images, splits=SPLITS, classes=[PNEUMONIA], config=config, encoders=[encoder]
         )
         values = result["values"]
         for key in sorted(filter(catalogue.is_score, values), key=catalogue.order):

@@ -4,10 +4,11 @@
 
 DATA: an .npz or a folder, as ``lungan.score --real`` takes it. All images that are not in a test
 split, or those of one class, without exact duplicates, are divided at random: half are trained on,
-a sixth held out, a third unseen. Copies of training images are disguised in one way each. A row a
-way, for images that are all disguised copies and for unseen images with 5 % of them: each score and
-the end of its floor's 95 % range that copying would cross; ``found`` where it does. Images of one
-patient may fall on two sides, since the files do not name patients.
+a sixth held out, a third unseen; there must be 600, since the scores need 100 held-out ones. Copies
+of training images are disguised in one way each. A row a way, for images that are all disguised
+copies and for unseen images with 5 % of them: each score and the end of its floor's 95 % range that
+copying would cross; ``found`` where it does. Images of one patient may fall on two sides, since the
+files do not name patients.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from lungan.data.build import read_images
 from lungan.data.images import ImageSet
 from lungan.scores.domain import load_encoder
 from lungan.scores.evaluate import score_images
-from lungan.scores.memorization import distinct
+from lungan.scores.memorization import FEWEST_HELD_OUT_FOR_SHARE, distinct
 
 COPIED = 0.05
 SCORES = ("pixels.near_copies", "domain.memorization_share", "domain.memorization_c_t")
@@ -45,6 +46,12 @@ def main() -> None:
     splits = [name for name in whole.split_names if name != "test"]
     chosen = whole.select(splits, [options.class_name] if options.class_name else [])
     images = chosen.images[distinct(chosen.images)]
+    if len(images) < 6 * FEWEST_HELD_OUT_FOR_SHARE:
+        parser.error(
+            f"{options.data} must have at least {6 * FEWEST_HELD_OUT_FOR_SHARE} different images "
+            f"outside of test, a sixth of which are held out, got {len(images)}; leave out "
+            "--class, or give more images"
+        )
     images = images[np.random.default_rng(0).permutation(len(images))]
     trained, held_out = len(images) // 2, len(images) // 6
     training, rest = images[:trained], images[trained:]

@@ -140,6 +140,30 @@ def test_near_copies(script: Any, inputs: Inputs, tmp_path: Path) -> None:
     assert rows["unseen"]["pixels.near_copies found"] == "False"
 
 
+@pytest.mark.parametrize(
+    ("name", "train", "test", "message"),
+    [
+        ("known_sets", 40, 198, "100 different images of class 1 in test that are in neither"),
+        ("near_copies", 599, 0, "at least 600 different images outside of test"),
+    ],
+)
+def test_too_few_held_out_images_are_said_before_the_encoder_is_trained(
+    name: str, train: int, test: int, message: str, script: Any, tmp_path: Path, capsys: Any
+) -> None:
+    arrays = {}
+    for split, count in (("train", train), ("val", 0), ("test", test)):
+        pixels = np.random.default_rng(count).integers(0, 256, (count, 28, 28), np.uint8)
+        arrays |= {f"{split}_images": pixels, f"{split}_labels": np.arange(count)[:, None] % 2}
+    np.savez(tmp_path / "small.npz", **arrays)
+    with pytest.raises(SystemExit) as ended:
+        script(name, tmp_path / "small.npz", tmp_path / "out.csv")
+    assert ended.value.code == 2
+    (error,) = (line for line in capsys.readouterr().err.splitlines() if "error: " in line)
+    assert message in error
+    assert f"got {99 if name == 'known_sets' else 599}; " in error
+    assert not (tmp_path / "out.csv").exists()
+
+
 @pytest.mark.slow
 def test_null_simulation(script: Any, tmp_path: Path) -> None:
     small = ["--studies", 1, "--feature-studies", 1]

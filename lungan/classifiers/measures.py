@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 SPECIFICITY = 0.95
 CALIBRATION_BINS = 15
+NUM_DRAWS = 500
+"""Of images drawn again, for an interval."""
 
 Probabilities = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -80,17 +83,16 @@ def threshold_at_specificity(negatives: NDArray[np.float64], specificity: float)
     return float(np.sort(negatives)[num_below - 1]) if num_below else -math.inf
 
 
-def expected_calibration_error(
-    probabilities: Probabilities, labels: Labels, num_bins: int = CALIBRATION_BINS
-) -> float:
+def expected_calibration_error(probabilities: Probabilities, labels: Labels) -> float:
     """Mean distance between confidence and accuracy, over bins of the top class's probability.
 
     Bins of equal width, each closed above. Source: Guo et al. 2017, arXiv:1706.04599, eq. 3.
     """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
-    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
-    excess = np.bincount(bins, weights=confidence - correct, minlength=num_bins)
+    bins = np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1
+    bins = np.clip(bins, 0, CALIBRATION_BINS - 1)
+    excess = np.bincount(bins, weights=confidence - correct, minlength=CALIBRATION_BINS)
     return float(np.abs(excess).sum() / len(labels))
 
 
@@ -111,7 +113,6 @@ def bootstrap_interval(
     statistic: Callable[[NDArray[np.intp]], float | None],
     num_images: int,
     groups: NDArray[np.int64] | None,
-    num_draws: int = 500,
 ) -> tuple[float, float]:
     """The 95 % percentile interval of ``statistic`` over images drawn again with replacement.
 
@@ -119,19 +120,25 @@ def bootstrap_interval(
     groups: (num_images,), where whole groups (patients) are drawn, else None.
     Source: Efron and Tibshirani 1993, section 13.3.
     """
-    rng = np.random.default_rng(0)
-    unit = np.arange(num_images) if groups is None else np.unique(groups, return_inverse=True)[1]
-    order = np.argsort(unit, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(unit[order])) + 1)
-    drawn = (
-        statistic(np.concatenate([parts[k] for k in rng.integers(0, len(parts), len(parts))]))
-        for _ in range(num_draws)
-    )
+    draws = resamples(num_images, groups, np.random.default_rng(0))
+    drawn = map(statistic, itertools.islice(draws, NUM_DRAWS))
     values = [value for value in drawn if value is not None]
     if not values:
         return 0.0, 1.0
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
+
+
+def resamples(
+    num_images: int, groups: NDArray[np.int64] | None, rng: np.random.Generator
+) -> Iterator[NDArray[np.intp]]:
+    """Rows (M,) drawn again with replacement, without end: as many images as there are, or, where
+    groups (num_images,) are known, as many whole groups."""
+    unit = np.arange(num_images) if groups is None else np.unique(groups, return_inverse=True)[1]
+    order = np.argsort(unit, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(unit[order])) + 1)
+    while True:
+        yield np.concatenate([parts[k] for k in rng.integers(0, len(parts), len(parts))])
 
 
 def area_under_curve(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:

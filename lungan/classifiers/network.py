@@ -32,6 +32,13 @@ class _AtWorkingSize(nn.Module):
             images = F.adaptive_avg_pool2d(images.float(), self.working_size)
         return to_floats(images)
 
+    def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and logits in float32. inputs: as ``preprocess`` gives them."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.classify(self.preprocess(images))
+
 
 class SmallNetwork(_AtWorkingSize):
     """uint8 images -> (features, logits), by six convolutions with residual sums.
@@ -50,11 +57,7 @@ class SmallNetwork(_AtWorkingSize):
         self.trunk = nn.Sequential(*layers)
         self.classifier = nn.Linear(FEATURE_DIM, num_classes)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self.classify(self.preprocess(images))
-
     def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """inputs: as ``preprocess`` gives them."""
         features = self.trunk(inputs).float().mean(dim=(2, 3))
         return features, self.classifier(features)
 

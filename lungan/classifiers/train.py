@@ -225,30 +225,23 @@ def probabilities_of(
     network: Classifier, images: NDArray[np.uint8], device: torch.device
 ) -> NDArray[np.float64]:
     """(N, K), computed in float32 from float32 weights. The network is left in evaluation mode."""
-    array: NDArray[np.float64] = _outputs(network, images, device)[1].softmax(dim=1).numpy()
+    array: NDArray[np.float64] = outputs_of(network, images, device)[1].softmax(dim=1).numpy()
     return array
 
 
-def features_of(
-    network: Classifier, images: NDArray[np.uint8], device: torch.device
-) -> NDArray[np.float64]:
-    """(N, D), what the network's last layer sees, computed as by ``probabilities_of``."""
-    array: NDArray[np.float64] = _outputs(network, images, device)[0].numpy()
-    return array
-
-
-def _outputs(
-    network: Classifier, images: NDArray[np.uint8], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Features (N, D) and logits (N, K), float64 on the CPU."""
+def outputs_of(
+    network: nn.Module, images: NDArray[np.uint8], device: torch.device
+) -> tuple[NDArray[np.float64], Tensor]:
+    """Features (N, D) and logits (N, K), float64 on the CPU, of a network that gives both for
+    (B, C, H, W) uint8. The network is left in evaluation mode."""
     network.eval()
     with torch.inference_mode():
         batches = torch.split(torch.from_numpy(images), MEASURE_BATCH)
-        found = [network.classify(network.preprocess(batch.to(device))) for batch in batches]
+        found = [network(batch.to(device)) for batch in batches]
         features, logits = (
             torch.cat([one.double().cpu() for one in of]) for of in zip(*found, strict=True)
         )
-    return features, logits
+    return features.numpy(), logits
 
 
 def _batches(

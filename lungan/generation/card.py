@@ -11,7 +11,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 import lungan
 from lungan.generation.rejection import Rejection
 from lungan.generation.source import Source
-from lungan.scores.memorization import SHARE_QUANTILE
 from lungan.scores.table import format_result
 
 
@@ -75,7 +74,6 @@ def write_card(path: Path, source: Source, request: Request, made: Made) -> None
         request=request,
         made=made,
         rejection=made.rejection,
-        share=f"{SHARE_QUANTILE:.0%}",
         scores=scores and format_result(scores),
         version=lungan.__version__,
     )

@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -117,11 +117,10 @@ def _draw(
             source.generator, request.seed, label, block, device, request.truncation
         )
         images = made.cpu().numpy()
-        measured: list[tuple[float, ...]] = [()] * len(images)
-        if rejection is not None:
-            measured = list(zip(*rejection.measure(images), strict=True))
-        for position, (image, nearness) in enumerate(zip(images, measured, strict=True), first):
-            if rejection is not None and rejection.is_near_copy(*nearness):
+        judged: Iterable[tuple[float, ...] | None]
+        judged = itertools.repeat(()) if rejection is None else rejection.judge(images)
+        for position, (image, nearness) in enumerate(zip(images, judged, strict=False), first):
+            if nearness is None:
                 continue
             yield position, image, tuple(f"{value:.6g}" for value in nearness)
             kept += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,10 +12,10 @@ from lungan.config import ScoreConfig, presets
 from lungan.data import build as data
 from lungan.errors import ConfigError, DataError
 from lungan.generation.source import Source
-from lungan.scores import encoders, near_copies
+from lungan.scores import encoders
 from lungan.scores.distances import Features, as_rows
 from lungan.scores.encoders import Encoder, encode_real
-from lungan.scores.memorization import SHARE_QUANTILE
+from lungan.scores.memorization import limit_of
 from lungan.scores.near_copies import PixelAudit
 from lungan.scores.prdc import nearest
 from lungan.scores.real_images import RealSide, choose_real
@@ -22,8 +24,8 @@ from lungan.scores.real_images import RealSide, choose_real
 class Rejection:
     """What tells a near copy of a training image, in the encoder's features and in pixels.
 
-    threshold: the distance to the nearest training image that one in a hundred unseen real images
-    falls below. similarity: the pixels' that one in a hundred unseen real images exceeds.
+    limits: the distances to the nearest training image, in features and in pixels, that one in a
+    hundred unseen real images falls below.
     """
 
     def __init__(self, encoder: Encoder, real: RealSide, batch_size: int) -> None:
@@ -33,20 +35,21 @@ class Rejection:
         self._batch_size = batch_size
         self._training = as_rows("training features", reference.features[real.distinct])
         self._audit = PixelAudit(real.reference.images[real.distinct])
-        distance, similarity = self.measure(real.held_out.images)
-        self.threshold = float(np.quantile(distance, SHARE_QUANTILE))
-        self.similarity = near_copies.threshold(similarity)
+        self.limits = [limit_of(distances) for distances in self.measure(real.held_out.images)]
 
     def measure(self, images: NDArray[np.uint8]) -> tuple[Features, Features]:
-        """Of images (N, C, H, W), both (N,): the distance to their nearest training image, and the
-        similarity to their most similar one."""
+        """Of images (N, C, H, W): the distances to their nearest training image, both (N,)."""
         features = self.encoder.encode(images, self._batch_size).features
-        distance, _ = nearest(as_rows("features", features), self._training)
-        similarity, _ = self._audit.compare(images)
-        return distance, similarity
+        in_features, _ = nearest(as_rows("features", features), self._training)
+        in_pixels, _ = self._audit.nearest(images)
+        return in_features, in_pixels
 
-    def is_near_copy(self, distance: float, similarity: float) -> bool:
-        return distance < self.threshold or similarity > self.similarity
+    def judge(self, images: NDArray[np.uint8]) -> Iterator[tuple[float, float] | None]:
+        """Of each image (C, H, W): its distance to the nearest training image in features and its
+        similarity to the most similar one in pixels; None for a near copy."""
+        for in_features, in_pixels in zip(*self.measure(images), strict=True):
+            is_near_copy = in_features < self.limits[0] or in_pixels < self.limits[1]
+            yield None if is_near_copy else (in_features, 1 - in_pixels)
 
 
 def build_rejection(source: Source, device: torch.device) -> Rejection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def load_generator(path: Path) -> nn.Module:
         # Without memory first: sizes that the file only claims to have are never made.
         with torch.device("meta"):
             described = build_generator(config, size, channels, classes=classes)
-        _check_tensors(tensors, described.state_dict())
+        check_tensors(tensors, described.state_dict())
         generator = build_generator(config, size, channels, classes=classes)
         generator.load_state_dict(tensors)
     except (
@@ -122,7 +123,9 @@ def _plugins(description: Any) -> list[str]:
     return found
 
 
-def _check_tensors(given: dict[str, Tensor], described: dict[str, Tensor]) -> None:
+def check_tensors(given: dict[str, Tensor], described: dict[str, Tensor]) -> None:
+    """Raises: ValueError for the first tensor by name that is missing or unknown, else for the
+    first of another shape or dtype than in ``described``."""
     for name in sorted(given.keys() ^ described.keys()):
         said = "lacks" if name in described else "has no place for"
         raise ValueError(f"it {said} the tensor {name}")
@@ -139,6 +142,9 @@ def _classes(given: dict[str, Any] | None) -> Classes | None:
     if given is None:
         return None
     names, shares = given["names"], given["shares"]
-    if not (2 <= len(names) == len(shares) and all(share > 0 for share in shares)):
-        raise ValueError("classes must be two names or more, each with a share above 0")
+    are_shares = all(share > 0 for share in shares) and math.isfinite(sum(shares))
+    if not (2 <= len(set(names)) == len(names) == len(shares) and are_shares):
+        raise ValueError(
+            "classes must be two different names or more, each with a finite share above 0"
+        )
     return Classes(tuple(names), tuple(shares))

@@ -1,8 +1,11 @@
-"""Every score between two sets of encoded images, and its floor: the same between real images.
+"""Every score between two sets of encoded images, and every floor: the same between real images.
 
-A floor is a distribution. The real images are divided into two random halves again and again, and
-every score is taken between them, at the N of the comparison with generated images. All divisions
-of a pool share its distances, so that hundreds cost little more than one.
+A floor is a distribution, which ``as_floor`` sums up, and its draws come from one of two places.
+``floors``: the images trained on are divided into two random halves again and again, and every
+score is taken between them, at the N of the comparison with generated images. All divisions of a
+pool share its distances, so that hundreds cost little more than one. ``bootstrap_floors``: scores
+of memorization compare with held-out images, which are drawn again and again to stand on both
+sides.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lungan import registry
+from lungan.classifiers.measures import resamples
 from lungan.config import ScoreConfig
 from lungan.errors import ConfigError, DataError
 from lungan.scores.catalogue import floor_key
@@ -49,6 +54,8 @@ Measured = dict[str, float | str]
 
 Rows = NDArray[np.int64]
 Values = NDArray[np.float64]
+Draws = Values | str
+"""A score's values between some pairs of sets, (S,), or in words why it has none."""
 Parts = list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]
 
 
@@ -110,36 +117,74 @@ def floors(
     # Where there are few more images than 2N, all pools would be nearly the same set.
     pools = 1 if count <= 2 * num_images + 1 else POOLS
     wanted = max(config.floor_splits, FEWEST_SPLITS)
-    halves, quarters = defaultdict[str, list[Any]](list), defaultdict[str, list[Any]](list)
+    halves, quarters = (defaultdict[str, list[Draws]](list) for _ in range(2))
     rng = np.random.default_rng([config.seed, count, num_images, 1])
-    random_rows = _pools(count, num_images, config, groups)
-    for number in tqdm(range(pools), "floors", leave=False, disable=None):
-        rows = next(random_rows)
-        pool = Encoded(real.features[rows], real.logits[rows])
-        num_splits = wanted * (number + 1) // pools - wanted * number // pools
+    drawn = itertools.islice(_pools(count, num_images, config, groups), pools)
+    for number, rows in enumerate(tqdm(drawn, "floors", pools, leave=False, disable=None)):
         of_pool = None if groups is None else groups[rows]
-        found = _divide(pool, of_pool, num_splits, number == 0, config, rng)
-        for into, of_parts in zip((halves, quarters), found, strict=True):
-            for key, value in of_parts.items():
-                into[key].append(value)
+        pool = _Pool(Encoded(real.features[rows], real.logits[rows]), config)
+        num_splits = wanted * (number + 1) // pools - wanted * number // pools
+        parts = _halves(len(rows), of_pool, num_splits, rng)
+        if number == 0:  # the reference of the comparison itself is among them
+            first = np.arange(len(rows)) < len(rows) // 2
+            parts[0] = first, ~first
+        for key, value in pool.compare_halves(parts).items():
+            halves[key].append(value)
+        parts = _quarters(len(rows), of_pool, max(num_splits // SPLITS_PER_DIVISION, 1), rng)
+        for key, value in pool.compare(parts).items():
+            quarters[key].append(value)
     measured: Measured = {}
     for key, values in halves.items():
-        if reasons := [value for value in values if isinstance(value, str)]:
-            measured[floor_key(key)] = reasons[-1]
-            continue
-        measured |= summarize(np.concatenate(values), floor_key(key))
-        shared = [value for value in quarters[key] if not isinstance(value, str)]
-        if shared:  # three comparisons with each reference
-            table = np.concatenate(shared).reshape(-1, 3)
-            measured[f"{key}.floor_shared"] = shared_variance(table)
+        measured |= as_floor(key, values, quarters[key], 3)
     return measured
 
 
-def summarize(values: Values, key: str) -> dict[str, float]:
-    """Median, 2.5 % and 97.5 % quantiles and standard deviation of values (S,), under ``key``."""
+def bootstrap_floors(
+    score: Callable[[Rows, Rows, np.random.Generator], Measured],
+    num_held_out: int,
+    num_images: int,
+    config: ScoreConfig,
+    groups: Rows | None,
+) -> Measured:
+    """Floors of scores that compare ``num_images`` images with ``num_held_out`` held-out ones.
+
+    score: of the rows of held-out images that stand for generated and for held-out ones.
+    groups: (num_held_out,), which are then drawn whole; None where they are not known.
+    Each draw of held-out images is compared with two draws of the others.
+    """
+    rng = np.random.default_rng([config.seed, num_held_out, num_images])
+    draws = defaultdict[str, list[Draws]](list)
+    drawn_again = resamples(num_held_out, groups, rng)
+    for unseen in itertools.islice(drawn_again, max(config.floor_splits, FEWEST_SPLITS)):
+        one, two = (score(rng.integers(0, num_held_out, num_images), unseen, rng) for _ in range(2))
+        for key in one:
+            pair = [one[key], two[key]]
+            reasons = [value for value in pair if isinstance(value, str)]
+            draws[key].append(reasons[-1] if reasons else np.array(pair, dtype=np.float64))
+    measured: Measured = {}
+    for key, values in draws.items():
+        measured |= as_floor(key, values, values, 2)
+    return measured
+
+
+def as_floor(
+    key: str, draws: Sequence[Draws], of_shared: Sequence[Draws], num_sharing: int
+) -> Measured:
+    """One score's floor, by key: median, 95 % range, standard deviation and shared variance.
+
+    of_shared: draws of which each ``num_sharing`` in a row were compared with the same images.
+    """
+    name = floor_key(key)
+    if reasons := [each for each in draws if isinstance(each, str)]:
+        return {name: reasons[-1]}
+    values = np.concatenate([each for each in draws if not isinstance(each, str)])
     low, middle, high = np.quantile(values, [0.025, 0.5, 0.975]).tolist()
-    spread = float(values.std())
-    return {key: middle, f"{key}_low": low, f"{key}_high": high, f"{key}_std": spread}
+    found: Measured = {name: middle, f"{name}_low": low, f"{name}_high": high}
+    found[f"{name}_std"] = float(values.std())
+    if shared := [each for each in of_shared if not isinstance(each, str)]:
+        table = np.concatenate(shared).reshape(-1, num_sharing)
+        found[f"{key}.floor_shared"] = shared_variance(table)
+    return found
 
 
 def shared_variance(values: Values) -> float:
@@ -170,67 +215,66 @@ def _order(count: int, groups: Rows | None, rng: np.random.Generator) -> Rows:
     return order[np.argsort(place[group[order]], kind="stable")]
 
 
-def _divide(
-    pool: Encoded,
-    groups: Rows | None,
-    num_splits: int,
-    is_first: bool,
-    config: ScoreConfig,
-    rng: np.random.Generator,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of 2N real images, by score: values (num_splits,) between halves, and (12 D,) between the
-    quarters of D divisions, each the reference of the three others in turn.
-
-    is_first: whether the division of the comparison itself, in the order given, begins.
-    """
-    features = as_rows("real features", pool.features)
-    compact = _compact(features)
-    neighborhoods = Neighborhoods(features, config.nearest_k)
-    size = len(features)
-
-    def each(
-        score: Callable[..., float], rows: Features, parts: Parts, most: int | None = None
-    ) -> Values:
-        return np.array([float(score(rows[a], rows[b])) for a, b in parts[:most]])
-
-    def compare_all(parts: Parts) -> dict[str, Any]:
-        affordable = int(MOST_OPERATIONS / compact.shape[1] ** 3)
-        most = max(FEWEST_SPLITS, affordable) // 3 * 3  # whole rows of comparisons that share
-        one, two = (np.array(members) for members in zip(*parts, strict=True))
-        found = attempt(["frechet_distance"], each, frechet_distance, compact, parts, most)
-        found |= attempt(["kernel_distance"], kernel_distances, features, one, two)
-        found |= attempt(MANIFOLD, neighborhoods.scores, one, two)
-        for name in config.extra:
-            found |= attempt([name], each, registry.builder("score", name), features, parts)
-        return found
-
-    def extrapolate(first: Features, second: Features) -> float:
-        return frechet_distance_infinity(first, second, config.seed)
-
-    def inception_scores(parts: Parts) -> Values:
-        splits = config.inception_splits
-        return np.array([inception_score(pool.logits[a], splits)[0] for a, _ in parts])
-
-    halves = np.zeros((num_splits, size), dtype=bool)
+def _halves(size: int, groups: Rows | None, number: int, rng: np.random.Generator) -> Parts:
+    """Random halves of ``size`` images, each beside the other half."""
+    halves = np.zeros((number, size), dtype=bool)
     for member in halves:
         member[_order(size, groups, rng)[: size // 2]] = True
-    if is_first:
-        halves[0] = np.arange(size) < size // 2
-    parts = [(half, ~half) for half in halves]
-    of_halves = compare_all(parts)
-    if config.extrapolate:
-        key = "frechet_distance_infinity"
-        of_halves |= attempt([key], each, extrapolate, features, parts, MOST_EXTRAPOLATIONS)
-    of_halves |= attempt(["inception_score"], inception_scores, parts)
+    return [(half, ~half) for half in halves]
 
-    parts = []
-    for _ in range(max(num_splits // SPLITS_PER_DIVISION, 1)):
+
+def _quarters(size: int, groups: Rows | None, number: int, rng: np.random.Generator) -> Parts:
+    """Of each of ``number`` divisions of ``size`` images into quarters the 12 pairs, in which each
+    quarter is the reference of the three others in turn."""
+    parts: Parts = []
+    for _ in range(number):
         quarters = np.zeros((4, size), dtype=bool)
         order = _order(size, groups, rng)[: size // 4 * 4]
         for member, rows in zip(quarters, order.reshape(4, -1), strict=True):
             member[rows] = True
         parts += itertools.permutations(quarters, 2)
-    return of_halves, compare_all(parts)
+    return parts
+
+
+class _Pool:
+    """Real images that are compared part with part; what all parts share is computed once."""
+
+    def __init__(self, images: Encoded, config: ScoreConfig) -> None:
+        self._features = as_rows("real features", images.features)
+        self._logits = images.logits
+        self._compact = _compact(self._features)
+        self._neighborhoods = Neighborhoods(self._features, config.nearest_k)
+        self._config = config
+
+    def compare(self, parts: Parts) -> dict[str, Draws]:
+        """By score: its values between the two parts of each pair."""
+        affordable = int(MOST_OPERATIONS / self._compact.shape[1] ** 3)
+        most = max(FEWEST_SPLITS, affordable) // 3 * 3  # whole rows of comparisons that share
+        one, two = (np.array(members) for members in zip(*parts, strict=True))
+        found = attempt(["frechet_distance"], _each, frechet_distance, self._compact, parts[:most])
+        found |= attempt(["kernel_distance"], kernel_distances, self._features, one, two)
+        found |= attempt(MANIFOLD, self._neighborhoods.scores, one, two)
+        for name in self._config.extra:
+            score = registry.builder("score", name)
+            found |= attempt([name], _each, score, self._features, parts)
+        return found
+
+    def compare_halves(self, parts: Parts) -> dict[str, Draws]:
+        """As ``compare``, with the scores that are taken between halves alone."""
+        found = self.compare(parts)
+        if self._config.extrapolate:
+            score = partial(frechet_distance_infinity, seed=self._config.seed)
+            some = parts[:MOST_EXTRAPOLATIONS]
+            found |= attempt(["frechet_distance_infinity"], _each, score, self._features, some)
+        return found | attempt(["inception_score"], self._inception_scores, parts)
+
+    def _inception_scores(self, parts: Parts) -> Values:
+        splits = self._config.inception_splits
+        return np.array([inception_score(self._logits[one], splits)[0] for one, _ in parts])
+
+
+def _each(score: Callable[..., float], rows: Features, parts: Parts) -> Values:
+    return np.array([float(score(rows[one], rows[two])) for one, two in parts])
 
 
 def _compact(features: Features) -> Features:

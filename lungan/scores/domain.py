@@ -30,13 +30,12 @@ from tqdm import tqdm
 from lungan.classifiers.augment import augment
 from lungan.classifiers.measures import bootstrap_interval, mean_area_under_curve
 from lungan.classifiers.network import FEATURE_DIM, SmallNetwork, build_classifier, in_channels_last
-from lungan.classifiers.train import Descent, descend, shuffled_batches
+from lungan.classifiers.train import Descent, descend, outputs_of, shuffled_batches
 from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet, draw_share
 from lungan.device import native_dtype
 from lungan.errors import DataError
 from lungan.files import cache_folder, cached
-from lungan.scores.distances import Features
 from lungan.scores.encoders import Encoder
 
 NAME = "domain"
@@ -172,7 +171,7 @@ def _train(
         "auc": auc,
         "accuracy": accuracy,
         "recognition": _measure_recognition(network, held_out, device),
-        "effective_dim": effective_dimension(_outputs(network, held_out.images, device)[0]),
+        "effective_dim": effective_dimension(outputs_of(network, held_out.images, device)[0]),
         "uses_labels": uses_labels,
         "precision": "bf16" if native_dtype(device) == torch.bfloat16 else "fp32",
         "seconds": time.perf_counter() - started,
@@ -290,7 +289,7 @@ def train(
     for _ in tqdm(updates, "in-domain encoder", num_updates, unit="update", disable=None):
         pass
     encoder = DomainNetwork(network, uses_labels).to(device).eval().requires_grad_(False)
-    features, _ = _outputs(encoder, images.images, device)
+    features, _ = outputs_of(encoder, images.images, device)
     mean, whitening = whiten(features, recipe.shrinkage)
     encoder.mean.copy_(torch.from_numpy(mean))
     encoder.whitening.copy_(torch.from_numpy(whitening))
@@ -350,7 +349,7 @@ def _measure_classes(
     network: DomainNetwork, held_out: ImageSet, device: torch.device
 ) -> tuple[tuple[float, float, float] | None, float]:
     """AUC with its interval, None where one class is held out, and accuracy."""
-    _, logits = _outputs(network, held_out.images, device)
+    _, logits = outputs_of(network, held_out.images, device)
     probabilities, labels = logits.softmax(dim=1).numpy(), held_out.labels
     accuracy = float((probabilities.argmax(axis=1) == labels).mean())
     value = mean_area_under_curve(probabilities, labels)
@@ -387,13 +386,3 @@ def _measure_recognition(
     share = nearer.sum(axis=1) / max(len(own) - 1, 1)
     interval = bootstrap_interval(lambda rows: float(share[rows].mean()), len(own), shown.groups)
     return float(share.mean()), *interval
-
-
-def _outputs(
-    network: DomainNetwork, images: NDArray[np.uint8], device: torch.device
-) -> tuple[Features, Tensor]:
-    """Features and logits in float64."""
-    with torch.inference_mode():
-        found = [network(batch.to(device)) for batch in torch.split(torch.from_numpy(images), 256)]
-    features, logits = (torch.cat(each).double().cpu() for each in zip(*found, strict=True))
-    return features.numpy(), logits

@@ -19,8 +19,10 @@ from lungan.data.images import ImageSet
 from lungan.errors import DataError
 from lungan.files import cache_folder, cached
 from lungan.scores import catalogue, comparison, memorization, near_copies, texture
-from lungan.scores.comparison import Measured
+from lungan.scores.comparison import Measured, Rows, bootstrap_floors
+from lungan.scores.distances import Features
 from lungan.scores.encoders import VERSION, Encoded, Encoder, encode_real, hash_of, key_of
+from lungan.scores.memorization import FEWEST_HELD_OUT_FOR_SHARE, share_near
 from lungan.scores.real_images import RealSide, check_generated, choose_real, describe
 
 NOT_SHAPING = (
@@ -41,9 +43,9 @@ OnPairs = Callable[[str, NDArray[np.uint8], NDArray[np.uint8]], None]
 """Called with an encoder's name, the up to 16 generated images (P, C, H, W) uint8 that come closest
 to a training image, closest first, and these training images."""
 
-_Show = Callable[[str, NDArray[np.float64], NDArray[np.int64]], None]
-"""Called with an encoder's name, each image's distance to its nearest training image, and which of
-the distinct ones that is; both (N,)."""
+Closest = tuple[Features, Rows]
+"""Each generated image's distance to its nearest training image, and which of the distinct ones
+that is; both (N,)."""
 
 
 def num_images_a_side(num_reference: int, config: ScoreConfig) -> int:
@@ -54,7 +56,10 @@ def num_images_a_side(num_reference: int, config: ScoreConfig) -> int:
     """
     half = num_reference // 2
     if half < 2:
-        raise DataError(f"scoring needs at least 4 real images, got {num_reference}")
+        raise DataError(
+            f"scoring needs at least 4 real images, got {num_reference}: choose more splits or "
+            "classes, or add images"
+        )
     return min(config.num_images, half) if config.num_images else half
 
 
@@ -114,28 +119,29 @@ def score_images(
     check_generated(generated, reference)
     num_images = min(num_images_a_side(len(reference), config), len(generated))
     if num_images < 2:
-        raise DataError(f"scoring needs at least 2 generated images, got {len(generated)}")
+        raise DataError(
+            f"scoring needs at least 2 generated images, got {len(generated)}: generate more"
+        )
     rows = np.random.default_rng(config.seed).permutation(len(generated))[:num_images]
     pixels = generated[rows]
     made = pixels.cpu().numpy() if isinstance(pixels, Tensor) else pixels
 
-    def show(name: str, distance: NDArray[np.float64], index: NDArray[np.int64]) -> None:
-        if on_pairs is not None:
+    shown: dict[str, Any] = {}
+    found: dict[str, Measured] = {}
+    closest: dict[str, Closest | None] = {}
+    for encoder in encoders:
+        name = encoder.name
+        found[name], closest[name], shown[name] = _score_with(encoder, pixels, real, config)
+    if config.memorization:
+        name = near_copies.NAME
+        found[name], closest[name] = _audit_pixels(made, real, config)
+        shown[name] = near_copies.DESCRIPTION
+    for name, near in closest.items():
+        if near is not None and on_pairs is not None:
+            distance, index = near
             chosen = np.argsort(distance, kind="stable")[:PAIRS]
             on_pairs(name, made[chosen], reference.images[real.distinct[index[chosen]]])
-
-    shown: dict[str, Any] = {}
-    measured: dict[str, Any] = {}
-    for encoder in encoders:
-        found, spectra = _score_with(encoder, pixels, real, config, show)
-        measured |= {f"{encoder.name}.{key}": value for key, value in found.items()}
-        keys = ("weights_hash", "feature_dim", "num_classes")
-        shown[encoder.name] = {key: getattr(encoder, key) for key in keys}
-        shown[encoder.name] |= {"notes": list(encoder.notes)} | spectra
-    if config.memorization:
-        audited = _audit_pixels(made, real, config, show)
-        measured |= {f"{near_copies.NAME}.{key}": value for key, value in audited.items()}
-        shown[near_copies.NAME] = near_copies.DESCRIPTION
+    measured = {f"{name}.{key}": one for name, of in found.items() for key, one in of.items()}
     values: dict[str, float | None] = {f"{name}.inception_score": None for name in reasons or {}}
     missing = dict(reasons or {})
     for key, value in measured.items():
@@ -175,19 +181,15 @@ def score_images(
 
 
 def _score_with(
-    encoder: Encoder,
-    pixels: NDArray[np.uint8] | Tensor,
-    real: RealSide,
-    config: ScoreConfig,
-    show: _Show,
-) -> tuple[Measured, dict[str, Any]]:
-    """The scores, and what scores.json keeps of the encoder ``spectrum`` for a figure."""
-    groups, num_images = real.reference.groups, len(pixels)
+    encoder: Encoder, pixels: NDArray[np.uint8] | Tensor, real: RealSide, config: ScoreConfig
+) -> tuple[Measured, Closest | None, dict[str, Any]]:
+    """Scores and floors in one encoder's features, and what scores.json keeps of the encoder."""
     reference = encode_real(real.reference, encoder, config.batch_size)
     made = encoder.encode(pixels, config.batch_size)
+    groups, num_images = real.reference.groups, len(pixels)
     rows = comparison.reference_rows(len(real.reference), num_images, config, groups)
-    first = Encoded(reference.features[rows], reference.logits[rows])
-    measured = comparison.compare(first, made, config)
+    half = Encoded(reference.features[rows], reference.logits[rows])
+    measured = comparison.compare(half, made, config)
     # Neither shapes a floor: N stands beside it, and memorization has none.
     left_out = ("num_images", "memorization")
     parts = sorted((key, one) for key, one in shaping(config).items() if key not in left_out)
@@ -199,47 +201,49 @@ def _score_with(
         lambda: comparison.floors(reference, num_images, config, groups),
         lambda file, found: file.write(json.dumps(found).encode()),
     )
+    near = None
     if config.memorization:
-        measured |= _memorization(encoder, reference, made, real, config, show)
-    if encoder.name != "spectrum":
-        return measured, {}
-    return measured, {"spectra": texture.spectra(reference.features, made.features)}
+        audited, near = _audit_features(encoder, reference, made, real, config)
+        measured |= audited
+    keys = ("weights_hash", "feature_dim", "num_classes")
+    shown = {key: getattr(encoder, key) for key in keys} | {"notes": list(encoder.notes)}
+    if encoder.name == "spectrum":  # a figure shows them
+        shown["spectra"] = texture.spectra(reference.features, made.features)
+    return measured, near, shown
 
 
-def _memorization(
-    encoder: Encoder,
-    reference: Encoded,
-    made: Encoded,
-    real: RealSide,
-    config: ScoreConfig,
-    show: _Show,
-) -> Measured:
+def _audit_features(
+    encoder: Encoder, reference: Encoded, made: Encoded, real: RealSide, config: ScoreConfig
+) -> tuple[Measured, Closest | None]:
+    """The memorization scores in the encoder's features, and their floors."""
     if len(real.distinct) < 2:
-        return dict.fromkeys([*memorization.RELATIVE, "authenticity"], ALL_ALIKE)
+        return dict.fromkeys([*memorization.RELATIVE, "authenticity"], ALL_ALIKE), None
     sets, held_out = [made.features], real.held_out
     if len(held_out):
         sets.append(encode_real(held_out, encoder, config.batch_size).features)
     num_cells = memorization.suggested_cells(len(held_out))
-    near, *unseen = memorization.nearness(
-        reference.features[real.distinct], sets, num_cells, config.seed
-    )
-    show(encoder.name, near.distance, near.index)
+    training = reference.features[real.distinct]
+    near, *unseen = memorization.nearness(training, sets, num_cells, config.seed)
     held_out_near = unseen[0] if unseen else None
-    return memorization.compare_nearness(near, held_out_near, config, held_out.groups)
+    found = memorization.compare_nearness(near, held_out_near, config, held_out.groups)
+    return found, (near.distance, near.index)
 
 
 def _audit_pixels(
-    generated: NDArray[np.uint8], real: RealSide, config: ScoreConfig, show: _Show
-) -> Measured:
+    generated: NDArray[np.uint8], real: RealSide, config: ScoreConfig
+) -> tuple[Measured, Closest | None]:
     """The share of near copies and its floor, from pixels alone."""
-    held_out, fewest = real.held_out, memorization.FEWEST_HELD_OUT_FOR_SHARE
+    key, held_out, fewest = near_copies.KEY, real.held_out, FEWEST_HELD_OUT_FOR_SHARE
     if len(held_out) < fewest:
         judged = f"near copies are judged by at least {fewest} held-out images"
-        return {near_copies.KEY: f"{judged}, got {len(held_out)}"}
+        return {key: f"{judged}, got {len(held_out)}"}, None
     if len(real.distinct) < 2:
-        return {near_copies.KEY: ALL_ALIKE}
+        return {key: ALL_ALIKE}, None
     audit = near_copies.PixelAudit(real.reference.images[real.distinct])
-    made, index = audit.compare(generated)
-    unseen, _ = audit.compare(held_out.images)
-    show(near_copies.NAME, -made, index)
-    return near_copies.compare_similarity(made, unseen, config, held_out.groups)
+    near = audit.nearest(generated)
+    unseen, _ = audit.nearest(held_out.images)
+    floors = bootstrap_floors(
+        lambda one, two, _: {key: share_near(unseen[one], unseen[two])},
+        *(len(held_out), len(generated), config, held_out.groups),
+    )
+    return {key: share_near(near[0], unseen)} | floors, near

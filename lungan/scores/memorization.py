@@ -6,7 +6,6 @@ images and as many held-out ones.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
@@ -16,14 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from lungan.classifiers.measures import count_above
 from lungan.config import ScoreConfig
 from lungan.errors import DataError
-from lungan.scores.comparison import (
-    FEWEST_SPLITS,
-    Measured,
-    Rows,
-    attempt,
-    shared_variance,
-    summarize,
-)
+from lungan.scores.comparison import Measured, Rows, attempt, bootstrap_floors
 from lungan.scores.distances import Features, as_pair, as_rows
 from lungan.scores.prdc import nearest, nearest_other
 
@@ -98,20 +90,27 @@ def distance_ratio(generated: Nearness, held_out: Nearness) -> float:
 
     Below 1: nearer to the training images than unseen real ones are.
 
-    Raises: DataError where more than half of the held-out images equal a training image.
+    Raises: DataError where the held-out images' median distance is 0.
     """
     reference = np.median(held_out.distance)
     if reference == 0:
-        raise DataError("at least half of the held-out images have a training image's features")
+        raise DataError(
+            "at least half of the held-out images have exactly the features of a training image, "
+            "so no image can be nearer than they are; read the scores of another encoder"
+        )
     return float(np.median(generated.distance) / reference)
 
 
-def share_near(generated: Nearness, held_out: Nearness) -> float:
-    """Share nearer to a training image than the held-out images' 1st percentile.
+def limit_of(held_out: Features) -> float:
+    """The distance to the nearest training image that one in a hundred unseen real images falls
+    below. held_out: (H,) of such images, by whatever distance."""
+    return float(np.quantile(held_out, SHARE_QUANTILE))
 
-    0.01 is what unseen real images give.
-    """
-    return float((generated.distance < np.quantile(held_out.distance, SHARE_QUANTILE)).mean())
+
+def share_near(generated: Features, held_out: Features) -> float:
+    """Share of distances (N,) to the nearest training image that are below ``limit_of`` held-out
+    images' (H,). 0.01 is what unseen real images give."""
+    return float((generated < limit_of(held_out)).mean())
 
 
 def authenticity(generated: Nearness) -> float:
@@ -153,9 +152,9 @@ def copying_statistic(generated: Nearness, held_out: Nearness) -> float:
     return float(np.average(scores, weights=weights))
 
 
-RELATIVE = {
+RELATIVE: dict[str, Callable[[Nearness, Nearness], float]] = {
     "memorization_distance_ratio": distance_ratio,
-    "memorization_share": share_near,
+    "memorization_share": lambda one, two: share_near(one.distance, two.distance),
     "memorization_c_t": copying_statistic,
 }
 """What needs held-out images; authenticity does without, but its floor does not."""
@@ -204,47 +203,6 @@ def compare_nearness(
 
     found |= measure(generated, held_out)
     return found | bootstrap_floors(draw, len(held_out), len(generated), config, groups)
-
-
-def bootstrap_floors(
-    score: Callable[[Rows, Rows, np.random.Generator], Measured],
-    num_held_out: int,
-    num_images: int,
-    config: ScoreConfig,
-    groups: Rows | None,
-) -> Measured:
-    """Floors of scores that compare ``num_images`` images with ``num_held_out`` held-out ones.
-
-    score: of the rows of held-out images that stand for generated and for held-out ones.
-    Each draw of held-out images is compared with two draws of the others, whose covariance is the
-    share of the variance that all seeds of a study have in common.
-    """
-    rng = np.random.default_rng([config.seed, num_held_out, num_images])
-    pairs = defaultdict[str, list[list[float | str]]](list)
-    for _ in range(max(config.floor_splits, FEWEST_SPLITS)):
-        unseen = _draw_again(num_held_out, groups, rng)
-        one, two = (score(rng.integers(0, num_held_out, num_images), unseen, rng) for _ in range(2))
-        for key in one:
-            pairs[key].append([one[key], two[key]])
-    floors: Measured = {}
-    for key, values in pairs.items():
-        reasons = [value for pair in values for value in pair if isinstance(value, str)]
-        if reasons:
-            floors[f"{key}.floor"] = reasons[-1]
-        else:
-            table = np.array(values, dtype=np.float64)
-            floors |= summarize(table.ravel(), f"{key}.floor")
-            floors[f"{key}.floor_shared"] = shared_variance(table)
-    return floors
-
-
-def _draw_again(count: int, groups: Rows | None, rng: np.random.Generator) -> Rows:
-    """As many rows as there are, or whole groups of them, drawn with replacement."""
-    if groups is None:
-        return rng.integers(0, count, count)
-    names = np.unique(groups)
-    drawn = rng.choice(names, len(names))
-    return np.concatenate([np.flatnonzero(groups == name) for name in drawn])
 
 
 def distinct(images: NDArray[np.uint8]) -> Rows:

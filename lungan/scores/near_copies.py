@@ -19,10 +19,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lungan.config import ScoreConfig
-from lungan.scores.comparison import Measured, Rows
+from lungan.scores.comparison import Rows
+from lungan.scores.distances import Features
 from lungan.scores.encoders import hash_of
-from lungan.scores.memorization import SHARE_QUANTILE, bootstrap_floors
 
 NAME = "pixels"
 """What stands in the place of an encoder's name in keys."""
@@ -38,8 +37,6 @@ SHIFTS = (-2 / 28, -1 / 28, 0.0, 1 / 28, 2 / 28)
 """Along each axis, as shares of the image's side."""
 DEGREES = (-10.0, -5.0, 5.0, 10.0)
 SCALES = (0.86, 0.93, 1.07, 1.15)
-
-Similarity = NDArray[np.float64]
 
 
 class View(NamedTuple):
@@ -78,7 +75,7 @@ KEY = "near_copies"
 
 
 class PixelAudit:
-    """How much images resemble their most similar training image, in whatever view does most.
+    """How far images are from their most similar training image, in whatever view is nearest.
 
     training: (T, C, H, W) uint8, T at least 2, read in batches of 256; 64 floats are kept of each.
     """
@@ -103,9 +100,9 @@ class PixelAudit:
             [self._features(_normalize(batch)) for batch in _small(training)]
         )
 
-    def compare(self, images: NDArray[np.uint8]) -> tuple[Similarity, NDArray[np.int64]]:
-        """Of images (N, C, H, W) uint8: the greatest cosine, from -1 to 1, and the index of the
-        training image that has it; both (N,)."""
+    def nearest(self, images: NDArray[np.uint8]) -> tuple[Features, Rows]:
+        """Of images (N, C, H, W) uint8: 1 minus the greatest cosine, from 0 to 2, and the index of
+        the training image that has it; both (N,)."""
         similarity, index = [], []
         for batch in _small(images):
             best, nearest = torch.full((len(batch),), -1.0), torch.zeros(len(batch)).long()
@@ -116,37 +113,13 @@ class PixelAudit:
                 best = torch.where(cosine > best, cosine, best)
             similarity.append(best)
             index.append(nearest)
-        return torch.cat(similarity).double().numpy(), torch.cat(index).numpy()
+        return 1 - torch.cat(similarity).double().numpy(), torch.cat(index).numpy()
 
     def _features(self, normalized: Tensor) -> Tensor:
         """Unit vectors (B, 64) of normalized pixels; 0 for an image without contrast."""
         found = (normalized - self._mean) @ self._components
         found = torch.where(normalized.any(dim=1, keepdim=True), found, 0.0)
         return F.normalize(found, dim=1)
-
-
-def threshold(held_out: Similarity) -> float:
-    """The similarity that one in a hundred unseen real images exceeds."""
-    return float(np.quantile(held_out, 1 - SHARE_QUANTILE))
-
-
-def share_of_near_copies(generated: Similarity, held_out: Similarity) -> float:
-    """Share of images that resemble a training image more than 99 % of unseen real images do.
-
-    0.01 is what unseen real images give.
-    """
-    return float((generated > threshold(held_out)).mean())
-
-
-def compare_similarity(
-    generated: Similarity, held_out: Similarity, config: ScoreConfig, groups: Rows | None
-) -> Measured:
-    """The share of near copies, and its floor. groups: (H,) of the held-out images, or None."""
-    floors = bootstrap_floors(
-        lambda one, two, _: {KEY: share_of_near_copies(held_out[one], held_out[two])},
-        *(len(held_out), len(generated), config, groups),
-    )
-    return {KEY: share_of_near_copies(generated, held_out)} | floors
 
 
 def _small(images: NDArray[np.uint8]) -> Iterator[Tensor]:

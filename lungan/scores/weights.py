@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lungan.errors import WeightsError
 from lungan.files import at_home
+from lungan.models.saving import check_tensors
 
 INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"
 INCEPTION_HASH = "0cc3c7bd"
@@ -141,23 +142,18 @@ def load_into(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> Non
     """
     expected = network.state_dict()
     counts = {name for name in expected if name.endswith(".num_batches_tracked")}
-    missing = sorted(expected.keys() - tensors.keys() - counts)
-    unknown = sorted(tensors.keys() - expected.keys())
-    problems = [
-        *(f"it lacks {name} ({len(missing)} such keys)" for name in missing),
-        *(f"it has the unknown {name} ({len(unknown)} such keys)" for name in unknown),
-        *(
-            f"{name} must be {tuple(expected[name].shape)}, got {tuple(value.shape)}"
-            for name, value in tensors.items()
-            if name in expected and value.shape != expected[name].shape
-        ),
-    ]
-    if problems:
-        raise WeightsError(f"weights file {path} is not for this network: {problems[0]}")
-    for name, value in tensors.items():
-        if not torch.isfinite(value).all():
-            raise WeightsError(f"weights file {path} holds non-finite numbers in {name}")
     floats = {name: value.float() for name, value in tensors.items() if name not in counts}
-    zeros = {name: torch.zeros((), dtype=torch.int64) for name in counts}
-    network.load_state_dict(floats | zeros, strict=True, assign=True)
+    given = floats | {name: torch.zeros((), dtype=torch.int64) for name in counts}
+    try:
+        check_tensors(given, expected)
+    except ValueError as error:
+        raise WeightsError(
+            f"weights file {path} is not for this network: {error}; give another file"
+        ) from error
+    for name, value in floats.items():
+        if not torch.isfinite(value).all():
+            raise WeightsError(
+                f"weights file {path} holds non-finite numbers in {name}; get the file again"
+            )
+    network.load_state_dict(given, assign=True)
     network.eval().requires_grad_(False)

@@ -26,7 +26,7 @@ from lungan.classifiers.train import (
     Labelled,
     Phase,
     Recipe,
-    features_of,
+    outputs_of,
     probabilities_of,
     train_classifier,
 )
@@ -318,7 +318,7 @@ class TrialRunner:
         Source: Naeem et al. 2020, arXiv:2002.09797.
         """
         of_real, of_images = (
-            features_of(network, side.images, self._settings.device) for side in (real, images)
+            outputs_of(network, side.images, self._settings.device)[0] for side in (real, images)
         )
         found = np.empty(len(images))
         for label in np.unique(images.labels):

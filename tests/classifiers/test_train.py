@@ -18,8 +18,8 @@ from lungan.classifiers.train import (
     Phase,
     Portion,
     Recipe,
-    features_of,
     make_recipe,
+    outputs_of,
     probabilities_of,
     train_classifier,
 )
@@ -219,7 +219,7 @@ def test_both_classifiers_take_any_size(name: str, size: int, channels: int) -> 
     images = torch.zeros(2, channels, size, size, dtype=torch.uint8)
     _, logits = network.classify(network.preprocess(images))
     assert logits.shape == (2, 3)
-    found = features_of(network, images.numpy(), CPU)
+    found = outputs_of(network, images.numpy(), CPU)[0]
     assert found.shape == (2, {"small": 128, "resnet18": 512}[name])
     head = network.classifier if name == "small" else network.inner.fc
     expected = head(torch.from_numpy(found).float()).softmax(dim=1).detach().numpy()

@@ -336,7 +336,10 @@ def test_class_names_of_a_file_cannot_leave_the_folder(
     "classes",
     [
         {"names": ["a", "a"], "shares": [0.5, 0.5]},
-        {"names": ["a", "b"], "shares": [float("inf"), 0.5]},
+        *(
+            {"names": ["a", "b"], "shares": shares}
+            for shares in ([float("inf"), 0.5], [1e308, 1e308], [float("nan"), 0.5], [0.0, 1.0])
+        ),
     ],
 )
 def test_classes_that_cannot_be_divided(
@@ -345,7 +348,8 @@ def test_classes_that_cannot_be_divided(
     weights = runs["conditional"] / GENERATOR
     evil = edited(weights, tmp_path / "evil.safetensors", classes=classes)
     assert generate(evil, tmp_path / "out", "--num-images", 4) == 2
-    assert "names classes twice, or gives them shares without bound" in capsys.readouterr().err
+    message = "classes must be two different names or more, each with a finite share above 0; copy"
+    assert message in capsys.readouterr().err
 
 
 def test_a_run_that_has_not_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,11 +162,11 @@ def test_a_folder(tmp_path: Path) -> None:
         (lambda d: d["generator"].pop("width"), "generator.width must be given, .*"),
         (
             lambda d: d.update(classes={"names": ["a", "b"], "shares": [0.5, float("nan")]}),
-            "classes must be two names or more, each with a share above 0",
+            "classes must be two different names or more, each with a finite share above 0",
         ),
         (
             lambda d: d.update(classes={"names": ["a", "b"], "shares": [1.0]}),
-            "classes must be two names or more, each with a share above 0",
+            "classes must be two different names or more, each with a finite share above 0",
         ),
         (lambda d: d.update(classes={"names": [3]}), r"it lacks classes\.shares"),
     ],

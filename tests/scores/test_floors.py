@@ -122,13 +122,13 @@ def test_few_splits_are_raised_and_more_images_than_two_halves_are_all_used(
     config: ScoreConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    real_summarize = comparison.summarize
+    as_floor = comparison.as_floor
 
-    def count(values: np.ndarray, key: str) -> Any:
-        seen.append(len(values))
-        return real_summarize(values, key)
+    def count(key: str, draws: list[np.ndarray], *given: Any) -> Any:
+        seen.append(sum(map(len, draws)))
+        return as_floor(key, draws, *given)
 
-    monkeypatch.setattr(comparison, "summarize", count)
+    monkeypatch.setattr(comparison, "as_floor", count)
     few = dataclasses.replace(config, floor_splits=1)
     floors(encode(300, 7), 40, few)
     assert set(seen) == {comparison.FEWEST_SPLITS}

@@ -6,6 +6,7 @@ import pytest
 from lungan.errors import DataError
 from lungan.scores import prdc
 from lungan.scores.memorization import (
+    RELATIVE,
     authenticity,
     copying_statistic,
     distance_ratio,
@@ -41,7 +42,7 @@ def test_closed_forms_on_a_line() -> None:
     made, real = nearness(training, [generated, held_out], num_cells=1, seed=0)
     assert distance_ratio(made, real) == pytest.approx(1 / 4)
     # The 1st percentile of 2, 4, 6 is 2.04: 0, 1 and 0.5 lie below it.
-    assert share_near(made, real) == pytest.approx(3 / 5)
+    assert share_near(made.distance, real.distance) == pytest.approx(3 / 5)
     assert authenticity(made) == pytest.approx(2 / 5)
 
 
@@ -51,11 +52,11 @@ def test_copies_score_as_copies_and_fresh_images_as_unseen() -> None:
         training, [training[:200] + 1e-6, cloud(300, 2), held_out], num_cells=3, seed=0
     )
     assert distance_ratio(copied, real) < 1e-5
-    assert share_near(copied, real) == 1
+    assert share_near(copied.distance, real.distance) == 1
     assert authenticity(copied) == 0
     assert copying_statistic(copied, real) < -8
     assert distance_ratio(fresh, real) == pytest.approx(1, abs=0.1)
-    assert share_near(fresh, real) == pytest.approx(0.01, abs=0.03)
+    assert share_near(fresh.distance, real.distance) == pytest.approx(0.01, abs=0.03)
     assert authenticity(fresh) == pytest.approx(authenticity(real), abs=0.1)
     assert abs(copying_statistic(fresh, real)) < 3
 
@@ -105,7 +106,7 @@ def test_order_and_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(prdc, "CHUNK_SIZE", 7)
     shuffled, chunked = nearness(training, [generated[order], held_out], 1, seed=0)
     assert shuffled.distance == pytest.approx(plain.distance[order], rel=1e-12)
-    for score in (distance_ratio, share_near, copying_statistic):
+    for score in RELATIVE.values():
         assert score(shuffled, chunked) == pytest.approx(score(plain, real), rel=1e-9)
 
 
@@ -118,7 +119,7 @@ def test_no_cell_with_enough_images_is_an_error() -> None:
 def test_held_out_copies_of_training_images_give_no_ratio() -> None:
     training = cloud(50, 0)
     made, real = nearness(training, [cloud(30, 1), training[:20]], num_cells=1, seed=0)
-    with pytest.raises(DataError, match="held-out images have a training image's features"):
+    with pytest.raises(DataError, match="so no image can be nearer than they are; read"):
         distance_ratio(made, real)
 
 

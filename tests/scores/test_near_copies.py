@@ -11,13 +11,8 @@ from scipy import ndimage
 from lungan.config import presets
 from lungan.data.images import ImageSet
 from lungan.scores.evaluate import score_images
-from lungan.scores.near_copies import (
-    VIEWS,
-    PixelAudit,
-    View,
-    share_of_near_copies,
-    threshold,
-)
+from lungan.scores.memorization import limit_of, share_near
+from lungan.scores.near_copies import VIEWS, PixelAudit, View
 
 
 def draw(count: int, seed: int, size: int = 28, channels: int = 1) -> np.ndarray:
@@ -60,12 +55,12 @@ def disguise(images: np.ndarray) -> dict[str, np.ndarray]:
 def test_disguised_copies_are_found_and_unseen_images_are_not(size: int, channels: int) -> None:
     training = draw(300, 0, size, channels)
     audit = PixelAudit(training)
-    held_out, _ = audit.compare(draw(300, 1, size, channels))
-    unseen, _ = audit.compare(draw(300, 2, size, channels))
-    assert share_of_near_copies(unseen, held_out) < 0.04
+    held_out, _ = audit.nearest(draw(300, 1, size, channels))
+    unseen, _ = audit.nearest(draw(300, 2, size, channels))
+    assert share_near(unseen, held_out) < 0.04
     for name, images in disguise(training[:40]).items():
-        similarity, index = audit.compare(images)
-        found = similarity > threshold(held_out)
+        distance, index = audit.nearest(images)
+        found = distance < limit_of(held_out)
         assert found.mean() >= 0.9, name
         assert (index[found] == np.arange(40)[found]).mean() > 0.9, name
 
@@ -101,24 +96,24 @@ def test_views_are_counted_and_undone() -> None:
     assert len(set(VIEWS)) == len(VIEWS) == 66
     assert View() in VIEWS
     training = draw(50, 0)
-    similarity, index = PixelAudit(training).compare(training)
-    np.testing.assert_allclose(similarity, 1, atol=1e-5)
+    distance, index = PixelAudit(training).nearest(training)
+    np.testing.assert_allclose(distance, 0, atol=1e-5)
     np.testing.assert_array_equal(index, np.arange(50))
 
 
 def test_images_without_contrast_resemble_nothing() -> None:
     training = draw(50, 0)
     flat = np.full((3, 1, 28, 28), 77, dtype=np.uint8)
-    similarity, _ = PixelAudit(training).compare(flat)
-    np.testing.assert_array_equal(similarity, 0)
-    of_flat, _ = PixelAudit(np.concatenate([flat, flat + 1])).compare(training)
-    np.testing.assert_array_equal(of_flat, 0)
+    distance, _ = PixelAudit(training).nearest(flat)
+    np.testing.assert_array_equal(distance, 1)
+    of_flat, _ = PixelAudit(np.concatenate([flat, flat + 1])).nearest(training)
+    np.testing.assert_array_equal(of_flat, 1)
 
 
 def test_the_order_and_number_of_images_change_nothing() -> None:
     training, images = draw(40, 0), draw(300, 1)
     audit = PixelAudit(training)
-    whole, index = audit.compare(images)
-    part, part_index = audit.compare(images[::-1][:30])
+    whole, index = audit.nearest(images)
+    part, part_index = audit.nearest(images[::-1][:30])
     np.testing.assert_allclose(part, whole[::-1][:30], atol=1e-5)
     np.testing.assert_array_equal(part_index, index[::-1][:30])
