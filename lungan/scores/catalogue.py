@@ -105,6 +105,7 @@ LEADING = "frechet_distance"
 """The one score by which a run's best epoch is chosen, and of which a report's answer is."""
 
 _ORDER = {name: index for index, name in enumerate(CATALOGUE)}
+"""Of lungan's own scores."""
 
 
 def add(name: str, score: Score) -> None:
@@ -135,6 +136,11 @@ def add_recorded(described: Mapping[str, Any]) -> None:
 def is_score(key: str) -> bool:
     """Whether a flat key is a score of its own, not the floor or spread of another."""
     return not key.endswith(SATELLITES)
+
+
+def is_own(name: str) -> bool:
+    """Whether a score is lungan's own, so that no plug-in's can have its name."""
+    return name in _ORDER
 
 
 def is_inception_score(key: str) -> bool:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from lungan import registry
 from lungan.classifiers.measures import resamples
 from lungan.config import ScoreConfig
-from lungan.errors import ConfigError, DataError
+from lungan.errors import DataError
 from lungan.scores.catalogue import floor_key
 from lungan.scores.distances import (
     Features,
@@ -85,8 +85,6 @@ def compare(real: Encoded, generated: Encoded, config: ScoreConfig) -> Measured:
     found |= attempt(["kernel_distance", "kernel_distance.std"], kernel)
     found |= attempt(MANIFOLD, manifold_scores, one, two, config.nearest_k)
     for name in config.extra:
-        if name in found:
-            raise ConfigError(f"score.extra={name} has the name of a score of lungan's own")
         found |= attempt([name], registry.builder("score", name), one, two)
     return found
 

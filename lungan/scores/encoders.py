@@ -20,6 +20,7 @@ from lungan.data.cache import read_arrays
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, DataError, WeightsError
 from lungan.files import cache_folder, cached
+from lungan.scores import catalogue
 from lungan.scores.weights import find_efficientnet, find_inception
 
 VERSION = 2
@@ -95,8 +96,14 @@ def resolve(config: ScoreConfig) -> tuple[list[str], dict[str, str]]:
     run will lack is known before it trains.
 
     Raises: WeightsError where ``score.inception_weights`` is given and cannot be used, or Inception
-    is required and cannot be had; ConfigError where it is required and not asked for.
+    is required and cannot be had; ConfigError where it is required and not asked for, or where a
+    score of ``score.extra`` has the name of one of lungan's own.
     """
+    for name in filter(catalogue.is_own, config.extra):
+        raise ConfigError(
+            f"score.extra={name} has the name of a score of lungan's own; register the plug-in's "
+            "score under another name"
+        )
     wanted = [
         name for given in config.encoders for name in (AUTOMATIC if given == "auto" else [given])
     ]

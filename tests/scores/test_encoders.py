@@ -77,6 +77,11 @@ def test_required_or_named_weights_are_an_error() -> None:
         encoders.resolve(score_config(require_inception=True, encoders=["domain"]))
 
 
+def test_a_plugins_score_with_the_name_of_lungans_own_is_refused_before_training() -> None:
+    with pytest.raises(ConfigError, match=r"score.extra=recall has the name .* another name"):
+        encoders.resolve(score_config(encoders=["domain"], extra=["mean_distance", "recall"]))
+
+
 def test_an_encoder_that_is_unfit_for_the_images_leaves_its_reason() -> None:
     """Images without anything to recognize: the encoder is at chance, and says how far."""
     grey = ImageSet(
