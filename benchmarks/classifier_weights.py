@@ -24,10 +24,9 @@ from lungan.classifiers.measures import area_under_curve
 from lungan.classifiers.network import Classifier, build_classifier
 from lungan.classifiers.train import Labelled, Recipe, descend, probabilities_of, shuffled_batches
 from lungan.config import compose
-from lungan.data import build as data
 from lungan.data.images import LEFT_OUT, keep_fraction
 from lungan.device import native_dtype
-from lungan.utility.images import TRAIN, VALIDATION, RealImages, Scenario, choose_real
+from lungan.utility.images import TRAIN, VALIDATION, RealImages, Scenario, read_real
 
 CPU = torch.device("cpu")
 SHARES = (0.1, 0.25, 0.5)
@@ -100,7 +99,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with compose.composer():
         config = compose.compose(["data=pneumoniamnist", f"data.path={options.data}"])
-    real = choose_real(data.load(config.data))
+    real = read_real(config.data)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "pneumoniamnist.csv"
     with path.open("w", newline="", encoding="utf-8") as file:

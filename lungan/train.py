@@ -143,15 +143,7 @@ def _train(options: argparse.Namespace) -> int:
 
     start = None if options.start is None else read_config(at_home(options.start))
     with compose.composer(options.config_dir):
-        overrides, settings = compose.split_launcher(options.overrides)
-        if options.processes is not None:
-            if options.processes < 1:
-                raise ConfigError(f"--processes must be at least 1, got {options.processes}")
-            for key, value in settings:
-                raise ConfigError(
-                    f"--processes is for sweeps on this machine: leave out {key}={value}"
-                )
-            settings = [("hydra/launcher", "local"), ("hydra.launcher.n_jobs", options.processes)]
+        overrides, settings = compose.split_launcher(options.overrides, options.processes)
         if options.multirun:
             swept = compose.compose_sweep(overrides, start)
         else:

@@ -221,11 +221,14 @@ def split_sweeps(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     return sweeps, [each.text for each in given if each.sweep is None]
 
 
-def split_launcher(overrides: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]]]:
+def split_launcher(
+    overrides: Sequence[str], processes: int | None = None
+) -> tuple[list[str], list[tuple[str, Any]]]:
     """Apart from the others, key and value of each ``hydra/launcher=...`` and
-    ``hydra.launcher.<key>=...``, by Hydra's grammar.
+    ``hydra.launcher.<key>=...``, by Hydra's grammar, or those that ``--processes`` stands for.
 
-    Raises: ConfigError where one cannot be parsed, has several values or is another of Hydra's own.
+    Raises: ConfigError where one cannot be parsed, has several values or is another of Hydra's own,
+    and where they do not go with ``processes``.
     """
     others, settings = [], []
     for text in overrides:
@@ -239,7 +242,13 @@ def split_launcher(overrides: Sequence[str]) -> tuple[list[str], list[tuple[str,
         if given.sweep is not None:
             raise ConfigError(f"{given.key} has one value for all runs of a sweep, got {text}")
         settings.append((given.key, given.value))
-    return others, settings
+    if processes is None:
+        return others, settings
+    if processes < 1:
+        raise ConfigError(f"--processes must be at least 1, got {processes}")
+    for key, value in settings:
+        raise ConfigError(f"--processes is for this machine: leave out {key}={value}")
+    return others, [("hydra/launcher", "local"), ("hydra.launcher.n_jobs", processes)]
 
 
 def refusal(key: str) -> ConfigError:

@@ -26,12 +26,13 @@ from lungan.runs.folder import GENERATOR, read_config, read_summary
 class Source:
     """A generator with what is known of it.
 
+    path: the run folder or the generator's file, absolute.
     class_names: of a conditional generator in the order of its labels, else the one class that it
     was trained on, or ``all``. shares: how the images to make are divided among them.
     config, summary: None where only the generator's file was given.
     """
 
-    name: str
+    path: Path
     generator: nn.Module
     weights_hash: str
     conditional: bool
@@ -39,6 +40,10 @@ class Source:
     shares: tuple[float, ...]
     config: RunConfig | None
     summary: dict[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        return self.path.name
 
     def divide(self, num_images: int, wanted: list[str] | None) -> dict[str, int]:
         """How many images to make of each class of ``wanted``, None for all.
@@ -70,8 +75,8 @@ def read_source(path: Path) -> Source:
         if summary is None or summary["status"] != "done":
             ending = "no finished run" if summary is None else f"a {summary['status']} run"
             raise RunFolderError(f"{path} holds {ending}; give the folder of a finished one")
-        return _describe(path.resolve().name, path / GENERATOR, read_config(path), summary)
-    return _describe(path.name, path, None, None)
+        return _describe(path.resolve(), path / GENERATOR, read_config(path), summary)
+    return _describe(path.absolute(), path, None, None)
 
 
 def numeric_labels(source: Source) -> dict[str, int]:
@@ -101,7 +106,7 @@ def numeric_labels(source: Source) -> dict[str, int]:
 
 
 def _describe(
-    name: str, weights: Path, config: RunConfig | None, summary: dict[str, Any] | None
+    path: Path, weights: Path, config: RunConfig | None, summary: dict[str, Any] | None
 ) -> Source:
     generator = load_generator(weights)
     classes: Any = generator.classes
@@ -117,7 +122,7 @@ def _describe(
                 "another generator, or one trained on classes with names of letters and digits"
             )
     return Source(
-        name=name,
+        path=path,
         generator=generator,
         weights_hash=hashlib.sha256(weights.read_bytes()).hexdigest(),
         conditional=classes is not None,

@@ -1,4 +1,5 @@
-"""Launchers: how the runs of a sweep are done. Each is one file over its engine's own API.
+"""Launchers: how the runs of a sweep and the trials of a study are done. Each is one file over its
+engine's own API.
 
 A launcher's settings are the values of its YAML file in conf/hydra/launcher/, changed by overrides
 such as ``hydra.launcher.n_jobs=2``, and the dataclass ``settings`` of its class says what may be

@@ -313,7 +313,7 @@ def run_job(
             with _slot(folder, place.processes) as slot:
                 _run(jobs, number, place, slot, stop)
         except KeyboardInterrupt:
-            log.info("stopped; the sweep's command goes on from the last checkpoint")
+            log.info("stopped; the same command goes on")
     return stop.received
 
 

@@ -18,6 +18,7 @@ from lungan.utility.manifest import ENDING, Design, manifest_path, manifests, re
 
 if TYPE_CHECKING:
     from lungan.classifiers.train import Recipe
+    from lungan.runs.sweep import Launcher
     from lungan.utility.generators import Generators
     from lungan.utility.images import RealImages
     from lungan.utility.trial import Settings
@@ -37,7 +38,7 @@ EXAMPLES = """examples:
 Overrides are those of lungan.train; epochs are of the whole training split, and a generator of
 fewer images has so many more. The page is <out>/report.html, and its first sentence the answer.
 What is asked is written down before the first result (<store>/utility/<study>.study.json); what is
-added later is exploratory. Stopped by Ctrl-C, the same command goes on; several processes may share
+added later is exploratory. Stopped by Ctrl-C, the same command goes on; several commands may share
 a study. How to read the answer: docs/utility.md; every arm and option: docs/utility_details.md.
 Exit codes: 0 good, 2 bad input, 130 interrupted (resumable)."""
 
@@ -130,9 +131,9 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--processes",
         type=int,
-        default=1,
         metavar="N",
-        help="that train classifiers at a time (1); generators are spread by hydra/launcher",
+        help="on this machine, at a time (as the CPU's cores and memory allow); "
+        "hydra/launcher=slurm or ray uses a cluster",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<index>")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="of the CPU (torch's)")
@@ -145,28 +146,35 @@ def _study(options: argparse.Namespace) -> int:
     # Here, so that --help need not wait for torch.
     import torch
 
+    from lungan import launchers
     from lungan.classifiers.train import make_recipe
+    from lungan.config import compose
     from lungan.device import resolve_device
 
     if options.threads:
         torch.set_num_threads(options.threads)
     resolve_device(options.device)
     recipe = make_recipe(options.classifier, options.updates, options.batch_size, options.peak_lr)
-    overrides = [text for text in options.given if "=" in text and not Path(text).exists()]
-    if overrides and len(overrides) < len(options.given):
-        other = next(text for text in options.given if text not in overrides)
+    with compose.composer(options.config_dir):
+        given, launching = compose.split_launcher(options.given, options.processes)
+    launcher = launchers.build(launching)
+    overrides = [text for text in given if "=" in text and not Path(text).exists()]
+    if overrides and len(overrides) < len(given):
+        other = next(text for text in given if text not in overrides)
         raise ConfigError(f"give run folders or settings, not both; got {other} and {overrides[0]}")
     if overrides:
-        return _from_overrides(options, recipe, overrides)
-    return _from_runs(options, recipe)
+        return _from_overrides(options, recipe, launcher, overrides)
+    return _from_runs(options, recipe, launcher, given)
 
 
-def _from_runs(options: argparse.Namespace, recipe: Recipe) -> int:
+def _from_runs(
+    options: argparse.Namespace, recipe: Recipe, launcher: Launcher, given: Sequence[str]
+) -> int:
     from lungan.utility.generators import read_generators
     from lungan.utility.study import scenarios_of
 
     # A store's own folders, which runs/* brings along, hold no runs.
-    runs = [Path(text) for text in options.given if Path(text).name not in (UTILITY, SWEEPS)]
+    runs = [Path(text) for text in given if Path(text).name not in (UTILITY, SWEEPS)]
     if not runs:
         raise ConfigError(f"RUN must be finished run folders, got {options.given[0]}")
     store: Path = options.store or runs[0].resolve().parent
@@ -184,29 +192,29 @@ def _from_runs(options: argparse.Namespace, recipe: Recipe) -> int:
     design = _design(options, sorted({scenario.fraction for scenario in generators.sets}))
     settings = _settings(options, recipe, generators.real, design)
     record = {"runs": sorted(path.name for path in runs)}
-    return _answer(options, settings, design, store, record, lambda: generators)
+    return _answer(options, settings, design, store, record, launcher, lambda: generators)
 
 
-def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list[str]) -> int:
-    from lungan import launchers
+def _from_overrides(
+    options: argparse.Namespace, recipe: Recipe, launcher: Launcher, overrides: Sequence[str]
+) -> int:
     from lungan.config import compose
     from lungan.runs.store import store_path
     from lungan.runs.sweep import plan_sweep
     from lungan.utility import training
     from lungan.utility.generators import read_generators, without_runs
-    from lungan.utility.images import choose_real
+    from lungan.utility.images import read_real, whole_data
     from lungan.utility.study import scenarios_of, sets_in_use
 
     if options.data_path is not None:
         raise ConfigError("--data-path is for run folders; give data.path=...")
+    own = list(overrides)
+    own += [f"store={options.store}"] if options.store else []
+    own += [f"threads={options.threads}"] if options.threads else []
+    own += [f"device={options.device}"] if options.device != "auto" else []
     with compose.composer(options.config_dir):
-        own, launching = compose.split_launcher(overrides)
-        own += [f"store={options.store}"] if options.store else []
-        own += [f"threads={options.threads}"] if options.threads else []
-        own += [f"device={options.device}"] if options.device != "auto" else []
-        launcher = launchers.build(launching)
         base = training.base_config(own)
-    real = choose_real(training.load_whole(base))
+    real = read_real(whole_data(base.data))
     design = _design(options, options.fractions or [1.0], base.seed)
     settings = _settings(options, recipe, real, design)
     scenarios, num_sets = scenarios_of(design), min(options.sets or design.seeds, design.seeds)
@@ -216,7 +224,7 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
     if not any(ARMS[name].uses_generator for name in design.arms):
         print("generators: none, since no arm has synthetic images", flush=True)
         known = without_runs(real, scenarios, seeds, {})
-        return _answer(options, settings, design, store, record, lambda: known)
+        return _answer(options, settings, design, store, record, launcher, lambda: known)
     configs = training.generator_configs(
         base, real.image_set, scenarios, num_sets, options.one_a_class
     )
@@ -230,7 +238,7 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
     said = "none, since all trials with synthetic images are done"
     if in_use:
         plan = training.only(plan, [run for key in in_use for run in sets[key]])
-        said = training.describe_cost(plan)
+        said = f"{training.describe_cost(plan)}\n{launcher.describe(plan.trajectories)}".rstrip()
     print(f"generators: {said}", flush=True)
 
     def made() -> Generators:
@@ -240,7 +248,7 @@ def _from_overrides(options: argparse.Namespace, recipe: Recipe, overrides: list
         wanted = [scenario for scenario in scenarios if scenario in {one for one, _ in in_use}]
         return known.replaced_by(read_generators(runs, wanted, getattr(base.data, "path", None)))
 
-    return _answer(options, settings, design, store, record, made)
+    return _answer(options, settings, design, store, record, launcher, made)
 
 
 def _from_store(options: argparse.Namespace, parser: CommandParser) -> int:
@@ -291,12 +299,12 @@ def _answer(
     design: Design,
     store: Path,
     described: dict[str, Any],
+    launcher: Launcher,
     make: Callable[[], Generators],
 ) -> int:
     """Write down what is asked, before anything is trained, and answer it. make: gives the
     generators, which are described by ``described``."""
     from lungan.runs.folder import exclusive
-    from lungan.utility.processes import run_trials
     from lungan.utility.study import (
         add_trials,
         describe_plan,
@@ -304,6 +312,7 @@ def _answer(
         plan_trials,
         record_study,
     )
+    from lungan.utility.tasks import do_trials, plan_jobs
 
     question = options.question and parse_question(options.question, design.arms)
     if not options.dry_run:
@@ -311,13 +320,13 @@ def _answer(
             common = settings.described()
             record_study(store, options.study, design, question, common, described, _command())
     trials = plan_trials(make(), design)
-    print(f"classifiers: {describe_plan(trials, settings, store)}", flush=True)
+    jobs = plan_jobs(trials, settings, store / UTILITY, options.device, options.threads)
+    said = f"{describe_plan(trials, settings, store)}\n{launcher.describe(jobs)}".rstrip()
+    print(f"classifiers: {said}", flush=True)
     if options.dry_run:
         return 0
     add_trials(store, options.study, trials, settings)
-    num_busy = run_trials(trials, settings, store / UTILITY, options.processes)
-    if num_busy:
-        print(f"under way elsewhere: {num_busy} trials; the same command adds them")
+    do_trials(jobs, options.study, launcher)
     return _write_page(options, store)
 
 
@@ -351,7 +360,7 @@ def _check(options: argparse.Namespace) -> None:
             "--tune chooses recipes by the images that --try-on-validation measures on; give one "
             "of them"
         )
-    for key, least in (("seeds", 1), ("sets", 1), ("processes", 1), ("threads", 0)):
+    for key, least in (("seeds", 1), ("sets", 1), ("threads", 0)):
         number = getattr(options, key)
         if number is not None and number < least:
             raise ConfigError(f"--{key} must be at least {least}, got {number}")

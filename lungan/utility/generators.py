@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lungan.config import DataConfig, RunConfig
-from lungan.data import build as data
-from lungan.data.images import ImageSet, keep_fraction
+from lungan.config import RunConfig
+from lungan.data.images import keep_fraction
 from lungan.errors import ConfigError, DataError
 from lungan.generation.source import Source, read_source
-from lungan.utility.images import TRAIN, RealImages, Scenario, check_no_leak, choose_real
+from lungan.utility.images import TRAIN, RealImages, Scenario, check_no_leak, read_real, whole_data
 
 _NOT_SHAPING = (
     *("seed", "store", "device", "threads", "score", "tracker", "retry"),
@@ -112,7 +111,7 @@ def read_generators(
                 f"it was trained on; got {path}"
             )
         runs.append(_Trained(source, source.config, source.summary))
-    real = choose_real(_read_data([run.config for run in runs], data_path))
+    real = _read_data([run.config for run in runs], data_path)
     by_key: dict[Key, list[_Trained]] = {}
     for run in runs:
         by_key.setdefault(run.key, []).append(run)
@@ -164,21 +163,19 @@ def _sets_of(
     return sets
 
 
-def _read_data(configs: Sequence[RunConfig], data_path: str | None) -> ImageSet:
+def _read_data(configs: Sequence[RunConfig], data_path: str | None) -> RealImages:
     """The images that all runs share, whole. Raises: DataError where they share none."""
-    read: dict[str, ImageSet] = {}
+    read: dict[str, RealImages] = {}
     for config in configs:
-        whole: DataConfig = dataclasses.replace(
-            config.data, fraction=1.0, fraction_seed=0, splits=[], classes=[]
-        )
+        whole = whole_data(config.data)
         if data_path is not None:
             if not hasattr(whole, "path"):
                 raise ConfigError(f"--data-path means nothing to data={whole.name}")
             whole = dataclasses.replace(whole, path=data_path)  # type: ignore[call-arg]
         if repr(whole) not in read:
-            read[repr(whole)] = data.load(whole)
+            read[repr(whole)] = read_real(whole)
     first, *others = read.values()
-    if any(other.content_hash != first.content_hash for other in others):
+    if any(other.image_set.content_hash != first.image_set.content_hash for other in others):
         raise DataError(
             "the runs must be trained on the same images at the same size, and are not; give runs "
             "of one data set"

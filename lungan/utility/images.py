@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungan.classifiers.train import Labelled
+from lungan.config import DataConfig
+from lungan.data import build as data
 from lungan.data.images import ImageSet, keep_fraction
 from lungan.errors import ConfigError, DataError
 
@@ -59,11 +62,12 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class RealImages:
-    """image_set: all splits. validation, test: without images that equal one of an earlier split or
-    are of a group (patient) in one; ``num_dropped`` counts what that left out, by split. usable:
-    (N,) bool, images that were not left out."""
+    """image_set: all splits; ``data`` says how it was read. validation, test: without images that
+    equal one of an earlier split or are of a group (patient) in one; ``num_dropped`` counts what
+    that left out, by split. usable: (N,) bool, images that were not left out."""
 
     image_set: ImageSet
+    data: DataConfig
     validation: Labelled
     test: Labelled
     num_dropped: dict[str, int]
@@ -90,7 +94,17 @@ def content_hashes(images: NDArray[np.uint8]) -> list[bytes]:
     return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images]
 
 
-def choose_real(image_set: ImageSet) -> RealImages:
+def whole_data(config: DataConfig) -> DataConfig:
+    """All images that those of the config are among."""
+    return dataclasses.replace(config, fraction=1.0, fraction_seed=0, splits=[], classes=[])
+
+
+def read_real(config: DataConfig) -> RealImages:
+    """Raises: DataError where images cannot be read, or ``choose_real`` misses some."""
+    return choose_real(data.load(config), config)
+
+
+def choose_real(image_set: ImageSet, config: DataConfig) -> RealImages:
     """Validation and test images that are no copies of what comes before them.
 
     Raises: DataError where a split or a class in one is missing.
@@ -129,7 +143,7 @@ def choose_real(image_set: ImageSet) -> RealImages:
                 "other splits, or of the same patients, and without them a class is missing "
                 "there; divide the data anew"
             )
-    return RealImages(image_set, kept[VALIDATION], kept[TEST], num_dropped, usable)
+    return RealImages(image_set, config, kept[VALIDATION], kept[TEST], num_dropped, usable)
 
 
 def check_no_leak(

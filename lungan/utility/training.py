@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lungan.config import RunConfig, compose
-from lungan.data import build as data
 from lungan.data.images import ImageSet
 from lungan.errors import RunFolderError
 from lungan.runs import sweep as sweeps
@@ -54,11 +53,6 @@ def base_config(overrides: Sequence[str]) -> RunConfig:
         if config.data.size > SMALL_SIZE:
             config = composed("small_data_64")
     return config
-
-
-def load_whole(config: RunConfig) -> ImageSet:
-    """All images of the data. Raises: DataError."""
-    return data.load(dataclasses.replace(config.data, fraction=1.0, splits=[], classes=[]))
 
 
 def generator_configs(

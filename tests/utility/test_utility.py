@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import json
+import os
 import shutil
 import signal
-import subprocess
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,13 @@ from numpy.typing import NDArray
 
 from lungan.classifiers.measures import area_under_curve
 from lungan.classifiers.train import Labelled
+from lungan.config import DataConfig
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, DataError, DivergedError
+from lungan.launchers.jobs import STOP
+from lungan.launchers.local import LocalLauncher
 from lungan.results.report import write_results
+from lungan.runs import sweep
 from lungan.runs.folder import (
     CLAIM,
     CLASSIFIER,
@@ -33,17 +40,25 @@ from lungan.runs.folder import (
     read_config,
 )
 from lungan.runs.store import Claim
-from lungan.utility import batches, processes
+from lungan.utility import batches
 from lungan.utility import trial as trials
 from lungan.utility.__main__ import main
 from lungan.utility.analysis import read_utility
 from lungan.utility.arms import ARMS, RARE
-from lungan.utility.images import RealImages, Scenario, check_no_leak, choose_real
+from lungan.utility.images import (
+    RealImages,
+    Scenario,
+    check_no_leak,
+    choose_real,
+    read_real,
+    whole_data,
+)
 from lungan.utility.manifest import manifest_path, read_manifest
-from lungan.utility.training import base_config, load_whole
+from lungan.utility.training import base_config
 
 SPLITS = "data.splits=[train]"
 QUICK = ("--updates", 2, "--batch-size", 8, "--seeds", 2, "--threads", 1, "--device", "cpu")
+HERE = ("--processes", 1)
 
 
 @pytest.fixture
@@ -62,7 +77,7 @@ def half(train: Any) -> list[Path]:
 
 
 def utility(store: Path, runs: list[Path], *more: object) -> int:
-    arguments = [*runs, *QUICK, "--store", store, "--out", store / "out", *more]
+    arguments = [*runs, *QUICK, *HERE, "--store", store, "--out", store / "out", *more]
     return main([str(argument) for argument in arguments])
 
 
@@ -211,79 +226,123 @@ def test_what_is_done_is_not_done_again(
     assert "study study has recipe=" in said and "--study NAME" in said
 
 
-def test_what_another_process_does_is_left_to_it(
-    pair: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    only = ("--arms", "real", "--seeds", "1")
-    assert utility(tmp_path / "other", pair, *only) == 0
-    (name,) = [path.name for path in (tmp_path / "other" / UTILITY).glob("real-*")]
-    root = tmp_path / UTILITY
-    with exclusive(root):
-        claim = Claim(root / name)
-    try:
-        assert utility(tmp_path, pair, *only) == 0
-    finally:
-        claim.release()
-    assert "under way elsewhere: 1 trials" in capsys.readouterr().out
-    assert not summaries(tmp_path)
-
-
-def test_helping_processes_do_trials_and_end_with_the_command(
+def test_what_another_process_does_is_waited_for(
     pair: list[Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    started: list[subprocess.Popen[bytes]] = []
-    real_popen = subprocess.Popen
-
-    def popen(*given: Any, **more: Any) -> Any:
-        started.append(real_popen(*given, **more))
-        return started[-1]
-
-    monkeypatch.setattr(processes.subprocess, "Popen", popen)
-    only = ("--arms", "real_classical", "--question", "real_classical:real", "--processes", 2)
-    with monkeypatch.context() as patch:
-        patch.setattr(processes, "_do", lambda *_, **__: [])  # this process leaves all to the other
-        assert utility(tmp_path, pair, *only) == 0
-    assert len(summaries(tmp_path)) == 4
-
-    def interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(processes, "_do", interrupted)
-        assert utility(tmp_path, pair, *only, "--seeds", 40) == 130
-    monkeypatch.setattr(processes.sys, "executable", "/bin/false")
-    assert utility(tmp_path, pair, *only, "--seeds", 3) == 0
-    assert "1 of 1 processes ended early; this one goes on" in capsys.readouterr().err
-    assert len(summaries(tmp_path)) == 6
-    helped, stopped, failed = [each.wait(timeout=60) for each in started]
-    assert (helped, failed) == (0, 1) and stopped in (0, -signal.SIGTERM)
-
-
-def test_what_another_process_ended_meanwhile_is_not_said_to_be_under_way(
-    pair: list[Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert utility(tmp_path / "other", pair, "--arms", "real", "--seeds", "1") == 0
-    (theirs,) = (tmp_path / "other" / UTILITY).glob("real-*")
+    """Its result is taken; what it leaves undone is done here."""
+    assert utility(tmp_path / "other", pair, "--arms", "real") == 0
+    theirs = sorted((tmp_path / "other" / UTILITY).glob("real-*"))
     root = tmp_path / UTILITY
     with exclusive(root):
-        claim = Claim(root / theirs.name)
-    real_do = trials.TrialRunner.do
+        claims = [Claim(root / path.name) for path in theirs]
 
-    def do(self: Any, *given: Any) -> Any:
-        shutil.copy(theirs / SUMMARY, root / theirs.name / SUMMARY)
-        claim.release()
-        return real_do(self, *given)
+    def sleep(_: float) -> None:
+        shutil.copy(theirs[0] / SUMMARY, root / theirs[0].name / SUMMARY)
+        for claim in claims:
+            claim.release()
 
-    monkeypatch.setattr(trials.TrialRunner, "do", do)
+    monkeypatch.setattr(sweep.time, "sleep", sleep)
     capsys.readouterr()
-    assert utility(tmp_path, pair, "--arms", "synthetic", "--seeds", "1") == 0
-    assert "under way elsewhere" not in capsys.readouterr().out
+    assert utility(tmp_path, pair, "--arms", "real") == 0
+    assert capsys.readouterr().err.count("is under way in process") == 2
+    mine, others = summaries(tmp_path), summaries(tmp_path / "other")
+    assert mine[0] == others[0] and mine[1] != others[1]
+    assert mine[1]["scores"] == others[1]["scores"]
+
+
+SPREAD = ("--arms", "real,real_synthetic", "--seeds", 3)
+
+
+def same_trials(store: Path, other: Path) -> None:
+    """That both have the same trials, bit by bit, and no claim."""
+    paths = sorted((store / UTILITY).glob(f"*/{PREDICTIONS}"))
+    assert len(paths) == len(list((other / UTILITY).glob(f"*/{PREDICTIONS}"))) == 6
+    for path in paths:
+        assert path.read_bytes() == (other / path.relative_to(store)).read_bytes()
+    for mine, theirs in zip(summaries(store), summaries(other), strict=True):
+        for summary in (mine, theirs):
+            del summary["seconds"]
+        assert mine == theirs
+    assert not list(store.rglob(CLAIM))
+
+
+def test_processes_do_what_one_does_though_one_is_killed(
+    train: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(SPLITS, "data.classes=[]", "generator.conditional=true")
+    killed: list[int] = []
+
+    def kill() -> None:
+        while not killed:
+            for path in (tmp_path / UTILITY).glob(f"*/{CLAIM}"):
+                with contextlib.suppress(FileNotFoundError):
+                    killed.append(json.loads(path.read_text())["pid"])
+        os.kill(killed[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    assert utility(tmp_path, [run], *SPREAD, "--processes", 2) == 0
+    thread.join()
+    said = capsys.readouterr()
+    assert "by 2 processes at a time, each of " in said.out
+    assert "1 of 2 processes ended early" in said.err
+    assert utility(tmp_path / "one", [run], *SPREAD) == 0
+    same_trials(tmp_path, tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_clusters_jobs_do_what_one_process_does(train: Any, tmp_path: Path) -> None:
+    run = train(SPLITS, "data.classes=[]", "generator.conditional=true")
+    asked = [run, *QUICK, *SPREAD, "--store", tmp_path, "--out", tmp_path / "out"]
+    assert main([str(word) for word in (*asked, "hydra/launcher=submitit_local")]) == 0
+    assert utility(tmp_path / "one", [run], *SPREAD) == 0
+    same_trials(tmp_path, tmp_path / "one")
+    logs = (tmp_path / UTILITY).glob("sweeps/study/launcher/*/job-*.log")
+    assert [path.read_text().count(": done") for path in logs] == [2, 2, 2]
+
+
+def test_ctrl_c_stops_a_study_in_other_processes(
+    pair: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def launch(_: Any, folder: Path, num_jobs: int, __: Any) -> None:
+        assert num_jobs == 2
+        os.kill(os.getpid(), signal.SIGINT)
+        while not (folder / STOP).exists():
+            time.sleep(0.01)
+
+    monkeypatch.setattr(LocalLauncher, "launch", launch)
+    assert utility(tmp_path, pair, "--arms", "real", "--processes", 2) == 130
+    assert capsys.readouterr().err.endswith("\ninterrupted; the same command goes on\n")
+
+
+def test_a_trial_that_fails_is_one_line_and_tried_again(
+    pair: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    real_train = trials.train_classifier
+
+    def broken(*given: Any, seed: int, **more: Any) -> Any:
+        if not seed:
+            raise DataError("the cable is out")
+        return real_train(*given, seed=seed, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "train_classifier", broken)
+        assert utility(tmp_path, pair, "--arms", "real") == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].endswith("seed 0 failed: DataError: the cable is out")
+    assert "1 of 2 trials have no result, such as real-f1-s0-" in said[-1]
+    (ledger,) = tmp_path.glob(f"{UTILITY}/sweeps/study.ledger.jsonl")
+    assert [json.loads(line)["status"] for line in ledger.open()] == ["failed", "done"]
+    assert utility(tmp_path, pair, "--arms", "real") == 0
     assert len(summaries(tmp_path)) == 2
 
 
@@ -306,7 +365,7 @@ def test_filtering_by_density_removes_outliers_and_keeps_what_is_like_real_image
 ) -> None:
     """Of a generator that makes real images with a little noise, black ones and noise alone."""
     run = train(SPLITS, "data.classes=[]", "generator.conditional=true")
-    real = choose_real(load_whole(read_config(run))).draw("train", Scenario(1.0), 0)
+    real = read_real(whole_data(read_config(run).data)).draw("train", Scenario(1.0), 0)
     rng = np.random.default_rng(0)
     alike = real.images // 4 * 4 + rng.integers(0, 4, real.images.shape, dtype=np.uint8)
 
@@ -454,6 +513,7 @@ def test_runs_that_do_not_fit_together(
         (("seed=1",), "give run folders or settings, not both"),
         (("--positive", "x"), "--positive must be one of normal, pneumonia, got x"),
         (("--classifier", "x"), "--classifier must be one of small, resnet18, got x"),
+        (("hydra/launcher=ray",), "--processes is for this machine: leave out hydra/launcher=ray"),
         (("--processes", "0"), "--processes must be at least 1, got 0"),
         (("--ratios", "a"), "argument --ratios: invalid"),
         (("--tune", "--try-on-validation"), "--tune chooses recipes by the images that --try-on"),
@@ -490,13 +550,16 @@ def make_set(copies: bool = False) -> ImageSet:
     )
 
 
+ANY = DataConfig(name="phantom", size=8, channels=1)
+
+
 def draw(real: RealImages, fraction: float = 1.0) -> Labelled:
     return real.draw("train", Scenario(fraction), 0)
 
 
 def test_copies_across_splits_are_left_out_of_the_later_one() -> None:
-    assert choose_real(make_set()).num_dropped == {"test": 0, "val": 0}
-    real = choose_real(make_set(copies=True))
+    assert choose_real(make_set(), ANY).num_dropped == {"test": 0, "val": 0}
+    real = choose_real(make_set(copies=True), ANY)
     assert real.num_dropped == {"test": 0, "val": 2}
     assert (len(real.validation), len(real.test), len(draw(real))) == (10, 12, 40)
     assert len(real.draw("val", Scenario(1.0), 0)) == 10
@@ -507,7 +570,7 @@ def test_patients_across_splits_are_left_out_of_the_later_one() -> None:
     groups = np.arange(64)
     groups[52], groups[[40, 41]] = 0, (53, 54)  # test with train, val with test
     grouped = dataclasses.replace(make_set(), groups=groups, group_names=tuple(map(str, range(64))))
-    real = choose_real(grouped)
+    real = choose_real(grouped, ANY)
     assert real.num_dropped == {"test": 1, "val": 2}
     assert (len(real.validation), len(real.test)) == (10, 11)
     assert real.test.groups is not None
@@ -516,7 +579,7 @@ def test_patients_across_splits_are_left_out_of_the_later_one() -> None:
 
 def test_leaks_are_found_by_content_alone() -> None:
     whole = make_set()
-    real = choose_real(whole)
+    real = choose_real(whole, ANY)
     train, test = whole.select(["train"], []), whole.select(["test"], [])
     check_no_leak("run", train, real, draw(real), Scenario(1.0))
     renamed = ImageSet(
@@ -544,11 +607,11 @@ def test_splits_and_classes_that_are_missing() -> None:
         source="no splits",
     )
     with pytest.raises(DataError, match="val has none of a, b"):
-        choose_real(only)
+        choose_real(only, ANY)
 
 
 def test_a_class_is_made_rare_in_training_and_validation_and_whole_elsewhere() -> None:
-    real = choose_real(make_set())
+    real = choose_real(make_set(), ANY)
     scenario = Scenario(1.0, "b", 0.1)
     train = real.draw("train", scenario, 3)
     assert np.bincount(train.labels).tolist() == [20, 2]
@@ -568,7 +631,7 @@ STUDY = (
 
 
 def one_command(store: Path, *more: object) -> int:
-    arguments = [*STUDY, *QUICK, "--store", store, "--out", store / "out", *more]
+    arguments = [*STUDY, *QUICK, *HERE, "--store", store, "--out", store / "out", *more]
     return main([str(argument) for argument in arguments])
 
 
@@ -661,7 +724,7 @@ def test_a_page_is_made_again_without_the_generators(
     shutil.rmtree(runs[1])
     answer = page.split('<p class="answer">')[1].split("</p>")[0]
     for again in (
-        [*STUDY, *QUICK, "--store", tmp_path, "--out", out, *design],
+        [*STUDY, *QUICK, *HERE, "--store", tmp_path, "--out", out, *design],
         ["--store", tmp_path, "--out", out],
     ):
         shutil.rmtree(out)
