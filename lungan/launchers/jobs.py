@@ -104,6 +104,12 @@ class _Jobs:
         self._stop = stop
         _, self._ledger = read_ledger(self._store.root, sweep, 0)
         self._failed: set[str] = set()
+        folders = self._store.folders()
+        self._to_retry = {
+            task.identity.run
+            for task in itertools.chain(*jobs)
+            if task.retries_diverged and task.result(folders) == "diverged"
+        }
         self._left = self._epochs_left()
 
     def run(self) -> None:
@@ -198,6 +204,7 @@ class _Jobs:
         """Log what the ledger has got since the last time."""
         lines, self._ledger = read_ledger(self._store.root, self._sweep, self._ledger)
         for line in lines:
+            self._to_retry.discard(line["run_id"])
             if line["status"] == "failed":
                 self._failed.add(line["run_id"])
                 log.error("%s failed: %s", line["folder"], line["reason"])
@@ -210,7 +217,8 @@ class _Jobs:
         folders = self._store.folders()
 
         def is_left(task: Task) -> bool:
-            return task.identity.run not in self._failed and not task.has_result(folders)
+            run = task.identity.run
+            return run in self._to_retry or not (run in self._failed or task.has_result(folders))
 
         return [tasks for tasks in jobs if any(map(is_left, tasks))]
 

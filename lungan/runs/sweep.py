@@ -93,13 +93,20 @@ class Task(ABC):
         """folders: the store's."""
         return self.store / self.identity.folder_among(folders)
 
-    def has_result(self, folders: dict[str, str]) -> bool:
-        """Whether it is done or diverged. folders: the store's."""
+    def result(self, folders: dict[str, str]) -> str:
+        """done, diverged, or empty where neither is so. folders: the store's."""
         try:
-            summary = read_summary(self.folder(folders))
+            summary = read_summary(self.folder(folders)) or {"status": ""}
         except RunFolderError:
-            return False
-        return summary is not None and summary["status"] in ("done", "diverged")
+            return ""
+        return str(summary["status"]) if summary["status"] in ("done", "diverged") else ""
+
+    def has_result(self, folders: dict[str, str]) -> bool:
+        return bool(self.result(folders))
+
+    @property
+    def retries_diverged(self) -> bool:
+        return False
 
 
 Tasks = Sequence[Task]
@@ -122,6 +129,10 @@ class PlannedRun(Task):
     @property
     def store(self) -> Path:
         return store_path(self.prepared.config)
+
+    @property
+    def retries_diverged(self) -> bool:
+        return self.prepared.config.retry == "diverged"
 
     @property
     def uses_cpu(self) -> bool:
@@ -332,7 +343,7 @@ def _state_in_store(planned: PlannedRun, folders: dict[str, str]) -> tuple[str, 
     except RunFolderError as error:
         log.warning("%s", error)
         return "failed", 0
-    if state == "diverged" and planned.prepared.config.retry == "diverged":
+    if state == "diverged" and planned.retries_diverged:
         return "failed", 0
     assert summary is not None
     return state, summary["epochs_done"]

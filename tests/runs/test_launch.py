@@ -118,6 +118,16 @@ class TestLaunching:
         log = next((tmp_path / "store" / "sweeps" / "t" / "launcher").glob("*/job-0.log"))
         assert "the cable is out" in log.read_text()
 
+    def test_a_diverged_run_is_tried_again_where_that_is_asked_for(
+        self, tiny: Tiny, tmp_path: Path, ledger: Ledger
+    ) -> None:
+        launcher = FakeLauncher()
+        for retry, num_attempts in (("never", 1), ("never", 1), ("diverged", 2)):
+            config = tiny("epochs=1", "optimizer=sgd", "lr=1e30", f"retry={retry}")
+            assert run_sweep(launcher, config) == 0
+            lines = ledger(tmp_path / "store", "t")
+            assert [line["status"] for line in lines] == ["diverged"] * num_attempts
+
     def test_what_is_under_way_elsewhere_is_waited_for(
         self, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
