@@ -19,7 +19,7 @@ from lungan.config.rules import above, any_seed, between, check_fields, one_of
 from lungan.errors import ConfigError, shown
 from lungan.files import at_home
 from lungan.results.read import load
-from lungan.runs.folder import GENERATOR, Run, open_run, pairs_path, read_config
+from lungan.runs.folder import GENERATOR, Run, open_run, read_config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,19 +134,15 @@ def sweep(
         swept = compose.compose_sweep(_texts(overrides), begin)
     from lungan import launchers
     from lungan.runs import sweep as sweeps
-    from lungan.runs.store import Store
 
     settings = [(launchers.GROUP, launcher)]
     settings += [(f"{launchers.PREFIX}{key}", value) for key, value in launcher_settings.items()]
     chosen = launchers.build(settings)
     plan = sweeps.plan_sweep(swept.runs, chosen, swept.name if name is None else name)
     question = question or swept.question
-    sweeps.run_sweep(plan, chosen, question=question, command="lungan.sweep(...)")
+    runs = sweeps.run_sweep(plan, chosen, question=question, command="lungan.sweep(...)")
     folder = sweeps.write_results(plan.store, plan.sweep)
-    folders = Store(plan.store).folders()
-    runs = (planned.folder(folders) for planned in plan.runs)
-    done = tuple(open_run(each) if each.is_dir() else Run(each, {}) for each in runs)
-    return Sweep(plan.sweep, plan.store, folder or plan.store, done)
+    return Sweep(plan.sweep, plan.store, folder or plan.store, tuple(runs))
 
 
 def open(run: PathLike) -> Run:
@@ -197,10 +193,8 @@ def score(
     from lungan.data.images import ImageSet
     from lungan.data.inspect import describe_images
     from lungan.device import resolve_device
-    from lungan.models.sampling import sample_images
     from lungan.models.saving import load_generator
-    from lungan.runs import pictures
-    from lungan.scores import encoders, evaluate
+    from lungan.runs.scoring import Scorer
     from lungan.scores.real_images import check_generated
 
     chosen_device = resolve_device(device)
@@ -219,45 +213,25 @@ def score(
             log.info(line)
         return found
 
-    real_images = read(real, "real")
-    present = [name for n, name in enumerate(real_images.split_names) if n in real_images.splits]
-    trained_on = chosen.splits or [name for name in present if name != "test"] or present
-    reference = real_images.select(trained_on, chosen.classes)
     place = fake.folder if isinstance(fake, Run) else fake
     if isinstance(place, str | Path):
         place = at_home(place, "fake")
         place = place / GENERATOR if (place / GENERATOR).is_file() else place
-    generated: NDArray[np.uint8] | Tensor
+    generator = None
     if isinstance(place, Path) and place.suffix == ".safetensors":
-        count = evaluate.num_images_a_side(len(reference), config)
-        generated = sample_images(load_generator(place), count, config.seed, chosen_device)
-    else:
-        generated = read(place, "fake").images
+        generator = load_generator(place)  # before the real images, which may be many
+    real_images = read(real, "real")
+    present = [name for n, name in enumerate(real_images.split_names) if n in real_images.splits]
+    trained_on = chosen.splits or [name for name in present if name != "test"] or present
+    scorer = Scorer(config, real_images, trained_on, chosen.classes, chosen_device, pairs_folder)
+    scorer.announce()
+    reference = scorer.reference()
+    generated = read(place, "fake").images if generator is None else scorer.sample(generator)
     check_generated(generated, reference)
-    names, reasons = encoders.resolve(config)
-    built, unfit = encoders.build_all(names, config, real_images, chosen_device)
-    reasons |= unfit
-    for name, reason in reasons.items():
-        log.warning("no %s scores: %s", name, reason)
-    if not built:
-        raise ConfigError(
-            f"no encoder of score.encoders={config.encoders} can be had: see the lines above"
-        )
-
-    def write_pairs(encoder: str, ours: NDArray[np.uint8], training: NDArray[np.uint8]) -> None:
-        if pairs_folder is not None:
-            pictures.write_pairs(pairs_path(pairs_folder, encoder), ours, training)
-
-    return evaluate.score_images(
-        generated,
-        real_images,
-        splits=trained_on,
-        classes=chosen.classes,
-        config=config,
-        encoders=built,
-        reasons=reasons,
-        on_pairs=write_pairs,
-    )
+    if not scorer.encoders:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in scorer.reasons.items())
+        raise ConfigError(f"none of score.encoders={shown(config.encoders)} can be had: {reasons}")
+    return scorer.measure(generated)
 
 
 def generate(

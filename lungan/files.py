@@ -257,9 +257,9 @@ def read_json(path: Path, shape: Shape = dict, way_out: str = _WAY_OUT) -> Any:
     return _parse(path, _from_json, shape, MAX_VALUES, way_out)
 
 
-def read_yaml(path: Path, way_out: str = _WAY_OUT) -> dict[str, Any]:
-    """The mapping that a YAML file holds. Raises: as ``read_json``."""
-    values: dict[str, Any] = _parse(path, _from_yaml, dict, MAX_YAML_VALUES, way_out)
+def read_yaml(path: Path, way_out: str = _WAY_OUT, shape: Shape = dict) -> dict[str, Any]:
+    """The mapping, of this shape, that a YAML file holds. Raises: as ``read_json``."""
+    values: dict[str, Any] = _parse(path, _from_yaml, shape, MAX_YAML_VALUES, way_out)
     return values
 
 

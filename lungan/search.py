@@ -16,14 +16,13 @@ from lungan.cli import (
     run_as_program,
     run_command,
 )
+from lungan.config.rules import check_fields
 from lungan.errors import ConfigError
 from lungan.runs.folder import check_name
 from lungan.scores import catalogue
 
 if TYPE_CHECKING:
     from lungan.config import RunConfig
-
-MOST_TRIALS = 10**6
 
 EXAMPLES = """ranges, quoted because of the shell:
   'lr=interval(1e-5,1e-2)'            any number between
@@ -64,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sampler", choices=["tpe", "random"], default="tpe")
     parser.add_argument("--sampler-seed", type=int, metavar="N", default=0)
     parser.add_argument(
-        "--rungs", type=_rungs, metavar="EPOCHS", default=(), help="such as 10,20,50"
+        "--rungs", type=_rungs, metavar="EPOCHS", default=[], help="such as 10,20,50"
     )
     parser.add_argument(
         "--reduction", type=int, metavar="N", default=3, help="one of N goes on from a rung (3)"
@@ -73,21 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(lambda: _search(options))
 
 
-def _rungs(text: str) -> tuple[int, ...]:
-    rungs = tuple(int(part) for part in text.split(","))
-    if not rungs or rungs[0] < 1 or list(rungs) != sorted(set(rungs)):
-        raise argparse.ArgumentTypeError("must be rising numbers of epochs")
-    return rungs
+def _rungs(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 def _search(options: argparse.Namespace) -> int:
     check_name(options.sweep, "--sweep")
-    for key, least in (("trials", 1), ("reduction", 2), ("sampler_seed", 0)):
-        if getattr(options, key) < least:
-            name = key.replace("_", "-")
-            raise ConfigError(f"--{name} must be at least {least}, got {getattr(options, key)}")
-    if options.trials > MOST_TRIALS:
-        raise ConfigError(f"--trials must be at most {MOST_TRIALS}, got {options.trials}")
     if catalogue.describe(options.objective).direction == "unknown":
         known = ", ".join(f"domain.{name}" for name in list(catalogue.CATALOGUE)[:3])
         raise ConfigError(
@@ -105,6 +95,9 @@ def _search(options: argparse.Namespace) -> int:
     from lungan.runs.store import store_path
     from lungan.runs.sweep import write_results
 
+    asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(Request)}
+    request = Request(**asked)
+    check_fields(request, "--")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     stop = StopSignal()
     with compose.composer(options.config_dir), stop.installed():
@@ -128,8 +121,7 @@ def _search(options: argparse.Namespace) -> int:
             )
         store = store_path(first)
         command = shlex.join(["python", "-m", "lungan.search", *sys.argv[1:]])
-        asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(Request)}
-        search = Search(Request(**asked), store, command, config_of, space, stop)
+        search = Search(request, store, command, config_of, space, stop)
         search.run()
     if out := write_results(store, options.sweep):
         print(f"results: {out / 'report.html'}, {out / 'results.csv'}, {out / 'summary.csv'}")

@@ -231,18 +231,19 @@ def sweep(
         return 0
     command = shlex.join(["python", "-m", "lungan.train", *(sys.argv[1:])])
     try:
-        lacking = sweeps.run_sweep(plan, launcher, question=question, command=command)
+        done = sweeps.run_sweep(plan, launcher, question=question, command=command)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on with what is left")
         return INTERRUPTED
     if out := sweeps.write_results(plan.store, plan.sweep):
         print(f"results: {out / 'report.html'}, {out / 'results.csv'}, {out / 'summary.csv'}")
     print(f"to show it in W&B: {upload_line(plan.store, sweep=plan.sweep)}")
+    lacking = [planned for planned, run in zip(plan.runs, done, strict=True) if not run.has_result]
     if not lacking:
         return 0
-    log.error("%d of %d runs have no result:", len(lacking), len(plan.runs))
+    log.error("%d of %d runs have no result:", len(lacking), len(done))
     for planned in lacking[:10]:
-        log.error("  %s", plan.names()[planned.identity.run])
+        log.error("  %s", planned.describe(plan.sweep))
     log.error("the same command tries them again; why is in each folder's log.txt")
     return FAILED
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from lungan import registry
 from lungan.config.rules import check_fields, parse, parse_choice
 from lungan.config.run import GROUPS, ScoreConfig
 from lungan.errors import ConfigError, shown
-from lungan.files import at_home
+from lungan.files import at_home, read_yaml
 
 EXPERIMENT = "experiment"
 SWEEPS = "sweeps"
@@ -80,9 +81,18 @@ def load(group: str, name: str) -> Any:
     """
     if name not in choices(group):
         raise ConfigError(f"{group} must be one of {', '.join(choices(group))}, got {shown(name)}")
+    return parse_choice(GROUPS[group], group, {"name": name} | values(group, name))
+
+
+def values(group: str, name: str) -> dict[str, Any]:
+    """What the YAML file of a choice holds, without Hydra; nothing where there is no file."""
     path = files(group).get(name)
-    values = {"name": name} if path is None else yaml.safe_load(path.read_text(encoding="utf-8"))
-    return parse_choice(GROUPS[group], group, values)
+    return {} if path is None else copy.deepcopy(_read(path, path.stat().st_mtime_ns))
+
+
+@functools.lru_cache
+def _read(path: Path, _changed: int) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
 def load_score(
@@ -107,31 +117,21 @@ def read_sweep(name: str) -> dict[str, Any]:
 
     name: of one in sweeps/, or a .yaml file.
 
-    Raises: ConfigError where the file is not there, or is not of this form.
+    Raises: ConfigError, RunFolderError where the file is not there, or is not of this form.
     """
     known = files(SWEEPS)
     path = at_home(name) if name.endswith((".yaml", ".yml")) else known.get(name)
     if path is None:
         raise ConfigError(f"+sweeps must be one of {', '.join(known)}, or a .yaml file, got {name}")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"+sweeps={path} cannot be read: {reason}") from error
-    read: dict[str, Any] = {"question": "", "overrides": {}, "runs": [{}]}
-    is_sweep = isinstance(values, dict) and set(values) <= set(read)
-    read |= values if is_sweep else {}
-    if not (
-        is_sweep
-        and isinstance(read["question"], str)
-        and isinstance(read["runs"], list)
-        and all(isinstance(each, dict) for each in (read["overrides"], *read["runs"]))
-    ):
-        raise ConfigError(
-            f"{path} is not a sweep: it has overrides: {{key: value}}, and, if need be, question: "
-            "text and runs: [{key: value}]"
-        )
-    return read
+    form = (
+        "a sweep has overrides: {key: value}, and, if need be, question: text and "
+        "runs: [{key: value}]"
+    )
+    empty: dict[str, Any] = {"question": "", "overrides": {}, "runs": [{}]}
+    given = read_yaml(path, form, {"question?": str, "overrides?": dict, "runs?": [dict]})
+    for key in given.keys() - empty.keys():
+        raise ConfigError(f"{path} has a key {shown(key)}; {form}")
+    return empty | given
 
 
 def _checked(folder: Path) -> Path:

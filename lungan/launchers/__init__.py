@@ -13,8 +13,6 @@ import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
 from lungan.config import presets, rules
 from lungan.errors import ConfigError, shown
 from lungan.runs.sweep import Launcher
@@ -57,7 +55,7 @@ def build(overrides: Sequence[tuple[str, Any]]) -> Launcher:
             f"{GROUP}={name} is not installed, there is no module {package}: "
             f"pip install 'lungan[{module}]'"
         )
-    values = yaml.safe_load(presets.files(GROUP)[name].read_text(encoding="utf-8")) | own_values
+    values = presets.values(GROUP, name) | own_values
     for key, value in overrides:
         if key != GROUP:
             _set(values, key.removeprefix(PREFIX), value)

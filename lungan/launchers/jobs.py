@@ -33,13 +33,12 @@ from lungan.files import at_home, read_json, write_json
 from lungan.runs.folder import SWEEPS, read_ledger, read_metrics, record_attempt
 from lungan.runs.run import StopSignal
 from lungan.runs.store import LEASE_SECONDS, Store, live_owner
-from lungan.runs.sweep import Task, Tasks, do_tasks
+from lungan.runs.sweep import POLL_SECONDS, Task, Tasks, do_tasks, wait_for
 from lungan.training.loop import Interrupted
 
 JOBS = "jobs.json"
 STOP = "stop"
 WATCH_SECONDS = 0.5
-POLL_SECONDS = 5.0
 QUEUE_SECONDS = 10.0
 GONE_SECONDS = 30.0
 SPEAK_SECONDS = 30.0
@@ -345,11 +344,7 @@ def _run(jobs: dict[str, Any], number: int, place: Place, slot: int, stop: StopS
             record_attempt(
                 at_home(item["store"]), sweep, item["run_id"], item["name"], "failed", reason
             )
-    busy = do_tasks(tasks, sweep, stop)
-    waited_from = time.monotonic()
-    while busy and time.monotonic() - waited_from < place.wait_seconds:
-        time.sleep(POLL_SECONDS)
-        busy = do_tasks(busy, sweep, stop, again=True)
+    wait_for(do_tasks(tasks, sweep, stop), sweep, stop, place.wait_seconds)
 
 
 def _placed(device: str, place: Place, slot: int) -> str:

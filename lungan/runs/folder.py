@@ -128,6 +128,11 @@ class Run:
         return str(self.summary.get("status", "unfinished"))
 
     @property
+    def has_result(self) -> bool:
+        """Whether it is done or diverged."""
+        return self.status in ("done", "diverged")
+
+    @property
     def config(self) -> RunConfig:
         """Raises: RunFolderError where it is damaged, ConfigError where it does not fit."""
         return read_config(self.folder)
@@ -166,6 +171,14 @@ def open_run(folder: Path) -> Run:
             f"{folder} is not a run's folder, it has no {CONFIG}; give a folder such as runs/<run>"
         )
     return Run(folder, read_summary(folder) or {})
+
+
+def run_so_far(folder: Path) -> Run:
+    """The run in a folder that may be absent, or damaged: its summary is then empty."""
+    summary = None
+    with contextlib.suppress(RunFolderError):
+        summary = read_summary(folder)
+    return Run(folder, summary or {})
 
 
 def sample_path(folder: Path, epoch: int) -> Path:

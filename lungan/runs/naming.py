@@ -6,12 +6,9 @@ Ids and folders are for machines and stay; these names are for tables, plots and
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from lungan.config import presets, rules
 from lungan.config.run import GROUPS
@@ -131,14 +128,7 @@ def _choice_defaults(group: str, name: str, config: Mapping[str, Any]) -> dict[s
                 defaults[field.name] = field.default
     except ConfigError:
         pass  # a plug-in that is not at hand: its YAML may be
-    path = presets.files(group).get(name)
-    return defaults | (_read_yaml(path) if path is not None else {})
-
-
-@functools.cache
-def _read_yaml(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return values
+    return defaults | presets.values(group, name)
 
 
 def _text(value: Any) -> str:

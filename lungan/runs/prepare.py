@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import logging
+import math
 import os
 import platform
 import subprocess
@@ -26,6 +27,8 @@ from lungan.errors import ConfigError
 from lungan.runs.store import RunIdentity, identify
 from lungan.training.memory import check_networks
 from lungan.training.training_data import classes_of
+
+LoadSets = Callable[[DataConfig], tuple[ImageSet, ImageSet]]
 
 log = logging.getLogger(__name__)
 
@@ -51,21 +54,28 @@ def load_sets(config: DataConfig) -> tuple[ImageSet, ImageSet]:
     return image_set, image_set.select(config.splits, config.classes)
 
 
-_last_loaded: dict[str, tuple[ImageSet, ImageSet]] = {}
+def reader_of_sets(most: float = math.inf) -> LoadSets:
+    """``load_sets`` that reads a data set once as long as it is among the ``most`` last read."""
+    kept: dict[str, tuple[ImageSet, ImageSet]] = {}
+
+    def load(config: DataConfig) -> tuple[ImageSet, ImageSet]:
+        key = repr(config)
+        if key not in kept:
+            if len(kept) >= most:  # before the next takes memory too
+                del kept[next(iter(kept))]
+            kept[key] = load_sets(config)
+        return kept[key]
+
+    return load
 
 
-def load_and_keep(config: DataConfig) -> tuple[ImageSet, ImageSet]:
-    """The data, kept for the next run of this process."""
-    key = repr(config)
-    if key not in _last_loaded:
-        _last_loaded.clear()
-        _last_loaded[key] = load_sets(config)
-    return _last_loaded[key]
+load_and_keep = reader_of_sets(most=1)
+"""For the runs of one process, which come one after another."""
 
 
 def prepare(
     config: RunConfig,
-    load: Callable[[DataConfig], tuple[ImageSet, ImageSet]] = load_sets,
+    load: LoadSets = load_sets,
     *,
     here: bool = True,
     share: int = 0,

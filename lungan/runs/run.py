@@ -21,7 +21,7 @@ from lungan.device import choose_threads
 from lungan.errors import DivergedError, LunganError, RunFolderError
 from lungan.files import write_bytes, write_json
 from lungan.models.build import Classes
-from lungan.models.saving import load_generator, serialize_generator
+from lungan.models.saving import serialize_generator
 from lungan.runs import pictures
 from lungan.runs.folder import (
     CHECKPOINT,
@@ -30,19 +30,17 @@ from lungan.runs.folder import (
     Run,
     losses_path,
     read_metrics,
-    read_summary,
     write_config,
 )
 from lungan.runs.naming import beside_folder, name_in_sweep
 from lungan.runs.prepare import Prepared, git_commit, machine, versions
-from lungan.runs.scoring import Scorer, build_scorer
+from lungan.runs.scoring import RunScorer, build_scorer
 from lungan.runs.sinks import FolderSink, LogFile, ProgressSink, rewind_metrics
 from lungan.runs.store import (
     Claimed,
     Finished,
     Store,
     adopt,
-    claimed_finished,
     store_path,
 )
 from lungan.tracking.live import Followers, chosen
@@ -154,22 +152,13 @@ def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None
 
 def _score_again(prepared: Prepared, found: Finished) -> Run:
     """A finished run as it is, with the scores that this config asks for and it has not."""
-    folder, summary, epochs = found.folder, found.summary, prepared.config.epochs
+    folder, summary = found.folder, found.summary
     scorer = build_scorer(prepared, folder) if summary["status"] == "done" else None
-    if scorer is None:
-        return Run(folder, summary)
-    result = scorer.find(epochs)
-    if result is None or result != summary["scores"]:
-        with claimed_finished(folder):
-            # Another process may have scored it before the claim.
-            summary = read_summary(folder) or summary
-            result = scorer.find(epochs)
-            if result is None:
-                scorer.announce()
-                torch.set_num_threads(choose_threads(prepared.config.threads, prepared.share))
-                result = scorer.score(load_generator(folder / GENERATOR), epochs)
-            summary["scores"] = result
-            write_json(folder / SUMMARY, summary)
+    if scorer is not None:
+        result = scorer.find(summary["epochs_done"])
+        if result is None or result != summary["scores"]:
+            torch.set_num_threads(choose_threads(prepared.config.threads, prepared.share))
+            summary = scorer.score_finished(anew=False)
     return Run(folder, summary)
 
 
@@ -193,7 +182,7 @@ class _ActiveRun:
         self._closing = closing
         self._continued_from: str | None = None
         self._threads_before = 0  # of the checkpoint that the run goes on from
-        self._scorer: Scorer | None = None
+        self._scorer: RunScorer | None = None
         self._seconds = {"data": prepared.data_seconds, "training": 0.0, "scoring": 0.0}
         log_file = closing.enter_context(contextlib.closing(LogFile(self._folder)))
         logging.getLogger("lungan").addHandler(log_file)

@@ -1,19 +1,19 @@
-"""Scoring a run's generator: which encoders, the scores, and where they are kept."""
+"""Scoring images, or a run's generator: which encoders, the scores, and where they are kept."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from lungan.config import DataConfig, ScoreConfig, presets
-from lungan.data import build as data
+from lungan.config import ScoreConfig, presets
 from lungan.data.images import ImageSet
 from lungan.device import resolve_device
 from lungan.errors import RunFolderError
@@ -30,7 +30,7 @@ from lungan.runs.folder import (
     read_scores,
     read_summary,
 )
-from lungan.runs.prepare import Prepared
+from lungan.runs.prepare import Prepared, load_and_keep
 from lungan.runs.store import claimed_finished
 from lungan.scores import catalogue, encoders, evaluate, near_copies
 from lungan.scores.encoders import Encoder
@@ -39,7 +39,10 @@ log = logging.getLogger(__name__)
 
 
 class Scorer:
-    """Scores generators of one run folder against the run's own data.
+    """Scores images against the real ones that their generator was trained on.
+
+    image_set: all splits and classes; ``splits`` and ``classes`` are those trained on, empty for
+    all. folder: for pictures of the closest pairs; None for none.
 
     Raises: WeightsError, ConfigError at construction, before anything is trained, where an
     encoder that must be there is not.
@@ -48,58 +51,107 @@ class Scorer:
     def __init__(
         self,
         config: ScoreConfig,
-        data: DataConfig,
         image_set: ImageSet,
+        splits: Sequence[str],
+        classes: Sequence[str],
         device: torch.device,
-        folder: Path,
+        folder: Path | None,
     ) -> None:
         self._config = config
-        self._data = data
         self._image_set = image_set
+        self._splits, self._classes = splits, classes
         self._device = device
         self._folder = folder
-        self._encoders: list[Encoder] | None = None
         self.names, self.reasons = encoders.resolve(config)
 
     def announce(self) -> None:
-        """Say which scores the run will lack, and why."""
+        """Say which scores there will not be, and why."""
         for name, reason in self.reasons.items():
             log.warning("no %s scores: %s", name, reason)
+
+    def reference(self) -> ImageSet:
+        """The real images trained on. Raises: ConfigError, DataError as ``ImageSet.select``."""
+        return self._image_set.select(self._splits, self._classes)
+
+    def sample(self, generator: nn.Module) -> Tensor:
+        """As many images as are scored, (N, C, H, W) uint8 on the scorer's device.
+
+        Raises: DataError where there are too few real ones.
+        """
+        count = evaluate.num_images_a_side(len(self.reference()), self._config)
+        return sample_images(generator, count, self._config.seed, self._device)
+
+    @cached_property
+    def encoders(self) -> list[Encoder]:
+        """Those that can be had; what these images leave unfit is said. Raises: WeightsError."""
+        built, unfit = encoders.build_all(self.names, self._config, self._image_set, self._device)
+        for name, reason in unfit.items():
+            log.warning("no %s scores: %s", name, reason)
+        self.reasons |= unfit
+        return built
+
+    def measure(
+        self, generated: NDArray[np.uint8] | Tensor, epoch: int | None = None
+    ) -> dict[str, Any]:
+        """The result of ``generated`` (N, C, H, W) uint8, as ``evaluate.score_images`` gives it.
+
+        Raises: DataError where images cannot be scored.
+        """
+        return evaluate.score_images(
+            generated,
+            self._image_set,
+            splits=self._splits,
+            classes=self._classes,
+            config=self._config,
+            encoders=self.encoders,
+            reasons=self.reasons,
+            epoch=epoch,
+            on_pairs=self._write_pairs,
+        )
+
+    def _write_pairs(
+        self, encoder: str, generated: NDArray[np.uint8], training: NDArray[np.uint8]
+    ) -> None:
+        if self._folder is not None:
+            with pictures.spared(f"closest pairs of {encoder}"):
+                pictures.write_pairs(pairs_path(self._folder, encoder), generated, training)
+
+
+class RunScorer(Scorer):
+    """Scores generators of the run in ``folder``; its scores.json keeps the results."""
+
+    _folder: Path
 
     def score(self, generator: nn.Module, epoch: int) -> dict[str, Any]:
         """The result of the generator after ``epoch``, added to scores.json.
 
         Raises: DataError where images cannot be scored, RunFolderError.
         """
-        reference = self._image_set.select(self._data.splits, self._data.classes)
-        generated = sample_images(
-            generator,
-            evaluate.num_images_a_side(len(reference), self._config),
-            self._config.seed,
-            self._device,
-        )
-        result = evaluate.score_images(
-            generated,
-            self._image_set,
-            splits=self._data.splits,
-            classes=self._data.classes,
-            config=self._config,
-            encoders=self._built(),
-            reasons=self.reasons,
-            epoch=epoch,
-            on_pairs=self._write_pairs,
-        )
+        result = self.measure(self.sample(generator), epoch)
         path = self._folder / SCORES
         scores = read_scores(self._folder)
         scores[result["scoring_id"]] = result
         write_json(path, scores)
         return result
 
-    def _write_pairs(
-        self, encoder: str, generated: NDArray[np.uint8], training: NDArray[np.uint8]
-    ) -> None:
-        with pictures.spared(f"closest pairs of {encoder}"):
-            pictures.write_pairs(pairs_path(self._folder, encoder), generated, training)
+    def score_finished(self, *, anew: bool) -> dict[str, Any]:
+        """Score the final generator and put the result into summary.json; gives the summary.
+
+        anew: also where scores.json has the result, as another process may have left it there.
+
+        Raises: as ``score``; BusyError where another process has the run.
+        """
+        with claimed_finished(self._folder):
+            summary = read_summary(self._folder)
+            assert summary is not None
+            epochs = summary["epochs_done"]
+            result = None if anew else self.find(epochs)
+            if result is None:
+                self.announce()
+                result = self.score(load_generator(self._folder / GENERATOR), epochs)
+            summary["scores"] = result
+            write_json(self._folder / SUMMARY, summary)
+        return summary
 
     def find(self, epoch: int) -> dict[str, Any] | None:
         """What scores.json has for this epoch under this config and these encoders."""
@@ -132,23 +184,14 @@ class Scorer:
         in_order = [rows[epoch] for epoch in sorted(rows)]
         return min(in_order, key=lambda row: float(row["value"])) if len(rows) > 1 else None
 
-    def _built(self) -> list[Encoder]:
-        if self._encoders is None:
-            self._encoders, unfit = encoders.build_all(
-                self.names, self._config, self._image_set, self._device
-            )
-            for name, reason in unfit.items():
-                log.warning("no %s scores: %s", name, reason)
-            self.reasons |= unfit
-        return self._encoders
 
-
-def build_scorer(prepared: Prepared, folder: Path) -> Scorer | None:
+def build_scorer(prepared: Prepared, folder: Path) -> RunScorer | None:
     """None where the config asks for no score."""
     config = prepared.config
     if not config.score.encoders:
         return None
-    return Scorer(config.score, config.data, prepared.image_set, prepared.device, folder)
+    data, device = config.data, prepared.device
+    return RunScorer(config.score, prepared.image_set, data.splits, data.classes, device, folder)
 
 
 def score_runs(
@@ -166,7 +209,6 @@ def score_runs(
     ConfigError, DataError, WeightsError.
     """
     chosen_device = resolve_device(device)
-    loaded: dict[str, ImageSet] = {}
     skipped: list[str] = []
     found = False
     for folder in map(Path, folders):
@@ -178,20 +220,12 @@ def score_runs(
             skipped.append(f"{folder} {ending}")
             continue
         config = read_config(folder)
-        key = repr(config.data)
-        if key not in loaded:
-            loaded.clear()  # one data set at a time; runs of a sweep come together
-            loaded[key] = data.load(config.data)
+        image_set, _ = load_and_keep(config.data)  # runs of a sweep come together
         scores = presets.load_score(score, config.score, changes)
-        scorer = Scorer(scores, config.data, loaded[key], chosen_device, folder)
-        scorer.announce()
-        generator = load_generator(folder / GENERATOR)
-        with claimed_finished(folder):
-            result = scorer.score(generator, summary["epochs_done"])
-            summary["scores"] = result
-            write_json(folder / SUMMARY, summary)
+        splits, classes = config.data.splits, config.data.classes
+        scorer = RunScorer(scores, image_set, splits, classes, chosen_device, folder)
         found = True
-        yield folder, result
+        yield folder, scorer.score_finished(anew=True)["scores"]
     if not found:
         raise RunFolderError(f"nothing to score: {'; '.join(skipped)}")
     for line in skipped:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import optuna
@@ -22,18 +22,19 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lungan.config import RunConfig
 from lungan.config.compose import split_sweeps
+from lungan.config.rules import at_least, rule
 from lungan.errors import ConfigError, RunFolderError
 from lungan.files import DamagedError, unwritable
-from lungan.runs.folder import SWEEPS, exclusive, read_summary, write_manifest
+from lungan.runs.folder import SWEEPS, exclusive, run_so_far, write_manifest
 from lungan.runs.prepare import load_and_keep, prepare
 from lungan.runs.run import StopSignal
 from lungan.runs.store import Owner, Store, live_owner
-from lungan.runs.sweep import PlannedRun, do_jobs, do_tasks
+from lungan.runs.sweep import PlannedRun, do_tasks, wait_for
 
 FOREIGN_SECONDS = 3600.0
 """How long a trial of another machine may show no live run before it is asked for again."""
@@ -41,22 +42,24 @@ FOREIGN_SECONDS = 3600.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Request:
-    """What a search is asked for, by the names of the command's options.
+    """What a search is asked for, by the names of the command's options, with their rules.
 
     trials: of the study, those of earlier commands and other processes included.
     rungs: epochs at which a trial must be among the best ``1 / reduction`` so far to go on.
     """
 
     sweep: str
-    trials: int
+    trials: int = at_least(1, most=10**6)
     objective: str
-    direction: Literal["minimize", "maximize"]
+    direction: str
     sampler: str
-    sampler_seed: int
-    rungs: tuple[int, ...]
-    reduction: int
+    sampler_seed: int = at_least(0)
+    rungs: list[int] = rule(
+        "rising numbers of epochs", lambda rungs: rungs == sorted(n for n in {*rungs} if n > 0)
+    )
+    reduction: int = at_least(2)
 
 
 @dataclass
@@ -121,7 +124,7 @@ class Search:
             study = self._read_study(path)
             for key, value in {
                 "objective": self.request.objective,
-                "rungs": list(self.request.rungs),
+                "rungs": self.request.rungs,
             }.items():
                 self._check_same(f"--{key}", study.user_attrs.get(key, value), value)
                 study.set_user_attr(key, value)
@@ -138,7 +141,7 @@ class Search:
             study = optuna.create_study(
                 study_name=self.request.sweep,
                 storage=JournalStorage(_Journal(path)),
-                direction=self.request.direction,
+                direction=StudyDirection[self.request.direction.upper()],
                 load_if_exists=True,
             )
             study.get_trials()
@@ -236,11 +239,9 @@ class Search:
         write_manifest(self.store, self.request.sweep, "", self.command, [entry])
         trial.set_user_attr("folder", entry["folder"])
         busy = do_tasks([planned], self.request.sweep, self.stop)
-        do_jobs((), self.request.sweep, self.stop, waiting=busy)
-        folders = store.folders()
-        if not planned.has_result(folders):
-            return None
-        return read_summary(self.store / folders[planned.identity.digits])
+        wait_for(busy, self.request.sweep, self.stop)
+        run = run_so_far(planned.folder(store.folders()))
+        return run.summary if run.has_result else None
 
     def _score(self, trial: Trial, summary: dict[str, Any]) -> float | None:
         """The objective; None, and the trial is told as failed, where the run has none.

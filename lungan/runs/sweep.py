@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
+import math
 import statistics
 import time
 from abc import ABC, abstractmethod
@@ -19,8 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from lungan.config import DataConfig, RunConfig, rules
-from lungan.data.images import ImageSet
+from lungan.config import RunConfig, rules
 from lungan.errors import ConfigError, LunganError, RunFolderError
 from lungan.runs.folder import (
     CHECKPOINT,
@@ -31,10 +31,11 @@ from lungan.runs.folder import (
     read_metrics,
     read_summary,
     record_attempt,
+    run_so_far,
     write_manifest,
 )
 from lungan.runs.naming import beside_folder, display_names, name_in_sweep
-from lungan.runs.prepare import Prepared, load_and_keep, load_sets, prepare
+from lungan.runs.prepare import Prepared, load_and_keep, prepare, reader_of_sets
 from lungan.runs.run import StopSignal, run
 from lungan.runs.store import BusyError, RunIdentity, Store, store_path
 from lungan.training.loop import Interrupted
@@ -95,11 +96,8 @@ class Task(ABC):
 
     def result(self, folders: dict[str, str]) -> str:
         """done, diverged, or empty where neither is so. folders: the store's."""
-        try:
-            summary = read_summary(self.folder(folders)) or {"status": ""}
-        except RunFolderError:
-            return ""
-        return str(summary["status"]) if summary["status"] in ("done", "diverged") else ""
+        found = run_so_far(self.folder(folders))
+        return found.status if found.has_result else ""
 
     def has_result(self, folders: dict[str, str]) -> bool:
         return bool(self.result(folders))
@@ -273,14 +271,7 @@ def plan_sweep(
                 f"precision must be fp32 or bf16 with device={config.device} and a launcher, "
                 "since this machine cannot see what that device computes in; got auto"
             )
-    loaded: dict[str, tuple[ImageSet, ImageSet]] = {}
-
-    def load(config: DataConfig) -> tuple[ImageSet, ImageSet]:
-        key = repr(config)
-        if key not in loaded:
-            loaded[key] = load_sets(config)
-        return loaded[key]
-
+    load = reader_of_sets()
     by_trajectory: dict[str, dict[int, PlannedRun]] = {}
     for config, overrides in configs:
         # Devices of other machines are not looked for on this one.
@@ -378,8 +369,8 @@ def run_sweep(
     question: str = "",
     command: str = "",
     stop: StopSignal | None = None,
-) -> list[PlannedRun]:
-    """Write the manifest and do every run once; gives the runs that have no result then.
+) -> list[Run]:
+    """Write the manifest and do every run once; gives the plan's runs, whatever became of them.
 
     Raises: RunFolderError before the first run; KeyboardInterrupt where it was stopped: the same
     call goes on with what is left.
@@ -391,23 +382,23 @@ def run_sweep(
     with stop.installed():
         launcher.run(plan.trajectories, plan.sweep, stop)
     folders = Store(plan.store).folders()
-    return [planned for planned in plan.runs if not planned.has_result(folders)]
+    return [run_so_far(planned.folder(folders)) for planned in plan.runs]
 
 
-def do_jobs(
-    jobs: Sequence[Tasks], sweep: str, stop: StopSignal, waiting: Iterable[Task] = ()
-) -> None:
-    """Do all tasks in this process, one after another, and wait for those that others have.
-
-    waiting: tasks that were under way elsewhere before.
-    """
-    waiting = list(waiting)
+def do_jobs(jobs: Sequence[Tasks], sweep: str, stop: StopSignal) -> None:
+    """Do all tasks in this process, one after another, and wait for those that others have."""
+    busy = []
     for number, tasks in enumerate(jobs, start=1):
-        waiting += do_tasks(tasks, sweep, stop, f"[{number}/{len(jobs)}] ")
-    while waiting:
+        busy += do_tasks(tasks, sweep, stop, f"[{number}/{len(jobs)}] ")
+    wait_for(busy, sweep, stop)
+
+
+def wait_for(busy: Tasks, sweep: str, stop: StopSignal, seconds: float = math.inf) -> None:
+    """Wait for tasks that others are at work on, so long at most, and do those that they leave."""
+    began = time.monotonic()
+    while busy and time.monotonic() - began < seconds:
         time.sleep(POLL_SECONDS)
-        # A task whose owner died meanwhile is taken over here.
-        waiting = do_tasks(waiting, sweep, stop, again=True)
+        busy = do_tasks(busy, sweep, stop, again=True)
 
 
 def do_tasks(

@@ -14,7 +14,6 @@ from lungan.errors import RunFolderError
 from lungan.runs import sweep as sweeps
 from lungan.runs.prepare import Prepared
 from lungan.runs.run import StopSignal
-from lungan.runs.store import Store
 from lungan.runs.sweep import Launcher, Plan, PlannedRun, against_store
 from lungan.training.events import Event, StepEnd
 from lungan.training.loop import Interrupted, train
@@ -192,13 +191,10 @@ def train_generators(
     stopped: the same call goes on.
     """
     question = "The generators of a utility study."
-    lacking = sweeps.run_sweep(plan, launcher, question=question, command=command, stop=stop)
-    if lacking:
+    runs = sweeps.run_sweep(plan, launcher, question=question, command=command, stop=stop)
+    if lacking := [run.folder.name for run in runs if not run.has_result]:
         raise RunFolderError(
-            f"{len(lacking)} of {len(plan.runs)} generators have no result, such as "
-            f"{lacking[0].identity.name}; why is in its log.txt, and the same command "
-            "tries them again"
+            f"{len(lacking)} of {len(runs)} generators have no result, such as {lacking[0]}; why "
+            "is in its log.txt, and the same command tries them again"
         )
-    folders = Store(plan.store).folders()
-    identities = [planned.identity for planned in plan.runs]
-    return [plan.store / folders.get(one.digits, one.name) for one in identities]
+    return [run.folder for run in runs]
