@@ -57,7 +57,7 @@ INSTEAD = {
     "hydra.verbose": "--verbose says more",
     "hydra.mode": "--multirun sweeps",
     "hydra.output_subdir": "every run keeps its config in config.yaml",
-    "hydra.searchpath": "--config-dir <folder> adds YAML of your own",
+    "hydra.searchpath": OWN_FILE,
     "hydra.callbacks": "a tracker of your own (docs/extend.md)",
 } | {
     f"hydra{sign}{kind}_logging": "every run has its log.txt; --verbose says more"

@@ -227,6 +227,8 @@ def score_runs(
         found = True
         yield folder, scorer.score_finished(anew=True)["scores"]
     if not found:
-        raise RunFolderError(f"nothing to score: {'; '.join(skipped)}")
+        raise RunFolderError(
+            f"nothing to score: {', '.join(skipped)}; give folders of finished runs"
+        )
     for line in skipped:
         log.warning("skipped: %s", line)

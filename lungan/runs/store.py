@@ -233,7 +233,8 @@ def adopt(shorter: Path, folder: Path) -> None:
                 shutil.copyfileobj(source, target)
     except OSError as error:
         raise RunFolderError(
-            f"{folder} cannot be given the checkpoint of {shorter}: {error.strerror or error}"
+            f"{folder} cannot be given the checkpoint of {shorter}: {error.strerror or error}; "
+            "free space there and let this user read the one and write the other"
         ) from error
 
 

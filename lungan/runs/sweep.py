@@ -261,8 +261,10 @@ def plan_sweep(
     """
     if name is not None:
         check_name(name, "the sweep's name")
-    if len({config.store for config, _ in configs}) > 1:
-        raise ConfigError("store must be the same for all runs of a sweep")
+    if len(stores := sorted({config.store for config, _ in configs})) > 1:
+        raise ConfigError(
+            f"store must be the same for all runs of a sweep, got {', '.join(stores[:3])}; give one"
+        )
     elsewhere = launcher.elsewhere
     is_auto = [config for config, _ in configs if elsewhere and config.precision == "auto"]
     for config in is_auto:
