@@ -17,7 +17,7 @@ from lungan.config import ScoreConfig
 from lungan.errors import DataError
 from lungan.scores.comparison import Measured, Rows, attempt, bootstrap_floors
 from lungan.scores.distances import Features, as_pair, as_rows
-from lungan.scores.prdc import nearest, nearest_other
+from lungan.scores.prdc import nearest
 
 SHARE_QUANTILE = 0.01
 HELD_OUT_PER_CELL = 50
@@ -65,7 +65,7 @@ def nearness(
     Raises: DataError for fewer than 2 training images or widths that differ.
     """
     training = as_rows("training features", training, at_least=2)
-    own_distance = nearest_other(training)
+    own_distance, _ = nearest(training)
     centroids, training_cell = _cells(training, num_cells, seed)
     found = []
     for one in images:

@@ -118,8 +118,7 @@ class Neighborhoods:
         shape = (len(self._rows), number)
         self._index = np.empty(shape, dtype=np.int32)
         self._squared = np.empty(shape)
-        for chunk, squared in blocks(self._rows, self._rows):
-            _hide_self(squared, chunk)
+        for chunk, squared in others(self._rows):
             near = np.argpartition(squared, number - 1, axis=1)[:, :number]
             distance = np.take_along_axis(squared, near, axis=1)
             order = distance.argsort(axis=1)
@@ -143,28 +142,34 @@ def blocks(queries: Features, references: Features) -> Iterator[tuple[slice, Fea
         yield rows, squared.clip(min=0, out=squared)
 
 
+def others(rows: Features) -> Iterator[tuple[slice, Features]]:
+    """As ``blocks`` of the rows beside themselves, with each row infinitely far from itself."""
+    for chunk, squared in blocks(rows, rows):
+        own = np.arange(len(squared))
+        squared[own, chunk.start + own] = np.inf
+        yield chunk, squared
+
+
 def tie_margin(rows: Features) -> float:
     """The squared distance below which two of these rows count as equal."""
     return float(TIE * ((rows - rows.mean(axis=0)) ** 2).sum(axis=1).mean())
 
 
-def nearest(queries: Features, references: Features) -> tuple[Features, NDArray[np.int64]]:
-    """Distance to and index of each query's nearest reference; an exact copy is at exactly 0."""
+def nearest(
+    queries: Features, references: Features | None = None
+) -> tuple[Features, NDArray[np.int64]]:
+    """Distance to and index of each query's nearest reference, or, without references, its nearest
+    other query; an exact copy is at exactly 0."""
+    found = others(queries) if references is None else blocks(queries, references)
+    references = queries if references is None else references
     distances = np.empty(len(queries))
     index = np.empty(len(queries), dtype=np.int64)
-    for rows, squared in blocks(queries, references):
+    for rows, squared in found:
         index[rows] = squared.argmin(axis=1)
-        distances[rows] = _distance(queries[rows], references[index[rows]])
+        # Row by row and not from the matrix product: a copy is then at exactly 0.
+        difference = queries[rows] - references[index[rows]]
+        distances[rows] = np.sqrt((difference**2).sum(axis=1))
     return distances, index
-
-
-def nearest_other(rows: Features) -> Features:
-    """Distance of each of at least 2 rows to its nearest other row."""
-    distances = np.empty(len(rows))
-    for chunk, squared in blocks(rows, rows):
-        _hide_self(squared, chunk)
-        distances[chunk] = _distance(rows[chunk], rows[squared.argmin(axis=1)])
-    return distances
 
 
 def squared_radii(rows: Features, k: int) -> Features:
@@ -174,8 +179,7 @@ def squared_radii(rows: Features, k: int) -> Features:
     """
     _check(k, len(rows))
     radii = np.empty(len(rows))
-    for chunk, squared in blocks(rows, rows):
-        _hide_self(squared, chunk)
+    for chunk, squared in others(rows):
         radii[chunk] = np.partition(squared, k - 1, axis=1)[:, k - 1]
     return radii
 
@@ -183,14 +187,3 @@ def squared_radii(rows: Features, k: int) -> Features:
 def _check(k: int, count: int) -> None:
     if not 1 <= k < count:
         raise DataError(f"k must be from 1 to the number of images - 1 ({count - 1}), got {k}")
-
-
-def _hide_self(squared: Features, chunk: slice) -> None:
-    own = np.arange(len(squared))
-    squared[own, chunk.start + own] = np.inf
-
-
-def _distance(one: Features, two: Features) -> Features:
-    # Row by row and not from the matrix product: a copy is then at exactly 0.
-    distances: Features = np.sqrt(((one - two) ** 2).sum(axis=1))
-    return distances

@@ -10,7 +10,6 @@ from lungan.scores.prdc import (
     densities,
     manifold_scores,
     nearest,
-    nearest_other,
     squared_radii,
 )
 
@@ -101,5 +100,7 @@ def test_neighbors_equal_brute_force(chunk_size: int, monkeypatch: pytest.Monkey
     rows = cloud(40)
     distances = np.linalg.norm(rows[:, None] - rows[None], axis=2)
     ordered = np.sort(distances, axis=1)
-    assert nearest_other(rows) == pytest.approx(ordered[:, 1], rel=1e-12)
+    distance, index = nearest(rows)
+    assert distance == pytest.approx(ordered[:, 1], rel=1e-12)
+    assert index.tolist() == distances.argsort(axis=1)[:, 1].tolist()
     assert squared_radii(rows, 4) == pytest.approx(ordered[:, 4] ** 2, rel=1e-9)
