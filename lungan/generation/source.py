@@ -101,7 +101,10 @@ def numeric_labels(source: Source) -> dict[str, int]:
     for name in source.class_names:
         if name not in known:
             have = ", ".join(known)
-            raise DataError(f"{name} is no class of the training data, which has {have}")
+            raise DataError(
+                f"{name} is no class of the training data, which has {have}, so --npz has no "
+                "number for it; leave out --npz to write folders"
+            )
     return {name: known.index(name) for name in source.class_names}
 
 

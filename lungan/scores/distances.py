@@ -196,7 +196,10 @@ def inception_score(logits: NDArray[np.floating], splits: int) -> tuple[float, f
     log_p = log_softmax(as_rows("logits", logits), axis=1)
     count = len(log_p)
     if count < splits:
-        raise DataError(f"Inception Score needs at least one image a split: {count} for {splits}")
+        raise DataError(
+            f"Inception Score needs at least one image a split: {count} for {splits}; give more "
+            "images, or fewer score.inception_splits"
+        )
     scores = []
     for part in range(splits):
         rows = log_p[part * count // splits : (part + 1) * count // splits]

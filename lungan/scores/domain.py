@@ -45,6 +45,8 @@ _MAX_BATCH_SIZE = {"cpu": 128, "cuda": 1024}
 _MOST_RECOGNIZED = 400
 """Held-out images that recognition is measured on; its cost grows with their square."""
 
+_WAY_OUT = "use score.encoders=[inception] or [efficientnet_lite2]"
+
 log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
@@ -120,8 +122,8 @@ def load_encoder(image_set: ImageSet, device: torch.device, recipe: Recipe = REC
         raise DataError(
             "the in-domain encoder is at chance and judges nothing: it recognizes images that it "
             f"was not trained on with an AUC of {value:.3f} (95 % interval {low:.3f} to "
-            f"{high:.3f}, {record['num_measured_images']} images of {record['measured_on']}); use "
-            "score.encoders=[inception] or [efficientnet_lite2]"
+            f"{high:.3f}, {record['num_measured_images']} images of {record['measured_on']}); "
+            f"{_WAY_OUT}"
         )
     digest = hashlib.sha256()
     for name, weights in sorted(network.state_dict().items()):
@@ -209,7 +211,7 @@ def _divide(image_set: ImageSet, seed: int) -> tuple[NDArray[np.intp], NDArray[n
     if not drawn.any():
         raise DataError(
             f"the in-domain encoder needs a class of at least two {kind} to measure itself on, and "
-            f"the {len(to_train)} images have none"
+            f"the {len(to_train)} images have none; {_WAY_OUT}"
         )
     return to_train[~drawn], to_train[drawn], "holdout"
 

@@ -186,4 +186,7 @@ def squared_radii(rows: Features, k: int) -> Features:
 
 def _check(k: int, count: int) -> None:
     if not 1 <= k < count:
-        raise DataError(f"k must be from 1 to the number of images - 1 ({count - 1}), got {k}")
+        raise DataError(
+            f"k must be from 1 to the number of images - 1 ({count - 1}), got {k}; give more "
+            "images, or a smaller score.nearest_k"
+        )

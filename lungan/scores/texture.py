@@ -133,7 +133,8 @@ def _encoder(
     height, width = image_set.images.shape[2:]
     if min(height, width) < SMALLEST_SIZE:
         raise DataError(
-            f"{name} needs images of at least {SMALLEST_SIZE} pixels a side, got {height}x{width}"
+            f"{name} needs images of at least {SMALLEST_SIZE} pixels a side, got {height}x{width}; "
+            "leave it out of score.encoders"
         )
     return Encoder(
         name=name,

@@ -286,7 +286,8 @@ def test_fewer_images_than_splits_and_neighbors_leave_reasons(config: ScoreConfi
     values, reasons = result["values"], result["reasons"]
     assert values["domain.inception_score"] is None
     assert reasons["domain.inception_score"] == (
-        "Inception Score needs at least one image a split: 8 for 10"
+        "Inception Score needs at least one image a split: 8 for 10; give more images, or fewer "
+        "score.inception_splits"
     )
     assert values["domain.precision"] is None
     assert "k must be from 1 to the number of images - 1 (7), got 9" in reasons["domain.precision"]
