@@ -96,6 +96,8 @@ def _generate(options: argparse.Namespace) -> int:
             f"{made.rejected} of {made.drawn} images drawn were replaced: nearer to a training "
             f"image than 99 % of {made.rejection.num_held_out} held-out real ones"
         )
+        if made.rejection.caveat:
+            print(made.rejection.caveat)
     return 0
 
 

@@ -15,7 +15,7 @@ from lungan.generation.source import Source
 from lungan.scores import encoders
 from lungan.scores.distances import Features, as_rows
 from lungan.scores.encoders import Encoder, encode_real
-from lungan.scores.memorization import limit_of
+from lungan.scores.memorization import FEWEST_HELD_OUT_FOR_SHARE, limit_of
 from lungan.scores.near_copies import PixelAudit
 from lungan.scores.prdc import nearest
 from lungan.scores.real_images import RealSide, choose_real
@@ -36,6 +36,16 @@ class Rejection:
         self._training = as_rows("training features", reference.features[real.distinct])
         self._audit = PixelAudit(real.reference.images[real.distinct])
         self.limits = [limit_of(distances) for distances in self.measure(real.held_out.images)]
+
+    @property
+    def caveat(self) -> str:
+        """A sentence on limits from few held-out images; empty where there are enough."""
+        if self.num_held_out >= FEWEST_HELD_OUT_FOR_SHARE:
+            return ""
+        return (
+            f"The limits are rough: the nearest 1 % of {self.num_held_out} held-out images is less "
+            f"than one image; {FEWEST_HELD_OUT_FOR_SHARE} would be needed."
+        )
 
     def measure(self, images: NDArray[np.uint8]) -> tuple[Features, Features]:
         """Of images (N, C, H, W): the distances to their nearest training image, both (N,)."""
