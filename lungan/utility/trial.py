@@ -191,7 +191,6 @@ class TrialRunner:
         """
         began = time.perf_counter()
         settings, real = self._settings, self._settings.real
-        trained_on = self._choose(trial, *next(iter(settings.recipes.items())))
         validation = self._validation(trial)
         test = settings.test_images
         values: dict[str, float] = {}
@@ -216,6 +215,7 @@ class TrialRunner:
                 _write_convincing(folder / CONVINCING, trained_on.synthetic, believed)
         except DivergedError as error:
             log.warning("%s: %s", trial.describe(), error)
+            trained_on = self._choose(trial, *next(iter(settings.recipes.items())))
             status, reason = "diverged", str(error)
         summary = self._summary(trial, trained_on, values, time.perf_counter() - began)
         summary |= {"status": status, "reason": reason}

@@ -387,6 +387,7 @@ def test_filtering_by_density_removes_outliers_and_keeps_what_is_like_real_image
     more = ("--arms", "real_dense", "--seeds", 1, "--updates", 30, "--try-on-validation")
     assert utility(tmp_path, [run], *more) == 0
     known = {image.tobytes() for image in alike}
+    assert len(made) == 1
     kept = [image.tobytes() in known for image in made[0].images]
     assert len(kept) >= batches.LEAST_SYNTHETIC - 1
     assert np.mean(kept) > 0.9  # of all that was made, half
