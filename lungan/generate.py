@@ -97,7 +97,7 @@ def _generate(options: argparse.Namespace) -> int:
             f"image than 99 % of {made.rejection.num_held_out} held-out real ones"
         )
         if made.rejection.caveat:
-            print(made.rejection.caveat)
+            print(f"These limits are rough: {made.rejection.caveat}")
     return 0
 
 

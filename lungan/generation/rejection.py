@@ -15,7 +15,7 @@ from lungan.generation.source import Source
 from lungan.scores import encoders
 from lungan.scores.distances import Features, as_rows
 from lungan.scores.encoders import Encoder, encode_real
-from lungan.scores.memorization import FEWEST_HELD_OUT_FOR_SHARE, limit_of
+from lungan.scores.memorization import limit_of, too_few_for_limit
 from lungan.scores.near_copies import PixelAudit
 from lungan.scores.prdc import nearest
 from lungan.scores.real_images import RealSide, choose_real
@@ -25,27 +25,18 @@ class Rejection:
     """What tells a near copy of a training image, in the encoder's features and in pixels.
 
     limits: the distances to the nearest training image, in features and in pixels, that one in a
-    hundred unseen real images falls below.
+    hundred unseen real images falls below. caveat: why they are rough, where they are.
     """
 
     def __init__(self, encoder: Encoder, real: RealSide, batch_size: int) -> None:
         reference = encode_real(real.reference, encoder, batch_size)
         self.encoder = encoder
         self.num_held_out = len(real.held_out)
+        self.caveat = too_few_for_limit(self.num_held_out)
         self._batch_size = batch_size
         self._training = as_rows("training features", reference.features[real.distinct])
         self._audit = PixelAudit(real.reference.images[real.distinct])
         self.limits = [limit_of(distances) for distances in self.measure(real.held_out.images)]
-
-    @property
-    def caveat(self) -> str:
-        """A sentence on limits from few held-out images; empty where there are enough."""
-        if self.num_held_out >= FEWEST_HELD_OUT_FOR_SHARE:
-            return ""
-        return (
-            f"The limits are rough: the nearest 1 % of {self.num_held_out} held-out images is less "
-            f"than one image; {FEWEST_HELD_OUT_FOR_SHARE} would be needed."
-        )
 
     def measure(self, images: NDArray[np.uint8]) -> tuple[Features, Features]:
         """Of images (N, C, H, W): the distances to their nearest training image, both (N,)."""

@@ -22,7 +22,7 @@ from lungan.scores import catalogue, comparison, memorization, near_copies, text
 from lungan.scores.comparison import Measured, Rows, bootstrap_floors
 from lungan.scores.distances import Features
 from lungan.scores.encoders import VERSION, Encoded, Encoder, encode_real, hash_of, key_of
-from lungan.scores.memorization import FEWEST_HELD_OUT_FOR_SHARE, share_near
+from lungan.scores.memorization import share_near, too_few_for_limit
 from lungan.scores.real_images import RealSide, check_generated, choose_real, describe
 
 NOT_SHAPING = (
@@ -233,12 +233,10 @@ def _audit_pixels(
     generated: NDArray[np.uint8], real: RealSide, config: ScoreConfig
 ) -> tuple[Measured, Closest | None]:
     """The share of near copies and its floor, from pixels alone."""
-    key, held_out, fewest = near_copies.KEY, real.held_out, FEWEST_HELD_OUT_FOR_SHARE
-    if len(held_out) < fewest:
-        judged = f"near copies are judged by at least {fewest} held-out images"
-        return {key: f"{judged}, got {len(held_out)}"}, None
-    if len(real.distinct) < 2:
-        return {key: ALL_ALIKE}, None
+    key, held_out = near_copies.KEY, real.held_out
+    reason = ALL_ALIKE if len(real.distinct) < 2 else too_few_for_limit(len(held_out))
+    if reason:
+        return {key: reason}, None
     audit = near_copies.PixelAudit(real.reference.images[real.distinct])
     near = audit.nearest(generated)
     unseen, _ = audit.nearest(held_out.images)

@@ -27,7 +27,6 @@ KMEANS_STEPS = 10
 
 FEWEST_HELD_OUT = 20
 FEWEST_HELD_OUT_FOR_SHARE = 100
-"""The nearest 1 % of fewer images is less than one image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +106,16 @@ def limit_of(held_out: Features) -> float:
     return float(np.quantile(held_out, SHARE_QUANTILE))
 
 
+def too_few_for_limit(num_held_out: int) -> str:
+    """In words why the limit of so few held-out images says little; empty where they are enough."""
+    if num_held_out >= FEWEST_HELD_OUT_FOR_SHARE:
+        return ""
+    return (
+        f"the nearest 1 % of {num_held_out} held-out images is less than one image; at least "
+        f"{FEWEST_HELD_OUT_FOR_SHARE} are needed"
+    )
+
+
 def share_near(generated: Features, held_out: Features) -> float:
     """Share of distances (N,) to the nearest training image that are below ``limit_of`` held-out
     images' (H,). 0.01 is what unseen real images give."""
@@ -182,12 +191,9 @@ def compare_nearness(
         )
         return found | dict.fromkeys([*RELATIVE, "authenticity.floor"], reason)
     wanted = dict(RELATIVE)
-    if len(held_out) < FEWEST_HELD_OUT_FOR_SHARE:
+    if reason := too_few_for_limit(len(held_out)):
         del wanted["memorization_share"]
-        found["memorization_share"] = (
-            f"the nearest 1 % of {len(held_out)} held-out images is less than one image; at least "
-            f"{FEWEST_HELD_OUT_FOR_SHARE} are needed"
-        )
+        found["memorization_share"] = reason
 
     def measure(one: Nearness, two: Nearness) -> Measured:
         scores: Measured = {}

@@ -25,9 +25,9 @@ from lungan.config.data import NpzConfig
 from lungan.data.folder import read_layout
 from lungan.data.npz import load_npz
 from lungan.generate import main
-from lungan.generation import making, rejection
+from lungan.generation import making
 from lungan.runs.folder import GENERATOR, read_config, read_summary
-from lungan.scores import encoders
+from lungan.scores import encoders, memorization
 from lungan.scores.encoders import Encoded
 
 
@@ -184,9 +184,9 @@ def test_memorized_images_are_replaced_and_counted(
     assert f"{drawn - 60} of {drawn} images drawn were replaced" in said
     card = (out / making.CARD).read_text()
     assert f"{drawn - 60} of {drawn} images drawn" in card
-    rough = "The limits are rough: the nearest 1 % of"
+    rough = "These limits are rough: the nearest 1 % of"
     assert rough in said and rough in card
-    monkeypatch.setattr(rejection, "FEWEST_HELD_OUT_FOR_SHARE", 10)
+    monkeypatch.setattr(memorization, "FEWEST_HELD_OUT_FOR_SHARE", 10)
     again = generate(runs["pneumonia"], tmp_path / "more", "--num-images", 5, "--reject-memorized")
     assert again == 0
     assert rough not in capsys.readouterr().out
