@@ -316,6 +316,13 @@ def test_what_a_user_can_mend_is_a_lungan_error(call: str, message: str) -> None
         eval(call)
 
 
+def test_images_that_no_encoder_can_score_have_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    unfit: tuple[list[Any], dict[str, str]] = ([], {"domain": "it is at chance"})
+    monkeypatch.setattr("lungan.scores.encoders.build_all", lambda *_: unfit)
+    with pytest.raises(lungan.LunganError, match=r"\[domain\] can be had: domain: it is at chance"):
+        lungan.score(BLACK, BLACK, encoders=["domain"])
+
+
 def test_importing_lungan_loads_nothing_and_the_api_is_listed() -> None:
     code = """
 import sys, lungan

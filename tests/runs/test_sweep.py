@@ -17,9 +17,10 @@ import pytest
 
 from lungan import train
 from lungan.cli import FAILED
-from lungan.config import RunConfig
+from lungan.config import DataConfig, RunConfig
 from lungan.errors import ConfigError
 from lungan.launchers.local import LocalConfig, LocalLauncher
+from lungan.runs import prepare as prepared
 from lungan.runs import run as runs
 from lungan.runs import sweep
 from lungan.runs.prepare import prepare
@@ -260,3 +261,16 @@ def test_a_run_that_another_process_has_is_waited_for_and_said_once(
     said = [record.getMessage() for record in caplog.records]
     assert sum(f"is under way in process {os.getpid()} on " in text for text in said) == 1
     assert said[-1].endswith(": done")
+
+
+@pytest.mark.parametrize(("most", "read"), [(1, "aba"), (2, "ab")])
+def test_a_data_set_is_read_once_while_it_is_kept(
+    most: int, read: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = {"a": tiny("data.seed=1").data, "b": tiny("data.seed=2").data}
+    asked: list[DataConfig] = []
+    monkeypatch.setattr(prepared, "load_sets", asked.append)
+    load = prepared.reader_of_sets(most)
+    for name in "aabba":
+        load(sets[name])
+    assert asked == [sets[name] for name in read]
