@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lungan.models.layers import Discriminator, dense
 from lungan.models.sampling import to_floats
 
 FEATURE_DIM = 128
@@ -106,8 +107,37 @@ class Resnet18(_AtWorkingSize):
         return features.float(), head(features).float()
 
 
-Classifier = SmallNetwork | Resnet18
-CLASSIFIERS: dict[str, type[Classifier]] = {"small": SmallNetwork, "resnet18": Resnet18}
+class OnDiscriminator(nn.Module):
+    """uint8 images -> (features, logits), by a discriminator without its last layer and dropout,
+    and a new last layer, drawn from ``seed``. It sees images at their full size.
+
+    Source: after Radford et al. 2016, arXiv:1511.06434, section 5, who leave the features as they
+    are.
+    """
+
+    def __init__(self, discriminator: Discriminator, num_classes: int, seed: int) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+        rng = torch.Generator().manual_seed(seed)
+        self.classifier = dense(discriminator.linear.in_features, num_classes, rng)
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """images: (B, C, S, S) uint8 -> float32 in [-1, 1]."""
+        return to_floats(images)
+
+    def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.discriminator.features(inputs).float()
+        return features, self.classifier(features)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.classify(self.preprocess(images))
+
+
+Classifier = SmallNetwork | Resnet18 | OnDiscriminator
+CLASSIFIERS: dict[str, type[SmallNetwork | Resnet18]] = {
+    "small": SmallNetwork,
+    "resnet18": Resnet18,
+}
 
 
 def build_classifier(

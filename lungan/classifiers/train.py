@@ -126,8 +126,10 @@ def train_classifier(
     changes: Changes,
     device: torch.device,
     dtype: torch.dtype,
+    start: Classifier | None = None,
 ) -> Classifier:
-    """The classifier after all updates of the phases, in evaluation mode.
+    """The classifier after all updates of the phases, in evaluation mode. start: the network that
+    is trained, None for a new one of the recipe's.
 
     Its weights are the average over the last ``recipe.averaged`` of the updates, so that no
     validation image chooses them. Weights and order of images follow from ``seed``; torch's global
@@ -136,7 +138,9 @@ def train_classifier(
     Raises: DivergedError where weights are not finite.
     """
     _, channels, size, _ = phases[0].portions[0].images.images.shape
-    network = build_classifier(recipe.classifier, size, channels, num_classes, seed).to(device)
+    if start is None:
+        start = build_classifier(recipe.classifier, size, channels, num_classes, seed)
+    network = start.to(device)
     # With a function of its own: torch's grouped one for GPUs fails on batch norm's counters.
     average = get_swa_avg_fn()  # type: ignore[no-untyped-call]
     averaged = AveragedModel(network, avg_fn=average, use_buffers=True)

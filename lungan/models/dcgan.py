@@ -93,13 +93,7 @@ class DcganDiscriminator(Discriminator):
             num_features = config.hidden_width
         self.end_in(num_features, num_classes, rng)
 
-    def forward(
-        self, images: Tensor, bits: RandomBits | None = None, labels: Tensor | None = None
-    ) -> Tensor:
-        """bits: where dropout masks come from; None turns dropout off.
-
-        labels: (N,) int64, of a conditional discriminator.
-        """
+    def features(self, images: Tensor, bits: RandomBits | None = None) -> Tensor:
         features = images.flip(2, 3)  # as DownConvolution wants them
         for convolution in self.convolutions:
             if bits is None or self.dropout == 0:
@@ -111,4 +105,4 @@ class DcganDiscriminator(Discriminator):
         features = features.permute(0, 2, 3, 1).flatten(1)
         if self.hidden is not None:
             features = F.leaky_relu_(self.hidden(features), self.leaky_slope)
-        return self.logits(features, labels)
+        return features

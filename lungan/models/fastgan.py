@@ -152,17 +152,10 @@ class FastganDiscriminator(Discriminator):
         self.hidden = dense(base_size**2 * widths[-1], config.hidden_width, rng)
         self.end_in(config.hidden_width, num_classes, rng)
 
-    def forward(
-        self, images: Tensor, bits: RandomBits | None = None, labels: Tensor | None = None
-    ) -> Tensor:
-        """bits: as in other discriminators; there is no dropout here.
-
-        labels: (N,) int64, of a conditional discriminator.
-        """
-        del bits
+    def features(self, images: Tensor, bits: RandomBits | None = None) -> Tensor:
+        del bits  # there is no dropout here
         features = F.leaky_relu_(self.first(images), self.leaky_slope)
         for block in self.blocks:
             features = block(features)
         features = features.permute(0, 2, 3, 1).flatten(1)
-        features = F.leaky_relu_(self.hidden(features), self.leaky_slope)
-        return self.logits(features, labels)
+        return F.leaky_relu_(self.hidden(features), self.leaky_slope)

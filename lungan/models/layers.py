@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lungan.models.operations import block_kernel, from_blocks
+from lungan.models.operations import RandomBits, block_kernel, from_blocks
 
 KERNEL_SIZE = 5
 
@@ -172,7 +172,22 @@ class ClassProjection(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Ends in a linear layer, to which the fit to a class is added where there are classes."""
+    """Features of every image by itself and a linear layer, to which the fit to a class is added
+    where there are classes."""
+
+    def features(self, images: Tensor, bits: RandomBits | None = None) -> Tensor:
+        """Images (N, channels, size, size) in [-1, 1] to (N, num_features).
+
+        bits: where dropout masks come from; None turns dropout off.
+        """
+        raise NotImplementedError
+
+    def forward(
+        self, images: Tensor, bits: RandomBits | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        """Logits (N,) of being real; bits: as ``features``. labels: (N,) int64, of a conditional
+        discriminator."""
+        return self.logits(self.features(images, bits), labels)
 
     def end_in(self, num_features: int, num_classes: int | None, rng: torch.Generator) -> None:
         """Make the last layers, which take ``num_features``."""

@@ -146,15 +146,11 @@ class ResnetDiscriminator(Discriminator):
         self.blocks = nn.ModuleList(blocks)
         self.end_in(widths[-1], num_classes, rng)
 
-    def forward(
-        self, images: Tensor, bits: RandomBits | None = None, labels: Tensor | None = None
-    ) -> Tensor:
-        """bits: as in other discriminators; there is no dropout here."""
-        del bits
+    def features(self, images: Tensor, bits: RandomBits | None = None) -> Tensor:
+        del bits  # there is no dropout here
         features = images
         for block in self.blocks:
             features = block(features)
         features = F.leaky_relu_(features, self.leaky_slope)
         # Summed as in the source, but over the side: as large at 7x7 as at 8x8 positions.
-        pooled = features.sum((2, 3)) * self.scale
-        return self.logits(pooled, labels)
+        return features.sum((2, 3)) * self.scale

@@ -171,7 +171,7 @@ def _from_runs(
     options: argparse.Namespace, recipe: Recipe, launcher: Launcher, given: Sequence[str]
 ) -> int:
     from lungan.utility.generators import read_generators
-    from lungan.utility.study import scenarios_of
+    from lungan.utility.study import check_networks, scenarios_of
 
     # A store's own folders, which runs/* brings along, hold no runs.
     runs = [Path(text) for text in given if Path(text).name not in (UTILITY, SWEEPS)]
@@ -191,6 +191,7 @@ def _from_runs(
     generators = read_generators(runs, scenarios, options.data_path)
     design = _design(options, sorted({scenario.fraction for scenario in generators.sets}))
     settings = _settings(options, recipe, generators.real, design)
+    check_networks(generators, design)
     record = {"runs": sorted(path.name for path in runs)}
     return _answer(options, settings, design, store, record, launcher, lambda: generators)
 
@@ -204,7 +205,7 @@ def _from_overrides(
     from lungan.utility import training
     from lungan.utility.generators import read_generators, without_runs
     from lungan.utility.images import read_real, whole_data
-    from lungan.utility.study import scenarios_of, sets_in_use
+    from lungan.utility.study import check_networks, scenarios_of, sets_in_use
 
     if options.data_path is not None:
         raise ConfigError("--data-path is for run folders; give data.path=...")
@@ -223,7 +224,8 @@ def _from_overrides(
     seeds = range(base.seed, base.seed + num_sets)
     if not any(ARMS[name].uses_generator for name in design.arms):
         print("generators: none, since no arm has synthetic images", flush=True)
-        known = without_runs(real, scenarios, seeds, {})
+        known = without_runs(real, scenarios, seeds, base.discriminator, {})
+        check_networks(known, design)
         return _answer(options, settings, design, store, record, launcher, lambda: known)
     configs = training.generator_configs(
         base, real.image_set, scenarios, num_sets, options.one_a_class
@@ -233,7 +235,8 @@ def _from_overrides(
     path, class_names = manifest_path(store, options.study), real.image_set.class_names
     by_run = read_manifest(path).weights if path.exists() else {}
     weights = {key: training.known_weights(runs, by_run, class_names) for key, runs in sets.items()}
-    known = without_runs(real, scenarios, seeds, weights)
+    known = without_runs(real, scenarios, seeds, base.discriminator, weights)
+    check_networks(known, design)
     in_use = sets_in_use(known, design, settings, store)
     said = "none, since all trials with synthetic images are done"
     if in_use:
@@ -359,6 +362,11 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError(
             "--tune chooses recipes by the images that --try-on-validation measures on; give one "
             "of them"
+        )
+    if options.one_a_class and "discriminator" in (options.arms or []):
+        raise ConfigError(
+            "--one-a-class trains a discriminator for each class, and the arm discriminator takes "
+            "one for all; leave one of them out"
         )
     for key, least in (("seeds", 1), ("sets", 1), ("threads", 0)):
         number = getattr(options, key)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FRACTION, PREVALENCE, DRAW = "data.fraction", "data.prevalence", "data.fraction_seed"
 NUM_REAL, RARE, SHOWN = "data.num_real_images", "data.rare", "shown.all"
 GAN, GAN_RUNS = "gan.name", "gan.runs"
+NETWORK = "network"
 RECIPE = "recipe"
 FACTORS = (FRACTION, PREVALENCE, "arm", "ratio")
 EXPLORATORY = "exploratory"
@@ -38,6 +39,7 @@ _WORDS = {
     "classifier.batch_size": "batches of {}",
     "classifier.peak_lr": "peak_lr={}",
     GAN: "{}",
+    NETWORK: "{}",
 }
 _HIDDEN = (
     *("used.precision", "data_hash", "classifier.positive", "classifier.version"),
@@ -294,16 +296,17 @@ def _of_trial(trial: Run, key: str) -> Scalar:
 
 
 def _group(trials: Sequence[Run], manifest: Manifest | None) -> Grouping:
-    values = {key: {trial.config.get(key) for trial in trials} for key in (*_SETTINGS, GAN)}
+    told = (*_SETTINGS, GAN, NETWORK)
+    values = {key: {trial.config.get(key) for trial in trials} for key in told}
     shown = [key for key, found in values.items() if len(found - {None}) > 1]
     groups: dict[tuple[Scalar, ...], Group] = {}
     for trial in trials:
-        key = tuple(_of_trial(trial, name) for name in (*FACTORS, GAN, *_SETTINGS, *_HIDDEN))
+        key = tuple(_of_trial(trial, name) for name in (*FACTORS, *told, *_HIDDEN))
         groups.setdefault(key, Group(key[: len(FACTORS)], "")).runs.append(trial)
     order = list(ARMS)
 
     def rank(group: Group) -> tuple[object, ...]:
-        rest = tuple(str(value(group, key)) for key in (GAN, *_SETTINGS, *_HIDDEN))
+        rest = tuple(str(value(group, key)) for key in (GAN, *_SETTINGS, *_HIDDEN, NETWORK))
         where = (_float(value(group, FRACTION)), _float(value(group, PREVALENCE)))
         arm = order.index(str(value(group, "arm")))
         return (*rest[1:], *where, arm, _float(value(group, "ratio")), rest[0])
@@ -401,9 +404,9 @@ def arms_of(one: Comparison) -> tuple[str, str]:
 def _comparable(first: Summary, second: Summary) -> bool:
     sides = (first.group, second.group)
     same = setting(sides[0]) == setting(sides[1]) and first.settings == second.settings
-    for key in (FRACTION, PREVALENCE, "ratio", GAN):
+    for key in (FRACTION, PREVALENCE, "ratio", GAN, NETWORK):
         left, right = (value(side, key) for side in sides)
-        same &= left == right or (right is None and key in ("ratio", GAN))
+        same &= left == right or (right is None and key in ("ratio", GAN, NETWORK))
     return same
 
 

@@ -21,7 +21,8 @@ class Arm:
     makes so many more updates that a real image among mixed ones is shown as often as in ``real``.
     balanced: every batch holds as many images of each class. weighted: the loss weighs classes by
     the inverse of their number. classical: random geometric and grey-level changes of every image.
-    mixup: pairs of images are mixed.
+    mixup: pairs of images are mixed. network: what is trained, the recipe's classifier, the
+    ``discriminator`` of the generator's run or the same network ``untrained``.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Arm:
     weighted: bool = False
     classical: bool = False
     mixup: bool = False
+    network: str = ""
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -41,16 +43,19 @@ class Arm:
 
     @property
     def uses_generator(self) -> bool:
-        return bool(self.synthetic)
+        """Whether it takes the run of a generator."""
+        return bool(self.synthetic) or self.network == "discriminator"
 
     @property
     def uses_ratio(self) -> bool:
-        return self.uses_generator or bool(self.duration)
+        return bool(self.synthetic or self.duration)
 
     @property
     def shaping(self) -> dict[str, Any]:
         """What another result would follow from."""
-        words = ("title", "compared_to")
+        # What came later is left out where an arm has none of it, so that ids stay.
+        later = [key for key in ("network",) if not getattr(self, key)]
+        words = ("title", "compared_to", *later)
         return {key: one for key, one in dataclasses.asdict(self).items() if key not in words}
 
 
@@ -138,6 +143,18 @@ _ARMS = (
     ),
     # He et al. 2023, arXiv:2210.07574
     Arm("pretrained", "synthetic, then real", "real real_synthetic", "first"),
+    Arm(  # Radford et al. 2016, arXiv:1511.06434
+        "discriminator",
+        "real only, pretrained discriminator",
+        "real discriminator_untrained",
+        network="discriminator",
+    ),
+    Arm(
+        "discriminator_untrained",
+        "real only, untrained discriminator",
+        "real",
+        network="untrained",
+    ),
 )
 
 ARMS = {arm.name: arm for arm in _ARMS}

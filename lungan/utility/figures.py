@@ -50,7 +50,7 @@ _COLORS = {
     "only": "#009E73",
     "first": "#CC79A7",
 }
-"""By how synthetic images take part."""
+"""By how synthetic images take part; discriminators have one of their own."""
 
 
 def draw_utility(utility: Utility, problems: list[Problem]) -> list[Figure]:
@@ -160,10 +160,11 @@ def _draw_panel(axes: Axes, arms: Sequence[str], members: Sequence[Summary]) -> 
 
 def _look(arm: Arm) -> tuple[str, str]:
     """Color by how synthetic images take part, line by what else is changed."""
-    color = _COLORS[arm.synthetic]
+    color = "#882255" if arm.network else _COLORS[arm.synthetic]
     if arm.balanced or arm.weighted:
         color = "#E69F00" if arm.synthetic else "#D55E00"
     plain = not (arm.chosen or arm.duration or arm.mixup or arm.weighted)
+    plain &= arm.network != "untrained"
     return color, ("--" if arm.classical else "-") if plain else ":"
 
 

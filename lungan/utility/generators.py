@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lungan.config import RunConfig
+from lungan.config import DiscriminatorConfig, RunConfig
 from lungan.data.images import keep_fraction
 from lungan.errors import ConfigError, DataError
 from lungan.generation.source import Source, read_source
@@ -33,14 +33,16 @@ class GeneratorSet:
     or the rare one where there is one; each class by one of them.
 
     name: the same for sets that differ only in seed, choice of images and fraction, if they were
-    trained on equally many images, each counted as often as it was seen. weights: hashes, by
-    class. by_class: empty where no image is to be made, and the runs may be gone.
+    trained on equally many images, each counted as often as it was seen. discriminator: of the
+    first run. weights: hashes, by class. by_class: empty where no image is to be made, and the runs
+    may be gone.
     """
 
     name: str
     scenario: Scenario
     fraction_seed: int
     seed: int
+    discriminator: DiscriminatorConfig
     weights: dict[str, str]
     by_class: dict[str, Source]
 
@@ -76,6 +78,7 @@ def without_runs(
     real: RealImages,
     scenarios: Sequence[Scenario],
     seeds: Sequence[int],
+    discriminator: DiscriminatorConfig,
     weights: Mapping[tuple[Scenario, int], dict[str, str]],
 ) -> Generators:
     """The choices of real images, with the hashes of the generators' weights by scenario and seed,
@@ -85,7 +88,13 @@ def without_runs(
         whole = min(scenario.fractions(real.image_set).values()) == 1
         sets[scenario] = [
             GeneratorSet(
-                "", scenario, 0 if whole else seed, seed, weights.get((scenario, seed), {}), {}
+                name="",
+                scenario=scenario,
+                fraction_seed=0 if whole else seed,
+                seed=seed,
+                discriminator=discriminator,
+                weights=weights.get((scenario, seed), {}),
+                by_class={},
             )
             for seed in seeds
         ]
@@ -217,8 +226,17 @@ def _assemble(
                 "generator.conditional=true"
             )
     ordered = {name: by_class[name] for name in class_names}
-    weights = {name: source.weights_hash for name, source in ordered.items()}
-    return GeneratorSet(_name(ordered), scenario, fraction_seed, seed, weights, ordered)
+    config = ordered[class_names[0]].config
+    assert config is not None
+    return GeneratorSet(
+        name=_name(ordered),
+        scenario=scenario,
+        fraction_seed=fraction_seed,
+        seed=seed,
+        discriminator=config.discriminator,
+        weights={name: source.weights_hash for name, source in ordered.items()},
+        by_class=ordered,
+    )
 
 
 def _name(by_class: dict[str, Source]) -> str:

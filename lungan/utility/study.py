@@ -15,6 +15,7 @@ from lungan.errors import ConfigError
 from lungan.runs.folder import UTILITY, exclusive, read_summary
 from lungan.utility.analysis import read_trials, usual_question
 from lungan.utility.arms import ARMS, PRIMARY_SCORE
+from lungan.utility.discriminators import starting_network
 from lungan.utility.generators import Generators
 from lungan.utility.images import Scenario
 from lungan.utility.manifest import (
@@ -57,6 +58,19 @@ def check_arms(design: Design, num_classes: int, batch_size: int) -> None:
                 f"--batch-size must be at least {2 * num_classes}, two images of each class, for "
                 f"{name}; got {batch_size}"
             )
+
+
+def check_networks(generators: Generators, design: Design) -> None:
+    """That classifiers can begin with the discriminators of these generators, where an arm's do; of
+    runs that are to come, with untrained ones.
+
+    Raises: as starting_network.
+    """
+    networks = {ARMS[name].network for name in design.arms} - {""}
+    for network in networks:
+        for one in (one for sets in generators.sets.values() for one in sets):
+            trained = network == "discriminator" and bool(one.by_class)
+            starting_network(one, generators.real, one.seed, trained=trained)
 
 
 def parse_question(text: str, arms: Sequence[str]) -> tuple[str, tuple[str, ...]]:

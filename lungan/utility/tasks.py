@@ -16,7 +16,7 @@ from typing import Any, Self
 import torch
 
 from lungan.classifiers.train import Recipe
-from lungan.config import DataConfig, rules
+from lungan.config import DataConfig, DiscriminatorConfig, rules
 from lungan.device import choose_threads, resolve_device
 from lungan.errors import LunganError, RunFolderError
 from lungan.generation.source import Source, read_source
@@ -99,6 +99,8 @@ class TrialTask(Task):
         settings, runner = _read_settings(shared, device, values["store"])
         made = dict(values["generators"])
         made["scenario"] = Scenario(**made["scenario"])
+        chosen = made["discriminator"]
+        made["discriminator"] = rules.parse_choice(DiscriminatorConfig, "discriminator", chosen)
         if made["by_class"]:
             made["by_class"] = {name: _read(path) for name, path in made["by_class"].items()}
             made["weights"] = {name: one.weights_hash for name, one in made["by_class"].items()}

@@ -46,6 +46,7 @@ from lungan.utility.batches import (
     shown,
     synthetic_counts,
 )
+from lungan.utility.discriminators import network_name, starting_network
 from lungan.utility.generators import GeneratorSet
 from lungan.utility.images import TEST, TRAIN, VALIDATION, RealImages, content_hashes
 
@@ -147,6 +148,8 @@ class Trial:
             "seed": self.seed,
             "weights": self.generators.weights if self.arm.uses_generator else None,
         }
+        if self.arm.network:
+            parts["network"] = network_name(self.generators.discriminator)
         digits = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         ratio = "" if self.ratio is None else f"-x{self.ratio:g}"
         scenario = self.generators.scenario
@@ -261,7 +264,11 @@ class TrialRunner:
         return _TrainedOn(real, synthetic, phases, recipe, recipe_name)
 
     def _train(self, trial: Trial, trained_on: _TrainedOn) -> Classifier:
-        settings = self._settings
+        settings, generators = self._settings, trial.generators
+        start, network = None, trial.arm.network
+        if network:
+            trained = network == "discriminator"
+            start = starting_network(generators, settings.real, trial.seed, trained=trained)
         num_classes = settings.real.num_classes
         counts = np.bincount(trained_on.real.labels, minlength=num_classes)
         weights = tuple((counts.sum() / (num_classes * counts)).tolist())
@@ -277,12 +284,13 @@ class TrialRunner:
             ),
             device=settings.device,
             dtype=settings.dtype,
+            start=start,
         )
 
     def _made(self, trial: Trial, real: Labelled) -> Labelled | None:
         """The synthetic images of the trial."""
         arm, settings = trial.arm, self._settings
-        if not arm.uses_generator or trial.ratio is None:
+        if not arm.synthetic or trial.ratio is None:
             return None
         key = (repr(sorted(trial.generators.weights.items())), trial.seed, arm.chosen)
         if key not in self._synthetic:
@@ -387,6 +395,8 @@ class TrialRunner:
         }
         if settings.tuned:
             config["recipe"] = trained_on.recipe_name
+        if trial.arm.network:
+            config["network"] = network_name(generators.discriminator)
         if trial.arm.uses_generator:
             config["gan"] = {"name": generators.name, "runs": generators.runs}
         return {

@@ -1,0 +1,155 @@
+"""Arms that need more than a generator's images: its discriminator, or labels of a classifier."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lungan.classifiers.train import Recipe
+from lungan.errors import ConfigError
+from lungan.models.build import Classes
+from lungan.runs.folder import CHECKPOINT, SUMMARY, UTILITY, read_config
+from lungan.training.state import build_state
+from lungan.utility import discriminators
+from lungan.utility import trial as trials
+from lungan.utility.__main__ import main
+from lungan.utility.arms import ARMS
+from lungan.utility.generators import read_generators
+
+CPU = torch.device("cpu")
+DATA = ("data=phantom", "data.num_images=160", "data.num_test=40")
+QUICK = ("--updates", 2, "--batch-size", 8, "--seeds", 1, "--threads", 1, "--device", "cpu")
+
+
+@pytest.fixture
+def run(train: Any) -> Path:
+    """A conditional generator of half of the training images."""
+    more = ("data.splits=[train]", "data.classes=[]", "data.fraction=0.5")
+    folder: Path = train(*more, "generator.conditional=true")
+    return folder
+
+
+def utility(store: Path, *more: object) -> int:
+    arguments = [*QUICK, "--store", store, "--out", store / "out", *more]
+    return main([str(argument) for argument in arguments])
+
+
+def summaries(store: Path) -> dict[str, dict[str, Any]]:
+    """By arm."""
+    found = [json.loads(path.read_text()) for path in (store / UTILITY).glob(f"*/{SUMMARY}")]
+    return {summary["config"]["arm"]: summary for summary in found}
+
+
+def refused(capsys: pytest.CaptureFixture[str], store: Path, *given: object) -> str:
+    capsys.readouterr()
+    assert utility(store, *given) == 2
+    assert not (store / UTILITY).exists()
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_arms_of_old_are_named_by_stays() -> None:
+    """Or their trials would all be trained again."""
+    assert ARMS["real_synthetic"].shaping == {
+        "name": "real_synthetic",
+        "synthetic": "mixed",
+        "chosen": "",
+        "duration": "",
+        "balanced": False,
+        "weighted": False,
+        "classical": False,
+        "mixup": False,
+    }
+    assert ARMS["discriminator"].shaping["network"] == "discriminator"
+
+
+def test_classifiers_begin_with_the_discriminator_trained_and_untrained(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun: list[dict[str, torch.Tensor]] = []
+    ended: list[dict[str, torch.Tensor]] = []
+    real_train = trials.train_classifier
+
+    def train_classifier(*given: Any, start: Any, **more: Any) -> Any:
+        if start is None:
+            return real_train(*given, start=start, **more)
+        begun.append({name: value.clone() for name, value in start.state_dict().items()})
+        network = real_train(*given, start=start, **more)
+        ended.append(network.state_dict())
+        return network
+
+    monkeypatch.setattr(trials, "train_classifier", train_classifier)
+    arms = ("--arms", "discriminator,discriminator_untrained")
+    asked = ("--question", "discriminator:discriminator_untrained,real")
+    assert utility(tmp_path, run, *arms, *asked) == 0
+    trained, untrained = begun
+    saved = torch.load(run / CHECKPOINT, weights_only=True)["state"]["discriminator"]
+    state = build_state(read_config(run), 28, 1, CPU, Classes(("normal", "pneumonia"), (0.5, 0.5)))
+    first = state.discriminator.state_dict()
+    for name in first.keys() - {"classes.weight"}:
+        assert torch.equal(trained[f"discriminator.{name}"], saved[name])
+        assert torch.equal(untrained[f"discriminator.{name}"], first[name])
+    assert torch.equal(trained["classifier.weight"], untrained["classifier.weight"])
+    for before, after in zip(begun, ended, strict=True):
+        moved = {name for name in before if not torch.equal(before[name], after[name])}
+        assert moved == {
+            name
+            for name in before
+            if not name.startswith(("discriminator.linear.", "discriminator.classes."))
+        }
+    found = summaries(tmp_path)
+    networks = {arm: summary["config"].get("network") for arm, summary in found.items()}
+    assert networks["real"] is None
+    assert networks["discriminator"] == networks["discriminator_untrained"]
+    assert found["discriminator"]["config"]["gan"]["runs"] == [run.name]
+    assert "gan" not in found["discriminator_untrained"]["config"]
+    answer = "Real only, pretrained discriminator is not shown to be better than every control"
+    assert answer in capsys.readouterr().out
+
+
+def test_an_untrained_discriminator_is_a_control_of_every_generator_with_such_a_network(
+    run: Path,
+) -> None:
+    generators = read_generators([run], None)
+    ((one,),) = generators.sets.values()
+    recipe = Recipe(updates=2, batch_size=8)
+    settings = trials.Settings(generators.real, recipe, 1, CPU, "fp32")
+    wider = dataclasses.replace(one.discriminator, width=16)  # type: ignore[call-arg]
+
+    def ids(arm: str) -> list[str]:
+        sets = (one, dataclasses.replace(one, weights={"normal": "other"}))
+        sets = (*sets, dataclasses.replace(one, discriminator=wider))
+        found = (trials.Trial(ARMS[arm], each, None, 0).identity(settings).run for each in sets)
+        return list(found)
+
+    first, other_weights, other_network = ids("discriminator_untrained")
+    assert first == other_weights != other_network
+    assert len(set(ids("discriminator"))) == 3
+    assert len(set(ids("real"))) == 1
+
+
+def test_discriminators_that_no_classifier_can_begin_with(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms = ("--arms", "discriminator")
+    generators = read_generators([run], None)
+    ((one,),) = generators.sets.values()
+    other = dataclasses.replace(one.by_class["normal"], name="other")
+    pair = dataclasses.replace(one, by_class=one.by_class | {"normal": other})
+    with pytest.raises(ConfigError, match=f"other and {run.name} have one each; give a run with"):
+        discriminators.starting_network(pair, generators.real, 0, trained=True)
+    gone = tmp_path / run.name
+    shutil.copytree(run, gone, ignore=shutil.ignore_patterns(CHECKPOINT))
+    said = refused(capsys, tmp_path, gone, *arms)
+    assert f"needs {gone / CHECKPOINT}, which cannot be read (FileNotFoundError)" in said
+    said = refused(capsys, tmp_path, *DATA, "--one-a-class", *arms)
+    assert "--one-a-class trains a discriminator for each class" in said
+    monkeypatch.setattr(discriminators, "build_discriminator", lambda *_: torch.nn.Linear(1, 1))
+    for given in ([run], DATA):
+        said = refused(capsys, tmp_path, *given, *arms)
+        assert "discriminator=dcgan cannot be trained as a classifier" in said
