@@ -78,11 +78,13 @@ def make_recipe(
 @dataclass(frozen=True)
 class Labelled:
     """images: (N, C, H, W) uint8. labels: (N,) int64. groups: (N,), a number for each patient,
-    None where patients are not known."""
+    None where patients are not known. soft: (N, K) float32, probabilities of the classes, which a
+    classifier is taught in place of the labels."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     groups: NDArray[np.int64] | None = None
+    soft: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -251,10 +253,11 @@ def outputs_of(
 def _batches(
     phases: Sequence[Phase], rng: torch.Generator, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of all phases, one after another."""
+    """The batches of all phases, one after another: images with labels (B,) int64, or where a
+    portion has soft ones (B, K) float32."""
     for phase in phases:
         images = [torch.from_numpy(part.images.images).to(device) for part in phase.portions]
-        labels = [torch.from_numpy(part.images.labels).to(device) for part in phase.portions]
+        labels = [one.to(device) for one in _targets([part.images for part in phase.portions])]
         passes = [shuffled_batches(len(part.images), part.count, rng) for part in phase.portions]
         for _ in range(phase.updates):
             rows = [next(each).to(device) for each in passes]
@@ -262,3 +265,15 @@ def _batches(
                 torch.cat([part[own] for part, own in zip(images, rows, strict=True)]),
                 torch.cat([part[own] for part, own in zip(labels, rows, strict=True)]),
             )
+
+
+def _targets(portions: Sequence[Labelled]) -> list[Tensor]:
+    labels = [torch.from_numpy(one.labels) for one in portions]
+    soft = [None if one.soft is None else torch.from_numpy(one.soft) for one in portions]
+    num_classes = next((one.shape[1] for one in soft if one is not None), None)
+    if num_classes is None:
+        return labels
+    return [
+        F.one_hot(hard, num_classes).float() if one is None else one
+        for hard, one in zip(labels, soft, strict=True)
+    ]

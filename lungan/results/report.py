@@ -165,7 +165,7 @@ def _of_study(store: Path, utility: Utility) -> Collection:
         problems=[],
         question=(
             "Do synthetic images help a classifier?"
-            if ARMS[utility.question[0]].synthetic
+            if ARMS[utility.question[0]].has_synthetic
             else "What helps a classifier?"
         ),
         study=manifest.name if manifest else "",

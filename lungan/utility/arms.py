@@ -15,8 +15,12 @@ class Arm:
     synthetic: how generated images take part, ``ratio`` of them for each real one: ``mixed`` into
     batches of the usual size, ``on_top`` of batches that hold as many real images as without them,
     ``first`` for half of the updates with the real ones after them, ``only``, or not at all.
+    source: what takes part so in place of images of the fraction's generator: ``moved`` real ones,
+    those that the fraction has ``left_out``, or nothing else.
     chosen: which of the generated images: ``believed`` most by the real-only classifier, ``dense``
     with real ones in its features, of ``truncated`` latents, or all.
+    labels: of these images: the ``soft`` ones of the real-only classifier, which are its
+    probabilities, the class that it ``believed`` most, or those that they have.
     duration: ``shorter`` shows each real image as often as ``real_synthetic`` does, ``longer``
     makes so many more updates that a real image among mixed ones is shown as often as in ``real``.
     balanced: every batch holds as many images of each class. weighted: the loss weighs classes by
@@ -36,6 +40,8 @@ class Arm:
     classical: bool = False
     mixup: bool = False
     network: str = ""
+    source: str = ""
+    labels: str = ""
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -44,7 +50,11 @@ class Arm:
     @property
     def uses_generator(self) -> bool:
         """Whether it takes the run of a generator."""
-        return bool(self.synthetic) or self.network == "discriminator"
+        return self.has_synthetic or self.network == "discriminator"
+
+    @property
+    def has_synthetic(self) -> bool:
+        return bool(self.synthetic) and not self.source
 
     @property
     def uses_ratio(self) -> bool:
@@ -54,7 +64,7 @@ class Arm:
     def shaping(self) -> dict[str, Any]:
         """What another result would follow from."""
         # What came later is left out where an arm has none of it, so that ids stay.
-        later = [key for key in ("network",) if not getattr(self, key)]
+        later = [key for key in ("network", "source", "labels") if not getattr(self, key)]
         words = ("title", "compared_to", *later)
         return {key: one for key, one in dataclasses.asdict(self).items() if key not in words}
 
@@ -154,6 +164,29 @@ _ARMS = (
         "real only, untrained discriminator",
         "real",
         network="untrained",
+    ),
+    Arm(  # Hinton et al. 2015, arXiv:1503.02531
+        "real_soft",
+        "real + synthetic, soft labels",
+        "real real_synthetic real_classical_soft",
+        "mixed",
+        labels="soft",
+    ),
+    Arm(
+        "real_classical_soft",
+        "real + moved real, soft labels",
+        "real",
+        "mixed",
+        source="moved",
+        labels="soft",
+    ),
+    Arm(  # Lee 2013, ICML workshop on challenges in representation learning
+        "real_pseudo",
+        "real + unlabelled real",
+        "real",
+        "mixed",
+        source="left_out",
+        labels="believed",
     ),
 )
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lungan.classifiers.augment import augment
 from lungan.classifiers.train import Labelled, Phase, Portion
-from lungan.models.sampling import BLOCK_SIZE, sample_block
+from lungan.models.sampling import BLOCK_SIZE, sample_block, to_floats, to_uint8
 from lungan.utility.arms import Arm
 from lungan.utility.generators import GeneratorSet
 
@@ -75,17 +76,26 @@ class Synthetic:
         return Labelled(candidates.images[rows], candidates.labels[rows])
 
 
+def moved(real: Labelled, counts: Sequence[int], seed: int) -> Labelled:
+    """``counts`` images of each class: the real ones in turn, each moved in a way of its own."""
+    by_class = (np.flatnonzero(real.labels == label) for label in range(len(counts)))
+    rows = np.concatenate([np.resize(*pair) for pair in zip(by_class, counts, strict=True)])
+    rng = torch.Generator().manual_seed(seed)
+    images = to_uint8(augment(to_floats(torch.from_numpy(real.images[rows])), rng))
+    return Labelled(images.numpy(), real.labels[rows])
+
+
 def synthetic_counts(
-    real: Labelled, ratio: float, class_names: tuple[str, ...], made: GeneratorSet
+    real: Labelled, ratio: float, class_names: tuple[str, ...], made: Collection[str]
 ) -> list[int]:
     """How many different synthetic images of each class there are: in the shares of the real ones,
-    ``ratio`` times as many or ``LEAST_SYNTHETIC`` in all; of a rare class that alone is made, as
-    many as make it as frequent as the most frequent one; none of a class that is not made."""
+    ``ratio`` times as many or ``LEAST_SYNTHETIC`` in all; of a rare class that alone is ``made``,
+    as many as make it as frequent as the most frequent one; none of a class that is not made."""
     present = np.bincount(real.labels, minlength=len(class_names))
-    if set(made.by_class) < set(class_names):
+    if set(made) < set(class_names):
         most = max(LEAST_SYNTHETIC, int(present.max()))
         return [
-            most - int(count) if name in made.by_class else 0
+            most - int(count) if name in made else 0
             for name, count in zip(class_names, present, strict=True)
         ]
     scale = max(ratio, LEAST_SYNTHETIC / len(real))
@@ -97,9 +107,10 @@ def plan_phases(
 ) -> list[Phase]:
     """What the arm's classifier is trained on, one phase after another.
 
-    synthetic: None for an arm without it. ratio: of synthetic images to real ones in a batch.
-    updates, size: of the study's recipe; batches of ``on_top`` are larger, and ``shorter`` and
-    ``longer`` training is so by the share of real images in a batch.
+    synthetic: or what the arm has in their place; None for an arm without either. ratio: of
+    synthetic images to real ones in a batch. updates, size: of the study's recipe; batches of
+    ``on_top`` are larger, and ``shorter`` and ``longer`` training is so by the share of real images
+    in a batch.
     """
     if arm.balanced:
         return [Phase(_balanced(real, synthetic, ratio, size), updates)]

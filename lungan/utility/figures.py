@@ -49,8 +49,12 @@ _COLORS = {
     "on_top": "#56B4E9",
     "only": "#009E73",
     "first": "#CC79A7",
+    "moved": "#999933",
+    "left_out": "#AA4499",
+    "discriminator": "#882255",
+    "untrained": "#882255",
 }
-"""By how synthetic images take part; discriminators have one of their own."""
+"""By how synthetic images take part, or by what there is in their place."""
 
 
 def draw_utility(utility: Utility, problems: list[Problem]) -> list[Figure]:
@@ -160,11 +164,11 @@ def _draw_panel(axes: Axes, arms: Sequence[str], members: Sequence[Summary]) -> 
 
 def _look(arm: Arm) -> tuple[str, str]:
     """Color by how synthetic images take part, line by what else is changed."""
-    color = "#882255" if arm.network else _COLORS[arm.synthetic]
+    color = _COLORS[arm.synthetic if arm.has_synthetic else arm.source or arm.network]
     if arm.balanced or arm.weighted:
         color = "#E69F00" if arm.synthetic else "#D55E00"
     plain = not (arm.chosen or arm.duration or arm.mixup or arm.weighted)
-    plain &= arm.network != "untrained"
+    plain &= not arm.labels and arm.network != "untrained"
     return color, ("--" if arm.classical else "-") if plain else ":"
 
 

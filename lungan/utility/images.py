@@ -75,6 +75,18 @@ class RealImages:
 
     def draw(self, split: str, scenario: Scenario, seed: int) -> Labelled:
         """The images of ``split`` that a study of this scenario has; at least one of each class."""
+        image_set, members = self._drawn(split, scenario, seed)
+        return _labelled(image_set.take(members))
+
+    def left_out(self, scenario: Scenario, seed: int) -> Labelled:
+        """The training images that a study of this scenario has not."""
+        image_set, members = self._drawn(TRAIN, scenario, seed)
+        return _labelled(image_set.take(image_set.members([TRAIN], []) & ~members))
+
+    def _drawn(
+        self, split: str, scenario: Scenario, seed: int
+    ) -> tuple[ImageSet, NDArray[np.bool_]]:
+        """All images that may be used, and which of them ``draw`` gives."""
         image_set = self.image_set.take(self.usable)
         members = np.zeros(len(image_set), dtype=bool)
         for class_name, fraction in scenario.fractions(self.image_set).items():
@@ -82,7 +94,7 @@ class RealImages:
             if fraction < 1:
                 kept = keep_fraction(kept, [split], fraction, seed)
             members |= kept.members([split], [class_name])
-        return _labelled(image_set.take(members))
+        return image_set, members
 
     @property
     def num_classes(self) -> int:

@@ -91,7 +91,7 @@ def _in_short(utility: Utility) -> str:
         return f"Nothing is answered yet: that takes finished trials of {needed}."
     subject = "Synthetic images"
     said = {1: "help a classifier", -1: "harm a classifier", 0: "are not shown to help"}
-    if not asked.synthetic:
+    if not asked.has_synthetic:
         subject = _capitalized(asked.title)
         said = {1: "is better than every control", -1: "is worse than every control"}
         said[0] = "is not shown to be better than every control"

@@ -48,10 +48,19 @@ def check_arms(design: Design, num_classes: int, batch_size: int) -> None:
         if name not in ARMS:
             raise ConfigError(f"--arms must be among {', '.join(ARMS)}, got {name}")
         if design.rare and ARMS[name].uses_generator and not ARMS[name].balanced:
-            fit = [arm.name for arm in ARMS.values() if arm.balanced or not arm.uses_generator]
+            fit = [
+                arm.name
+                for arm in ARMS.values()
+                if arm.balanced or not (arm.uses_generator or arm.source == "left_out")
+            ]
             raise ConfigError(
                 f"--imbalance makes synthetic images of {design.rare} alone, which {name} has no "
                 f"use for; --arms may have {', '.join(fit)}"
+            )
+        if ARMS[name].source == "left_out" and (design.rare or max(design.fractions) == 1):
+            raise ConfigError(
+                f"{name} takes the training images that a fraction leaves out as unlabelled ones; "
+                "give --fractions below 1, without --imbalance, or leave it out of --arms"
             )
         if ARMS[name].balanced and batch_size < 2 * num_classes:
             raise ConfigError(

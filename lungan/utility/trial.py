@@ -42,6 +42,7 @@ from lungan.utility.arms import ARMS, BASELINE, PRIMARY, Arm
 from lungan.utility.batches import (
     TRUNCATION,
     Synthetic,
+    moved,
     plan_phases,
     shown,
     synthetic_counts,
@@ -258,7 +259,7 @@ class TrialRunner:
     def _choose(self, trial: Trial, recipe_name: str, recipe: Recipe) -> _TrainedOn:
         settings = self._settings
         real = settings.real.draw(TRAIN, trial.generators.scenario, trial.generators.fraction_seed)
-        synthetic = self._made(trial, real)
+        synthetic = self._beside(trial, real)
         ratio = 1.0 if trial.ratio is None else trial.ratio
         phases = plan_phases(trial.arm, real, synthetic, ratio, recipe.updates, recipe.batch_size)
         return _TrainedOn(real, synthetic, phases, recipe, recipe_name)
@@ -287,11 +288,31 @@ class TrialRunner:
             start=start,
         )
 
-    def _made(self, trial: Trial, real: Labelled) -> Labelled | None:
-        """The synthetic images of the trial."""
+    def _beside(self, trial: Trial, real: Labelled) -> Labelled | None:
+        """The synthetic images of the trial, or what its arm has in their place."""
         arm, settings = trial.arm, self._settings
         if not arm.synthetic or trial.ratio is None:
             return None
+        if arm.source == "left_out":
+            generators = trial.generators
+            images = settings.real.left_out(generators.scenario, generators.fraction_seed)
+        elif arm.source == "moved":
+            class_names = settings.real.image_set.class_names
+            counts = synthetic_counts(real, trial.ratio, class_names, class_names)
+            images = moved(real, counts, trial.seed)
+        else:
+            images = self._made(trial, real, trial.ratio)
+        if not arm.labels:
+            return images
+        network = self._real_classifier(trial)
+        believed = probabilities_of(network, images.images, settings.device)
+        labels = believed.argmax(axis=1)
+        soft = believed.astype(np.float32) if arm.labels == "soft" else None
+        return Labelled(images.images, labels, soft=soft)
+
+    def _made(self, trial: Trial, real: Labelled, ratio: float) -> Labelled:
+        """The synthetic images of the trial."""
+        arm, settings = trial.arm, self._settings
         key = (repr(sorted(trial.generators.weights.items())), trial.seed, arm.chosen)
         if key not in self._synthetic:
             if key[:2] not in {other[:2] for other in self._synthetic}:
@@ -302,7 +323,7 @@ class TrialRunner:
             )
         synthetic = self._synthetic[key]
         class_names = settings.real.image_set.class_names
-        counts = synthetic_counts(real, trial.ratio, class_names, trial.generators)
+        counts = synthetic_counts(real, ratio, class_names, trial.generators.by_class)
         if arm.chosen not in ("believed", "dense"):
             return synthetic.images(class_names, counts)
         network = self._real_classifier(trial)

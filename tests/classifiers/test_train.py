@@ -66,7 +66,7 @@ def batches_of(arm: str, ratio: float = 1.0, num_real: int = 30) -> list[Phase]:
     """Of 40 updates of 8 images, with a third of the real images in class 1."""
     real = squares(num_real, 0)
     real = Labelled(real.images, (np.arange(num_real) % 3 == 0).astype(np.int64))
-    synthetic = squares(60, 1) if ARMS[arm].uses_generator else None
+    synthetic = squares(60, 1) if ARMS[arm].synthetic else None
     return plan_phases(ARMS[arm], real, synthetic, ratio, 40, 8)
 
 
@@ -193,6 +193,18 @@ def test_it_learns(changes: dict[str, object]) -> None:
     trained = train(alone(squares(64, 0), recipe), recipe, **changes)
     fresh = squares(40, 9)
     found = probabilities_of(trained, fresh.images, CPU).argmax(axis=1)  # type: ignore[arg-type]
+    assert (found == fresh.labels).mean() > 0.9
+
+
+def test_soft_labels_are_learned_in_place_of_labels() -> None:
+    """Beside a portion with labels alone."""
+    recipe = Recipe(updates=40, batch_size=16)
+    hard, taught = squares(32, 0), squares(32, 1)
+    soft = np.eye(2, dtype=np.float32)[taught.labels]
+    taught = Labelled(taught.images, 1 - taught.labels, soft=soft)
+    network = train([Phase((Portion(hard, 2), Portion(taught, 14, is_real=False)), 40)], recipe)
+    fresh = squares(40, 9)
+    found = probabilities_of(network, fresh.images, CPU).argmax(axis=1)  # type: ignore[arg-type]
     assert (found == fresh.labels).mean() > 0.9
 
 

@@ -8,23 +8,29 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
-from lungan.classifiers.train import Recipe
+from lungan.classifiers.network import build_classifier
+from lungan.classifiers.train import Labelled, Recipe, probabilities_of
 from lungan.errors import ConfigError
 from lungan.models.build import Classes
-from lungan.runs.folder import CHECKPOINT, SUMMARY, UTILITY, read_config
+from lungan.runs.folder import CHECKPOINT, CLASSIFIER, SUMMARY, UTILITY, read_config
 from lungan.training.state import build_state
 from lungan.utility import discriminators
 from lungan.utility import trial as trials
 from lungan.utility.__main__ import main
 from lungan.utility.arms import ARMS
+from lungan.utility.batches import moved
 from lungan.utility.generators import read_generators
+from lungan.utility.images import Scenario
 
 CPU = torch.device("cpu")
 DATA = ("data=phantom", "data.num_images=160", "data.num_test=40")
-QUICK = ("--updates", 2, "--batch-size", 8, "--seeds", 1, "--threads", 1, "--device", "cpu")
+QUICK = ("--updates", 2, "--batch-size", 8, "--seeds", 1, "--threads", 1)
+HERE = ("--device", "cpu", "--processes", 1)
 
 
 @pytest.fixture
@@ -36,7 +42,7 @@ def run(train: Any) -> Path:
 
 
 def utility(store: Path, *more: object) -> int:
-    arguments = [*QUICK, "--store", store, "--out", store / "out", *more]
+    arguments = [*QUICK, *HERE, "--store", store, "--out", store / "out", *more]
     return main([str(argument) for argument in arguments])
 
 
@@ -153,3 +159,62 @@ def test_discriminators_that_no_classifier_can_begin_with(
     for given in ([run], DATA):
         said = refused(capsys, tmp_path, *given, *arms)
         assert "discriminator=dcgan cannot be trained as a classifier" in said
+
+
+def test_labels_of_the_real_only_classifier_for_synthetic_moved_and_unlabelled_images(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside: dict[str, Labelled] = {}
+    real_plan = trials.plan_phases
+
+    def plan(arm: Any, real: Labelled, synthetic: Labelled | None, *more: Any) -> Any:
+        if synthetic is not None:
+            beside[arm.name] = synthetic
+        return real_plan(arm, real, synthetic, *more)
+
+    monkeypatch.setattr(trials, "plan_phases", plan)
+    arms = ("real_synthetic", "real_soft", "real_classical_soft", "real_pseudo")
+    assert utility(tmp_path, run, "--arms", ",".join(arms)) == 0
+    (weights,) = tmp_path.rglob(CLASSIFIER)
+    teacher = build_classifier("small", 28, 1, 2, 0)
+    teacher.load_state_dict(safetensors.torch.load_file(weights))
+
+    soft, moves, unlabelled = (beside[arm] for arm in arms[1:])
+    assert (soft.images == beside["real_synthetic"].images).all()
+    for images in (soft, moves):
+        believed = probabilities_of(teacher, images.images, CPU)
+        assert images.soft == pytest.approx(believed, abs=1e-6)
+    real = read_generators([run], None).real
+    drawn = real.draw("train", Scenario(0.5), 0)
+    assert len(moves) == pytest.approx(1024, abs=1)
+    known = {image.tobytes() for image in drawn.images}
+    assert not known & {image.tobytes() for image in moves.images}
+    whole = real.draw("train", Scenario(1.0), 0).images
+    left_out = {image.tobytes() for image in whole} - known
+    assert {image.tobytes() for image in unlabelled.images} == left_out
+    believed = probabilities_of(teacher, unlabelled.images, CPU)
+    assert unlabelled.soft is None and (unlabelled.labels == believed.argmax(axis=1)).all()
+
+    found = {arm: summary["config"] for arm, summary in summaries(tmp_path).items()}
+    assert {arm for arm in found if "gan" in found[arm]} == {"real_synthetic", "real_soft"}
+    often = {config["shown"]["all"] for arm, config in found.items() if arm != "real"}
+    assert often == {found["real"]["shown"]["all"] / 2}
+
+
+def test_moved_images_are_the_real_ones_of_each_class_in_turn() -> None:
+    images = np.zeros((3, 1, 28, 28), dtype=np.uint8) + np.array([0, 60, 250])[:, None, None, None]
+    real = Labelled(images.astype(np.uint8), np.array([0, 0, 1]))
+    found = moved(real, [4, 2], 0)
+    assert found.labels.tolist() == [0, 0, 0, 0, 1, 1]
+    near = found.images.mean(axis=(1, 2, 3)) - np.array([0, 60, 0, 60, 250, 250])
+    assert np.abs(near).max() < 30
+    assert len({image.tobytes() for image in found.images[1::2]}) == 3
+    assert (moved(real, [4, 2], 0).images == found.images).all()
+
+
+@pytest.mark.parametrize("more", [(), ("--fractions", "0.5,1"), ("--imbalance", "normal=0.2")])
+def test_without_a_fraction_no_image_is_unlabelled(
+    more: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, tmp_path, *DATA, "--arms", "real_pseudo", *more)
+    assert "real_pseudo takes the training images that a fraction leaves out" in said
