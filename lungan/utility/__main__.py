@@ -188,7 +188,8 @@ def _from_runs(
     scenarios = None
     if options.fractions is not None or options.imbalance is not None:
         scenarios = scenarios_of(_design(options, options.fractions or [1.0]))
-    generators = read_generators(runs, scenarios, options.data_path)
+    of_all = any(name in ARMS and ARMS[name].source == "of_all" for name in options.arms or [])
+    generators = read_generators(runs, scenarios, options.data_path, unlabelled=of_all)
     design = _design(options, sorted({scenario.fraction for scenario in generators.sets}))
     settings = _settings(options, recipe, generators.real, design)
     check_networks(generators, design)
@@ -204,7 +205,7 @@ def _from_overrides(
     from lungan.runs.sweep import plan_sweep
     from lungan.utility import training
     from lungan.utility.generators import read_generators, without_runs
-    from lungan.utility.images import read_real, whole_data
+    from lungan.utility.images import WHOLE, read_real, whole_data
     from lungan.utility.study import check_networks, scenarios_of, sets_in_use
 
     if options.data_path is not None:
@@ -228,10 +229,10 @@ def _from_overrides(
         check_networks(known, design)
         return _answer(options, settings, design, store, record, launcher, lambda: known)
     configs = training.generator_configs(
-        base, real.image_set, scenarios, num_sets, options.one_a_class
+        base, real.image_set, scenarios, num_sets, options.one_a_class, design.arms
     )
     plan = plan_sweep(configs, launcher, options.study, print)
-    sets = training.runs_by_set(plan, real.image_set, scenarios, seeds)
+    sets = training.runs_by_set(plan, real.image_set, [*scenarios, WHOLE], seeds)
     path, class_names = manifest_path(store, options.study), real.image_set.class_names
     by_run = read_manifest(path).weights if path.exists() else {}
     weights = {key: training.known_weights(runs, by_run, class_names) for key, runs in sets.items()}
@@ -248,8 +249,11 @@ def _from_overrides(
         if not in_use or options.dry_run:
             return known
         runs = training.train_generators(plan, launcher, _command())
-        wanted = [scenario for scenario in scenarios if scenario in {one for one, _ in in_use}]
-        return known.replaced_by(read_generators(runs, wanted, getattr(base.data, "path", None)))
+        used = {scenario for scenario, _ in in_use}
+        wanted = [scenario for scenario in scenarios if scenario in used]
+        of_all = WHOLE in used - {*scenarios}
+        path = getattr(base.data, "path", None)
+        return known.replaced_by(read_generators(runs, wanted, path, unlabelled=of_all))
 
     return _answer(options, settings, design, store, record, launcher, made)
 

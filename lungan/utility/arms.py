@@ -15,8 +15,9 @@ class Arm:
     synthetic: how generated images take part, ``ratio`` of them for each real one: ``mixed`` into
     batches of the usual size, ``on_top`` of batches that hold as many real images as without them,
     ``first`` for half of the updates with the real ones after them, ``only``, or not at all.
-    source: what takes part so in place of images of the fraction's generator: ``moved`` real ones,
-    those that the fraction has ``left_out``, or nothing else.
+    source: what takes part so in place of images of the fraction's generator: those of a generator
+    without classes ``of_all`` training images, ``moved`` real ones, real ones that the fraction has
+    ``left_out``, or nothing else.
     chosen: which of the generated images: ``believed`` most by the real-only classifier, ``dense``
     with real ones in its features, of ``truncated`` latents, or all.
     labels: of these images: the ``soft`` ones of the real-only classifier, which are its
@@ -54,7 +55,12 @@ class Arm:
 
     @property
     def has_synthetic(self) -> bool:
-        return bool(self.synthetic) and not self.source
+        return bool(self.synthetic) and self.source in ("", "of_all")
+
+    @property
+    def is_unlabelled(self) -> bool:
+        """Whether it uses training images that the fraction leaves out, without their labels."""
+        return self.source in ("left_out", "of_all")
 
     @property
     def uses_ratio(self) -> bool:
@@ -186,6 +192,14 @@ _ARMS = (
         "real",
         "mixed",
         source="left_out",
+        labels="believed",
+    ),
+    Arm(  # Lucic et al. 2019, arXiv:1903.02271
+        "real_unlabelled",
+        "real + synthetic of unlabelled",
+        "real real_pseudo",
+        "mixed",
+        source="of_all",
         labels="believed",
     ),
 )

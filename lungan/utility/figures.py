@@ -49,12 +49,14 @@ _COLORS = {
     "on_top": "#56B4E9",
     "only": "#009E73",
     "first": "#CC79A7",
+    "of_all": "#332288",
     "moved": "#999933",
     "left_out": "#AA4499",
     "discriminator": "#882255",
-    "untrained": "#882255",
+    "untrained": "#CC6677",
+    "soft": "#44AA99",
 }
-"""By how synthetic images take part, or by what there is in their place."""
+"""By how synthetic images take part and are labelled, or by what there is in their place."""
 
 
 def draw_utility(utility: Utility, problems: list[Problem]) -> list[Figure]:
@@ -128,11 +130,13 @@ def _panels(summaries: Sequence[Summary]) -> list[tuple[str, list[Summary]]]:
 
 
 def _competing(summaries: Sequence[Summary]) -> list[Scalar]:
-    """Generators that have to be told apart: those that stand beside another at one fraction."""
-    at: dict[Scalar, set[Scalar]] = {}
+    """Generators that have to be told apart: those that stand beside another in one arm at one
+    fraction."""
+    at: dict[tuple[Scalar, ...], set[Scalar]] = {}
     for summary in summaries:
         if value(summary.group, GAN) is not None:
-            at.setdefault(value(summary.group, FRACTION), set()).add(value(summary.group, GAN))
+            where = tuple(value(summary.group, key) for key in (FRACTION, "arm"))
+            at.setdefault(where, set()).add(value(summary.group, GAN))
     if all(len(gans) < 2 for gans in at.values()):
         return [None]
     return sorted({gan for gans in at.values() for gan in gans}, key=str)
@@ -164,7 +168,7 @@ def _draw_panel(axes: Axes, arms: Sequence[str], members: Sequence[Summary]) -> 
 
 def _look(arm: Arm) -> tuple[str, str]:
     """Color by how synthetic images take part, line by what else is changed."""
-    color = _COLORS[arm.synthetic if arm.has_synthetic else arm.source or arm.network]
+    color = _COLORS[arm.source or arm.network or arm.labels or arm.synthetic]
     if arm.balanced or arm.weighted:
         color = "#E69F00" if arm.synthetic else "#D55E00"
     plain = not (arm.chosen or arm.duration or arm.mixup or arm.weighted)

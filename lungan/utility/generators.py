@@ -12,10 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from lungan.config import DiscriminatorConfig, RunConfig
-from lungan.data.images import keep_fraction
+from lungan.data.images import ONLY_CLASS, keep_fraction
 from lungan.errors import ConfigError, DataError
 from lungan.generation.source import Source, read_source
-from lungan.utility.images import TRAIN, RealImages, Scenario, check_no_leak, read_real, whole_data
+from lungan.utility.arms import Arm
+from lungan.utility.images import (
+    TRAIN,
+    WHOLE,
+    RealImages,
+    Scenario,
+    check_no_leak,
+    read_real,
+    whole_data,
+)
 
 _NOT_SHAPING = (
     *("seed", "store", "device", "threads", "score", "tracker", "retry"),
@@ -54,24 +63,31 @@ class GeneratorSet:
 @dataclass(frozen=True, slots=True)
 class Generators:
     """sets: by scenario, in the order of their seeds; seed number n of a study takes set n modulo
-    their number."""
+    their number. of_all: in the same order, of one run each that has no classes and was trained on
+    training images whose labels nobody used, also those that a fraction leaves out."""
 
     real: RealImages
     sets: dict[Scenario, list[GeneratorSet]]
+    of_all: list[GeneratorSet]
 
-    def of(self, scenario: Scenario, number: int) -> GeneratorSet:
+    def of(self, arm: Arm, scenario: Scenario, number: int) -> GeneratorSet:
         """number: which of a study's seeds, from 0."""
         sets = self.sets[scenario]
-        return sets[number % len(sets)]
+        own = sets[number % len(sets)]
+        if arm.source != "of_all":
+            return own
+        other = self.of_all[number % len(self.of_all)]
+        return dataclasses.replace(other, scenario=scenario, fraction_seed=own.fraction_seed)
 
     def replaced_by(self, others: Generators) -> Generators:
         """With the sets of ``others`` in place of those of the same scenario and seed."""
+        of_all = {one.seed: one for one in others.of_all}
         by_key = {(scenario, one.seed): one for scenario, of in others.sets.items() for one in of}
         sets = {
             scenario: [by_key.get((scenario, one.seed), one) for one in of]
             for scenario, of in self.sets.items()
         }
-        return Generators(self.real, sets)
+        return Generators(self.real, sets, [of_all.get(one.seed, one) for one in self.of_all])
 
 
 def without_runs(
@@ -83,10 +99,10 @@ def without_runs(
 ) -> Generators:
     """The choices of real images, with the hashes of the generators' weights by scenario and seed,
     as far as they are known: they name the trials, of which none that uses them can be done."""
-    sets = {}
-    for scenario in scenarios:
+
+    def sets(scenario: Scenario) -> list[GeneratorSet]:
         whole = min(scenario.fractions(real.image_set).values()) == 1
-        sets[scenario] = [
+        return [
             GeneratorSet(
                 name="",
                 scenario=scenario,
@@ -98,16 +114,22 @@ def without_runs(
             )
             for seed in seeds
         ]
-    return Generators(real, sets)
+
+    return Generators(real, {scenario: sets(scenario) for scenario in scenarios}, sets(WHOLE))
 
 
 def read_generators(
-    paths: Sequence[Path], scenarios: Sequence[Scenario] | None, data_path: str | None = None
+    paths: Sequence[Path],
+    scenarios: Sequence[Scenario] | None,
+    data_path: str | None = None,
+    *,
+    unlabelled: bool = False,
 ) -> Generators:
     """Read the runs and their data, check that they fit together and that nothing leaks.
 
     scenarios: None for all fractions that the runs were trained on. data_path: where the data lies
-    now, in place of the runs' data.path.
+    now, in place of the runs' data.path. unlabelled: whether runs without classes may be among them
+    that were trained on images which the classifiers have no labels of.
 
     Raises: ConfigError, DataError, RunFolderError or WeightsError saying what to give instead.
     """
@@ -121,12 +143,29 @@ def read_generators(
             )
         runs.append(_Trained(source, source.config, source.summary))
     real = _read_data([run.config for run in runs], data_path)
+    of_all: list[_Trained] = []
     by_key: dict[Key, list[_Trained]] = {}
     for run in runs:
-        by_key.setdefault(run.key, []).append(run)
+        of_key = by_key.setdefault(run.key, [])
+        (of_all if unlabelled and run.has_no_classes else of_key).append(run)
+    by_key = {key: of_key for key, of_key in by_key.items() if of_key}
+    if not by_key and scenarios != []:
+        raise ConfigError(
+            "the study needs runs that make each class too, by one for each or by "
+            "generator.conditional=true: they say which real images the classifiers have"
+        )
+    if unlabelled and not of_all:
+        raise ConfigError(
+            "real_unlabelled needs a run with generator.conditional=false of all training images; "
+            "give one, or settings of the generators to train in place of runs"
+        )
     wanted = scenarios or [Scenario(fraction) for fraction in sorted({key[0] for key in by_key})]
     sets = {scenario: _sets_of(scenario, by_key, real) for scenario in wanted}
-    return Generators(real, sets)
+    for run in of_all:
+        _check(run, real, WHOLE)
+    of_all.sort(key=lambda run: run.config.seed)
+    made = [_assemble(run.key, {ONLY_CLASS: run.source}, WHOLE, [ONLY_CLASS]) for run in of_all]
+    return Generators(real, sets, made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +178,11 @@ class _Trained:
     def key(self) -> Key:
         fraction = self.config.data.fraction
         return fraction, self.config.data.fraction_seed if fraction < 1 else 0, self.config.seed
+
+    @property
+    def has_no_classes(self) -> bool:
+        """Whether it makes images of several classes and cannot be asked for one."""
+        return not self.source.conditional and len(self.config.data.classes) != 1
 
 
 def _sets_of(
@@ -155,6 +199,11 @@ def _sets_of(
             made = [name for name in run.source.class_names if name in class_names]
             if not made and scenario.rare:
                 continue
+            if run.has_no_classes:
+                raise ConfigError(
+                    f"{run.source.name} makes images of several classes without labels; give one "
+                    "run a class (data.classes=[...]), or one with generator.conditional=true"
+                )
             _check(run, real, scenario)
             for class_name in made:
                 other = by_class.setdefault(class_name, run.source)
@@ -202,11 +251,6 @@ def _check(run: _Trained, real: RealImages, scenario: Scenario) -> None:
         raise DataError(
             f"the images of data={config.data.name} are not those that {source.name} was trained "
             "on, so nothing can be said of leaks; put these back, or give --data-path"
-        )
-    if not source.conditional and len(config.data.classes or whole.class_names) > 1:
-        raise ConfigError(
-            f"{source.name} makes images of several classes without labels; give one run a class "
-            "(data.classes=[...]), or one with generator.conditional=true"
         )
     trained_on = whole.select(config.data.splits, config.data.classes)
     allowed = real.draw(TRAIN, scenario, fraction_seed)

@@ -60,6 +60,9 @@ class Scenario:
         return f"{self.fraction:g} with {self.prevalence:g} of {self.rare}"
 
 
+WHOLE = Scenario(1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class RealImages:
     """image_set: all splits; ``data`` says how it was read. validation, test: without images that

@@ -17,7 +17,7 @@ from lungan.utility.analysis import read_trials, usual_question
 from lungan.utility.arms import ARMS, PRIMARY_SCORE
 from lungan.utility.discriminators import starting_network
 from lungan.utility.generators import Generators
-from lungan.utility.images import Scenario
+from lungan.utility.images import WHOLE, Scenario
 from lungan.utility.manifest import (
     Addition,
     Design,
@@ -51,13 +51,13 @@ def check_arms(design: Design, num_classes: int, batch_size: int) -> None:
             fit = [
                 arm.name
                 for arm in ARMS.values()
-                if arm.balanced or not (arm.uses_generator or arm.source == "left_out")
+                if arm.balanced or not (arm.uses_generator or arm.is_unlabelled)
             ]
             raise ConfigError(
                 f"--imbalance makes synthetic images of {design.rare} alone, which {name} has no "
                 f"use for; --arms may have {', '.join(fit)}"
             )
-        if ARMS[name].source == "left_out" and (design.rare or max(design.fractions) == 1):
+        if ARMS[name].is_unlabelled and (design.rare or max(design.fractions) == 1):
             raise ConfigError(
                 f"{name} takes the training images that a fraction leaves out as unlabelled ones; "
                 "give --fractions below 1, without --imbalance, or leave it out of --arms"
@@ -181,7 +181,7 @@ def plan_trials(generators: Generators, design: Design) -> list[Trial]:
     """Seed by seed, so that a study that was stopped early has whole seeds; the baseline first."""
     chosen = [arm for name, arm in ARMS.items() if name in design.arms]
     return [
-        Trial(arm, generators.of(scenario, number), ratio, design.first_seed + number)
+        Trial(arm, generators.of(arm, scenario, number), ratio, design.first_seed + number)
         for number in range(design.seeds)
         for scenario in generators.sets
         for arm in chosen
@@ -203,9 +203,13 @@ def add_trials(store: Path, name: str, trials: Sequence[Trial], settings: Settin
 def sets_in_use(
     generators: Generators, design: Design, settings: Settings, store: Path
 ) -> set[tuple[Scenario, int]]:
-    """Scenario and seed of each set that a trial without a result makes images with."""
+    """Scenario and seed of each set that a trial without a result makes images with; ``WHOLE`` of
+    those without classes."""
     return {
-        (trial.generators.scenario, trial.generators.seed)
+        (
+            WHOLE if trial.arm.source == "of_all" else trial.generators.scenario,
+            trial.generators.seed,
+        )
         for trial in waiting(plan_trials(generators, design), settings, store)
         if trial.arm.uses_generator
     }

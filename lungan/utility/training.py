@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lungan.config import RunConfig, compose
-from lungan.data.images import ImageSet
+from lungan.data.images import ONLY_CLASS, ImageSet
 from lungan.errors import RunFolderError
 from lungan.runs import sweep as sweeps
 from lungan.runs.prepare import Prepared
@@ -20,6 +20,7 @@ from lungan.training.loop import Interrupted, train
 from lungan.training.state import build_state
 from lungan.training.step import build_step
 from lungan.training.training_data import gather
+from lungan.utility.arms import ARMS
 from lungan.utility.images import TRAIN, Scenario
 
 SCORING = ("score=fast", "score.memorization=true", "samples_every_epochs=0")
@@ -60,9 +61,11 @@ def generator_configs(
     scenarios: Sequence[Scenario],
     num_sets: int,
     one_a_class: bool,
+    arms: Sequence[str],
 ) -> list[tuple[RunConfig, dict[str, str]]]:
     """The runs of all generators, with what sets them apart: for each seed, from the base's on,
-    and scenario one conditional generator, or one for each class, or one for the rare class.
+    and scenario one conditional generator, or one for each class, or one for the rare class; and
+    for each seed one without classes of all training images, where an arm uses such ones.
 
     ``base.epochs`` are of the whole training split: a run of fewer images has so many more that
     every generator sees as many images.
@@ -70,9 +73,18 @@ def generator_configs(
     Raises: ConfigError where a rare class has too few images.
     """
     training_images = image_set.select([TRAIN], [])
+    using = [ARMS[name] for name in arms if ARMS[name].uses_generator]
     configs = []
     for seed in range(base.seed, base.seed + num_sets):
-        for scenario in scenarios:
+        if any(arm.source == "of_all" for arm in using):
+            config = dataclasses.replace(
+                base,
+                data=dataclasses.replace(base.data, splits=[TRAIN], classes=[], fraction=1.0),
+                generator=dataclasses.replace(base.generator, conditional=False),
+                seed=seed,
+            )
+            configs.append((config, {"generator.conditional": "false", "seed": str(seed)}))
+        for scenario in scenarios if any(arm.source == "" for arm in using) else []:
             fraction = scenario.of_generators(image_set)
             groups: list[list[str]] = [[]]
             if scenario.rare:
@@ -125,9 +137,14 @@ def known_weights(
     return {
         class_name: by_run[name]
         for run, name in zip(runs, names, strict=True)
-        for class_name in run.prepared.config.data.classes or class_names
+        for class_name in _made_by(run.prepared.config, class_names)
         if by_run.keys() >= set(names)
     }
+
+
+def _made_by(config: RunConfig, class_names: Sequence[str]) -> Sequence[str]:
+    every = class_names if config.generator.conditional else [ONLY_CLASS]
+    return config.data.classes or every
 
 
 def only(plan: Plan, wanted: Sequence[PlannedRun]) -> Plan:

@@ -30,6 +30,7 @@ from lungan.classifiers.train import (
     probabilities_of,
     train_classifier,
 )
+from lungan.data.images import ONLY_CLASS
 from lungan.errors import ConfigError, DivergedError
 from lungan.files import write_bytes, write_json
 from lungan.results.tables import write_csv
@@ -323,6 +324,9 @@ class TrialRunner:
             )
         synthetic = self._synthetic[key]
         class_names = settings.real.image_set.class_names
+        if arm.source == "of_all":
+            counts = synthetic_counts(real, ratio, class_names, class_names)
+            return synthetic.images((ONLY_CLASS,), [sum(counts)])
         counts = synthetic_counts(real, ratio, class_names, trial.generators.by_class)
         if arm.chosen not in ("believed", "dense"):
             return synthetic.images(class_names, counts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,38 @@ from lungan.classifiers.network import build_classifier
 from lungan.classifiers.train import Labelled, Recipe, probabilities_of
 from lungan.errors import ConfigError
 from lungan.models.build import Classes
-from lungan.runs.folder import CHECKPOINT, CLASSIFIER, SUMMARY, UTILITY, read_config
+from lungan.runs.folder import (
+    CHECKPOINT,
+    CLASSIFIER,
+    GENERATOR,
+    SUMMARY,
+    UTILITY,
+    read_config,
+)
 from lungan.training.state import build_state
-from lungan.utility import discriminators
+from lungan.utility import batches, discriminators
 from lungan.utility import trial as trials
 from lungan.utility.__main__ import main
 from lungan.utility.arms import ARMS
 from lungan.utility.batches import moved
 from lungan.utility.generators import read_generators
 from lungan.utility.images import Scenario
+from lungan.utility.manifest import manifest_path, read_manifest
 
 CPU = torch.device("cpu")
-DATA = ("data=phantom", "data.num_images=160", "data.num_test=40")
+TINY = (
+    *("data=phantom", "data.num_images=160", "data.num_test=40", "batch_size=8", "epochs=1"),
+    *("generator.width=8", "generator.max_width=8", "generator.latent_dim=4", "score=none"),
+    *("discriminator.width=8", "precision=fp32", "loss=bce", "augment=none"),
+)
+DATA = TINY[:3]
 QUICK = ("--updates", 2, "--batch-size", 8, "--seeds", 1, "--threads", 1)
 HERE = ("--device", "cpu", "--processes", 1)
+
+
+@pytest.fixture(autouse=True)
+def _few_synthetic_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "LEAST_SYNTHETIC", 128)
 
 
 @pytest.fixture
@@ -145,7 +164,7 @@ def test_discriminators_that_no_classifier_can_begin_with(
     arms = ("--arms", "discriminator")
     generators = read_generators([run], None)
     ((one,),) = generators.sets.values()
-    other = dataclasses.replace(one.by_class["normal"], name="other")
+    other = dataclasses.replace(one.by_class["normal"], path=Path("other"))
     pair = dataclasses.replace(one, by_class=one.by_class | {"normal": other})
     with pytest.raises(ConfigError, match=f"other and {run.name} have one each; give a run with"):
         discriminators.starting_network(pair, generators.real, 0, trained=True)
@@ -186,7 +205,7 @@ def test_labels_of_the_real_only_classifier_for_synthetic_moved_and_unlabelled_i
         assert images.soft == pytest.approx(believed, abs=1e-6)
     real = read_generators([run], None).real
     drawn = real.draw("train", Scenario(0.5), 0)
-    assert len(moves) == pytest.approx(1024, abs=1)
+    assert len(moves) == pytest.approx(batches.LEAST_SYNTHETIC, abs=1)
     known = {image.tobytes() for image in drawn.images}
     assert not known & {image.tobytes() for image in moves.images}
     whole = real.draw("train", Scenario(1.0), 0).images
@@ -218,3 +237,60 @@ def test_without_a_fraction_no_image_is_unlabelled(
 ) -> None:
     said = refused(capsys, tmp_path, *DATA, "--arms", "real_pseudo", *more)
     assert "real_pseudo takes the training images that a fraction leaves out" in said
+
+
+def test_a_generator_without_classes_of_all_training_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Is trained beside a fraction, labelled by the classifier, and needed no more when all is
+    done."""
+    monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
+    beside: list[Labelled] = []
+    real_plan = trials.plan_phases
+
+    def plan(arm: Any, real: Labelled, synthetic: Labelled | None, *more: Any) -> Any:
+        beside.extend([] if synthetic is None else [synthetic])
+        return real_plan(arm, real, synthetic, *more)
+
+    monkeypatch.setattr(trials, "plan_phases", plan)
+    study = (*TINY, "--fractions", "0.5", "--arms", "real_unlabelled")
+    assert utility(tmp_path, *study) == 0
+    (folder,) = [path.parent for path in tmp_path.glob(f"*/{SUMMARY}")]
+    config = read_config(folder)
+    assert (config.generator.conditional, config.data.classes) == (False, [])
+    assert (config.data.splits, config.data.fraction) == (["train"], 1.0)
+    (weights,) = tmp_path.rglob(CLASSIFIER)
+    teacher = build_classifier("small", 28, 1, 2, 0)
+    teacher.load_state_dict(safetensors.torch.load_file(weights))
+    believed = probabilities_of(teacher, beside[0].images, CPU)
+    assert (beside[0].labels == believed.argmax(axis=1)).all()
+    assert len(beside[0]) == pytest.approx(batches.LEAST_SYNTHETIC, abs=1)
+    config = summaries(tmp_path)["real_unlabelled"]["config"]
+    assert config["gan"]["runs"] == [folder.name]
+    assert (config["data"]["fraction"], config["data"]["num_real_images"]) == (0.5, 72)
+    manifest = read_manifest(manifest_path(tmp_path, "study"))
+    assert manifest.weights == {folder.name: sha256((folder / GENERATOR).read_bytes()).hexdigest()}
+    shutil.rmtree(folder)
+    capsys.readouterr()
+    assert utility(tmp_path, *study) == 0
+    assert "2 trials, 2 of them done" in capsys.readouterr().out
+
+
+def test_only_the_arm_of_unlabelled_images_takes_a_generator_that_saw_them(
+    train: Any, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = train("data.splits=[train]", "data.classes=[]", "generator.conditional=false")
+    arm = ("--arms", "real_unlabelled")
+    said = refused(capsys, tmp_path, run, whole)
+    assert f"{whole.name} makes images of several classes without labels" in said
+    assert "real_unlabelled needs a run with" in refused(capsys, tmp_path, run, *arm)
+    assert "needs runs that make each class too" in refused(capsys, tmp_path, whole, *arm)
+    leaky = train("data.splits=[train,val]", "data.classes=[]", "generator.conditional=false")
+    said = refused(capsys, tmp_path, run, leaky, *arm)
+    assert "was trained on 16 of the 16 images of val, which classifiers are selected on" in said
+    assert utility(tmp_path, run, whole, *arm, "--dry-run") == 0
+    generators = read_generators([run, whole], None, unlabelled=True)
+    ((own,),) = generators.sets.values()
+    other = generators.of(ARMS["real_unlabelled"], own.scenario, 0)
+    assert (other.runs, own.runs) == ([whole.name], [run.name])
+    assert (other.scenario, other.fraction_seed) == (own.scenario, own.fraction_seed)
