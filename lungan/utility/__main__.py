@@ -171,7 +171,7 @@ def _from_runs(
     options: argparse.Namespace, recipe: Recipe, launcher: Launcher, given: Sequence[str]
 ) -> int:
     from lungan.utility.generators import read_generators
-    from lungan.utility.study import check_networks, scenarios_of
+    from lungan.utility.study import check_sets, scenarios_of
 
     # A store's own folders, which runs/* brings along, hold no runs.
     runs = [Path(text) for text in given if Path(text).name not in (UTILITY, SWEEPS)]
@@ -192,7 +192,7 @@ def _from_runs(
     generators = read_generators(runs, scenarios, options.data_path, unlabelled=of_all)
     design = _design(options, sorted({scenario.fraction for scenario in generators.sets}))
     settings = _settings(options, recipe, generators.real, design)
-    check_networks(generators, design)
+    check_sets(generators, design)
     record = {"runs": sorted(path.name for path in runs)}
     return _answer(options, settings, design, store, record, launcher, lambda: generators)
 
@@ -206,7 +206,7 @@ def _from_overrides(
     from lungan.utility import training
     from lungan.utility.generators import read_generators, without_runs
     from lungan.utility.images import WHOLE, read_real, whole_data
-    from lungan.utility.study import check_networks, scenarios_of, sets_in_use
+    from lungan.utility.study import check_sets, scenarios_of, sets_in_use
 
     if options.data_path is not None:
         raise ConfigError("--data-path is for run folders; give data.path=...")
@@ -226,7 +226,7 @@ def _from_overrides(
     if not any(ARMS[name].uses_generator for name in design.arms):
         print("generators: none, since no arm has synthetic images", flush=True)
         known = without_runs(real, scenarios, seeds, base.discriminator, {})
-        check_networks(known, design)
+        check_sets(known, design)
         return _answer(options, settings, design, store, record, launcher, lambda: known)
     configs = training.generator_configs(
         base, real.image_set, scenarios, num_sets, options.one_a_class, design.arms
@@ -237,7 +237,7 @@ def _from_overrides(
     by_run = read_manifest(path).weights if path.exists() else {}
     weights = {key: training.known_weights(runs, by_run, class_names) for key, runs in sets.items()}
     known = without_runs(real, scenarios, seeds, base.discriminator, weights)
-    check_networks(known, design)
+    check_sets(known, design)
     in_use = sets_in_use(known, design, settings, store)
     said = "none, since all trials with synthetic images are done"
     if in_use:

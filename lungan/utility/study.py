@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lungan.classifiers.train import Changes, Phase, Portion, train_classifier
 from lungan.errors import ConfigError
@@ -17,7 +20,7 @@ from lungan.utility.analysis import read_trials, usual_question
 from lungan.utility.arms import ARMS, PRIMARY_SCORE
 from lungan.utility.discriminators import starting_network
 from lungan.utility.generators import Generators
-from lungan.utility.images import WHOLE, Scenario
+from lungan.utility.images import TRAIN, WHOLE, Scenario
 from lungan.utility.manifest import (
     Addition,
     Design,
@@ -69,17 +72,27 @@ def check_arms(design: Design, num_classes: int, batch_size: int) -> None:
             )
 
 
-def check_networks(generators: Generators, design: Design) -> None:
-    """That classifiers can begin with the discriminators of these generators, where an arm's do; of
-    runs that are to come, with untrained ones.
+def check_sets(generators: Generators, design: Design) -> None:
+    """That the arms can be trained with these sets: begin with their discriminators, or untrained
+    ones where the runs are to come, and choose images by their density among the real ones.
 
-    Raises: as starting_network.
+    Raises: ConfigError for too few real images of a class; as starting_network.
     """
-    networks = {ARMS[name].network for name in design.arms} - {""}
-    for network in networks:
-        for one in (one for sets in generators.sets.values() for one in sets):
+    sets = list(itertools.chain(*generators.sets.values()))
+    for network in {ARMS[name].network for name in design.arms} - {""}:
+        for one in sets:
             trained = network == "discriminator" and bool(one.by_class)
             starting_network(one, generators.real, one.seed, trained=trained)
+    class_names = generators.real.image_set.class_names
+    for one in sets if any(ARMS[name].chosen == "dense" for name in design.arms) else []:
+        real = generators.real.draw(TRAIN, one.scenario, one.fraction_seed)
+        counts = np.bincount(real.labels, minlength=len(class_names))
+        if counts.min() < 2:
+            raise ConfigError(
+                f"real_dense needs at least two real training images of each class, and fraction "
+                f"{one.scenario} has {counts.min()} of {class_names[counts.argmin()]}; give a "
+                "larger --fractions"
+            )
 
 
 def parse_question(text: str, arms: Sequence[str]) -> tuple[str, tuple[str, ...]]:

@@ -31,7 +31,7 @@ from lungan.classifiers.train import (
     train_classifier,
 )
 from lungan.data.images import ONLY_CLASS
-from lungan.errors import ConfigError, DivergedError
+from lungan.errors import DivergedError
 from lungan.files import write_bytes, write_json
 from lungan.results.tables import write_csv
 from lungan.runs import pictures
@@ -356,12 +356,6 @@ class TrialRunner:
         found = np.empty(len(images))
         for label in np.unique(images.labels):
             own = of_real[real.labels == label]
-            if len(own) < 2:
-                name = self._settings.real.image_set.class_names[label]
-                raise ConfigError(
-                    f"real_dense needs at least two real training images of {name}, got one; give "
-                    "a larger --fractions"
-                )
             members = images.labels == label
             found[members] = densities(own, of_images[members], min(NEAREST, len(own) - 1))
         return found

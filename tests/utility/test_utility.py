@@ -399,9 +399,8 @@ def test_filtering_by_density_removes_outliers_and_keeps_what_is_like_real_image
         "data.fraction=0.02",
         "batch_size=2",
     )
-    capsys.readouterr()
-    assert utility(tmp_path, [few], *more[:4], "--study", "few") == 2
-    assert "real_dense needs at least two real training images of normal" in capsys.readouterr().err
+    said = refused(capsys, tmp_path / "few", [few], *more[:4])
+    assert "two real training images of each class, and fraction 0.02 has 1 of" in said
 
 
 def test_another_classifier_is_another_study(train: Any, tmp_path: Path) -> None:
