@@ -201,12 +201,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """JSON with non-finite numbers as null, since JSON has none."""
-    write_bytes(path, (json.dumps(_finite(value), indent=1, allow_nan=False) + "\n").encode())
+    """JSON with non-finite numbers as null, since JSON has none, and ``\\udce9`` spelled out for
+    a byte of a file's name that is no character."""
+    write_bytes(path, (json.dumps(_readable(value), indent=1, allow_nan=False) + "\n").encode())
 
 
 def json_line(value: dict[str, Any]) -> str:
-    return json.dumps(_finite(value), allow_nan=False) + "\n"
+    return json.dumps(_readable(value), allow_nan=False) + "\n"
 
 
 def append_line(path: Path, value: dict[str, Any]) -> None:
@@ -231,13 +232,16 @@ def unwritable(path: Path, error: OSError) -> RunFolderError:
     )
 
 
-def _finite(value: Any) -> Any:
+def _readable(value: Any) -> Any:
+    """The value with nothing in it that JSON, or ``read_json``, does not take."""
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {_readable(str(key)): _readable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_readable(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, str):  # a file's name need not be UTF-8
+        return value.encode(errors="backslashreplace").decode().replace("\0", "\\0")
     return value
 
 

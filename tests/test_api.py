@@ -292,6 +292,7 @@ def test_images_are_scored_against_real_ones(
         ("lungan.train(['lrr=1'])", "lrr is not a key"),
         ("lungan.train(['lr=-1'])", "lr must be greater than 0, got -1"),
         ("lungan.sweep(['lr=1,2'], launcher='jobli')", "hydra/launcher must be one of"),
+        ("lungan.train(['data=npz', 'data.path=x\\udce9'])", "data.path must be text that UTF-8"),
         ("lungan.train(3)", "overrides must be a list of text"),
         ("lungan.train([], config_dirs='conf')", r"config_dirs must be a list .* \[\"conf\"\]"),
         ("lungan.score('/x', '/x', encoderz=['domain'])", "score.encoderz is not a key; did you"),

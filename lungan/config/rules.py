@@ -240,6 +240,13 @@ def _typed(hint: Any, key: str, value: Any) -> Any:
                 with contextlib.suppress(OverflowError):
                     return kind(value)
     if isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool)):
+        # A run's files could hold no other text and be read again.
+        if isinstance(value, str) and (
+            "\0" in value or value != value.encode(errors="ignore").decode()
+        ):
+            raise ConfigError(
+                f"{key} must be text that UTF-8 can write, got {shown(value)}; rename what it names"
+            )
         return value
     names = [_TYPE_NAMES.get(kind, kind.__name__) for kind in kinds if kind is not type(None)]
     raise ConfigError(f"{key} must be {' or '.join(names)}, got {shown(value)}")

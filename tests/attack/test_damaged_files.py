@@ -28,6 +28,7 @@ from lungan.runs.folder import (
     read_metrics,
     read_scores,
     read_summary,
+    write_manifest,
 )
 from lungan.tracking.records import read_records
 from tests.attack.conftest import TINY
@@ -138,6 +139,15 @@ def test_a_manifest_gives_values_that_fit_or_one_line(whole: Path, tmp_path: Pat
                 read(tmp_path / "runs", "study")  # type: ignore[operator]
             except RunFolderError as error:
                 assert "study" in str(error) and "\n" not in str(error)
+
+
+@pytest.mark.parametrize(("text", "kept"), [("caf\udce9", "caf\\udce9"), ("a\0b", "a\\0b")])
+def test_a_text_that_json_could_not_give_back_is_spelled_out(
+    text: str, kept: str, tmp_path: Path
+) -> None:
+    write_manifest(tmp_path, "s", text, text, [])
+    manifest = read_manifest(tmp_path, "s")
+    assert (manifest["question"], manifest["command"]) == (kept, kept)
 
 
 @pytest.mark.parametrize("content", [dict.fromkeys(OWNER), OWNER | {"pid": 10**18}, OWNER])
