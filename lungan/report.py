@@ -9,9 +9,9 @@ from pathlib import Path
 from lungan.cli import CommandParser, run_as_program, run_command
 from lungan.files import write_json
 from lungan.results.read import collect
-from lungan.runs.folder import SWEEPS, WANDB
+from lungan.runs.folder import SWEEPS
 from lungan.tracking.upload import upload_line
-from lungan.tracking.wandb import SENT, logged_in
+from lungan.tracking.wandb import logged_in, sent
 from lungan.tracking.wandb_report import Place, build_report, place, save, spec
 
 SPEC = "wandb_report.json"
@@ -57,7 +57,7 @@ def _report(options: argparse.Namespace) -> int:
     offline = build_report(collection, Place("", where.project, where.group))
     write_json(out / SPEC, spec(offline))
     folders = [run.folder for run in collection.runs if run.status != "missing"]
-    lacking = len(collection.runs) - sum((each / WANDB / SENT).is_file() for each in folders)
+    lacking = len(collection.runs) - sum(bool(sent(each)) for each in folders)
     if lacking:
         line = upload_line(store, sweep=sweep)
         print(f"W&B lacks {lacking} of {len(collection.runs)} runs: {line}")

@@ -127,6 +127,13 @@ def stages(size: int) -> tuple[int, int]:
     raise ConfigError(f"data.size must be 7 or 8 times a power of two, got {size}")
 
 
+def widths(
+    network: StagedGeneratorConfig | StagedDiscriminatorConfig, num_stages: int
+) -> list[int]:
+    """Channels of so many stages, from where the image is largest on."""
+    return [min(network.width * 2**stage, network.max_width) for stage in range(num_stages)]
+
+
 def _check_network(group: str, network: Any, size: int) -> None:
     """Check that a network of lungan's own can make or judge images of ``size`` pixels, and that
     ``max_width`` does not silently cut its width. Raises: ConfigError."""

@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lungan.config.training import DcganDiscriminatorConfig, LeakyGeneratorConfig, stages
+from lungan.config.training import DcganDiscriminatorConfig, LeakyGeneratorConfig, stages, widths
 from lungan.models.layers import (
-    BatchNorm,
     Discriminator,
     DownConvolution,
     TransposedConvolution,
     UpConvolution,
+    batch_norm,
     dense,
     unflattened,
 )
@@ -39,20 +39,15 @@ class DcganGenerator(nn.Module):
         super().__init__()
         num_stages, self.base_size = stages(image_size)
         self.leaky_slope = config.leaky_slope
-        widths = [min(config.width * 2**k, config.max_width) for k in range(num_stages, -1, -1)]
-
-        def norm(channels: int) -> BatchNorm:
-            momentum, epsilon = config.batch_norm_momentum, config.batch_norm_epsilon
-            return BatchNorm(channels, momentum, epsilon, num_classes)
-
-        num_features = self.base_size**2 * widths[0]
+        first, *others = widths(config, num_stages + 1)[::-1]
+        num_features = self.base_size**2 * first
         self.projection = dense(config.latent_dim, num_features, rng, bias=False)
-        self.projection_norm = norm(num_features)
-        convolutions = [TransposedConvolution(widths[0], widths[1], rng)]
-        convolutions += [UpConvolution(*pair, rng) for pair in itertools.pairwise(widths[1:])]
+        self.projection_norm = batch_norm(num_features, config, num_classes)
+        convolutions = [TransposedConvolution(first, others[0], rng)]
+        convolutions += [UpConvolution(*pair, rng) for pair in itertools.pairwise(others)]
         self.convolutions = nn.ModuleList(convolutions)
-        self.norms = nn.ModuleList([norm(width) for width in widths[1:]])
-        self.to_images = UpConvolution(widths[-1], channels, rng)
+        self.norms = nn.ModuleList([batch_norm(width, config, num_classes) for width in others])
+        self.to_images = UpConvolution(others[-1], channels, rng)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """labels: (N,) int64, of a conditional generator."""
@@ -81,12 +76,11 @@ class DcganDiscriminator(Discriminator):
         num_stages, base_size = stages(image_size)
         self.leaky_slope = config.leaky_slope
         self.dropout = config.dropout
-        widths = [channels]
-        widths += [min(config.width * 2**k, config.max_width) for k in range(num_stages)]
+        all_channels = [channels, *widths(config, num_stages)]
         self.convolutions = nn.ModuleList(
-            [DownConvolution(*pair, rng) for pair in itertools.pairwise(widths)]
+            [DownConvolution(*pair, rng) for pair in itertools.pairwise(all_channels)]
         )
-        num_features = base_size**2 * widths[-1]
+        num_features = base_size**2 * all_channels[-1]
         self.hidden = None
         if config.hidden_width:
             self.hidden = dense(num_features, config.hidden_width, rng)

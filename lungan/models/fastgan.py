@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lungan.config.training import FastganDiscriminatorConfig, LeakyGeneratorConfig, stages
+from lungan.config.training import FastganDiscriminatorConfig, LeakyGeneratorConfig, stages, widths
 from lungan.models.layers import (
-    BatchNorm,
     Convolution,
     Discriminator,
     DownConvolution,
+    batch_norm,
     dense,
     doubled,
     unflattened,
@@ -47,9 +47,7 @@ class NormedBlock(nn.Module):
         super().__init__()
         self.leaky_slope = config.leaky_slope
         self.convolution = Convolution(in_channels, out_channels, rng)
-        self.norm = BatchNorm(
-            out_channels, config.batch_norm_momentum, config.batch_norm_epsilon, num_classes
-        )
+        self.norm = batch_norm(out_channels, config, num_classes)
 
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
         return F.leaky_relu_(self.norm(self.convolution(features), labels), self.leaky_slope)
@@ -82,20 +80,19 @@ class FastganGenerator(nn.Module):
     ) -> None:
         super().__init__()
         num_stages, self.base_size = stages(image_size)
-        widths = [min(config.width * 2**k, config.max_width) for k in range(num_stages, -1, -1)]
-        num_features = self.base_size**2 * widths[0]
+        falling = widths(config, num_stages + 1)[::-1]
+        num_features = self.base_size**2 * falling[0]
         self.projection = dense(config.latent_dim, num_features, rng, bias=False)
-        self.base = NormedBlock(widths[0], widths[0], config, num_classes, rng)
+        self.base = NormedBlock(falling[0], falling[0], config, num_classes, rng)
         self.enlarged = nn.ModuleList(
-            [NormedBlock(*pair, config, num_classes, rng) for pair in itertools.pairwise(widths)]
+            [NormedBlock(*pair, config, num_classes, rng) for pair in itertools.pairwise(falling)]
         )
         self.refined = nn.ModuleList(
-            [NormedBlock(width, width, config, num_classes, rng) for width in widths[1:-1]]
+            [NormedBlock(width, width, config, num_classes, rng) for width in falling[1:-1]]
         )
-        self.excitations = nn.ModuleList(
-            [Excitation(*pair, rng) for pair in zip(widths, widths[STAGES_BETWEEN:], strict=False)]
-        )
-        self.to_images = Convolution(widths[-1], channels, rng)
+        connected = zip(falling, falling[STAGES_BETWEEN:], strict=False)
+        self.excitations = nn.ModuleList([Excitation(*pair, rng) for pair in connected])
+        self.to_images = Convolution(falling[-1], channels, rng)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """labels: (N,) int64, of a conditional generator."""
@@ -144,12 +141,12 @@ class FastganDiscriminator(Discriminator):
         super().__init__()
         num_stages, base_size = stages(image_size)
         self.leaky_slope = config.leaky_slope
-        widths = [min(config.width * 2**k, config.max_width) for k in range(num_stages)]
-        self.first = DownConvolution(channels, widths[0], rng)
+        rising = widths(config, num_stages)
+        self.first = DownConvolution(channels, rising[0], rng)
         self.blocks = nn.ModuleList(
-            [HalvingBlock(*pair, config.leaky_slope, rng) for pair in itertools.pairwise(widths)]
+            [HalvingBlock(*pair, config.leaky_slope, rng) for pair in itertools.pairwise(rising)]
         )
-        self.hidden = dense(base_size**2 * widths[-1], config.hidden_width, rng)
+        self.hidden = dense(base_size**2 * rising[-1], config.hidden_width, rng)
         self.end_in(config.hidden_width, num_classes, rng)
 
     def features(self, images: Tensor, bits: RandomBits | None = None) -> Tensor:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from lungan.config.training import StagedGeneratorConfig
 from lungan.models.operations import RandomBits, block_kernel, from_blocks
 
 KERNEL_SIZE = 5
@@ -98,6 +99,10 @@ class BatchNorm(nn.Module):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_variance.lerp_(variance, self.momentum)
         return normalized
+
+
+def batch_norm(channels: int, config: StagedGeneratorConfig, num_classes: int | None) -> BatchNorm:
+    return BatchNorm(channels, config.batch_norm_momentum, config.batch_norm_epsilon, num_classes)
 
 
 class Convolution(nn.Module):

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lungan.config.training import StagedDiscriminatorConfig, StagedGeneratorConfig, stages
+from lungan.config.training import StagedDiscriminatorConfig, StagedGeneratorConfig, stages, widths
 from lungan.models.layers import (
-    BatchNorm,
     Convolution,
     Discriminator,
+    batch_norm,
     dense,
     doubled,
     unflattened,
@@ -36,12 +36,8 @@ class UpBlock(nn.Module):
         rng: torch.Generator,
     ) -> None:
         super().__init__()
-        momentum, epsilon = config.batch_norm_momentum, config.batch_norm_epsilon
         self.norms = nn.ModuleList(
-            [
-                BatchNorm(channels, momentum, epsilon, num_classes)
-                for channels in (in_channels, out_channels)
-            ]
+            [batch_norm(width, config, num_classes) for width in (in_channels, out_channels)]
         )
         self.enlarged = Convolution(in_channels, out_channels, rng)
         self.refined = Convolution(out_channels, out_channels, rng)
@@ -69,17 +65,14 @@ class ResnetGenerator(nn.Module):
     ) -> None:
         super().__init__()
         num_stages, self.base_size = stages(image_size)
-        doublings = range(num_stages - 1, -1, -1)
-        widths = [min(config.width * 2**k, config.max_width) for k in doublings]
-        widths.insert(0, widths[0])
-        self.projection = dense(config.latent_dim, self.base_size**2 * widths[0], rng)
+        falling = widths(config, num_stages)[::-1]
+        falling.insert(0, falling[0])
+        self.projection = dense(config.latent_dim, self.base_size**2 * falling[0], rng)
         self.blocks = nn.ModuleList(
-            [UpBlock(*pair, config, num_classes, rng) for pair in itertools.pairwise(widths)]
+            [UpBlock(*pair, config, num_classes, rng) for pair in itertools.pairwise(falling)]
         )
-        self.norm = BatchNorm(
-            widths[-1], config.batch_norm_momentum, config.batch_norm_epsilon, num_classes
-        )
-        self.to_images = Convolution(widths[-1], channels, rng)
+        self.norm = batch_norm(falling[-1], config, num_classes)
+        self.to_images = Convolution(falling[-1], channels, rng)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """labels: (N,) int64, of a conditional generator."""
@@ -136,15 +129,15 @@ class ResnetDiscriminator(Discriminator):
         num_stages, base_size = stages(image_size)
         self.leaky_slope = config.leaky_slope
         self.scale = 1 / base_size
-        widths = [min(config.width * 2**k, config.max_width) for k in range(num_stages)]
-        blocks = [DownBlock(channels, widths[0], config, rng, halves=True, of_images=True)]
+        rising = widths(config, num_stages)
+        blocks = [DownBlock(channels, rising[0], config, rng, halves=True, of_images=True)]
         blocks += [
             DownBlock(*pair, config, rng, halves=True, of_images=False)
-            for pair in itertools.pairwise(widths)
+            for pair in itertools.pairwise(rising)
         ]
-        blocks += [DownBlock(widths[-1], widths[-1], config, rng, halves=False, of_images=False)]
+        blocks += [DownBlock(rising[-1], rising[-1], config, rng, halves=False, of_images=False)]
         self.blocks = nn.ModuleList(blocks)
-        self.end_in(widths[-1], num_classes, rng)
+        self.end_in(rising[-1], num_classes, rng)
 
     def features(self, images: Tensor, bits: RandomBits | None = None) -> Tensor:
         del bits  # there is no dropout here

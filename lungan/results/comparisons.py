@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Literal
 
 from lungan.results.groups import Group
-from lungan.results.read import Run, Scalar
+from lungan.results.read import Run
 from lungan.results.statistics import (
     CONFIDENCE,
     SIGNIFICANCE,
@@ -29,6 +29,7 @@ from lungan.results.statistics import (
     mean_interval,
     variance,
 )
+from lungan.runs.folder import Scalar
 from lungan.scores import catalogue
 
 MAX_PAIRED_GROUPS = 20

@@ -25,7 +25,7 @@ from lungan.results.drawing import (
     style,
 )
 from lungan.results.groups import Group
-from lungan.results.read import Problem, Run
+from lungan.results.read import Problem, Run, noting
 from lungan.runs.folder import (
     METRICS,
     SAMPLES,
@@ -147,16 +147,12 @@ def _losses(runs: Sequence[Run], problems: list[Problem]) -> list[pd.DataFrame]:
 
     read = []
     for run in runs[:_MAX_RUNS]:
-        try:
+        with noting(problems, run.name):
             rows = read_metrics(run.folder)
-        except RunFolderError:
-            problems.append(Problem(run.name, f"{METRICS} is damaged: no loss curve"))
-            continue
-        if not rows:
-            problems.append(Problem(run.name, f"{METRICS} has no epoch: no loss curve"))
-            continue
-        table = pd.DataFrame(rows).set_index("epoch").reindex(columns=list(_LOSSES)).astype(float)
-        read.append(table.where(table.abs() < _MAX_LOSS))
+            if not rows:
+                raise RunFolderError(f"{METRICS} has no epoch: no loss curve")
+            table = pd.DataFrame(rows, columns=["epoch", *_LOSSES]).set_index("epoch").astype(float)
+            read.append(table.where(table.abs() < _MAX_LOSS))
     return read
 
 
@@ -203,11 +199,11 @@ def _spectra(runs: Sequence[Run], problems: list[Problem]) -> list[pd.DataFrame]
         if "spectrum" not in run.settings:
             continue
         try:
-            encoder = read_json(run.folder / SUMMARY)["scores"]["encoders"]["spectrum"]
-            if (spectra := encoder.get("spectra")) is not None:
-                read.append(pd.DataFrame({name: spectra[name] for name in _SPECTRA}, dtype=float))
-        except RunFolderError as error:
-            problems.append(Problem(run.name, str(error)))
+            with noting(problems, run.name):
+                encoder = read_json(run.folder / SUMMARY)["scores"]["encoders"]["spectrum"]
+                if (spectra := encoder.get("spectra")) is not None:
+                    columns = {name: spectra[name] for name in _SPECTRA}
+                    read.append(pd.DataFrame(columns, dtype=float))
         except (AttributeError, KeyError, TypeError, ValueError):
             text = f"its spectra must be lists of equally many numbers: {', '.join(_SPECTRA)}"
             problems.append(Problem(run.name, text))
@@ -231,10 +227,8 @@ def draw_samples(groups: list[Group], left_out: str, problems: list[Problem]) ->
         own = f", seed {run.config.get('seed')}" if seed is None else ""
         epoch = newest.stem.removeprefix("epoch_").lstrip("0") or "0"
         shown.append((f"{group.label}{own}, after epoch {epoch}", image))
-        try:
+        with noting(problems, run.name):
             classes.add(grid_classes(run.folder))
-        except RunFolderError as error:
-            problems.append(Problem(run.name, str(error)))
         path = real_images_path(run.folder)
         if real is None and path.is_file():
             real = read_picture(run, f"{path.parent.name}/{path.name}", problems)
@@ -326,15 +320,10 @@ def _draw_intervals(axes: Axes, placed: Sequence[tuple[Summary, int]]) -> None:
     """placed: summaries with the rows that they stand in."""
     dots = [(value, row + 0.22) for cell, row in placed for value in cell.values[:_MAX_DOTS]]
     axes.plot(*zip(*dots, strict=True), ".", color=_GENERATOR, ms=3, alpha=0.6)
-    bars = [
-        (row, cell.interval.low, cell.interval.high)
-        for cell, row in placed
-        if cell.interval.low is not None and cell.interval.high is not None
-    ]
-    if bars:
-        axes.hlines(*zip(*bars, strict=True), color=_POINT, lw=1.8)
     means = [(cell.interval.center, row) for cell, row in placed]
-    axes.plot(*zip(*means, strict=True), "o", color=_POINT, ms=5)
+    reach = list(zip(*(cell.interval.reach for cell, _ in placed), strict=True))
+    look: Any = {"color": _POINT, "ms": 5, "elinewidth": 1.8}
+    axes.errorbar(*zip(*means, strict=True), xerr=reach, fmt="o", **look)
 
 
 def _draw_floor(axes: Axes, cells: Sequence[Summary]) -> None:

@@ -9,7 +9,8 @@ from itertools import chain
 
 from lungan.errors import ConfigError
 from lungan.results import numbers
-from lungan.results.read import STATUSES, Collection, Run, Scalar
+from lungan.results.read import STATUSES, Collection, Run
+from lungan.runs.folder import Scalar
 from lungan.runs.naming import NOT_SHAPING
 
 _REPEATS = ("seed", "data.fraction_seed")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 
-from lungan.results.read import Scalar
 from lungan.results.statistics import Interval
+from lungan.runs.folder import Scalar
 
 NOTHING = "-"
 

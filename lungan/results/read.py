@@ -6,17 +6,17 @@ and tests of this package start from.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
-import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from lungan import registry
 from lungan.config import GROUPS, rules
@@ -28,23 +28,23 @@ from lungan.runs.folder import (
     CONFIG,
     SUMMARY,
     SWEEPS,
-    UTILITY,
+    Scalar,
+    flatten,
+    ledger_path,
     read_manifest,
     read_metrics,
     read_summary,
+    run_folders,
 )
 from lungan.scores import catalogue
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Scalar: TypeAlias = str | int | float | bool | None
-
 STATUSES = ("done", "diverged", "failed", "unfinished", "missing")
 """The first three are a summary's own; a folder without a summary is unfinished, and a run of a
 sweep without a folder that can be read is missing."""
 
-_SCALAR_TYPES = frozenset((str, int, float, bool, type(None)))
 _MAX_NUMBER = 1e100
 _HASH_DIGITS = 8
 _FACTS = (
@@ -85,6 +85,15 @@ class Problem:
 
     name: str
     text: str
+
+
+@contextlib.contextmanager
+def noting(problems: list[Problem], name: str) -> Iterator[None]:
+    """What is read inside and cannot be becomes a problem of ``name``, and is passed over."""
+    try:
+        yield
+    except RunFolderError as error:
+        problems.append(Problem(name, str(error)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,38 +144,28 @@ def collect(store: Path, sweep: str | None = None) -> Collection:
 
     Raises: RunFolderError where there is no such store or sweep, or no run in it.
     """
-    if not store.is_dir():
-        raise RunFolderError(
-            f"the store must be a folder of runs, got {store}; train first, or give its path"
-        )
+    folders = run_folders(store)
     if sweep is not None:
-        return _of_sweep(store, sweep)
-    runs, problems = [], []
-    for folder in _folders(store):
-        try:
+        return _of_sweep(store, sweep, folders)
+    runs: list[Run] = []
+    problems: list[Problem] = []
+    for folder in folders:
+        with noting(problems, folder.name):
             runs.append(read_run(folder))
-        except RunFolderError as error:
-            problems.append(Problem(folder.name, str(error)))
     if not runs and not problems:
         raise RunFolderError(f"the store {store} holds no run; train first, or give another store")
     return Collection(store=store, runs=runs, problems=problems)
 
 
-def _folders(store: Path) -> list[Path]:
-    with os.scandir(store) as entries:
-        found = sorted(entry.name for entry in entries if entry.is_dir())
-    return [store / name for name in found if name not in (SWEEPS, UTILITY) and name[0] not in "._"]
-
-
-def _of_sweep(store: Path, sweep: str) -> Collection:
+def _of_sweep(store: Path, sweep: str, folders: Sequence[Path]) -> Collection:
     known = sorted(path.stem for path in (store / SWEEPS).glob("*.json"))
     if sweep not in known:
         have = f"it has {', '.join(known)}" if known else "it has none"
         raise RunFolderError(f"no sweep named {shown(sweep)} in the store {store}; {have}")
     manifest = read_manifest(store, sweep)
     problems: list[Problem] = []
-    attempts = _last_attempts(store / SWEEPS / f"{sweep}.ledger.jsonl", problems)
-    by_hash = {folder.name[-_HASH_DIGITS:]: folder for folder in _folders(store)}
+    attempts = _last_attempts(ledger_path(store, sweep), problems)
+    by_hash = {folder.name[-_HASH_DIGITS:]: folder for folder in folders}
     runs: list[Run] = []
     swept: dict[str, None] = {}
     for run_id, entry in {each["run_id"]: each for each in manifest["runs"]}.items():
@@ -239,10 +238,8 @@ def _typed(value: Scalar) -> Scalar:
 def _last_attempts(path: Path, problems: list[Problem]) -> dict[str, dict[str, Any]]:
     """The ledger's last line for each run id."""
     lines = []
-    try:
+    with noting(problems, path.name):
         lines = [line for line, _ in read_lines(path, ATTEMPT)]
-    except RunFolderError as error:
-        problems.append(Problem(path.name, str(error)))
     if damaged := lines.count(None):
         problems.append(Problem(path.name, f"{damaged} lines cannot be read"))
     return {line["run_id"]: line for line in lines if line is not None}
@@ -268,21 +265,6 @@ def read_run(folder: Path) -> Run:
         raise RunFolderError(error.reason) from error
     facts: dict[str, Scalar] = {"epochs_done": epochs_done}
     return Run(name=folder.name, status="unfinished", folder=folder, config=config, facts=facts)
-
-
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
-    """Dotted keys to scalars; a list becomes its JSON text."""
-    flat: dict[str, Scalar] = {}
-    for key, value in nested.items():
-        if type(value) in _SCALAR_TYPES:
-            flat[f"{prefix}{key}"] = value
-        elif isinstance(value, dict):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        elif isinstance(value, list):
-            flat[f"{prefix}{key}"] = json.dumps(value, default=str)
-        else:
-            flat[f"{prefix}{key}"] = str(value)
-    return flat
 
 
 def one_line(value: object) -> str:

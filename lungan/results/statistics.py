@@ -35,6 +35,13 @@ class Interval:
     high: float | None
     center: float
 
+    @property
+    def reach(self) -> tuple[float, float]:
+        """How far it goes below and above its center; NaN for a single value."""
+        if self.low is None or self.high is None:
+            return math.nan, math.nan
+        return self.center - self.low, self.high - self.center
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:

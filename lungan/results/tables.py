@@ -14,7 +14,8 @@ from lungan.files import without_paths
 from lungan.results import numbers
 from lungan.results.comparisons import Comparison, Summary, mean_of
 from lungan.results.groups import Group, Grouping
-from lungan.results.read import STATUSES, Problem, Run, Scalar, one_line
+from lungan.results.read import STATUSES, Problem, Run, one_line
+from lungan.runs.folder import Scalar
 from lungan.scores import catalogue
 
 if TYPE_CHECKING:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import json
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import yaml
 from filelock import FileLock
@@ -61,6 +63,10 @@ PREDICTIONS = "predictions.csv"
 
 _MAX_CLASSES = 12
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+Scalar: TypeAlias = str | int | float | bool | None
+_SCALAR_TYPES = frozenset((str, int, float, bool, type(None)))
+
 _VALUES = {...: (*NUMBER, None)}
 _ENDED = {
     "status": frozenset(("done", "diverged", "failed")),
@@ -181,6 +187,32 @@ def run_so_far(folder: Path) -> Run:
     return Run(folder, summary or {})
 
 
+def run_folders(store: Path) -> list[Path]:
+    """The folders of a store that may be runs', by name. Raises: RunFolderError for no store."""
+    if not store.is_dir():
+        raise RunFolderError(
+            f"the store must be a folder of runs, got {store}; train first, or give its path"
+        )
+    with os.scandir(store) as entries:
+        found = sorted(entry.name for entry in entries if entry.is_dir())
+    return [store / name for name in found if name not in (SWEEPS, UTILITY) and name[0] not in "._"]
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
+    """Dotted keys to scalars; a list becomes its JSON text."""
+    flat: dict[str, Scalar] = {}
+    for key, value in nested.items():
+        if type(value) in _SCALAR_TYPES:
+            flat[f"{prefix}{key}"] = value
+        elif isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        elif isinstance(value, list):
+            flat[f"{prefix}{key}"] = json.dumps(value, default=str)
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
 def sample_path(folder: Path, epoch: int) -> Path:
     return folder / SAMPLES / f"epoch_{epoch:04d}.png"
 
@@ -292,6 +324,11 @@ def write_manifest(
         write_json(path, values)
 
 
+def ledger_path(store: Path, sweep: str) -> Path:
+    """Every attempt at a run of the sweep, a line each."""
+    return store / SWEEPS / f"{sweep}.ledger.jsonl"
+
+
 def record_attempt(
     store: Path,
     sweep: str,
@@ -304,15 +341,14 @@ def record_attempt(
     """Add the end of one attempt at a run to the sweep's ledger. Raises: RunFolderError."""
     line = {"run_id": run_id, "status": status, "reason": reason, "folder": folder}
     with exclusive(store):  # network file systems do not append as one act
-        path = store / SWEEPS / f"{sweep}.ledger.jsonl"
-        append_line(path, {**line, "seconds": seconds, "time": _now()})
+        append_line(ledger_path(store, sweep), {**line, "seconds": seconds, "time": _now()})
 
 
 def read_ledger(store: Path, sweep: str, begin: int) -> tuple[list[dict[str, Any]], int]:
     """The ledger's whole lines from byte ``begin`` on, and where they end. A line that a crash
     tore is passed over."""
-    lines, end, path = [], begin, store / SWEEPS / f"{sweep}.ledger.jsonl"
-    for line, end in read_lines(path, ATTEMPT, begin):  # noqa: B007
+    lines, end = [], begin
+    for line, end in read_lines(ledger_path(store, sweep), ATTEMPT, begin):  # noqa: B007
         if line is not None:
             lines.append(line)
     return lines, end

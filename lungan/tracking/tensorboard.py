@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from typing import Any
 
 from lungan.config import TrackerConfig
+from lungan.runs.folder import flatten
 from lungan.tracking.records import Epoch, TrackedRun, TrackerError
 
 FOLDER = "tensorboard"
@@ -53,18 +53,8 @@ class TensorBoardTracker:
 
             scores = (summary.get("scores") or {}).get("values", {})
             found = {f"scores/{key}": value for key, value in scores.items() if value is not None}
-            settings = _scalars(self._tracked.config) | {"status": summary["status"]}
+            flat = flatten(self._tracked.config) | {"status": summary["status"]}
+            settings = {key: value for key, value in flat.items() if value is not None}
             for record in hparams(settings, found):  # type: ignore[no-untyped-call]
                 self._writer.file_writer.add_summary(record)
         self._writer.close()
-
-
-def _scalars(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str | float | bool]:
-    """Dotted keys and values, as far as TensorBoard takes them as hyperparameters."""
-    flat: dict[str, str | float | bool] = {}
-    for key, value in nested.items():
-        if isinstance(value, dict):
-            flat |= _scalars(value, f"{prefix}{key}.")
-        elif isinstance(value, str | int | float | bool):
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lungan.config.run import AGENT_VARIABLE, RunConfig, WandbConfig
 from lungan.errors import ConfigError, LunganError, RunFolderError
-from lungan.runs.folder import CONFIG, SWEEPS, Run, read_manifest, read_summary
+from lungan.runs.folder import CONFIG, SWEEPS, Run, read_manifest, read_summary, run_folders
 from lungan.tracking.artifacts import data_artifact, generator_artifacts, tables_artifact
 from lungan.tracking.records import (
     TrackedRun,
@@ -45,11 +45,7 @@ def choose_runs(
 
     Raises: RunFolderError where there is no such store, sweep or run.
     """
-    if not store.is_dir():
-        raise RunFolderError(
-            f"the store must be a folder of runs, got {store}; train first, or give its path"
-        )
-    folders = sorted(path.parent for path in store.glob(f"*/{CONFIG}"))
+    folders = [folder for folder in run_folders(store) if (folder / CONFIG).is_file()]
     by_name = {name: each for each in folders for name in (each.name, each.name[-8:])}
     if sweep is not None:
         digits = [run["run_id"][:8] for run in read_manifest(store, sweep)["runs"]]

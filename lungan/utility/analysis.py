@@ -14,9 +14,9 @@ from lungan.errors import RunFolderError
 from lungan.results import numbers
 from lungan.results.comparisons import Comparison, Summary, correct, summarize
 from lungan.results.groups import Group, Grouping
-from lungan.results.read import Problem, Run, Scalar, read_run
+from lungan.results.read import Problem, Run, noting, read_run
 from lungan.results.statistics import SIGNIFICANCE, Difference, holm, mean_interval, paired
-from lungan.runs.folder import SUMMARY, UTILITY
+from lungan.runs.folder import SUMMARY, UTILITY, Scalar
 from lungan.scores import catalogue
 from lungan.utility.arms import ARMS, PRIMARY, PRIMARY_SCORE, QUESTIONS
 from lungan.utility.manifest import Manifest, manifest_path, manifests, read_manifest
@@ -139,16 +139,14 @@ def read_utility(
 
 def read_trials(store: Path) -> tuple[list[Run], list[Problem]]:
     """All trials of a store that have ended, and those that cannot be read."""
-    trials, problems = [], []
+    trials: list[Run] = []
+    problems: list[Problem] = []
     for path in sorted((store / UTILITY).glob(f"*/{SUMMARY}")):
-        try:
+        with noting(problems, f"{UTILITY}/{path.parent.name}"):
             trial = read_run(path.parent)
             if trial.config.get("arm") not in ARMS:
                 raise RunFolderError(f"{SUMMARY} is not a utility trial's, or of an arm of old")
-        except RunFolderError as error:
-            problems.append(Problem(f"{UTILITY}/{path.parent.name}", str(error)))
-            continue
-        trials.append(trial)
+            trials.append(trial)
     return trials, problems
 
 
@@ -216,11 +214,9 @@ def _manifest(store: Path, study: str | None, problems: list[Problem]) -> Manife
     paths = list(manifests(store)) if study is None else [manifest_path(store, study)]
     if len(paths) != 1:
         return None
-    try:
+    with noting(problems, f"{UTILITY}/{paths[0].name}"):
         return read_manifest(paths[0])
-    except RunFolderError as error:
-        problems.append(Problem(f"{UTILITY}/{paths[0].name}", str(error)))
-        return None
+    return None
 
 
 def usual_question(arms: Container[str]) -> tuple[str, tuple[str, ...]]:

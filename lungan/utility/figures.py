@@ -17,8 +17,8 @@ from lungan.results.drawing import (
     style,
 )
 from lungan.results.groups import Group
-from lungan.results.read import Problem, Run, Scalar
-from lungan.runs.folder import CONVINCING
+from lungan.results.read import Problem, Run
+from lungan.runs.folder import CONVINCING, Scalar
 from lungan.scores import catalogue
 from lungan.utility.analysis import (
     FRACTION,
@@ -155,15 +155,9 @@ def _draw_panel(axes: Axes, arms: Sequence[str], members: Sequence[Summary]) -> 
         x = [_count(summary) * beside for summary in own]
         means = [summary.interval.mean for summary in own]
         face = "white" if ARMS[arm].classical else color
-        mark: Any = {"marker": "o", "ms": 4, "mfc": face}
-        axes.plot(x, means, color=color, ls=line, label=ARMS[arm].title, **mark)
-        bars = [
-            (at, summary.interval.low, summary.interval.high)
-            for at, summary in zip(x, own, strict=True)
-            if summary.interval.low is not None and summary.interval.high is not None
-        ]
-        if bars:
-            axes.vlines(*zip(*bars, strict=True), color=color, lw=1.2)
+        reach = list(zip(*(summary.interval.reach for summary in own), strict=True))
+        mark: Any = {"marker": "o", "ms": 4, "mfc": face, "elinewidth": 1.2}
+        axes.errorbar(x, means, reach, color=color, ls=line, label=ARMS[arm].title, **mark)
 
 
 def _look(arm: Arm) -> tuple[str, str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from lungan.files import read_json, write_json
-from lungan.results.read import Run, Scalar
-from lungan.runs.folder import UTILITY
+from lungan.results.read import Run
+from lungan.runs.folder import UTILITY, Scalar
 from lungan.utility.arms import ARMS
 
 ENDING = ".study.json"

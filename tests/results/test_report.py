@@ -299,7 +299,8 @@ def test_damaged_metrics_and_samples_are_problems(store: Any, tmp_path: Path) ->
     results = write_results(store.path, None, tmp_path / "out")
     assert [problem.text for problem in results.problems] == [
         "samples/epoch_0050.png is not a usable PNG",
-        "metrics.jsonl is damaged: no loss curve",
+        f"{first.name}/metrics.jsonl is damaged: line 1 is no epoch's metrics; remove its folder "
+        "to train the run again",
         "metrics.jsonl has no epoch: no loss curve",
     ]
     assert [path.name for path in results.files if path.suffix == ".png"] == ["scores.png"]
