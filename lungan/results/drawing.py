@@ -105,13 +105,11 @@ def limit(
     ends: tuple[float, float],
     low: float,
     high: float,
-) -> bool:
+) -> None:
     """Keep the intervals of two or three seeds from flattening all others: cut an axis that goes
-    from one of ``ends`` to the other at low and high. Whether anything is cut."""
-    if max(low, ends[0]) >= min(high, ends[1]):
-        return False
-    set_limits(max(low, ends[0]), min(high, ends[1]))
-    return ends[0] < low or high < ends[1]
+    from one of ``ends`` to the other at low and high."""
+    if max(low, ends[0]) < min(high, ends[1]):
+        set_limits(max(low, ends[0]), min(high, ends[1]))
 
 
 def read_picture(run: Run, name: str, problems: list[Problem]) -> Any | None:

@@ -175,7 +175,7 @@ def draw_spectra(groups: list[Group], left_out: str, problems: list[Problem]) ->
             difference = run["generated_mean"] - run["real_mean"]
             axes.plot(frequencies, difference, color=_DISCRIMINATOR, lw=1.0)
         axes.set_title(f"{group.label} (n = {len(spectra)})", loc="left")
-    label_outer(panels, "frequency, of Nyquist's", "log power less real mean")
+    label_outer(panels, "frequency (Nyquist's = 1)", "log power less real mean")
     caption = (
         "Lines: the mean natural logarithm of power of each run's images, less that of the real "
         "images that the run was scored against. Band: 95 % of those real images. Below 0 at high "
@@ -282,12 +282,13 @@ def draw_scores(groups: list[Group], left_out: str, summaries: Sequence[Summary]
         # A distance is never negative and has no upper end.
         is_distance = catalogue.name_of(score) == catalogue.LEADING
         if is_distance and 0 < min(shown) * _FAR_APART < max(shown):
-            cut |= _make_logarithmic(axes, cells, shown)
+            _make_logarithmic(axes, shown)
             logarithmic = True
         else:
             room = 0.6 * (max(shown) - min(shown))
-            cut |= limit(axes.set_xlim, axes.get_xlim(), min(shown) - room, max(shown) + room)
+            limit(axes.set_xlim, axes.get_xlim(), min(shown) - room, max(shown) + room)
             axes.locator_params(axis="x", nbins=4)
+        cut |= any(cell.interval.leaves(*axes.get_xlim()) for cell in cells)
         axes.set_title(_heading(score), loc="left")
         axes.set_ylim(len(groups) - 0.5, -0.5)
         axes.set_yticks(range(len(groups)), labels if index % columns == 0 else [""] * len(groups))
@@ -320,10 +321,9 @@ def _draw_intervals(axes: Axes, placed: Sequence[tuple[Summary, int]]) -> None:
     """placed: summaries with the rows that they stand in."""
     dots = [(value, row + 0.22) for cell, row in placed for value in cell.values[:_MAX_DOTS]]
     axes.plot(*zip(*dots, strict=True), ".", color=_GENERATOR, ms=3, alpha=0.6)
-    means = [(cell.interval.center, row) for cell, row in placed]
+    centers, rows = [cell.interval.center for cell, _ in placed], [row for _, row in placed]
     reach = list(zip(*(cell.interval.reach for cell, _ in placed), strict=True))
-    look: Any = {"color": _POINT, "ms": 5, "elinewidth": 1.8}
-    axes.errorbar(*zip(*means, strict=True), xerr=reach, fmt="o", **look)
+    axes.errorbar(centers, rows, xerr=reach, fmt="o", color=_POINT, ms=5, elinewidth=1.8)
 
 
 def _draw_floor(axes: Axes, cells: Sequence[Summary]) -> None:
@@ -338,15 +338,11 @@ def _draw_floor(axes: Axes, cells: Sequence[Summary]) -> None:
         axes.axvline(real, color=_POINT, lw=1.0, ls="--", zorder=0)
 
 
-def _make_logarithmic(axes: Axes, cells: Sequence[Summary], values: Sequence[float]) -> bool:
-    """Whether an interval is cut, as one that reaches below zero has to be."""
-    low, high = min(values) / 2, max(values) * 2
+def _make_logarithmic(axes: Axes, values: Sequence[float]) -> None:
     axes.set_xscale("log")
-    axes.set_xlim(low, high)
+    axes.set_xlim(min(values) / 2, max(values) * 2)
     axes.xaxis.set_major_formatter("{x:g}")  # matplotlib's own are formulas
     axes.xaxis.set_minor_formatter("")
-    ends = [(cell.interval.low, cell.interval.high) for cell in cells]
-    return any(a is not None and b is not None and (a < low or b > high) for a, b in ends)
 
 
 def _common_seed(groups: Sequence[Group]) -> Any:

@@ -42,6 +42,12 @@ class Interval:
             return math.nan, math.nan
         return self.center - self.low, self.high - self.center
 
+    def leaves(self, low: float, high: float) -> bool:
+        """Whether it goes beyond an axis from low to high."""
+        return (self.low is not None and self.low < low) or (
+            self.high is not None and self.high > high
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:

@@ -89,7 +89,7 @@ def _draw_curves(utility: Utility) -> Figure | None:
     values = [one for summary in summaries for one in summary.values]
     room = max(0.6 * (max(values) - min(values)), 0.005)
     most = min(max(values) + room, 1 + room / 20)  # no AUC is above 1
-    cut = limit(grid[0].set_ylim, grid[0].get_ylim(), min(values) - room, most)
+    limit(grid[0].set_ylim, grid[0].get_ylim(), min(values) - room, most)
     grid[0].set_ylabel(f"{catalogue.title(PRIMARY_SCORE)} on test images")
     handles, labels = grid[0].get_legend_handles_labels()
     canvas.legend(handles, labels, loc="outside lower center", ncols=min(2, len(labels)))
@@ -97,7 +97,7 @@ def _draw_curves(utility: Utility) -> Figure | None:
     caption = (
         "Mean over seeds with the 95 % interval; points of one number stand beside each other. "
     )
-    if cut:
+    if any(summary.interval.leaves(*grid[0].get_ylim()) for summary in summaries):
         caption += "Intervals of too few seeds are cut at the edge. "
     if len(panels) > MAX_PANELS:
         caption += f"The first {MAX_PANELS} of {len(panels)} panels are shown. "

@@ -342,13 +342,16 @@ def test_scores_far_apart_are_on_a_logarithmic_axis(
 def test_captions_speak_of_seeds_where_there_are_several(
     num_seeds: int, store: Any, tmp_path: Path
 ) -> None:
+    floor = {"domain.precision.floor": 0.9, "domain.precision.floor_std": 0.3}
     for seed in range(num_seeds):
-        store.run(store.config(seed=seed), values={"domain.precision": 0.5 + seed / 10})
+        store.run(store.config(seed=seed), values={"domain.precision": 0.5 + seed / 10, **floor})
     results = write_results(store.path, None, tmp_path / "out")
     captions = [figure.caption for figure in results.figures]
     assert len(captions) == 2
     assert all(each.startswith("One run a group.") == (num_seeds == 1) for each in captions)
     assert all(("over seeds" in each) == (num_seeds > 1) for each in captions)
+    is_cut = ["Intervals of too few seeds are cut" in each for each in captions]
+    assert is_cut == [num_seeds > 1, False], "a floor's band that is cut is no interval of seeds"
 
 
 def test_losses_that_are_not_finite_are_drawn_to_where_they_end(store: Any, tmp_path: Path) -> None:
