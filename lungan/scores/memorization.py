@@ -27,6 +27,7 @@ KMEANS_STEPS = 10
 
 FEWEST_HELD_OUT = 20
 FEWEST_HELD_OUT_FOR_SHARE = 100
+NONE_HELD_OUT = "no real images were held out from training to compare with"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,8 @@ def too_few_for_limit(num_held_out: int) -> str:
     """In words why the limit of so few held-out images says little; empty where they are enough."""
     if num_held_out >= FEWEST_HELD_OUT_FOR_SHARE:
         return ""
+    if not num_held_out:
+        return NONE_HELD_OUT
     return (
         f"the nearest 1 % of {num_held_out} held-out images is less than one image; at least "
         f"{FEWEST_HELD_OUT_FOR_SHARE} are needed"
@@ -184,7 +187,7 @@ def compare_nearness(
     found: Measured = {"authenticity": authenticity(generated)}
     if held_out is None or len(held_out) < FEWEST_HELD_OUT:
         reason = (
-            "no real images were held out from training to compare with"
+            NONE_HELD_OUT
             if held_out is None
             else f"too few held-out images for a verdict: {len(held_out)}, at least "
             f"{FEWEST_HELD_OUT} are needed"

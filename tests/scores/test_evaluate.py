@@ -244,7 +244,10 @@ def test_without_held_out_images_only_authenticity_remains(config: ScoreConfig) 
     result = score(draw(120, 1), config, splits=[])
     assert result["held_out"] == {"splits": [], "num_images": 0}
     assert result["values"]["domain.memorization_c_t"] is None
-    assert "no real images were held out" in result["reasons"]["domain.memorization_c_t"]
+    for key in ("domain.memorization_c_t", "pixels.near_copies"):
+        assert result["reasons"][key] == (
+            "no real images were held out from training to compare with"
+        )
     assert 0 < result["values"]["domain.authenticity"] < 1
     assert result["values"]["domain.authenticity.floor"] is None
     assert any(note.startswith("memorization: no held-out images") for note in result["notes"])
