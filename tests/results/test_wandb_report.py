@@ -168,7 +168,7 @@ def test_the_command_without_a_login_writes_the_spec_and_says_what_to_do(
     out = tmp_path / "out"
     sent = next(study.path.glob("adam-50ep-s0-*")) / "wandb" / "sent.json"
     sent.parent.mkdir(parents=True)
-    sent.write_text("{}")
+    sent.write_text('{"lungan 0123456789abcdef": "hash"}')
     arguments = ["--sweep", "study", "--store", str(study.path), "--out", str(out)]
     assert command.main(arguments) == 0
     printed, complaints = capsys.readouterr()
