@@ -359,6 +359,24 @@ def test_what_synthetic_images_add_to_classical_augmentation_is_quoted_right() -
     assert "alone reach {:.3f}, {:.3f} and {:.3f},".format(*alone) in own
 
 
+def test_the_larger_generators_are_quoted_right() -> None:
+    own, study = flat("results/utility/README.md"), "conditional_5_percent"
+    found: dict[str, list[float]] = {}
+    for row in rows_of(f"results/utility/{study}/utility.csv"):
+        found.setdefault(row["arm"], []).append(float(row["auc"]))
+    real, both, alone = (found[arm] for arm in ("real", "real_synthetic", "synthetic"))
+    spread = f"{min(alone):.3f} to {max(alone):.3f}"
+    assert f"they reach {sum(alone) / 4:.3f} ({spread}, seed by seed)" in own
+    assert f"(AUC {sum(alone) / 4:.3f} at 5 %" in flat("docs/utility.md")
+    assert f"real ones {sum(real) / 4:.3f} (difference" in own
+    assert f"images reach {sum(both) / 4:.3f} (difference" in own
+    for arm in ("synthetic only (x1)", USUAL):
+        row = of_arms(study)[arm, "real only"]
+        assert f"(difference {float(row['difference']):.3f}, {interval(row)})" in own
+    first_two = sum(both[:2]) / 2 - sum(real[:2]) / 2
+    assert f"stood above real ones by {first_two:.3f}" in own
+
+
 def test_what_was_tried_on_validation_images_is_quoted_right() -> None:
     own, found = flat("results/utility/README.md"), of_arms("tried_2_percent")
     gain = found[USUAL, "real only"]
