@@ -82,7 +82,7 @@ def test_no_difference_is_a_finding(store: Any) -> None:
     text = " ".join(said(store))
     assert "No significant difference between any two groups in Fréchet distance (domain) " in text
     assert "so few seeds would miss even one as large as between the best" in text
-    assert "is better" not in text
+    assert "is better than" not in text
 
 
 def test_what_would_have_been_found_stands_beside_no_difference(store: Any) -> None:
