@@ -119,6 +119,12 @@ class Utility:
     def groups(self) -> list[Group]:
         return self.grouping.groups
 
+    @property
+    def measured_on(self) -> str:
+        """The kind of images: ``test``, or ``validation`` where options were tried."""
+        is_trial = any(value(group, "tested_on") == "val" for group in self.groups)
+        return "validation" if is_trial else "test"
+
 
 def read_utility(
     store: Path, *, study: str | None = None, runs: Container[str] | None = None

@@ -90,7 +90,7 @@ def _draw_curves(utility: Utility) -> Figure | None:
     room = max(0.6 * (max(values) - min(values)), 0.005)
     most = min(max(values) + room, 1 + room / 20)  # no AUC is above 1
     limit(grid[0].set_ylim, grid[0].get_ylim(), min(values) - room, most)
-    grid[0].set_ylabel(f"{catalogue.title(PRIMARY_SCORE)} on test images")
+    grid[0].set_ylabel(f"{catalogue.title(PRIMARY_SCORE)} on {utility.measured_on} images")
     handles, labels = grid[0].get_legend_handles_labels()
     canvas.legend(handles, labels, loc="outside lower center", ncols=min(2, len(labels)))
     title = "AUC against the number of real training images"

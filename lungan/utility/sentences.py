@@ -34,12 +34,12 @@ FEW_SEEDS = 5
 
 def verdicts(utility: Utility) -> list[str]:
     """The answer that the study was made for, its numbers place by place, then the others."""
-    planned = planned_only(utility)
-    lines = [_in_short(planned), *(_in_full(answer) for answer in planned.answers)]
+    planned, images = planned_only(utility), utility.measured_on
+    lines = [_in_short(planned), *(_in_full(answer, images) for answer in planned.answers)]
     lines += _cut_short(utility)
     if utility.manifest is not None and utility.manifest.has_more_seeds:
         lines += [
-            f"Exploratory, with the seeds that were added after a look: {_in_full(answer)}"
+            "Exploratory, with the seeds that were added after a look: " + _in_full(answer, images)
             for answer in utility.answers
         ]
     lines += _others(utility)
@@ -68,7 +68,7 @@ def caveats(utility: Utility) -> list[str]:
         is_pooled=any(one.interval.n < len(one.group.done) for one in utility.summaries),
         num_shared_sets=num_shared if num_shared < max(map(len, of_generators), default=0) else 0,
         few_seeds=few if few < FEW_SEEDS else 0,
-        on_validation=any(value(group, "tested_on") == "val" for group in utility.groups),
+        measured_on=utility.measured_on,
     )
 
 
@@ -100,7 +100,8 @@ def _in_short(utility: Utility) -> str:
         members = [answer for answer in utility.answers if answer.direction == direction]
         if members:
             parts.append(f"{words} with {_places([answer.asked.group for answer in members])}")
-    return f"{subject} {_listed(parts)}.{_standing(utility)}"
+    where = ", on validation images" if utility.measured_on == "validation" else ""
+    return f"{subject} {_listed(parts)}{where}.{_standing(utility)}"
 
 
 def _standing(utility: Utility) -> str:
@@ -113,7 +114,7 @@ def _standing(utility: Utility) -> str:
     return ""
 
 
-def _in_full(answer: Answer) -> str:
+def _in_full(answer: Answer, measured_on: str) -> str:
     asked = answer.asked
     line = f"With {place(asked.group)}, {title(asked.group)} has "
     line += f"{catalogue.title(asked.score)} {asked.interval.mean:.3f}"
@@ -130,8 +131,8 @@ def _in_full(answer: Answer) -> str:
         sizes = answer.over_patients[0]
         unit = "images" if sizes.num_patients == sizes.num_images else "patients"
         line += (
-            f" ({sizes.num_patients} test {unit} and {sizes.num_seeds} seeds drawn again together;"
-            " the smallest gain that four of five such studies would find is "
+            f" ({sizes.num_patients} {measured_on} {unit} and {sizes.num_seeds} seeds drawn again "
+            "together; the smallest gain that four of five such studies would find is "
             f"{numbers.number(answer.detectable, 2)})"
         )
     return f"{line}."

@@ -563,6 +563,19 @@ def test_caveats_name_few_seeds_validation_images_and_the_recipes_that_were_chos
     assert sorted(row["recipe"] for row in rows) == ["as given", "as given", "twice the updates"]
 
 
+def test_validation_images_are_not_called_test_images(tmp_path: Path) -> None:
+    write_study(tmp_path, 0.01)
+    for path in tmp_path.rglob("summary.json"):
+        summary = json.loads(path.read_text())
+        summary["config"] |= {"tested_on": "val"}
+        path.write_text(json.dumps(summary))
+    utility = read_utility(tmp_path)
+    assert utility is not None and utility.measured_on == "validation"
+    report = report_utility(utility)
+    assert ", on validation images." in report.verdicts[0]
+    assert not any("test image" in line for line in (*report.verdicts, *report.caveats))
+
+
 def test_only_planned_arms_of_a_study_are_not_exploratory(tmp_path: Path) -> None:
     write_study(tmp_path, 0.01, gan="a")
     write_manifest(tmp_path, manifest_of(tmp_path, 5))
