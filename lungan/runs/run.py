@@ -62,14 +62,18 @@ class StopSignal:
     """Ctrl-C, SIGTERM and SIGHUP, turned into a question that training asks between steps.
 
     ``requested()`` is True once a signal came, or once ``file`` exists, which is how the jobs
-    of a sweep on other processes or machines are stopped.
+    of a sweep on other processes or machines are stopped. ``after``: what is still done then, for
+    the log.
 
     Outside of ``deferred``, and at Ctrl-C after another signal, KeyboardInterrupt is raised too.
     """
 
-    def __init__(self, file: Path | None = None) -> None:
+    def __init__(
+        self, file: Path | None = None, after: str = "this step with a checkpoint"
+    ) -> None:
         self.received: set[int] = set()
         self._file = file
+        self._after = after
         self._looked = -STOP_LOOK_SECONDS
         self._requested = False
         self._deferring = False
@@ -127,7 +131,7 @@ class StopSignal:
         if not first or not self._deferring:
             self._interrupted = True  # what is being imported may turn it into an error of its own
             raise KeyboardInterrupt
-        log.info("%s: stopping after this step with a checkpoint", signal.Signals(number).name)
+        log.info("%s: stopping after %s", signal.Signals(number).name, self._after)
 
 
 def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None = None) -> Run:

@@ -158,7 +158,7 @@ def do_trials(jobs: Jobs, study: str, launcher: Launcher) -> None:
     if not lacking():
         return
     (store.root / SWEEPS).mkdir(parents=True, exist_ok=True)
-    stop = StopSignal()
+    stop = StopSignal(after="the trials under way")
     try:
         with stop.installed():
             launcher.run(jobs, study, stop)

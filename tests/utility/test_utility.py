@@ -24,7 +24,7 @@ from lungan.classifiers.train import Labelled
 from lungan.config import DataConfig
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, DataError, DivergedError
-from lungan.launchers.jobs import STOP
+from lungan.launchers.jobs import STOP, _Jobs
 from lungan.launchers.local import LocalLauncher
 from lungan.results.report import write_results
 from lungan.runs import sweep
@@ -310,15 +310,27 @@ def test_ctrl_c_stops_a_study_in_other_processes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    begun = threading.Event()
+    real_report = _Jobs._report
+
     def launch(_: Any, folder: Path, num_jobs: int, __: Any) -> None:
         assert num_jobs == 2
-        os.kill(os.getpid(), signal.SIGINT)
+        begun.set()
         while not (folder / STOP).exists():
             time.sleep(0.01)
 
+    def report(self: Any) -> None:
+        real_report(self)
+        if begun.is_set():
+            begun.clear()
+            os.kill(os.getpid(), signal.SIGINT)
+
     monkeypatch.setattr(LocalLauncher, "launch", launch)
+    monkeypatch.setattr(_Jobs, "_report", report)
     assert utility(tmp_path, pair, "--arms", "real", "--processes", 2) == 130
-    assert capsys.readouterr().err.endswith("\ninterrupted; the same command goes on\n")
+    said = capsys.readouterr().err
+    assert "SIGINT: stopping after the trials under way" in said
+    assert said.endswith("\ninterrupted; the same command goes on\n")
 
 
 def test_a_trial_that_fails_is_one_line_and_tried_again(
