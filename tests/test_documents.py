@@ -327,10 +327,6 @@ def said_of(row: dict[str, str]) -> str:
     return f"{float(row['difference']):.3f} ({interval(row)})"
 
 
-def flat(document: str) -> str:
-    return " ".join(text_of(document).split())
-
-
 def test_what_synthetic_images_add_to_classical_augmentation_is_quoted_right() -> None:
     """From 94 to all real images: no interval reaches a gain of 0.01."""
     studies = ("synthetic_10_percent", "synthetic_25_percent", "synthetic_all")
@@ -339,8 +335,8 @@ def test_what_synthetic_images_add_to_classical_augmentation_is_quoted_right() -
     assert all(float(row["ci95_high"]) < 0.01 for row in added)
     first, second, third = map(said_of, added[2:])
     for document in ("README.md", "docs/utility.md", "results/utility/README.md"):
-        assert f"{first}, {second} and {third}" in flat(document)
-    own = flat("results/utility/README.md")
+        assert f"{first}, {second} and {third}" in text_of(document)
+    own = text_of("results/utility/README.md")
     assert f"With 2 and 5 % it was {said_of(added[0])} and {said_of(added[1])}" in own
     for pair in ((USUAL, "real only"), AUGMENTED_CONTROLS):
         first, second, third = (said_of(of_arms(study)[pair]) for study in studies)
@@ -351,7 +347,7 @@ def test_what_synthetic_images_add_to_classical_augmentation_is_quoted_right() -
     worse = (
         f"worse than real ones alone by {-float(row['difference']):.3f} ({low:.3f} to {high:.3f})"
     )
-    assert worse in flat("docs/utility.md")
+    assert worse in text_of("docs/utility.md")
     alone = []
     for study, num_real in zip(studies, (470, 1178, 4708), strict=True):
         group = f"synthetic only (x1), {num_real} real images"
@@ -360,14 +356,14 @@ def test_what_synthetic_images_add_to_classical_augmentation_is_quoted_right() -
 
 
 def test_the_larger_generators_are_quoted_right() -> None:
-    own, study = flat("results/utility/README.md"), "conditional_5_percent"
+    own, study = text_of("results/utility/README.md"), "conditional_5_percent"
     found: dict[str, list[float]] = {}
     for row in rows_of(f"results/utility/{study}/utility.csv"):
         found.setdefault(row["arm"], []).append(float(row["auc"]))
     real, both, alone = (found[arm] for arm in ("real", "real_synthetic", "synthetic"))
     spread = f"{min(alone):.3f} to {max(alone):.3f}"
     assert f"they reach {sum(alone) / 4:.3f} ({spread}, seed by seed)" in own
-    assert f"(AUC {sum(alone) / 4:.3f} at 5 %" in flat("docs/utility.md")
+    assert f"(AUC {sum(alone) / 4:.3f} at 5 %" in text_of("docs/utility.md")
     assert f"real ones {sum(real) / 4:.3f} (difference" in own
     assert f"images reach {sum(both) / 4:.3f} (difference" in own
     for arm in ("synthetic only (x1)", USUAL):
@@ -378,7 +374,7 @@ def test_the_larger_generators_are_quoted_right() -> None:
 
 
 def test_what_was_tried_on_validation_images_is_quoted_right() -> None:
-    own, found = flat("results/utility/README.md"), of_arms("tried_2_percent")
+    own, found = text_of("results/utility/README.md"), of_arms("tried_2_percent")
     gain = found[USUAL, "real only"]
     assert f"(difference {float(gain['difference']):.3f}, {interval(gain)})" in own
     for option in ("real + filtered synthetic", "real + synthetic of truncated latents"):
@@ -388,6 +384,41 @@ def test_what_was_tried_on_validation_images_is_quoted_right() -> None:
     row = found["synthetic, then real (x1)", USUAL]
     assert f"({float(row['difference']):.3f}, {interval(row)})" in own
     assert float(row["difference"]) < 0
+
+
+TRIED = {
+    "real + synthetic, soft labels": "real + moved real, soft labels",
+    "real + synthetic of unlabelled": "real + unlabelled real",
+    "real only, pretrained discriminator": "real only, untrained discriminator",
+    "real + synthetic amid real ones": "real + synthetic",
+}
+
+
+def test_what_was_tried_with_other_labels_and_networks_is_quoted_right() -> None:
+    folder = "results/utility/tried_labels_2_percent"
+    own = text_of("results/utility/README.md")
+    means = {
+        arm_of(row["group"]).removesuffix(" (x1)"): f"{float(row['mean']):.3f}"
+        for row in rows_of(f"{folder}/utility_summary.csv")
+        if row["score"] == "auc"
+    }
+    found = {
+        tuple(name.removesuffix(" (x1)") for name in pair): row
+        for pair, row in of_arms("tried_labels_2_percent").items()
+    }
+    for arm, control in TRIED.items():
+        row = found[arm, control]
+        difference = f"{float(row['difference']):.3f} ({interval(row)})"
+        assert f"| {means[arm]} | {control} ({means[control]}) | {difference} |" in own
+        assert float(row["ci95_low"]) < 0  # none is better
+    row = found["real, classical augmentation", "real only"]
+    said = (
+        f"{means['real, classical augmentation']} ({float(row['difference']):.3f}, {interval(row)})"
+    )
+    assert f"Real images alone have {means['real only']}, with classical augmentation {said}" in own
+    assert all(means[arm] < means["real, classical augmentation"] for arm in TRIED)
+    manifest = json.loads((ROOT / folder / "tried_labels_2_percent.study.json").read_text())
+    assert manifest["results_before"] > 0
 
 
 def test_the_ways_to_choose_weights_are_quoted_right() -> None:
