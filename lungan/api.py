@@ -136,7 +136,9 @@ def sweep(
     from lungan.runs import sweep as sweeps
 
     settings = [(launchers.GROUP, launcher)]
-    settings += [(f"{launchers.PREFIX}{key}", value) for key, value in launcher_settings.items()]
+    settings += [
+        (f"{launchers.PREFIX}{key}", _plain(value)) for key, value in launcher_settings.items()
+    ]
     chosen = launchers.build(settings)
     plan = sweeps.plan_sweep(swept.runs, chosen, swept.name if name is None else name)
     question = question or swept.question
@@ -179,6 +181,7 @@ def score(
 
     Raises: ConfigError, DataError, WeightsError.
     """
+    changes = {key: _plain(value) for key, value in changes.items()}
     config = presets.load_score(score, None, changes)
     chosen = ImageOptions(
         size=_plain(size),
@@ -263,10 +266,10 @@ def generate(
 
 
 def _plain(value: Any) -> Any:
-    """Python's own of a sequence, or of numpy's numbers, for ``check_fields``."""
+    """Python's own of a sequence, or of numpy's numbers and arrays, for ``check_fields``."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return list(value)
-    return value.item() if hasattr(value, "item") else value
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 @contextlib.contextmanager

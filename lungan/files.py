@@ -67,16 +67,24 @@ def cache_folder() -> Path:
 def at_home(path: str | Path, key: str = "the path") -> Path:
     """The path with its ``~`` or ``~user`` replaced. key: what errors call it.
 
-    Raises: ConfigError for no such user, and for what is no path.
+    Raises: ConfigError for no such user, for what is no path, and for a path that the system does
+    not let this user look at.
     """
     if not isinstance(path, str | Path) or not str(path):
         raise ConfigError(f"{key} must be text or a pathlib.Path, got {shown(path)}")
     try:
-        return Path(path).expanduser()
+        found = Path(path).expanduser()
+        found.exists()
+    except OSError as error:
+        raise ConfigError(
+            f"{key} {shown(str(path))} cannot be looked at: {error.strerror}; give another path, "
+            "or make this one readable"
+        ) from error
     except RuntimeError as error:
         raise ConfigError(
             f"{key} {path} names a home folder that does not exist; write it in full"
         ) from error
+    return found
 
 
 def without_paths(value: Any, key: str = "") -> Any:

@@ -302,6 +302,16 @@ def test_images_are_scored_against_real_ones(
         ("lungan.generate('/nowhere', 0)", "num_images must be from 1 to 10000000, got 0"),
         ("lungan.generate('/nowhere', 2.5)", "num_images must be a whole number, got 2.5"),
         ("lungan.generate('/nowhere', np.int64(2), seed=-1)", "seed must be from 0 to .*, got -1"),
+        ("lungan.generate('/nowhere', np.array([1, 2]))", r"must be a whole number, got \[1,2\]"),
+        ("lungan.sweep(['lr=1,2'], n_jobs=np.int64(0))", "n_jobs must be at least 1, or -1 for"),
+        (
+            "lungan.score('/x', '/x', num_images=np.int64(1))",
+            "score.num_images must be 0, or at least",
+        ),
+        (
+            "lungan.open('x' * 5000)",
+            r"run x+\.\.\. .* cannot be looked at: File name too long; give",
+        ),
         ("lungan.score('/nowhere', '/x', size=0)", "size must be from 16 to 512, or null, got 0"),
         ("lungan.score('/nowhere', '/x', channels=2)", "channels must be one of 1, 3, or null"),
         ("lungan.score('/nowhere', '/x', splits='train')", "splits must be a list of names"),

@@ -152,9 +152,14 @@ def collect(store: Path, sweep: str | None = None) -> Collection:
     for folder in folders:
         with noting(problems, folder.name):
             runs.append(read_run(folder))
-    if not runs and not problems:
+    if not any(map(_is_a_run, folders)):
         raise RunFolderError(f"the store {store} holds no run; train first, or give another store")
     return Collection(store=store, runs=runs, problems=problems)
+
+
+def _is_a_run(folder: Path) -> bool:
+    """Whether it was ever a run's, damaged or not."""
+    return any((folder / name).exists() for name in (SUMMARY, CONFIG))
 
 
 def _of_sweep(store: Path, sweep: str, folders: Sequence[Path]) -> Collection:
@@ -254,7 +259,7 @@ def read_run(folder: Path) -> Run:
         summary = read_summary(folder)
         if summary is not None:
             return _finished(folder, summary)
-        if not (folder / CONFIG).exists():
+        if not _is_a_run(folder):
             raise RunFolderError(
                 f"it is no run's folder, having neither {SUMMARY} nor {CONFIG}; move it out of the "
                 "store"

@@ -189,6 +189,8 @@ def run_so_far(folder: Path) -> Run:
 
 def run_folders(store: Path) -> list[Path]:
     """The folders of a store that may be runs', by name. Raises: RunFolderError for no store."""
+    if (store / CONFIG).is_file():
+        raise RunFolderError(f"{store} is a run's folder; give the store that it lies in")
     if not store.is_dir():
         raise RunFolderError(
             f"the store must be a folder of runs, got {store}; train first, or give its path"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -158,7 +159,8 @@ def _study(options: argparse.Namespace) -> int:
     with compose.composer(options.config_dir):
         given, launching = compose.split_launcher(options.given, options.processes)
     launcher = launchers.build(launching)
-    overrides = [text for text in given if "=" in text and not Path(text).exists()]
+    # Path.exists has an error for an override that is longer than a file's name may be.
+    overrides = [text for text in given if "=" in text and not os.path.exists(text)]  # noqa: PTH110
     if overrides and len(overrides) < len(given):
         other = next(text for text in given if text not in overrides)
         raise ConfigError(f"give run folders or settings, not both; got {other} and {overrides[0]}")
@@ -312,20 +314,24 @@ def _answer(
     """Write down what is asked, before anything is trained, and answer it. make: gives the
     generators, which are described by ``described``."""
     from lungan.runs.folder import exclusive
+    from lungan.utility.manifest import write_manifest
     from lungan.utility.study import (
         add_trials,
         describe_plan,
         parse_question,
         plan_trials,
-        record_study,
+        study_with,
     )
     from lungan.utility.tasks import do_trials, plan_jobs
 
     question = options.question and parse_question(options.question, design.arms)
-    if not options.dry_run:
+    common = settings.described()
+    asked = (store, options.study, design, question, common, described, _command())
+    if options.dry_run:
+        study_with(*asked)
+    else:
         with exclusive(store / UTILITY):
-            common = settings.described()
-            record_study(store, options.study, design, question, common, described, _command())
+            write_manifest(store, study_with(*asked))
     trials = plan_trials(make(), design)
     jobs = plan_jobs(trials, settings, store / UTILITY, options.device, options.threads)
     said = f"{describe_plan(trials, settings, store)}\n{launcher.describe(jobs)}".rstrip()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Sequence
@@ -14,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from lungan.classifiers.train import Changes, Phase, Portion, train_classifier
-from lungan.errors import ConfigError
-from lungan.runs.folder import UTILITY, exclusive, read_summary
+from lungan.errors import ConfigError, shown
+from lungan.runs.folder import UTILITY, exclusive, flatten, read_summary
 from lungan.utility.analysis import read_trials, usual_question
 from lungan.utility.arms import ARMS, PRIMARY_SCORE
 from lungan.utility.discriminators import starting_network
@@ -112,7 +111,7 @@ def parse_question(text: str, arms: Sequence[str]) -> tuple[str, tuple[str, ...]
     return asked, controls
 
 
-def record_study(
+def study_with(
     store: Path,
     name: str,
     design: Design,
@@ -121,8 +120,7 @@ def record_study(
     generators: dict[str, Any],
     command: str,
 ) -> Manifest:
-    """Write the manifest, or add to it what it has not; gives it. The caller holds the lock of
-    ``store/utility``.
+    """The manifest of a new study, or the study's own with what it has not; nothing is written.
 
     What is added while the study has no result yet is planned like the rest. question: None to keep
     the manifest's, or the usual one. settings: what must be the same in all of the study, compared
@@ -133,7 +131,7 @@ def record_study(
     path = manifest_path(store, name)
     if not path.exists():
         asked, controls = question or usual_question(design.arms)
-        manifest = Manifest(
+        return Manifest(
             name=name,
             created=now(),
             command=command,
@@ -144,14 +142,17 @@ def record_study(
             settings=settings | {"generators": generators},
             results_before=_num_results(store, design, settings),
         )
-        write_manifest(store, manifest)
-        return manifest
     manifest = read_manifest(path)
     other = "give --study NAME to begin another study"
-    for key, value in settings.items():
-        before = manifest.settings.get(key)
-        if json.dumps(before, sort_keys=True) != json.dumps(value, sort_keys=True):
-            raise ConfigError(f"study {name} has {key}={before}, and this command {value}; {other}")
+    had = flatten({key: manifest.settings.get(key) for key in settings})
+    now_asked = flatten(settings)
+    keys = dict.fromkeys([*now_asked, *had])
+    if differing := [key for key in keys if had.get(key) != now_asked.get(key)]:
+        before, now_is = (
+            ", ".join(f"{key}={shown(each.get(key))}" for key in differing)
+            for each in (had, now_asked)
+        )
+        raise ConfigError(f"study {name} has {before}, and this command {now_is}; {other}")
     if question is not None and question != (manifest.asked, manifest.controls):
         asked = f"{manifest.asked}:{','.join(manifest.controls)}"
         raise ConfigError(f"study {name} asks {asked}, which cannot be changed; {other}")
@@ -170,11 +171,8 @@ def record_study(
     number = _num_results(store, manifest.design, settings)
     if number:
         added = (*manifest.added, Addition(now(), number, design))
-        manifest = dataclasses.replace(manifest, added=added)
-    else:
-        manifest = dataclasses.replace(manifest, planned=whole, created=now())
-    write_manifest(store, manifest)
-    return manifest
+        return dataclasses.replace(manifest, added=added)
+    return dataclasses.replace(manifest, planned=whole, created=now())
 
 
 def _num_results(store: Path, design: Design, settings: dict[str, Any]) -> int:

@@ -187,6 +187,12 @@ def test_errors_name_what_there_is(study: Any, tmp_path: Path) -> None:
         collect(empty)
     with pytest.raises(RunFolderError, match="it has none"):
         collect(empty, "study")
+    (empty / "notes").mkdir()
+    with pytest.raises(RunFolderError, match="holds no run; train first"):
+        collect(empty)
+    run = next(path.parent for path in study.path.glob("*/config.yaml"))
+    with pytest.raises(RunFolderError, match="is a run's folder; give the store that it lies in"):
+        collect(run)
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ def test_what_is_done_is_not_done_again(
     capsys.readouterr()
     assert utility(tmp_path, pair, "--updates", 3) == 2
     said = capsys.readouterr().err
-    assert "study study has recipe=" in said and "--study NAME" in said
+    assert "study study has recipe." in said and "--study NAME" in said
 
 
 def test_what_another_process_does_is_waited_for(
@@ -415,11 +415,25 @@ def test_filtering_by_density_removes_outliers_and_keeps_what_is_like_real_image
     assert "two real training images of each class, and fraction 0.02 has 1 of" in said
 
 
-def test_another_classifier_is_another_study(train: Any, tmp_path: Path) -> None:
+def test_an_override_may_be_longer_than_a_file_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert one_command(tmp_path, f"data.classes=[{'a' * 300}]") == 2
+    assert capsys.readouterr().err.startswith("ConfigError: data.classes")
+
+
+def test_another_classifier_is_another_study(
+    train: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = train(SPLITS, "data.classes=[]", "generator.conditional=true")
     for name in ("small", "resnet18"):
         more = ("--arms", "real", "--seeds", 1, "--classifier", name, "--study", name)
         assert utility(tmp_path, [run], *more) == 0
+    capsys.readouterr()
+    for also in ((), ("--dry-run",)):
+        assert utility(tmp_path, [run], *more, "--updates", 3, *also) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert "study resnet18 has recipe.updates=2, and this command recipe.updates=3;" in said
     found = read_utility(tmp_path)
     assert found is not None
     assert [group.label.split(" / ")[1] for group in found.groups] == ["resnet18", "small"]
@@ -841,7 +855,7 @@ def test_a_tuned_classifier_has_the_best_recipe_on_its_own_validation_images(
     assert one_command(tmp_path, *asked[:-1], "--study", "other") == 0
     assert "2 trials, 0 of them done" in capsys.readouterr().out
     assert one_command(tmp_path, *asked[:-1]) == 2
-    assert "study study has recipe=" in capsys.readouterr().err
+    assert "study study has recipe." in capsys.readouterr().err
 
 
 def test_one_command_for_a_rare_class(
