@@ -164,5 +164,9 @@ def test_an_interrupt_that_python_drops_is_raised_again(
             time.sleep(60)
         return 0
 
-    assert run_command(command) == INTERRUPTED
+    before = signal.signal(number, signal.default_int_handler)  # nohup has SIGHUP ignored
+    try:
+        assert run_command(command) == INTERRUPTED
+    finally:
+        signal.signal(number, before)
     assert capsys.readouterr().err == "interrupted; the same command goes on\n"
