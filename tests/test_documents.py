@@ -386,6 +386,15 @@ def test_what_was_tried_on_validation_images_is_quoted_right() -> None:
     assert float(row["difference"]) < 0
 
 
+def test_the_ratios_that_were_tried_are_quoted_right() -> None:
+    found = of_arms("tried_ratios_2_percent")
+    said = [
+        said_of(found[f"real + synthetic (x{ratio})", "real only"]) for ratio in ("0.5", "1", "2")
+    ]
+    own = text_of("results/utility/README.md")
+    assert f"change AUC by {said[0]}, {said[1]} and {said[2]}. No ratio" in own
+
+
 TRIED = {
     "real + synthetic, soft labels": "real + moved real, soft labels",
     "real + synthetic of unlabelled": "real + unlabelled real",
