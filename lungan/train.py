@@ -31,7 +31,8 @@ from lungan.files import at_home
 
 if TYPE_CHECKING:
     from lungan.runs.folder import Run
-    from lungan.runs.sweep import Launcher, Settings
+    from lungan.runs.sweep import Settings
+    from lungan.runs.tasks import Launcher
 
 log = logging.getLogger(__name__)
 

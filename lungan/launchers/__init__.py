@@ -15,7 +15,7 @@ from typing import Any
 
 from lungan.config import presets, rules
 from lungan.errors import ConfigError, shown
-from lungan.runs.sweep import Launcher
+from lungan.runs.tasks import Launcher
 
 GROUP = "hydra/launcher"
 PREFIX = "hydra.launcher."

@@ -33,7 +33,7 @@ from lungan.files import at_home, read_json, write_json
 from lungan.runs.folder import SWEEPS, read_ledger, read_metrics, record_attempt
 from lungan.runs.run import StopSignal
 from lungan.runs.store import LEASE_SECONDS, Store, live_owner
-from lungan.runs.sweep import POLL_SECONDS, Task, Tasks, do_tasks, wait_for
+from lungan.runs.tasks import POLL_SECONDS, Task, Tasks, do_tasks, wait_for
 from lungan.training.loop import Interrupted
 
 JOBS = "jobs.json"

@@ -22,7 +22,7 @@ from lungan.config.rules import rule
 from lungan.device import cores
 from lungan.launchers.jobs import STOP, JobLauncher, Place, run_job
 from lungan.runs.run import StopSignal
-from lungan.runs.sweep import Tasks, do_jobs
+from lungan.runs.tasks import Tasks, do_jobs
 
 PROCESS_MEMORY = 2**30
 """Bytes that -1 leaves for each process; one that trains the report's networks holds 0.6 GiB."""

@@ -19,7 +19,7 @@ from submitit.helpers import DelayedSubmission
 from lungan.config.rules import at_least
 from lungan.errors import ConfigError
 from lungan.launchers.jobs import JobLauncher, Place, run_job
-from lungan.runs.sweep import Tasks
+from lungan.runs.tasks import Tasks
 
 COMMAND_SECONDS = 60.0
 TERMINATION_SECONDS = 60.0

@@ -34,7 +34,8 @@ from lungan.runs.folder import SWEEPS, exclusive, run_so_far, write_manifest
 from lungan.runs.prepare import load_and_keep, prepare
 from lungan.runs.run import StopSignal
 from lungan.runs.store import Owner, Store, live_owner
-from lungan.runs.sweep import PlannedRun, do_tasks, wait_for
+from lungan.runs.sweep import PlannedRun
+from lungan.runs.tasks import do_tasks, wait_for
 
 FOREIGN_SECONDS = 3600.0
 """How long a trial of another machine may show no live run before it is asked for again."""

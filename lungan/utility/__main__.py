@@ -19,7 +19,7 @@ from lungan.utility.manifest import ENDING, Design, manifest_path, manifests, re
 
 if TYPE_CHECKING:
     from lungan.classifiers.train import Recipe
-    from lungan.runs.sweep import Launcher
+    from lungan.runs.tasks import Launcher
     from lungan.utility.generators import Generators
     from lungan.utility.images import RealImages
     from lungan.utility.trial import Settings

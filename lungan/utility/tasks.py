@@ -23,12 +23,13 @@ from lungan.generation.source import Source, read_source
 from lungan.runs.folder import SWEEPS, Run
 from lungan.runs.run import StopSignal
 from lungan.runs.store import Finished, RunIdentity, Store
-from lungan.runs.sweep import Launcher, Task
+from lungan.runs.tasks import Launcher, Task
 from lungan.training.loop import Interrupted
 from lungan.utility.arms import ARMS
 from lungan.utility.generators import GeneratorSet
 from lungan.utility.images import Scenario, read_real
-from lungan.utility.trial import Settings, Trial, TrialRunner
+from lungan.utility.runner import TrialRunner
+from lungan.utility.trial import Settings, Trial
 
 PLAIN = ("positive", "precision", "tested_on", "tuned", "first_seed")
 """The settings that a job takes as they are; it reads the images itself."""

@@ -24,7 +24,8 @@ from lungan.launchers import jobs, local, slurm
 from lungan.launchers.jobs import Place, run_job
 from lungan.runs import run as runs
 from lungan.runs.run import StopSignal
-from lungan.runs.sweep import Tasks, plan_sweep
+from lungan.runs.sweep import plan_sweep
+from lungan.runs.tasks import Tasks
 from lungan.training.loop import Interrupted
 
 Tiny = Callable[..., RunConfig]

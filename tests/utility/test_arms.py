@@ -27,7 +27,7 @@ from lungan.runs.folder import (
     read_config,
 )
 from lungan.training.state import build_state
-from lungan.utility import batches, discriminators
+from lungan.utility import batches, discriminators, runner
 from lungan.utility import trial as trials
 from lungan.utility.__main__ import main
 from lungan.utility.arms import ARMS
@@ -98,7 +98,7 @@ def test_classifiers_begin_with_the_discriminator_trained_and_untrained(
 ) -> None:
     begun: list[dict[str, torch.Tensor]] = []
     ended: list[dict[str, torch.Tensor]] = []
-    real_train = trials.train_classifier
+    real_train = runner.train_classifier
 
     def train_classifier(*given: Any, start: Any, **more: Any) -> Any:
         if start is None:
@@ -108,7 +108,7 @@ def test_classifiers_begin_with_the_discriminator_trained_and_untrained(
         ended.append(network.state_dict())
         return network
 
-    monkeypatch.setattr(trials, "train_classifier", train_classifier)
+    monkeypatch.setattr(runner, "train_classifier", train_classifier)
     arms = ("--arms", "discriminator,discriminator_untrained")
     asked = ("--question", "discriminator:discriminator_untrained,real")
     assert utility(tmp_path, run, *arms, *asked) == 0
@@ -184,14 +184,14 @@ def test_labels_of_the_real_only_classifier_for_synthetic_moved_and_unlabelled_i
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside: dict[str, Labelled] = {}
-    real_plan = trials.plan_phases
+    real_plan = runner.plan_phases
 
     def plan(arm: Any, real: Labelled, synthetic: Labelled | None, *more: Any) -> Any:
         if synthetic is not None:
             beside[arm.name] = synthetic
         return real_plan(arm, real, synthetic, *more)
 
-    monkeypatch.setattr(trials, "plan_phases", plan)
+    monkeypatch.setattr(runner, "plan_phases", plan)
     arms = ("real_synthetic", "real_soft", "real_classical_soft", "real_pseudo")
     assert utility(tmp_path, run, "--arms", ",".join(arms)) == 0
     (weights,) = tmp_path.rglob(CLASSIFIER)
@@ -246,13 +246,13 @@ def test_a_generator_without_classes_of_all_training_images(
     done."""
     monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
     beside: list[Labelled] = []
-    real_plan = trials.plan_phases
+    real_plan = runner.plan_phases
 
     def plan(arm: Any, real: Labelled, synthetic: Labelled | None, *more: Any) -> Any:
         beside.extend([] if synthetic is None else [synthetic])
         return real_plan(arm, real, synthetic, *more)
 
-    monkeypatch.setattr(trials, "plan_phases", plan)
+    monkeypatch.setattr(runner, "plan_phases", plan)
     study = (*TINY, "--fractions", "0.5", "--arms", "real_unlabelled")
     assert utility(tmp_path, *study) == 0
     (folder,) = [path.parent for path in tmp_path.glob(f"*/{SUMMARY}")]

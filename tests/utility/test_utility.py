@@ -27,7 +27,7 @@ from lungan.errors import ConfigError, DataError, DivergedError
 from lungan.launchers.jobs import STOP, _Jobs
 from lungan.launchers.local import LocalLauncher
 from lungan.results.report import write_results
-from lungan.runs import sweep
+from lungan.runs import tasks
 from lungan.runs.folder import (
     CLAIM,
     CLASSIFIER,
@@ -40,8 +40,7 @@ from lungan.runs.folder import (
     read_config,
 )
 from lungan.runs.store import Claim
-from lungan.utility import batches
-from lungan.utility import trial as trials
+from lungan.utility import batches, runner
 from lungan.utility.__main__ import main
 from lungan.utility.analysis import read_utility
 from lungan.utility.arms import ARMS, RARE
@@ -183,7 +182,7 @@ def test_what_is_done_is_not_done_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     few = ("--arms", "real_synthetic", "--ratios", "0.5")
-    real_train = trials.train_classifier
+    real_train = runner.train_classifier
     calls: list[int] = []
 
     def stopped(*arguments: Any, **settings: Any) -> Any:
@@ -192,7 +191,7 @@ def test_what_is_done_is_not_done_again(
             raise KeyboardInterrupt
         return real_train(*arguments, **settings)
 
-    monkeypatch.setattr(trials, "train_classifier", stopped)
+    monkeypatch.setattr(runner, "train_classifier", stopped)
     assert utility(tmp_path, pair, *few) == 130
     assert "the same command goes on" in capsys.readouterr().err
     before = summaries(tmp_path)
@@ -203,7 +202,7 @@ def test_what_is_done_is_not_done_again(
     assert len(calls) == 5
     after = summaries(tmp_path)
     assert len(after) == 4 and all(summary in after for summary in before)
-    monkeypatch.setattr(trials, "train_classifier", real_train)
+    monkeypatch.setattr(runner, "train_classifier", real_train)
     again = tmp_path / "again"
     assert utility(again, pair, *few) == 0
     values = {summary["run_id"]: summary["scores"]["values"] for summary in after}
@@ -244,7 +243,7 @@ def test_what_another_process_does_is_waited_for(
         for claim in claims:
             claim.release()
 
-    monkeypatch.setattr(sweep.time, "sleep", sleep)
+    monkeypatch.setattr(tasks.time, "sleep", sleep)
     capsys.readouterr()
     assert utility(tmp_path, pair, "--arms", "real") == 0
     assert capsys.readouterr().err.count("is under way in process") == 2
@@ -339,7 +338,7 @@ def test_a_trial_that_fails_is_one_line_and_tried_again(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real_train = trials.train_classifier
+    real_train = runner.train_classifier
 
     def broken(*given: Any, seed: int, **more: Any) -> Any:
         if not seed:
@@ -347,7 +346,7 @@ def test_a_trial_that_fails_is_one_line_and_tried_again(
         return real_train(*given, seed=seed, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trials, "train_classifier", broken)
+        patch.setattr(runner, "train_classifier", broken)
         assert utility(tmp_path, pair, "--arms", "real") == 2
     said = capsys.readouterr().err.splitlines()
     assert said[0].endswith("seed 0 failed: DataError: the cable is out")
@@ -388,14 +387,14 @@ def test_filtering_by_density_removes_outliers_and_keeps_what_is_like_real_image
         return torch.from_numpy(images)
 
     made: list[Labelled] = []
-    real_plan = trials.plan_phases
+    real_plan = runner.plan_phases
 
     def plan(arm: Any, real: Labelled, synthetic: Labelled | None, *more: Any) -> Any:
         made.extend([] if synthetic is None else [synthetic])
         return real_plan(arm, real, synthetic, *more)
 
     monkeypatch.setattr(batches, "sample_block", sample)
-    monkeypatch.setattr(trials, "plan_phases", plan)
+    monkeypatch.setattr(runner, "plan_phases", plan)
     more = ("--arms", "real_dense", "--seeds", 1, "--updates", 30, "--try-on-validation")
     assert utility(tmp_path, [run], *more) == 0
     known = {image.tobytes() for image in alike}
@@ -675,7 +674,7 @@ def test_one_command_plans_trains_and_answers(
     assert not list(tmp_path.glob("*/summary.json")) and not (tmp_path / UTILITY).exists()
 
     stopped = iter([False] * 5 + [True])
-    real_do = trials.TrialRunner.do
+    real_do = runner.TrialRunner.do
 
     def do(self: Any, *given: Any) -> Any:
         if next(stopped):
@@ -683,7 +682,7 @@ def test_one_command_plans_trains_and_answers(
         return real_do(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trials.TrialRunner, "do", do)
+        patch.setattr(runner.TrialRunner, "do", do)
         assert one_command(tmp_path, *design) == 130
     capsys.readouterr()
     assert main(["--store", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
@@ -815,7 +814,7 @@ def test_a_tuned_classifier_has_the_best_recipe_on_its_own_validation_images(
     monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
     recipes: list[tuple[int, float, float]] = []
     believed: list[NDArray[np.float64]] = []
-    real_train, real_probabilities = trials.train_classifier, trials.probabilities_of
+    real_train, real_probabilities = runner.train_classifier, runner.probabilities_of
 
     def train_classifier(phases: Any, *, recipe: Any, **more: Any) -> Any:
         updates = sum(phase.updates for phase in phases)
@@ -828,8 +827,8 @@ def test_a_tuned_classifier_has_the_best_recipe_on_its_own_validation_images(
         believed.append(real_probabilities(*given))
         return believed[-1]
 
-    monkeypatch.setattr(trials, "train_classifier", train_classifier)
-    monkeypatch.setattr(trials, "probabilities_of", probabilities_of)
+    monkeypatch.setattr(runner, "train_classifier", train_classifier)
+    monkeypatch.setattr(runner, "probabilities_of", probabilities_of)
     asked = ("--arms", "real_classical", "--seeds", 1, "--tune")
     assert one_command(tmp_path, *asked) == 0
     assert "each the best of 6 recipes on its validation images" in capsys.readouterr().out
