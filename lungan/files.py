@@ -74,10 +74,13 @@ def at_home(path: str | Path, key: str = "the path") -> Path:
         raise ConfigError(f"{key} must be text or a pathlib.Path, got {shown(path)}")
     try:
         found = Path(path).expanduser()
-        found.exists()
-    except OSError as error:
+        # Path.exists has an error for some paths, by Python's version, and False for others.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found.stat()
+    except (OSError, ValueError) as error:  # the latter: a zero byte
+        why = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(
-            f"{key} {shown(str(path))} cannot be looked at: {error.strerror}; give another path, "
+            f"{key} {shown(str(path))} cannot be looked at: {why}; give another path, "
             "or make this one readable"
         ) from error
     except RuntimeError as error:

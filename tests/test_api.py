@@ -308,6 +308,7 @@ def test_images_are_scored_against_real_ones(
             "lungan.score('/x', '/x', num_images=np.int64(1))",
             "score.num_images must be 0, or at least",
         ),
+        ("lungan.open('a\\0b')", "run a.*b cannot be looked at: embedded null byte; give another"),
         (
             "lungan.open('x' * 5000)",
             r"run x+\.\.\. .* cannot be looked at: File name too long; give",

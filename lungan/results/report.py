@@ -68,7 +68,13 @@ class Results:
     @property
     def verdicts(self) -> list[str]:
         """All findings, those of the utility study last."""
-        return [*self.findings, *(self.utility.verdicts if self.utility else [])]
+        return [*self.findings, *self.study_verdicts]
+
+    @property
+    def study_verdicts(self) -> list[str]:
+        """What the utility study found, without its answer where that leads the findings."""
+        found = self.utility.verdicts if self.utility else []
+        return found[1:] if found[:1] == self.findings[:1] else found
 
 
 def write_results(

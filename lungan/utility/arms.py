@@ -69,7 +69,8 @@ class Arm:
     @property
     def shaping(self) -> dict[str, Any]:
         """What another result would follow from."""
-        # What came later is left out where an arm has none of it, so that ids stay.
+        # Fields that arms got after the first ids were given do not shape an arm without them: its
+        # trials keep their ids.
         later = [key for key in ("network", "source", "labels") if not getattr(self, key)]
         words = ("title", "compared_to", *later)
         return {key: one for key, one in dataclasses.asdict(self).items() if key not in words}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lungan.classifiers.measures import SPECIFICITY, threshold_at_specificity
 from lungan.errors import RunFolderError
+from lungan.files import DamagedError
 from lungan.results.groups import Group
 from lungan.results.read import Problem, Run
 from lungan.results.statistics import SIGNIFICANCE, holm
@@ -179,8 +180,16 @@ def _read(run: Run) -> pd.DataFrame | None:
         table = pd.read_csv(path, dtype=text, keep_default_na=False)
         shares = table[[f"p.{name}" for name in table["class"].unique()]].to_numpy(float)
         whole = np.isfinite(shares).all() and set(table["split"]) == {"test", "val"}
-    except (OSError, ValueError, KeyError) as error:
-        raise RunFolderError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise RunFolderError(
+            f"{path} cannot be read: {error.strerror}; make it readable"
+        ) from error
+    except (ValueError, KeyError):
+        whole = False
     if not whole:
-        raise RunFolderError(f"{path} must hold finite probabilities of test and val")
+        raise DamagedError(
+            path,
+            "it must hold finite probabilities of images of test and val",
+            "remove its folder and repeat the command",
+        )
     return table

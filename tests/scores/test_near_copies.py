@@ -87,9 +87,8 @@ def test_five_of_a_hundred_near_copies_stand_out() -> None:
 
     value, high = share(unseen)
     assert value <= high
-    copies = disguise(training[:20])
-    for name in ("turned", "cropped", "mirrored, brighter and noisy"):
-        value, high = share(np.concatenate([unseen[:380], copies[name]]))
+    for name, copies in disguise(training[:20]).items():
+        value, high = share(np.concatenate([unseen[:380], copies]))
         assert value > high, name
 
 

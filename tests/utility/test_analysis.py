@@ -130,7 +130,9 @@ def test_a_page_without_scores_opens_with_its_stores_study(tmp_path: Path) -> No
     (tmp_path / "generator").mkdir()
     summary = {"status": "done", "run_id": "a" * 64, "epochs_done": 1, "config": {"seed": 0}}
     (tmp_path / "generator" / "summary.json").write_text(json.dumps(summary))
-    first, second, *_ = write_results(tmp_path, None, tmp_path / "out").findings
+    results = write_results(tmp_path, None, tmp_path / "out")
+    first, second, *_ = results.findings
+    assert results.verdicts.count(first) == 1
     assert first.startswith("Synthetic images help a classifier with 4708 real images.")
     assert second.startswith("No finished run has a score")
     page = (tmp_path / "out" / "report.html").read_text()
@@ -383,7 +385,7 @@ def test_patients_and_seeds_are_drawn_again_together(tmp_path: Path) -> None:
     damaged = read_utility(tmp_path)
     assert damaged is not None
     assert [over is None for _, over in damaged.tested] == [False, True, True]
-    assert "predictions.csv cannot be read" in damaged.problems[0].text
+    assert "predictions.csv is damaged: it must hold finite" in damaged.problems[0].text
 
     (folder / "predictions.csv").unlink()  # as trials of lungan before 0.2 are
     older = read_utility(tmp_path)
