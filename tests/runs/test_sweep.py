@@ -22,7 +22,7 @@ from lungan.errors import ConfigError
 from lungan.launchers.local import LocalConfig, LocalLauncher
 from lungan.runs import prepare as prepared
 from lungan.runs import run as runs
-from lungan.runs import sweep
+from lungan.runs import sweep, tasks
 from lungan.runs.prepare import prepare
 from lungan.runs.store import Claimed, Store, store_path
 
@@ -246,7 +246,7 @@ def test_a_run_that_another_process_has_is_waited_for_and_said_once(
     config = tiny("epochs=1")
     claimed = Store(store_path(config)).claim(prepare(config).identity)
     assert isinstance(claimed, Claimed)
-    monkeypatch.setattr(sweep, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(tasks, "POLL_SECONDS", 0.01)
     tries = []
 
     def released_at_the_third(*given: Any, **more: Any) -> object:
