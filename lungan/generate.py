@@ -81,8 +81,7 @@ def _generate(options: argparse.Namespace) -> int:
     asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(DrawOptions)}
     check_fields(DrawOptions(**asked), "--")
     from lungan.device import resolve_device
-    from lungan.generation.card import Request
-    from lungan.generation.making import check_new, make_images
+    from lungan.generation.making import Request, check_new, make_images
     from lungan.generation.source import read_source
 
     check_new(options.out)

@@ -1,37 +1,42 @@
 """Make the images that were asked for, block by block: memory does not grow with their number.
 
-They lie on disk as PNG by class or as an .npz, with a manifest, whole or not at all.
+They lie on disk as PNG by class or as an .npz, with a manifest and a dataset card, which says what
+made the images, from which data, how good they are and what they are for; whole or not at all.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import errno
 import hashlib
 import itertools
 import os
+import secrets
+import shlex
 import shutil
-import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+import lungan
 from lungan.errors import ConfigError, DataError
-from lungan.generation.card import Made, Request, write_card
 from lungan.generation.rejection import Rejection, build_rejection
 from lungan.generation.source import Source, numeric_labels
 from lungan.models.sampling import BLOCK_SIZE, sample_block
 from lungan.runs.pictures import encode_png
+from lungan.scores.table import format_result
 
 MANIFEST = "manifest.csv"
 CARD = "README.md"
 ARCHIVE = "images.npz"
+PIXELS = "pixels"
+"""Where the archive's pixels wait, so that their number costs no memory."""
 
 COLUMNS = ("image", "class", "position", "pixels_sha256")
 NEARNESS = ("nearest_training_distance", "pixel_similarity")
@@ -42,8 +47,48 @@ its similarity to the most similar one in pixels, where these were measured."""
 MOST_DRAWS = 20
 """How many images are drawn for each one wanted before memorization is taken for the rule."""
 
-Add = Callable[[NDArray[np.uint8], str], str]
-"""Writes an image (C, H, W) of a class; gives its name for the manifest."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the command line asked for. classes: None for all that the generator has."""
+
+    run: Path
+    out: Path
+    num_images: int
+    seed: int
+    classes: list[str] | None
+    truncation: float | None
+    npz: bool
+    reject_memorized: bool
+
+    def command(self) -> str:
+        """What to type to have the same again, without this machine's paths."""
+        words = ["python", "-m", "lungan.generate", self.run.resolve().name]
+        words += ["--num-images", str(self.num_images), "--out", self.out.name]
+        words += ["--seed", str(self.seed)]
+        for name in self.classes or []:
+            words += ["--class", name]
+        words += [] if self.truncation is None else ["--truncation", f"{self.truncation:g}"]
+        words += ["--npz"] if self.npz else []
+        words += ["--reject-memorized"] if self.reject_memorized else []
+        return shlex.join(words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What one command made. counts: images by class. labels: their numbers in an .npz, else None.
+    shape: (C, H, W) of an image. drawn: images of which those found memorized were left out, where
+    there is a ``rejection``."""
+
+    counts: dict[str, int]
+    labels: dict[str, int] | None
+    shape: tuple[int, ...]
+    drawn: int
+    rejection: Rejection | None
+
+    @property
+    def rejected(self) -> int:
+        return self.drawn - sum(self.counts.values())
 
 
 def make_images(source: Source, request: Request, device: torch.device) -> Made:
@@ -54,43 +99,57 @@ def make_images(source: Source, request: Request, device: torch.device) -> Made:
     """
     counts = source.divide(request.num_images, request.classes)
     labels = numeric_labels(source) if request.npz else None
+    if labels is not None and max(labels.values()) > np.iinfo(np.uint8).max:
+        raise ConfigError("--npz holds at most 256 classes; leave it out to write folders")
     rejection = build_rejection(source, device) if request.reject_memorized else None
     source.generator.to(device).eval()
-    first_label = 0 if source.conditional else None
-    _, channels, size, _ = sample_block(source.generator, 0, first_label, 0, device).shape
-    drawn = 0
     with new_folder(request.out) as folder:
-        writer = (
-            _write_folders(folder, request.num_images)
-            if labels is None
-            else _write_archive(folder, size, channels, counts, labels)
-        )
-        with (
-            tqdm(total=request.num_images, unit="image", disable=None) as bar,
-            (folder / MANIFEST).open("w", encoding="utf-8", newline="") as stream,
-            writer as add,
-        ):
-            manifest = csv.writer(stream, lineterminator="\n")
-            manifest.writerow([*COLUMNS, *(NEARNESS if rejection else ())])
-            for name, count in counts.items():
-                kept = _draw(source, request, device, rejection, name, count)
-                for position, image, nearness in kept:
-                    digest = hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()
-                    manifest.writerow([add(image, name), name, position, digest, *nearness])
-                    bar.update()
-                drawn += position + 1
-            stream.flush()
-            os.fsync(stream.fileno())
-        made = Made(
-            counts=counts,
-            labels=labels,
-            size=size,
-            channels=channels,
-            drawn=drawn,
-            rejection=rejection,
-        )
+        shape, drawn = _write_images(folder, source, request, device, counts, rejection)
+        if labels is not None:
+            _write_archive(folder, shape, counts, labels)
+        made = Made(counts=counts, labels=labels, shape=shape, drawn=drawn, rejection=rejection)
         write_card(folder / CARD, source, request, made)
     return made
+
+
+def _write_images(
+    folder: Path,
+    source: Source,
+    request: Request,
+    device: torch.device,
+    counts: dict[str, int],
+    rejection: Rejection | None,
+) -> tuple[tuple[int, ...], int]:
+    """Write the manifest, and ``<class>/000000.png``, numbered within each class, or the pixels of
+    an archive; gives an image's shape (C, H, W) and how many images were drawn."""
+    digits = max(6, len(str(request.num_images - 1)))
+    index = itertools.count()  # over all classes, as in the archive
+    drawn = 0
+    with (
+        tqdm(total=request.num_images, unit="image", disable=None) as bar,
+        (folder / MANIFEST).open("w", encoding="utf-8", newline="") as stream,
+        (folder / PIXELS).open("wb") if request.npz else contextlib.nullcontext() as pixels,
+    ):
+        manifest = csv.writer(stream, lineterminator="\n")
+        manifest.writerow([*COLUMNS, *(NEARNESS if rejection else ())])
+        for name, count in counts.items():
+            kept = _draw(source, request, device, rejection, name, count)
+            for number, (position, image, nearness) in enumerate(kept):
+                rows = image.transpose(1, 2, 0)
+                if pixels is not None:
+                    written = str(next(index))
+                    pixels.write(rows.tobytes())
+                else:
+                    written = f"{name}/{number:0{digits}d}.png"
+                    (folder / name).mkdir(exist_ok=True)
+                    (folder / written).write_bytes(encode_png(rows))
+                digest = hashlib.sha256(image.tobytes()).hexdigest()
+                manifest.writerow([written, name, position, digest, *nearness])
+                bar.update()
+            drawn += position + 1
+        stream.flush()
+        os.fsync(stream.fileno())
+    return image.shape, drawn
 
 
 def _draw(
@@ -135,27 +194,19 @@ def new_folder(out: Path) -> Iterator[Path]:
     Raises: ConfigError where ``out`` is there already, DataError where it cannot be written.
     """
     check_new(out)
+    folder = out.parent / f".{out.name[:100]}.{secrets.token_hex(4)}.unfinished"
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(
-            tempfile.mkdtemp(prefix=f".{out.name[:100]}.", suffix=".unfinished", dir=out.parent)
-        )
-    except OSError as error:
-        raise _unwritable(out, error) from error
-    try:
+        folder.mkdir(parents=True)
         yield folder
-        # mkdtemp makes folders that only their owner can read.
-        umask = os.umask(0)
-        os.umask(umask)
-        folder.chmod(0o777 & ~umask)
         folder.rename(out)
     except OSError as error:
-        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            check_new(out)
-        raise _unwritable(out, error) from error
+        check_new(out)  # somebody else may have made it in the meantime
+        raise DataError(
+            f"{out} cannot be written: {error.strerror or error}; nothing is left there: free "
+            "space, or give another --out"
+        ) from error
     finally:
-        if folder.exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_new(out: Path) -> None:
@@ -167,52 +218,50 @@ def check_new(out: Path) -> None:
         )
 
 
-@contextlib.contextmanager
-def _write_folders(folder: Path, num_images: int) -> Iterator[Add]:
-    """``<class>/000000.png``, numbered within each class."""
-    digits = max(6, len(str(num_images - 1)))
-    counts = Counter[str]()
-
-    def add(image: NDArray[np.uint8], class_name: str) -> str:
-        path = folder / class_name / f"{counts[class_name]:0{digits}d}.png"
-        counts[class_name] += 1
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(encode_png(image.transpose(1, 2, 0)))
-        return f"{class_name}/{path.name}"
-
-    yield add
-
-
-@contextlib.contextmanager
 def _write_archive(
-    folder: Path, size: int, channels: int, counts: dict[str, int], labels: dict[str, int]
-) -> Iterator[Add]:
+    folder: Path, shape: tuple[int, ...], counts: dict[str, int], labels: dict[str, int]
+) -> None:
     """``images.npz`` as MedMNIST has it: ``train_images`` (N, H, W) or (N, H, W, 3) uint8, and
-    ``train_labels`` (N, 1) uint8; pixels wait in a file, so that N costs no memory.
+    ``train_labels`` (N, 1) uint8.
 
-    counts: images of each class, in the order in which they are added. labels: their numbers.
+    counts: images of each class, in the order in which they were written. labels: their numbers.
     """
-    if max(labels.values()) > np.iinfo(np.uint8).max:
-        raise ConfigError("--npz holds at most 256 classes; leave it out to write folders")
     numbers = np.array([labels[name] for name in counts], dtype=np.uint8)
     all_labels = np.repeat(numbers, list(counts.values()))[:, None]
-    shape = (len(all_labels), size, size) + ((3,) if channels == 3 else ())
-    path = folder / "pixels"
-    positions = itertools.count()
-    with path.open("wb") as stream:
-
-        def add(image: NDArray[np.uint8], _: str) -> str:
-            stream.write(np.ascontiguousarray(image.transpose(1, 2, 0)).tobytes())
-            return str(next(positions))
-
-        yield add
-    images = np.memmap(path, np.uint8, "r", shape=shape)
+    channels, height, width = shape
+    pixels = (len(all_labels), height, width) + ((3,) if channels == 3 else ())
+    images = np.memmap(folder / PIXELS, np.uint8, "r", shape=pixels)
     np.savez_compressed(folder / ARCHIVE, train_images=images, train_labels=all_labels)
-    path.unlink()
+    (folder / PIXELS).unlink()
 
 
-def _unwritable(out: Path, error: OSError) -> DataError:
-    return DataError(
-        f"{out} cannot be written: {error.strerror or error}; nothing is left there: free space, "
-        "or give another --out"
+def write_card(path: Path, source: Source, request: Request, made: Made) -> None:
+    """Markdown. Text that a generator's file brings is shown as code, never as markup."""
+    environment = Environment(
+        loader=PackageLoader("lungan.generation"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
     )
+    environment.filters |= {"plain": _plain, "code": _code}
+    scores = (source.summary or {}).get("scores")
+    text = environment.get_template("card.md.j2").render(
+        source=source,
+        config=source.config,
+        summary=source.summary,
+        request=request,
+        made=made,
+        rejection=made.rejection,
+        scores=scores and format_result(scores),
+        version=lungan.__version__,
+    )
+    path.write_text(text, encoding="utf-8")
+
+
+def _code(text: str) -> str:
+    """A code span whatever the text holds."""
+    return f"`{_plain(text).replace(chr(10), ' ')}`"
+
+
+def _plain(text: str) -> str:
+    return text.replace("`", "'")

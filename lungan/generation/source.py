@@ -11,12 +11,12 @@ from typing import Any
 from torch import nn
 
 from lungan.config import RunConfig
-from lungan.config.data import FolderConfig, NpzConfig
-from lungan.data.folder import read_layout
+from lungan.config.data import NpzConfig
+from lungan.data import build as data
 from lungan.data.images import ONLY_CLASS
-from lungan.data.medmnist import CLASS_NAMES
 from lungan.errors import ConfigError, DataError, RunFolderError, WeightsError
-from lungan.files import at_home, is_folder_name
+from lungan.files import is_folder_name
+from lungan.models.build import Classes
 from lungan.models.sampling import divide
 from lungan.models.saving import load_generator
 from lungan.runs.folder import GENERATOR, read_config, read_summary
@@ -65,18 +65,39 @@ class Source:
 
 
 def read_source(path: Path) -> Source:
-    """Of a run folder, or of a generator's .safetensors.
+    """The generator of a run folder, or of a .safetensors file.
 
     Raises: RunFolderError where the run is not done, WeightsError where the generator cannot be
     used or names its classes in a way that is unfit for files.
     """
+    weights, config, summary = path, None, None
     if path.is_dir():
         summary = read_summary(path)
         if summary is None or summary["status"] != "done":
             ending = "no finished run" if summary is None else f"a {summary['status']} run"
             raise RunFolderError(f"{path} holds {ending}; give the folder of a finished one")
-        return _describe(path.resolve(), path / GENERATOR, read_config(path), summary)
-    return _describe(path.absolute(), path, None, None)
+        weights, config = path / GENERATOR, read_config(path)
+    generator = load_generator(weights)
+    classes: Any = generator.classes
+    if classes is None:
+        trained_on = [] if config is None else config.data.classes
+        classes = Classes((trained_on[0] if len(trained_on) == 1 else ONLY_CLASS,), (1.0,))
+    for class_name in classes.names:  # it becomes a folder's, and must not lead out of its place
+        if not is_folder_name(class_name):
+            raise WeightsError(
+                f"{weights} names a class {class_name!r}, which is unfit for a folder's name; give "
+                "another generator, or one trained on classes with names of letters and digits"
+            )
+    return Source(
+        path=path.absolute() if config is None else path.resolve(),
+        generator=generator,
+        weights_hash=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        conditional=generator.classes is not None,
+        class_names=classes.names,
+        shares=classes.shares,
+        config=config,
+        summary=summary,
+    )
 
 
 def numeric_labels(source: Source) -> dict[str, int]:
@@ -85,19 +106,14 @@ def numeric_labels(source: Source) -> dict[str, int]:
 
     Raises: DataError where the data's classes cannot be found out.
     """
-    data = None if source.config is None else source.config.data
-    if isinstance(data, NpzConfig):
-        return {name: int(name) if name.isdigit() else 0 for name in source.class_names}
+    known: Sequence[str] = source.class_names
     if source.class_names == (ONLY_CLASS,):
         return {ONLY_CLASS: 0}
-    known: Sequence[str] | None = source.class_names
-    if source.summary is not None:
-        known = source.summary.get("class_names")
-    if known is None:  # the run is older than that key
-        if isinstance(data, FolderConfig):
-            known = read_layout(at_home(data.path)).class_names
-        else:
-            known = CLASS_NAMES
+    if source.config is not None and source.summary is not None:
+        if isinstance(source.config.data, NpzConfig):
+            return {name: int(name) if name.isdigit() else 0 for name in source.class_names}
+        # A run of lungan 0.1 does not say them.
+        known = source.summary.get("class_names") or data.load(source.config.data).class_names
     for name in source.class_names:
         if name not in known:
             have = ", ".join(known)
@@ -106,31 +122,3 @@ def numeric_labels(source: Source) -> dict[str, int]:
                 "number for it; leave out --npz to write folders"
             )
     return {name: known.index(name) for name in source.class_names}
-
-
-def _describe(
-    path: Path, weights: Path, config: RunConfig | None, summary: dict[str, Any] | None
-) -> Source:
-    generator = load_generator(weights)
-    classes: Any = generator.classes
-    if classes is not None:
-        class_names, shares = tuple(classes.names), tuple(classes.shares)
-    else:
-        trained_on = [] if config is None else config.data.classes
-        class_names, shares = (trained_on[0] if len(trained_on) == 1 else ONLY_CLASS,), (1.0,)
-    for class_name in class_names:  # it becomes a folder's, so it must not lead out of its place
-        if not is_folder_name(class_name):
-            raise WeightsError(
-                f"{weights} names a class {class_name!r}, which is unfit for a folder's name; give "
-                "another generator, or one trained on classes with names of letters and digits"
-            )
-    return Source(
-        path=path,
-        generator=generator,
-        weights_hash=hashlib.sha256(weights.read_bytes()).hexdigest(),
-        conditional=classes is not None,
-        class_names=class_names,
-        shares=shares,
-        config=config,
-        summary=summary,
-    )

@@ -192,7 +192,13 @@ class Discriminator(nn.Module):
     ) -> Tensor:
         """Logits (N,) of being real; bits: as ``features``. labels: (N,) int64, of a conditional
         discriminator."""
-        return self.logits(self.features(images, bits), labels)
+        features = self.features(images, bits)
+        logits: Tensor = self.linear(features).squeeze(1)
+        if self.classes is None:
+            return logits
+        assert labels is not None, "a conditional discriminator needs labels"
+        fit: Tensor = self.classes(features, labels)
+        return logits + fit
 
     def end_in(self, num_features: int, num_classes: int | None, rng: torch.Generator) -> None:
         """Make the last layers, which take ``num_features``."""
@@ -200,15 +206,6 @@ class Discriminator(nn.Module):
         self.classes = None
         if num_classes is not None:
             self.classes = ClassProjection(num_features, num_classes, rng)
-
-    def logits(self, features: Tensor, labels: Tensor | None) -> Tensor:
-        """(N,) of features (N, num_features); labels: (N,) int64, where there are classes."""
-        logits: Tensor = self.linear(features).squeeze(1)
-        if self.classes is None:
-            return logits
-        assert labels is not None, "a conditional discriminator needs labels"
-        fit: Tensor = self.classes(features, labels)
-        return logits + fit
 
 
 class SpectralNorm(nn.Module):

@@ -29,6 +29,7 @@ _DESCRIPTION = {
     "channels": int,
     "generator": {"name": str},
     "classes?": {"names": [str], "shares": [float]},
+    "plugins?": {...: {"name": str, "version": str, "sha256": str, "file?": str}},
 }
 
 
@@ -79,9 +80,11 @@ def load_generator(path: Path) -> nn.Module:
             f"{path} is not a generator saved by lungan: {error}; "
             "give a run's generator.safetensors"
         ) from error
+    way_out = ["copy it from its run again, or train the run again"]
     try:
         if problem := shape_problem(description, _DESCRIPTION):
             raise ValueError(problem)
+        way_out = _absent_plugins(description.get("plugins", {})) or way_out
         size, channels = description["image_size"], description["channels"]
         if not (size <= MAX_IMAGE_SIZE and channels in (1, 3)):
             raise ValueError(f"image_size {size} with {channels} channels is out of range")
@@ -101,25 +104,25 @@ def load_generator(path: Path) -> nn.Module:
         OverflowError,
         RuntimeError,
     ) as error:
-        way_out = _plugins(description) or ["copy it from its run again, or train the run again"]
         reason = "; ".join([str(error).splitlines()[0], *way_out])
         raise WeightsError(f"{path} does not describe a generator: {reason}") from error
     return generator.eval()
 
 
-def _plugins(description: Any) -> list[str]:
-    """What the file says of a plug-in that its generator comes from, where that is not at hand."""
+def _absent_plugins(described: dict[str, dict[str, str]]) -> list[str]:
+    """What to do where a plug-in that the file's generator comes from is not here, or another.
+
+    described: by ``group=name``, as the file has it.
+    """
     found = []
-    try:
-        for key, values in description["plugins"].items():
-            plugin = registry.Plugin(**{name: str(value) for name, value in values.items()})
-            here = registry.used_by([tuple(key.split("=", 1))]).get(key)
-            if here is None:
-                found.append(f"it was made by plug-in {plugin}; {plugin.way_to_get()}")
-            elif here.sha256 != plugin.sha256:
-                found.append(f"it was made by plug-in {plugin}, which is {here} here")
-    except (KeyError, TypeError, AttributeError, ValueError):
-        return []  # no plug-in, or nothing that could be believed
+    for key, values in described.items():
+        plugin = registry.Plugin(**values)
+        group, _, name = key.partition("=")
+        here = registry.used_by([(group, name)]).get(key)
+        if here is None:
+            found.append(f"it was made by plug-in {plugin}; {plugin.way_to_get()}")
+        elif here.sha256 != plugin.sha256:
+            found.append(f"it was made by plug-in {plugin}, which is {here} here")
     return found
 
 

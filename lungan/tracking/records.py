@@ -74,7 +74,9 @@ def read_records(
     Raises: RunFolderError where a file is damaged.
     """
     rows = list(read_epochs(folder, begin))[: None if is_finished else -1]
-    scores = _scores_by_epoch(folder) if rows else {}
+    scores: dict[int, dict[str, float]] = {}
+    for result in read_scores(folder).values() if rows else ():
+        scores.setdefault(result["epoch"], {}).update(_known(result["values"]))
     epochs, end = [], begin
     for metrics, end in rows:  # noqa: B007
         epoch = metrics["epoch"]
@@ -88,13 +90,6 @@ def read_records(
             )
         )
     return epochs, end
-
-
-def _scores_by_epoch(folder: Path) -> dict[int, dict[str, float]]:
-    by_epoch: dict[int, dict[str, float]] = {}
-    for result in read_scores(folder).values():
-        by_epoch.setdefault(result["epoch"], {}).update(_known(result["values"]))
-    return by_epoch
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:

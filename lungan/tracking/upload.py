@@ -1,24 +1,40 @@
-"""W&B runs of what lies in a store, made afterwards from the run folders alone."""
+"""W&B runs of what lies in a store, made afterwards from the run folders alone.
+
+``--artifacts`` adds W&B artifacts: data, generators and a sweep's tables. W&B draws their lineage:
+data, the run that used them, its generator, and the tables made of the generators' scores. It
+knows an artifact by the hash of its content, so one that it has gets no second version.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import logging
 import os
+import re
 import shlex
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lungan.config.run import AGENT_VARIABLE, RunConfig, WandbConfig
 from lungan.errors import ConfigError, LunganError, RunFolderError
-from lungan.runs.folder import CONFIG, SWEEPS, Run, read_manifest, read_summary, run_folders
-from lungan.tracking.artifacts import data_artifact, generator_artifacts, tables_artifact
+from lungan.files import without_paths
+from lungan.runs.folder import (
+    CONFIG,
+    GENERATOR,
+    SWEEPS,
+    Run,
+    read_manifest,
+    read_summary,
+    run_folders,
+)
 from lungan.tracking.records import (
     TrackedRun,
     TrackerError,
+    data_found,
     describe_run,
     in_words,
     read_records,
@@ -102,8 +118,7 @@ def upload(
             mark = tracker.destination + ARTIFACTS * artifacts
             content = tracker.fingerprint(run.summary)
             is_gone = recordings is not None and not tracker.recordings()
-            is_new = is_gone or sent(kept).get(mark) != content
-            if is_new:
+            if is_new := is_gone or sent(kept).get(mark) != content:
                 used = [data_artifact(run, Path(scratch))] if artifacts else []
                 made = generator_artifacts(run, Path(scratch)) if artifacts else []
                 _replay(tracker, run, used, made)
@@ -163,7 +178,7 @@ def _replay(
 
     Raises: TrackerError, ConfigError; RunFolderError where a file of the run is damaged.
     """
-    if tracker.is_disabled:
+    if tracker.mode == "disabled":
         raise ConfigError(
             "WANDB_MODE=disabled or WANDB_DISABLED says to record nothing; unset it to upload"
         )
@@ -182,3 +197,48 @@ def _replay(
             f"W&B did not take {run.folder.name} ({in_words(error)}); the same command goes on "
             "with it"
         ) from error
+
+
+def data_artifact(run: TrackedRun, directory: Path) -> wandb.Artifact:
+    """The hash that the run's data have, with the counts found in them; no image, no path."""
+    summary = run.summary or {}
+    content = directory / "data.json"
+    content.write_text(json.dumps({"data_hash": summary["data_hash"]}))
+    name = f"data-{summary['data_hash'][:16]}"
+    return _artifact(name, "dataset", {content.name: content}, {"found": data_found(summary)})
+
+
+def generator_artifacts(run: TrackedRun, directory: Path) -> list[wandb.Artifact]:
+    """The run's final generator as ``load_generator`` takes it, without the paths of its plug-ins;
+    none for a run that has none."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    path, summary = run.folder / GENERATOR, run.summary or {}
+    if not path.is_file():
+        return []
+    with safe_open(path, "pt") as stream:
+        description = json.loads(stream.metadata()["lungan"])
+    content = directory / f"{run.run_id}.safetensors"
+    save_file(load_file(path), content, {"lungan": json.dumps(without_paths(description))})
+    metadata = {key: summary[key] for key in ("run_id", "data_hash", "epochs_done")}
+    return [_artifact(f"generator-{run.run_id[:16]}", "model", {GENERATOR: content}, metadata)]
+
+
+def tables_artifact(folder: Path, sweep: str) -> wandb.Artifact:
+    """The CSV files in ``folder``, which ``lungan.results`` writes without paths."""
+    tables = {path.name: path for path in sorted(folder.glob("*.csv"))}
+    name = re.sub(r"[^\w.-]", "-", f"tables-{sweep}")[:128]
+    return _artifact(name, "results", tables, {"sweep": sweep})
+
+
+def _artifact(
+    name: str, kind: str, files: Mapping[str, Path], metadata: dict[str, Any]
+) -> wandb.Artifact:
+    import wandb
+
+    artifact = wandb.Artifact(name, type=kind, metadata=metadata)
+    for inside, path in files.items():
+        # Neither W&B's staging folder nor its cache gets a copy: the file outlives the upload.
+        artifact.add_file(str(path), name=inside, policy="immutable", skip_cache=True)
+    return artifact

@@ -45,9 +45,7 @@ _DESTINATION = re.compile(
 SCORE_COLUMNS = ("value", "std", "floor", "floor_low", "floor_high", "floor_std", "real")
 """Of the score table, behind encoder and score; other values of a score follow them."""
 
-_TRUE = ("1", "true", "yes", "on")
-_EXIT_CODES = {"done": 0, "diverged": 3}
-_UNFINISHED = 1
+_EXIT_CODES = {"done": 0, "diverged": 3}  # 1 for all others
 _LEFT_OUT = ("config", "data", "scores", "machine", "seconds", "best_epoch", "name")
 _SETTINGS: dict[str, Any] = {
     "silent": True,
@@ -87,22 +85,22 @@ class WandbTracker:
             if not environment.get(AGENT_VARIABLE):
                 environment |= {"WANDB_RUN_ID": "", "WANDB_NAME": ""}
         self._arguments = init_arguments(config, run, environment)
+        self.mode: str = self._arguments["mode"]
         self._defined = {"epoch"}
 
     def open(self) -> None:
-        mode = self._arguments["mode"]
         # Crash reports would leave the machine even in offline mode. Read by wandb when imported.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         try:
             import wandb
         except ImportError as error:
             raise TrackerError(f"W&B is not installed ({error}); pip install wandb") from error
-        if mode == "online" and not logged_in():
+        if self.mode == "online" and not logged_in():
             raise TrackerError("W&B has no login here: wandb login, then lungan upload")
         # W&B calls some of ours internal: left out where an installed version lacks them.
         known = wandb.Settings.model_fields
         settings = {key: value for key, value in _SETTINGS.items() if key in known}
-        if mode == "online":
+        if self.mode == "online":
             limit = {"finish_timeout": FINISH_SECONDS} if self._is_live else {}
             settings |= {"finish_timeout_raises": True, **limit}
         Path(self._arguments["dir"]).mkdir(parents=True, exist_ok=True)
@@ -146,9 +144,8 @@ class WandbTracker:
 
         run = self._run
         if summary is None:
-            run.finish(exit_code=_UNFINISHED)
+            run.finish(exit_code=1)
             return
-
         try:
             if scores := summary.get("scores"):
                 columns, rows = score_table(scores["values"])
@@ -159,13 +156,9 @@ class WandbTracker:
                 found = {"data_found": data_found(summary)}
                 run.config.update(found)  # type: ignore[no-untyped-call]
         finally:
-            run.finish(exit_code=_EXIT_CODES.get(summary["status"], _UNFINISHED))
-        if self._arguments["mode"] == "online":
+            run.finish(exit_code=_EXIT_CODES.get(summary["status"], 1))
+        if self.mode == "online":
             remember_sent(self._tracked.folder, self.destination, self.fingerprint(summary))
-
-    @property
-    def is_disabled(self) -> bool:
-        return bool(self._arguments["mode"] == "disabled")
 
     @property
     def destination(self) -> str:
@@ -190,7 +183,7 @@ class WandbTracker:
 
     def recordings(self) -> list[Path]:
         """The offline recordings of this run; a new one replaces the others as a whole."""
-        if self._arguments["mode"] != "offline":
+        if self.mode != "offline":
             return []
         pattern = f"offline-run-*-{self._arguments['id']}"
         return sorted((Path(self._arguments["dir"]) / "wandb").glob(pattern))
@@ -210,7 +203,7 @@ def init_arguments(
     agent = variable("SWEEP_ID") is not None
     mode = variable("MODE")
     mode = {"dryrun": "offline", "run": "online", "shared": "online"}.get(mode or "", mode)
-    if mode == "disabled" or (variable("DISABLED") or "").lower() in _TRUE:
+    if mode == "disabled" or (variable("DISABLED") or "").lower() in ("1", "true", "yes", "on"):
         mode = "disabled"
     else:
         mode = config.mode or mode or ("online" if agent else "offline")

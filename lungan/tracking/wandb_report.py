@@ -5,8 +5,8 @@ Built from the run folders; W&B draws its panels from the runs that it was sent.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +14,11 @@ from typing import Any
 
 from lungan.errors import ConfigError
 from lungan.results.comparisons import Summary, compare_groups, summarize
-from lungan.results.groups import Grouping, group
+from lungan.results.groups import group
 from lungan.results.read import Collection
 from lungan.results.verdicts import headlines
 from lungan.scores import catalogue
+from lungan.tracking.records import in_words
 from lungan.tracking.wandb import PROJECT, wandb_name
 
 CURVES = (
@@ -80,10 +81,20 @@ def build_report(collection: Collection, where: Place) -> Any:
     grouping = group(collection)
     summaries = summarize(grouping.groups)
     verdicts = headlines(collection.runs, grouping.groups, summaries, compare_groups(summaries))
-    factors = _config_factors(grouping)
+    # What a run found out by itself is no config key, and W&B does not know it.
+    known = {key for each in grouping.groups for run in each.runs for key in run.config}
+    factors = [key for key in grouping.factors if key in known]
     grouped = _runset(reports, where, "By " + (" and ".join(factors) or "run"))
     grouped.groupby = [f"config.{factor}" for factor in factors]
     single = _runset(reports, where, "Runs")
+    grids = reports.MediaBrowser(
+        title="Samples by epoch",
+        media_keys=["samples"],
+        mode="grid",
+        grid_x_axis="step",
+        grid_y_axis="run",
+        layout=reports.Layout(**_WIDE_PANEL),
+    )
     comparer = reports.RunComparer(diff_only="split", layout=reports.Layout(**_WIDE_PANEL))
     return reports.Report(
         entity=where.entity,
@@ -104,7 +115,7 @@ def build_report(collection: Collection, where: Place) -> Any:
             reports.PanelGrid(runsets=[grouped], panels=_curves(reports)),
             reports.H2("Generated images"),
             reports.P("The same latents at every epoch of a run."),
-            reports.PanelGrid(runsets=[single], panels=[_grids(reports)]),
+            reports.PanelGrid(runsets=[single], panels=[grids]),
             reports.H2("Runs compared"),
             reports.PanelGrid(runsets=[single], panels=[comparer]),
             reports.H2("To repeat it"),
@@ -115,8 +126,8 @@ def build_report(collection: Collection, where: Place) -> Any:
 
 def spec(report: Any) -> dict[str, Any]:
     """What W&B stores of a report."""
-    content: dict[str, Any] = json.loads(
-        report._to_model().model_dump_json(by_alias=True, exclude_none=True)
+    content: dict[str, Any] = report._to_model().model_dump(
+        mode="json", by_alias=True, exclude_none=True
     )
     return content
 
@@ -130,16 +141,15 @@ def save(collection: Collection, where: Place) -> str:
 
     try:
         entity = where.entity or wandb.Api().default_entity or ""
-        report = build_report(collection, Place(entity, where.project, where.group))
+        report = build_report(collection, dataclasses.replace(where, entity=entity))
         return str(report.save().url)
     except ConfigError:
         raise
     except Exception as error:
         # wandb_workspaces raises bare Exception, ValueError and requests' errors alike.
-        text = str(error).strip().partition("\n")[0]
         raise ConfigError(
-            f"W&B did not take the report ({type(error).__name__}: {text}); see that the runs "
-            f"are there (wandb sync) and the project is right (--entity, --project)"
+            f"W&B did not take the report ({in_words(error)}); see that the runs are there (wandb "
+            "sync) and the project is right (--entity, --project)"
         ) from error
 
 
@@ -147,12 +157,6 @@ def _runset(reports: Any, where: Place, name: str) -> Any:
     # repr, since wandb_workspaces parses filters as Python and escapes nothing itself.
     chosen = f'Metric("Group") == {where.group!r}'
     return reports.Runset(entity=where.entity, project=where.project, name=name, filters=chosen)
-
-
-def _config_factors(grouping: Grouping) -> list[str]:
-    """The factors that W&B knows: what a run found out by itself is no config key."""
-    runs = [run for each in grouping.groups for run in each.runs]
-    return [key for key in grouping.factors if any(key in run.config for run in runs)]
 
 
 def _bars(reports: Any, summaries: Sequence[Summary]) -> list[Any]:
@@ -183,14 +187,3 @@ def _curves(reports: Any) -> list[Any]:
         )
         for title, metric in CURVES
     ]
-
-
-def _grids(reports: Any) -> Any:
-    return reports.MediaBrowser(
-        title="Samples by epoch",
-        media_keys=["samples"],
-        mode="grid",
-        grid_x_axis="step",
-        grid_y_axis="run",
-        layout=reports.Layout(**_WIDE_PANEL),
-    )

@@ -49,13 +49,15 @@ def diffaugment(
     draws = uniforms(NUM_DRAWS + NUM_CHANGES, len(images))
     images = images.float()
     chosen = draws[NUM_DRAWS:] < probability
-    centered = draws[:NUM_DRAWS] * 2 - 1
+    amounts = ((draws[:3] * 2 - 1) * chosen[:3])[..., None, None, None]  # from -1 to 1
     if config.brightness:
-        images = brightened(images, centered[0] * config.brightness * chosen[0])
+        images = images + amounts[0] * config.brightness
     if config.saturation and images.shape[1] == 3:
-        images = saturated(images, 1 + centered[1] * config.saturation * chosen[1])
+        grey = images.mean(1, keepdim=True)
+        images = grey + (images - grey) * (1 + amounts[1] * config.saturation)
     if config.contrast:
-        images = contrasted(images, 1 + centered[2] * config.contrast * chosen[2])
+        mean = images.mean((1, 2, 3), keepdim=True)
+        images = mean + (images - mean) * (1 + amounts[2] * config.contrast)
     size = images.shape[-1]
     if config.translation:
         longest = round(config.translation * size)
@@ -69,23 +71,6 @@ def diffaugment(
     return images
 
 
-def brightened(images: Tensor, added: Tensor) -> Tensor:
-    """``added`` (N,) to every pixel."""
-    return images + _per_image(added, images)
-
-
-def saturated(images: Tensor, factors: Tensor) -> Tensor:
-    """Distance from the pixel's own grey times ``factors`` (N,)."""
-    grey = images.mean(1, keepdim=True)
-    return grey + (images - grey) * _per_image(factors, images)
-
-
-def contrasted(images: Tensor, factors: Tensor) -> Tensor:
-    """Distance from the image's mean times ``factors`` (N,)."""
-    mean = images.mean((1, 2, 3), keepdim=True)
-    return mean + (images - mean) * _per_image(factors, images)
-
-
 def translated(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Pixels moved down by ``rows`` (N,) and right by ``columns``; what comes in is zero."""
     height, width = images.shape[-2:]
@@ -97,10 +82,9 @@ def translated(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 def cut_out(images: Tensor, top: Tensor, left: Tensor, side: Tensor) -> Tensor:
     """Zero in a square of ``side`` (N,) pixels whose corner (N,) may lie outside the image."""
-    inside = _between(top, side, images.shape[-2])[:, :, None] & _between(
-        left, side, images.shape[-1]
-    ).unsqueeze(1)
-    return images.masked_fill(inside[:, None], 0)
+    rows = _between(top, side, images.shape[-2])
+    columns = _between(left, side, images.shape[-1])
+    return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
 
 
 def initial_probability(config: AugmentConfig, device: torch.device) -> Tensor:
@@ -119,10 +103,6 @@ def adjusted(
         return probability
     change = torch.sign(overfitting - config.target) * (num_images / config.adjust_images)
     return (probability + change).clamp(0, 1)
-
-
-def _per_image(values: Tensor, images: Tensor) -> Tensor:
-    return values.to(images.dtype)[:, None, None, None]
 
 
 def _shift(offsets: Tensor, size: int) -> Tensor:

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import math
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 
 from lungan import memory
 from lungan.config import RunConfig
-from lungan.config.training import AdamConfig, RmspropConfig, SgdConfig
 from lungan.errors import LunganError
 from lungan.models.build import Classes, build_discriminator, build_generator
 
@@ -33,7 +31,8 @@ def check_networks(config: RunConfig, device: torch.device, precision: str) -> N
 
     Raises: ConfigError.
     """
-    there_is = _available(device)
+    is_cuda = device.type == "cuda"
+    there_is = torch.cuda.mem_get_info(device)[0] if is_cuda else memory.available()
     if there_is is None:
         return
     try:
@@ -42,14 +41,21 @@ def check_networks(config: RunConfig, device: torch.device, precision: str) -> N
         raise
     except Exception:  # a plug-in's network that cannot be made without content is not estimated
         return
-    widths = " and ".join(_widths(config))
-    average = _count(networks[:1]) if config.generator.ema_half_life_images else 0
-    copies = 2 + _states_a_weight(config.optimizer)
-    needed = _NUMBER_BYTES * (_count(networks) * copies + average)
+    parts = {"generator": config.generator, "discriminator": config.discriminator}
+    widths = [
+        f"{name}.width={part.width}" for name, part in parts.items() if hasattr(part, "width")
+    ]
+    counts = [sum(weight.numel() for weight in each.parameters()) for each in networks]
+    # What an optimizer keeps for each weight; of a plug-in's it is not known.
+    has_momentum = getattr(config.optimizer, "momentum", 0) != 0
+    states = {"adam": 2, "adamw": 2, "rmsprop": 1 + has_momentum, "sgd": int(has_momentum)}
+    copies = 2 + states.get(config.optimizer.name, 0)
+    average = counts[0] if config.generator.ema_half_life_images else 0
+    needed = _NUMBER_BYTES * (sum(counts) * copies + average)
     memory.check(
         needed,
-        f"{widths or 'both networks'} with {_count(networks)} weights, their gradients and "
-        f"optimizer={config.optimizer.name}",
+        f"{' and '.join(widths) or 'both networks'} with {sum(counts)} weights, their gradients "
+        f"and optimizer={config.optimizer.name}",
         "choose narrower networks",
         there_is,
     )
@@ -61,18 +67,11 @@ def check_networks(config: RunConfig, device: torch.device, precision: str) -> N
     memory.check(
         needed,
         f"batch_size={config.batch_size} at data.size={config.data.size} with "
-        f"{widths or 'these networks'}",
+        f"{' and '.join(widths) or 'these networks'}",
         "choose a smaller batch_size, narrower networks, or more loss.micro_batches with "
         "loss.update=alternating",
         there_is,
     )
-
-
-def _available(device: torch.device) -> int | None:
-    if device.type != "cuda":
-        return memory.available()
-    left: int = torch.cuda.mem_get_info(device)[0]
-    return left
 
 
 def _without_memory(config: RunConfig) -> list[nn.Module]:
@@ -84,28 +83,6 @@ def _without_memory(config: RunConfig) -> list[nn.Module]:
             build_generator(config.generator, *shape, classes=classes),
             build_discriminator(config.discriminator, *shape, classes=classes),
         ]
-
-
-def _states_a_weight(optimizer: Any) -> int:
-    """How many numbers the optimizer keeps for each weight; 0 where that is not known."""
-    match optimizer:
-        case AdamConfig():
-            return 2
-        case RmspropConfig():
-            return 1 + (optimizer.momentum > 0)
-        case SgdConfig():
-            return int(optimizer.momentum > 0)
-    return 0
-
-
-def _count(networks: list[nn.Module]) -> int:
-    return sum(weight.numel() for network in networks for weight in network.parameters())
-
-
-def _widths(config: RunConfig) -> Iterator[str]:
-    for group in ("generator", "discriminator"):
-        if width := getattr(getattr(config, group), "width", None):
-            yield f"{group}.width={width}"
 
 
 def _leaves(networks: list[nn.Module]) -> list[nn.Module]:

@@ -36,27 +36,14 @@ class KerasAdam(Adam):
 
 
 class KerasRmsprop(Optimizer):
-    """RMSprop as in Keras: epsilon inside the root, the learning rate inside the momentum.
+    """RMSprop as in Keras: epsilon inside the root, the learning rate inside the momentum. Groups
+    have ``lr``, ``decay``, ``momentum`` and ``epsilon``.
 
     Source: Hinton, Neural Networks for Machine Learning, lecture 6e.
     """
 
-    def __init__(
-        self,
-        parameters: Iterable[nn.Parameter],
-        lr: float,
-        decay: float,
-        momentum: float,
-        epsilon: float,
-    ) -> None:
-        defaults = {"lr": lr, "decay": decay, "momentum": momentum, "epsilon": epsilon}
-        super().__init__(parameters, defaults)
-
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Raises: ValueError for a closure, which nothing in lungan gives."""
-        if closure is not None:
-            raise ValueError("KerasRmsprop.step takes no closure")
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             gradients = [p.grad for p in parameters]
@@ -112,16 +99,11 @@ def build_rmsprop(
     config: RmspropConfig, parameters: Iterable[nn.Parameter], lr: float
 ) -> Optimizer:
     """RMSprop by the config's convention."""
+    decay, momentum, epsilon = config.decay, config.momentum, config.epsilon
     if config.epsilon_convention == "keras":
-        return KerasRmsprop(parameters, lr, config.decay, config.momentum, config.epsilon)
-    return RMSprop(
-        parameters,
-        lr=lr,
-        alpha=config.decay,
-        eps=config.epsilon,
-        momentum=config.momentum,
-        foreach=True,
-    )
+        defaults = {"lr": lr, "decay": decay, "momentum": momentum, "epsilon": epsilon}
+        return KerasRmsprop(parameters, defaults)
+    return RMSprop(parameters, lr, alpha=decay, eps=epsilon, momentum=momentum, foreach=True)
 
 
 def build_sgd(config: SgdConfig, parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:

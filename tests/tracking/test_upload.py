@@ -24,7 +24,7 @@ from PIL import Image
 from lungan import upload as command
 from lungan.models.saving import load_generator
 from lungan.runs.folder import read_metrics, real_images_path, sample_path
-from lungan.tracking import artifacts, upload
+from lungan.tracking import upload
 from lungan.tracking.records import TrackedRun
 from lungan.tracking.wandb import SENT, wandb_name
 from lungan.train import main as train
@@ -254,7 +254,7 @@ def test_a_generators_artifact_has_file_names_in_place_of_paths(tmp_path: Path) 
     )
     summary = {"run_id": "a" * 64, "data_hash": "b" * 64, "epochs_done": 1}
     tracked = TrackedRun(folder=run, run_id="a" * 64, name="", config={}, summary=summary)
-    (generator,) = artifacts.generator_artifacts(tracked, tmp_path)
+    (generator,) = upload.generator_artifacts(tracked, tmp_path)
     content = Path(generator.manifest.entries["generator.safetensors"].local_path).read_bytes()
     assert b"flat.py" in content and b"private" not in content
 
