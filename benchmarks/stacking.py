@@ -38,10 +38,10 @@ from lungan.config.compose import compose, composer
 from lungan.models import dcgan, layers
 from lungan.models.build import Classes
 from lungan.models.operations import RandomBits, threshold
-from lungan.training import regularizers
+from lungan.training import losses
 from lungan.training import step as steps
+from lungan.training.losses import Logits
 from lungan.training.randomness import StepInputs
-from lungan.training.regularizers import Logits
 from lungan.training.state import TrainingState, build_state
 from lungan.training.step import AlternatingStep, build_step
 
@@ -157,9 +157,7 @@ class StackedStep:
         self.states = states
         self.stacks = [Stack(states, name) for name in ("generator", "discriminator")]
         self.inputs = [StepInputs(config.seed, CPU) for config in configs]
-        self.step = AlternatingStep(
-            configs[0], dataclasses.replace(states[0]), "fp32", graphs=False
-        )
+        self.step = AlternatingStep(configs[0], dataclasses.replace(states[0]), "fp32")
 
     def __call__(self, images: Tensor, labels: Tensor | None = None) -> None:
         """images: (S, N, C, H, W) uint8. labels: (S, N) int64."""
@@ -215,7 +213,7 @@ def stackable() -> Iterator[None]:
     with (
         mock.patch.object(layers.UpConvolution, "forward", up_convolution),
         mock.patch.object(dcgan, "leaky_dropout", leaky_dropout),
-        mock.patch.object(regularizers, "squared_gradients", squared_gradients),
+        mock.patch.object(losses, "squared_gradients", squared_gradients),
         mock.patch.object(steps, "gradient_norm", lambda _: torch.zeros(())),
     ):
         yield

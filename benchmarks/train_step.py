@@ -44,8 +44,7 @@ from lungan.config import RunConfig
 from lungan.config.compose import compose, composer
 from lungan.device import resolve_device
 from lungan.training.augment import augmented
-from lungan.training.losses import build_loss
-from lungan.training.regularizers import gradient_penalties, has_gradient_penalty
+from lungan.training.losses import build_loss, gradient_penalties, has_gradient_penalty
 from lungan.training.state import build_state
 from lungan.training.step import build_step
 

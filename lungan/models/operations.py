@@ -9,11 +9,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+RandomBits: TypeAlias = Callable[[int], Tensor]
+"""Gives so many random bits, uniform int16 (count,) on the device of the networks, fresh at every
+call."""
 
 
 def block_kernel(weight: Tensor) -> Tensor:
@@ -38,14 +43,6 @@ def from_blocks(blocks: Tensor) -> Tensor:
     parts = blocks.permute(0, 2, 3, 1).reshape(num, height, width, 2, 2, channels // 4)
     images = parts.permute(0, 1, 3, 2, 4, 5).reshape(num, 2 * height, 2 * width, channels // 4)
     return images.permute(0, 3, 1, 2)
-
-
-class RandomBits(Protocol):
-    """A source of random bits, fresh at every call."""
-
-    def __call__(self, count: int) -> Tensor:
-        """Uniform int16 (count,), on the device of the networks."""
-        ...
 
 
 def threshold(probability: float) -> int:

@@ -16,16 +16,16 @@ from lungan.config import RunConfig
 from lungan.models.sampling import to_floats
 from lungan.training.augment import adjusted, augmented
 from lungan.training.graphs import Graphs
-from lungan.training.losses import build_loss
-from lungan.training.memory import keep_freed_memory
-from lungan.training.randomness import StepInputs
-from lungan.training.regularizers import (
+from lungan.training.losses import (
+    build_loss,
     gradient_penalties,
     has_gradient_penalty,
     lecam_penalty,
     running_means,
     share_of_batch,
 )
+from lungan.training.memory import keep_freed_memory
+from lungan.training.randomness import StepInputs
 from lungan.training.state import StepOutcome, TrainingState
 
 SMALLEST_UPSTREAM = 2.0**-80
@@ -38,32 +38,26 @@ Work = Callable[[Tensor, Tensor | None], Tensor]
 none, and takes all that changes from step to step from its arguments and StepInputs."""
 
 
-def build_step(
-    config: RunConfig, state: TrainingState, precision: str, *, graphs: bool = True
-) -> Step:
+def build_step(config: RunConfig, state: TrainingState, precision: str) -> Step:
     """A function of one batch of real images (N, C, H, W) uint8 on the training device, and of
     their labels (N,) int64 where the generator is conditional: fake images get the same classes.
 
     Each call updates the networks, their optimizers and ``state.step`` and waits for no device.
     precision: ``fp32``, or ``bf16`` for autocast: weights, statistics, losses stay in float32.
 
-    On a CPU the process keeps from now on what memory it frees.
-
-    graphs: on a CUDA device, record the work up to the optimizers as CUDA graphs. The state's
-    tensors then have to stay where they are.
+    On a CPU the process keeps from now on what memory it frees. On a CUDA device the work up to the
+    optimizers is recorded as CUDA graphs, and the state's tensors have to stay where they are.
 
     Raises: ConfigError for an unknown loss.
     """
     form = SimultaneousStep if config.loss.update == "simultaneous" else AlternatingStep
-    return form(config, state, precision, graphs=graphs)
+    return form(config, state, precision)
 
 
 class Step(ABC):
     """One training step: both networks' updates from one batch."""
 
-    def __init__(
-        self, config: RunConfig, state: TrainingState, precision: str, *, graphs: bool
-    ) -> None:
+    def __init__(self, config: RunConfig, state: TrainingState, precision: str) -> None:
         self.state = state
         self.config = config
         self.loss = build_loss(config.loss)
@@ -71,10 +65,10 @@ class Step(ABC):
         self.bf16 = precision == "bf16"
         if self.device.type == "cpu":
             keep_freed_memory()
-        graphs = graphs and self.device.type == "cuda"
-        self.inputs = StepInputs(config.seed, self.device, hold=graphs)
+        is_cuda = self.device.type == "cuda"
+        self.inputs = StepInputs(config.seed, self.device, hold=is_cuda)
         self.graphs: Graphs | None = None
-        if graphs:
+        if is_cuda:
             parameters = chain(state.generator.parameters(), state.discriminator.parameters())
             self.graphs = Graphs(parameters, self.device)
 

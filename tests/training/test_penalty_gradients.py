@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lungan.config import presets
 from lungan.models.build import build_discriminator
-from lungan.training.regularizers import gradient_penalties
+from lungan.training.losses import gradient_penalties
 
 Gradients = list[Tensor]
 

@@ -18,9 +18,8 @@ from lungan.config import LossConfig, RunConfig, presets
 from lungan.data.images import ImageSet
 from lungan.training.events import Checkpoint, EpochEnd, Event, Samples, Snapshot
 from lungan.training.loop import Interrupted, diversity, mean_logit, train
-from lungan.training.losses import build_loss
+from lungan.training.losses import build_loss, zero_centered_penalty
 from lungan.training.randomness import latents
-from lungan.training.regularizers import zero_centered_penalty
 from lungan.training.state import TrainingState, build_state
 from lungan.training.step import build_step
 from lungan.training.training_data import TrainingData, gather

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lungan.config import LossConfig, presets
 from lungan.models.build import build_discriminator
-from lungan.training.regularizers import (
+from lungan.training.losses import (
     gradient_penalties,
     has_gradient_penalty,
     lecam_penalty,
