@@ -6,6 +6,7 @@ whether or not the process that runs it also ran step 999.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import zlib
 from collections.abc import Callable, Hashable, Sequence
@@ -103,12 +104,11 @@ class StepInputs:
         self._key: Hashable = None
         self._given: dict[Hashable, Tensor] = {}
         self._held: dict[Hashable, dict[Hashable, tuple[Tensor, Callable[[], Tensor]]]] = {}
-        self._bits: dict[int, DropoutBits] = {}
 
     def begin(self, key: Hashable, step: int) -> None:
         """What is asked for from here on is for one kind of work, with a key, of this step."""
         self._key, self._step = key, step
-        self._bits.clear()
+        self._bits = functools.cache(lambda draw: DropoutBits(self._seed, step, draw, self._device))
         for tensor, draw in self._held.get(key, {}).values():
             tensor.copy_(draw(), non_blocking=True)
 
@@ -144,14 +144,9 @@ class StepInputs:
         calls = itertools.count()
 
         def bits(count: int) -> Tensor:
-            return self._drawn((draw, next(calls)), lambda: self._next_bits(draw, count)).clone()
+            return self._drawn((draw, next(calls)), lambda: self._bits(draw)(count)).clone()
 
         return bits
-
-    def _next_bits(self, draw: int, count: int) -> Tensor:
-        if draw not in self._bits:
-            self._bits[draw] = DropoutBits(self._seed, self._step, draw, self._device)
-        return self._bits[draw](count)
 
     def _drawn(self, key: Hashable, draw: Callable[[], Tensor]) -> Tensor:
         if not self._hold:
