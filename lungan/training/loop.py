@@ -25,7 +25,7 @@ from lungan.training.events import (
 )
 from lungan.training.randomness import fixed_labels, fixed_latents, permutation
 from lungan.training.schedules import learning_rate_factor
-from lungan.training.state import StepOutcome, TrainingState
+from lungan.training.state import StepOutcome, TrainingState, drift
 from lungan.training.step import Step
 from lungan.training.training_data import TrainingData
 
@@ -141,7 +141,7 @@ def diagnose(
     config: RunConfig, state: TrainingState, samples: Tensor, data: TrainingData
 ) -> dict[str, float]:
     """``sample_diversity`` and, where there is something to take them from, ``logit_held_out``,
-    ``ema_drift`` (see ExponentialMovingAverage) and ``augment_probability``.
+    ``ema_drift`` (see ``state.drift``) and ``augment_probability``.
 
     samples: (N, C, H, W) in [-1, 1], of the generator that is saved.
     """
@@ -151,7 +151,7 @@ def diagnose(
             state.discriminator, to_floats(data.held_out), data.held_out_labels
         )
     if state.average is not None:
-        found["ema_drift"] = state.average.drift(state.generator)
+        found["ema_drift"] = drift(state.average, state.generator)
     if isinstance(config.augment, AdaptiveConfig):
         found["augment_probability"] = state.augment_probability
     return {name: float(value) for name, value in found.items()}

@@ -38,27 +38,22 @@ class StepOutcome(NamedTuple):
     grad_norm_discriminator: Tensor
 
 
-class ExponentialMovingAverage:
-    """A copy of a network whose weights follow its own slowly; buffers are copied as they are."""
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Keep ``decay`` of the average's weights and take the rest from ``network``; buffers are
+    copied as they are."""
+    torch._foreach_lerp_(_weights(average), _weights(network), 1 - decay)
+    for averaged, buffer in zip(average.buffers(), network.buffers(), strict=True):
+        averaged.copy_(buffer)
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
 
-    @torch.no_grad()
-    def update(self, network: nn.Module, decay: float) -> None:
-        """Keep ``decay`` of the average and take the rest from ``network``."""
-        averages, weights = _weights(self.network), _weights(network)
-        torch._foreach_lerp_(averages, weights, 1 - decay)
-        for average, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
-            average.copy_(buffer)
-
-    @torch.no_grad()
-    def drift(self, network: nn.Module) -> Tensor:
-        """Distance of the average from the weights, relative to their length."""
-        weights = _weights(network)
-        differences = torch._foreach_sub(_weights(self.network), weights)
-        length = torch.nn.utils.get_total_norm(weights)
-        return torch.nn.utils.get_total_norm(differences) / length
+@torch.no_grad()
+def drift(average: nn.Module, network: nn.Module) -> Tensor:
+    """Distance of the average from the weights, relative to their length."""
+    weights = _weights(network)
+    differences = torch._foreach_sub(_weights(average), weights)
+    length = torch.nn.utils.get_total_norm(weights)
+    return torch.nn.utils.get_total_norm(differences) / length
 
 
 def _weights(network: nn.Module) -> list[Tensor]:
@@ -86,7 +81,7 @@ class TrainingState:
     epoch: epochs done. step: batches done. images_seen: real images shown, repeats counted.
     epoch_totals: float64, sums over the epoch's images so far of what StepOutcome names.
     epoch_seconds: time spent on the epoch before this process took it up.
-    average: of the generator's weights, where the config has one.
+    average: a generator whose weights follow the generator's slowly, where the config has one.
     augment_probability: 0-d, of each change of an image.
     logit_means: (2,), running means of real and fake logits, kept for LeCam's penalty.
     """
@@ -100,14 +95,14 @@ class TrainingState:
     images_seen: int = 0
     epoch_totals: Tensor
     epoch_seconds: float = 0.0
-    average: ExponentialMovingAverage | None
+    average: nn.Module | None
     augment_probability: Tensor
     logit_means: Tensor
 
     @property
     def inference_generator(self) -> nn.Module:
         """The generator that is sampled, scored and saved: the average where there is one."""
-        return self.generator if self.average is None else self.average.network
+        return self.generator if self.average is None else self.average
 
     def count_images(self, num_images: int, config: GeneratorConfig) -> None:
         """Take note of a batch that was trained on, and let the average follow."""
@@ -116,7 +111,7 @@ class TrainingState:
             kept = decay(
                 num_images, self.images_seen, config.ema_half_life_images, config.ema_ramp_up
             )
-            self.average.update(self.generator, kept)
+            update_average(self.average, self.generator, kept)
 
     def begin_epoch(self) -> None:
         self.epoch_totals = torch.zeros_like(self.epoch_totals)
@@ -124,7 +119,7 @@ class TrainingState:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain numbers that share memory with the state: save before the next step."""
-        average = None if self.average is None else self.average.network.state_dict()
+        average = None if self.average is None else self.average.state_dict()
         return (
             {name: getattr(self, name).state_dict() for name in LOADABLE}
             | {name: getattr(self, name) for name in (*TENSORS, *NUMBERS)}
@@ -140,7 +135,7 @@ class TrainingState:
         for name in NUMBERS:
             setattr(self, name, saved[name])
         if self.average is not None:
-            self.average.network.load_state_dict(saved["average"])
+            self.average.load_state_dict(saved["average"])
 
 
 def build_state(
@@ -163,7 +158,9 @@ def build_state(
     generator = build_generator(config.generator, *shape, rng, classes).to(device)
     rng = weights_rng(config.seed, "discriminator")
     discriminator = build_discriminator(config.discriminator, *shape, rng, classes).to(device)
-    averaged = config.generator.ema_half_life_images > 0
+    average = None
+    if config.generator.ema_half_life_images > 0:
+        average = copy.deepcopy(generator).eval().requires_grad_(False)
     return TrainingState(
         generator=generator,
         discriminator=discriminator,
@@ -174,7 +171,7 @@ def build_state(
             optimizer, discriminator.parameters(), optimizer.discriminator_lr
         ),
         epoch_totals=torch.zeros(len(StepOutcome._fields), dtype=torch.float64, device=device),
-        average=ExponentialMovingAverage(generator) if averaged else None,
+        average=average,
         augment_probability=initial_probability(config.augment, device),
         logit_means=torch.zeros(2, device=device),
     )

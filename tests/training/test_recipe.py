@@ -210,8 +210,9 @@ def test_the_average_follows_the_steps(image_set: ImageSet, make_config: ConfigM
     state = build_state(config, 28, 1, CPU)
     train(config, state, build_step(config, state, "fp32"), data, emit=lambda _: None)
     assert state.average is not None
-    assert_equal(state.average.network.state_dict(), state.generator.state_dict())
-    assert not state.average.network.training
+    assert_equal(state.average.state_dict(), state.generator.state_dict())
+    assert not state.average.training
+    assert not any(weight.requires_grad for weight in state.average.parameters())
 
 
 def test_training_data_counts_the_classes_there_are(
