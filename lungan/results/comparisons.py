@@ -19,11 +19,11 @@ from typing import Literal
 from lungan.results.groups import Group
 from lungan.results.read import Run
 from lungan.results.statistics import (
-    CONFIDENCE,
     SIGNIFICANCE,
     Difference,
     Interval,
     compare,
+    critical,
     detectable,
     holm,
     mean_interval,
@@ -74,13 +74,13 @@ class Summary:
     runs: list[Run]
     values: list[float]
     interval: Interval
+    is_main: bool
     floor: float | None
     floor_std: float | None
     floor_low: float | None
     floor_high: float | None
     floor_shared: float | None
     real: float | None
-    is_main: bool = True
     side: Side | None = None
     p_floor: float | None = None
 
@@ -132,8 +132,20 @@ class Comparison:
             return f"cannot be tested: {self.result.obstacle}"
         if not self.significant:
             return NO_DIFFERENCE
-        first, second, word = better(self)
+        first, second, word = self.order
         return f"{first.group.label} is {word} than {second.group.label}"
+
+    @property
+    def order(self) -> tuple[Summary, Summary, str]:
+        """The two sides, the better or else the higher first, and which of these it is.
+
+        Only of significant comparisons: nothing else has an order.
+        """
+        first, second = self.first, self.second
+        direction = catalogue.describe(first.score).direction
+        if (self.result.effect > (1 if self.result.is_ratio else 0)) == (direction == "lower"):
+            first, second = second, first
+        return first, second, "better" if direction in ("higher", "lower") else "higher"
 
 
 def summarize(groups: Sequence[Group]) -> list[Summary]:
@@ -153,6 +165,9 @@ def summarize(groups: Sequence[Group]) -> list[Summary]:
     table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(BESIDE, float))
     cells = table.groupby(["group", "score", "settings"], sort=False)
     found = cells[["runs", "values"]].agg(list).join(cells[list(BESIDE)].mean()).reset_index()
+    # Of settings that equally many runs have, the first.
+    ordered = Counter(zip(table["score"], table["settings"], strict=True)).most_common()
+    main = {score: settings for (score, settings), _ in reversed(ordered)}
     summaries = []
     for number, key, settings, runs, values, *means in found.itertuples(index=False):
         score = catalogue.describe(key)
@@ -162,15 +177,10 @@ def summarize(groups: Sequence[Group]) -> list[Summary]:
             least=score.low,
             greatest=score.high,
         )
+        cell = (groups[number], key, settings, runs, values, interval, settings == main[key])
         floors = (None if math.isnan(mean) else mean for mean in means)
-        cell = (groups[number], key, settings, runs, values, interval, *floors)
-        summaries.append(Summary(*cell))
-    summaries.sort(key=lambda summary: catalogue.order(summary.score))
-    runs_of: defaultdict[str, Counter[tuple[Scalar, ...]]] = defaultdict(Counter)
-    for each in summaries:
-        runs_of[each.score][each.settings] += each.interval.n
-    main = {score: counter.most_common(1)[0][0] for score, counter in runs_of.items()}
-    return _stand([replace(each, is_main=each.settings == main[each.score]) for each in summaries])
+        summaries.append(Summary(*cell, *floors))
+    return _stand(sorted(summaries, key=lambda each: catalogue.order(each.score)))
 
 
 def _stand(summaries: Sequence[Summary]) -> list[Summary]:
@@ -202,35 +212,34 @@ def _is_of_copying(score: str) -> bool:
     return name.startswith("memorization") or name in ("authenticity", "near_copies")
 
 
-def _is_by_ratio(summary: Summary) -> bool:
-    return summary.is_logarithmic and min(summary.floor or 0.0, summary.floor_low or 1.0) > 0
+def _scale(summary: Summary) -> Callable[[float], float]:
+    """What a score is compared with its floor by: logarithms where that is by ratios."""
+    by_ratio = summary.is_logarithmic and min(summary.floor or 0.0, summary.floor_low or 1.0) > 0
+    return math.log if by_ratio else float
 
 
 def _spread(summary: Summary, above: bool) -> float:
     """The floor's standard deviation above or below its median, on the scale of the comparison; 0
     where the summary has none."""
-    forward: Callable[[float], float] = math.log if _is_by_ratio(summary) else float
-    floor, low, high = summary.floor or 0.0, summary.floor_low, summary.floor_high
-    if low is not None and high is not None:
-        ends = (floor, high) if above else (low, floor)
-        return (forward(ends[1]) - forward(ends[0])) / _NORMAL_95
-    return (summary.floor_std or 0.0) / (floor if _is_by_ratio(summary) else 1.0)
+    scale, floor = _scale(summary), summary.floor or 0.0
+    if summary.floor_low is not None and summary.floor_high is not None:
+        low, high = (floor, summary.floor_high) if above else (summary.floor_low, floor)
+        return (scale(high) - scale(low)) / _NORMAL_95
+    return (summary.floor_std or 0.0) / (floor if scale is math.log else 1.0)
 
 
-def _test(summary: Summary) -> tuple[float, float, float, float]:
+def _test(summary: Summary) -> tuple[float, float, float]:
     """Mean against floor by Student's t, on the scale of the comparison: p, not yet corrected, the
-    distance from the floor to the mean, and the ends of the mean's 95 % interval with the floor's
-    own scatter, which are on the score's scale.
+    distance from the floor to the mean, and half of its 95 % interval, with the floor's own
+    scatter.
 
     Source of the degrees of freedom: Satterthwaite, Biometrics Bulletin 2 (1946).
     """
-    from scipy.special import stdtr, stdtrit
+    from scipy.special import stdtr
 
-    is_by_ratio, n = _is_by_ratio(summary), summary.interval.n
-    forward: Callable[[float], float] = math.log if is_by_ratio else float
-    values = [forward(value) for value in summary.values]
-    mean = fmean(values)
-    distance = mean - forward(summary.floor or 0.0)
+    scale, n = _scale(summary), summary.interval.n
+    values = [scale(value) for value in summary.values]
+    distance = fmean(values) - scale(summary.floor or 0.0)
     spread = _spread(summary, above=distance > 0) or _spread(summary, above=distance <= 0)
     is_old = summary.floor_low is None
     shared = 1.0 if summary.floor_shared is None else summary.floor_shared
@@ -241,32 +250,27 @@ def _test(summary: Summary) -> tuple[float, float, float, float]:
     error = math.sqrt(squared)
     parts = own**2 / (n - 1) + (common**2 / (_OLD_SPLITS - 1) if is_old else 0.0)
     dof = min(squared**2 / parts, 1e6) if parts > 0 else 1e6
-    half = float(stdtrit(dof, (1 + CONFIDENCE) / 2)) * error
-    low, high = (math.exp(end) if is_by_ratio else end for end in (mean - half, mean + half))
-    return 2 * float(stdtr(dof, -abs(distance / error))), distance, low, high
+    return 2 * float(stdtr(dof, -abs(distance / error))), distance, critical(dof) * error
 
 
-def _side(summary: Summary, p: float, distance: float, low: float, high: float) -> Side:
+def _side(summary: Summary, p: float, distance: float, half: float) -> Side:
     """As the corrected p allows; the rest is as ``_test`` gives it."""
     score = catalogue.describe(summary.score)
-    is_better = (distance < 0) == (score.direction == "lower")
-    is_significant = p < SIGNIFICANCE
+    lower_is_better = score.direction == "lower"
+    is_better = (distance < 0) == lower_is_better
     if _is_of_copying(summary.score):
-        is_copying = (distance > 0) == (score.direction == "lower")
-        return "copies" if is_significant and is_copying else "open"
-    if is_significant:
+        return "copies" if p < SIGNIFICANCE and not is_better else "open"
+    if p < SIGNIFICANCE:
         return "past" if is_better else "short"
-    # Whether the worse end of the interval is no farther from the floor than would matter.
-    floor = summary.floor or 0.0
-    worse = high if score.direction == "lower" else low
-    if _is_by_ratio(summary):
-        is_near = max(worse / floor, floor / worse) <= RATIO_THAT_MATTERS
+    if _scale(summary) is math.log:
+        reach = math.log(RATIO_THAT_MATTERS)
     elif score.high == 1.0:
-        is_near = abs(worse - floor) <= SHARE_THAT_MATTERS
+        reach = SHARE_THAT_MATTERS
     else:
-        reach = _spread(summary, above=score.direction == "lower")
-        is_near = abs(worse - floor) <= 2 * _NORMAL_95 * reach
-    return "at" if is_near else "open"
+        reach = 2 * _NORMAL_95 * _spread(summary, above=lower_is_better)
+    # Whether the worse end of the interval is no farther from the floor than would matter.
+    worst = distance + half if lower_is_better else distance - half
+    return "at" if abs(worst) <= reach else "open"
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:
@@ -321,15 +325,3 @@ def correct(tested: Sequence[tuple[Summary, Summary, Difference]]) -> list[Compa
         Comparison(*each, None if each[2].p is None else next(adjusted), detectable(each[2], level))
         for each in tested
     ]
-
-
-def better(comparison: Comparison) -> tuple[Summary, Summary, str]:
-    """The two sides, the better or else the higher first, and which of these it is.
-
-    Only for significant comparisons: nothing else has an order.
-    """
-    first, second, result = comparison.first, comparison.second, comparison.result
-    direction = catalogue.describe(first.score).direction
-    if (result.effect > (1 if result.is_ratio else 0)) == (direction == "lower"):
-        first, second = second, first
-    return first, second, "better" if direction in ("higher", "lower") else "higher"

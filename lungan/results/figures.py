@@ -1,29 +1,22 @@
 """The figures of a report: losses and spectra by group, sample grids side by side, scores
-beside floors.
+beside floors; and what every figure of a page is drawn with.
 
-How much is drawn is bounded, and every caption says what was left out.
+How much is drawn is bounded, and every caption says what was left out. Figures are matplotlib's
+own objects in its default style, never the user's, so that the same runs give the same bytes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lungan.errors import RunFolderError
 from lungan.files import read_json
 from lungan.results.comparisons import Summary, leaders, mean_of, ranks
-from lungan.results.drawing import (
-    Figure,
-    join_true,
-    label_outer,
-    limit,
-    panels_of,
-    png_bytes,
-    read_picture,
-    show_picture,
-    style,
-)
 from lungan.results.groups import Group
 from lungan.results.read import Problem, Run, noting
 from lungan.runs.folder import (
@@ -39,6 +32,7 @@ from lungan.scores import catalogue
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
 
 FILES = ("losses.png", "samples.png", "scores.png", "spectra.png")
 
@@ -58,6 +52,33 @@ _MAX_LOSS = 1e100
 MAX_CURVE_GROUPS = 12
 MAX_SAMPLE_GROUPS = 8
 MAX_SCORE_GROUPS = 24
+
+_MAX_SAMPLE_PIXELS = 4096
+_WIDTH_INCHES = 9.2
+_DPI = 130
+_COMPRESSION = 6
+_STYLE: Any = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "text.parse_math": False,  # names of runs may hold a $
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A PNG with what it shows: ``title`` and ``caption`` for the page."""
+
+    file: str
+    title: str
+    caption: str
+    png: bytes
 
 
 def draw(
@@ -259,40 +280,50 @@ def draw_scores(groups: list[Group], left_out: str, summaries: Sequence[Summary]
     """One panel a score: mean, 95 % interval and single runs of each group, beside the floor; of
     the summaries under the settings that most runs share."""
     most = max(6, min(24, 120 // max(1, len(groups))))
+    rows = {group: row for row, group in enumerate(groups)}
     scores: dict[str, list[Summary]] = {}
-    known = set(groups)
-    num_scores = len({each.score for each in summaries})
     for each in summaries:
-        is_shown = each.group in known and each.is_main
+        is_shown = each.is_main and each.group in rows
         if is_shown and (each.score in scores or len(scores) < most):
             scores.setdefault(each.score, []).append(each)
     if all(catalogue.is_inception_score(score) for score in scores):
         return None
-    rows = {group: row for row, group in enumerate(groups)}
     labels = [textwrap.fill(group.label, _LABEL_CHARACTERS) for group in groups]
     height = 0.75 + (0.34 if any("\n" in label for label in labels) else 0.24) * len(groups)
     columns = 2 if len(scores) in (2, 4) else 3
     canvas, panels = panels_of(len(scores), columns, panel_height=height, share=False)
     cut = logarithmic = False
     for index, (axes, (score, cells)) in enumerate(zip(panels, scores.items(), strict=True)):
-        _draw_intervals(axes, [(cell, rows[cell.group]) for cell in cells])
+        dots = [(one, rows[cell.group] + 0.22) for cell in cells for one in cell.values[:_MAX_DOTS]]
+        axes.plot(*zip(*dots, strict=True), ".", color=_GENERATOR, ms=3, alpha=0.6)
+        centers, places = [cell.interval.center for cell in cells], [rows[c.group] for c in cells]
+        reach = list(zip(*(cell.interval.reach for cell in cells), strict=True))
+        axes.errorbar(centers, places, xerr=reach, fmt="o", color=_POINT, ms=5, elinewidth=1.8)
         _draw_floor(axes, cells)
         beside = [v for cell in cells for v in (cell.floor, cell.real) if v is not None]
         shown = [value for cell in cells for value in cell.values] + beside
+        least, greatest = min(shown), max(shown)
         # A distance is never negative and has no upper end.
         is_distance = catalogue.name_of(score) == catalogue.LEADING
-        if is_distance and 0 < min(shown) * _FAR_APART < max(shown):
-            _make_logarithmic(axes, shown)
+        if is_distance and 0 < least * _FAR_APART < greatest:
             logarithmic = True
+            axes.set_xscale("log")
+            axes.set_xlim(least / 2, greatest * 2)
+            axes.xaxis.set_major_formatter("{x:g}")  # matplotlib's own are formulas
+            axes.xaxis.set_minor_formatter("")
         else:
-            room = 0.6 * (max(shown) - min(shown))
-            limit(axes.set_xlim, axes.get_xlim(), min(shown) - room, max(shown) + room)
+            # The intervals of two or three seeds must not flatten all others.
+            if room := 0.6 * (greatest - least):
+                left, right = axes.get_xlim()
+                axes.set_xlim(max(left, least - room), min(right, greatest + room))
             axes.locator_params(axis="x", nbins=4)
-        cut |= any(cell.interval.leaves(*axes.get_xlim()) for cell in cells)
+        left, right = axes.get_xlim()
+        cut |= any(cell.interval.low < left or cell.interval.high > right for cell in cells)
         axes.set_title(_heading(score), loc="left")
         axes.set_ylim(len(groups) - 0.5, -0.5)
         axes.set_yticks(range(len(groups)), labels if index % columns == 0 else [""] * len(groups))
         axes.grid(axis="y", visible=False)
+    num_scores = len({each.score for each in summaries})
     drawn = [cell for cells in scores.values() for cell in cells]
     caption = join_true(
         "Point and bar: mean and 95 % interval over seeds. Small dots: single runs."
@@ -317,15 +348,6 @@ def _heading(score: str) -> str:
     return f"{described.title}\n" + (", " if fits else "\n").join(parts)
 
 
-def _draw_intervals(axes: Axes, placed: Sequence[tuple[Summary, int]]) -> None:
-    """placed: summaries with the rows that they stand in."""
-    dots = [(value, row + 0.22) for cell, row in placed for value in cell.values[:_MAX_DOTS]]
-    axes.plot(*zip(*dots, strict=True), ".", color=_GENERATOR, ms=3, alpha=0.6)
-    centers, rows = [cell.interval.center for cell, _ in placed], [row for _, row in placed]
-    reach = list(zip(*(cell.interval.reach for cell, _ in placed), strict=True))
-    axes.errorbar(centers, rows, xerr=reach, fmt="o", color=_POINT, ms=5, elinewidth=1.8)
-
-
 def _draw_floor(axes: Axes, cells: Sequence[Summary]) -> None:
     floor, spread, real = (
         mean_of(getattr(cell, name) for cell in cells) for name in ("floor", "floor_std", "real")
@@ -338,15 +360,88 @@ def _draw_floor(axes: Axes, cells: Sequence[Summary]) -> None:
         axes.axvline(real, color=_POINT, lw=1.0, ls="--", zorder=0)
 
 
-def _make_logarithmic(axes: Axes, values: Sequence[float]) -> None:
-    axes.set_xscale("log")
-    axes.set_xlim(min(values) / 2, max(values) * 2)
-    axes.xaxis.set_major_formatter("{x:g}")  # matplotlib's own are formulas
-    axes.xaxis.set_minor_formatter("")
-
-
 def _common_seed(groups: Sequence[Group]) -> Any:
     """The lowest seed that every group has a finished run of."""
     seeds = [{run.config.get("seed") for run in group.done} for group in groups]
     common = set.intersection(*seeds) if seeds else set()
     return min((seed for seed in common if isinstance(seed, int)), default=None)
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """The style of the figures drawn inside; the user's comes back after."""
+    from lungan.runs.pictures import import_matplotlib
+
+    matplotlib = import_matplotlib()
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def panels_of(
+    count: int, columns: int, panel_height: float, share: bool
+) -> tuple[Canvas, list[Axes]]:
+    """A figure of ``count`` panels, each ``panel_height`` inches high. share: both axes."""
+    from matplotlib.figure import Figure as Canvas
+
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    canvas = Canvas(
+        figsize=(_WIDTH_INCHES, max(1.8, panel_height * rows + 0.2)), dpi=_DPI, layout="constrained"
+    )
+    panels = list(canvas.subplots(rows, columns, squeeze=False, sharex=share, sharey=share).flat)
+    for unused in panels[count:]:
+        unused.remove()
+    return canvas, panels[:count]
+
+
+def label_outer(panels: list[Axes], x: str, y: str) -> None:
+    """Label the axes that panels in two columns share, below the last of a column and left."""
+    for index, axes in enumerate(panels):
+        axes.set(ylabel="" if index % 2 else y)
+        if index + 2 >= len(panels):
+            axes.set_xlabel(x)
+            axes.tick_params(labelbottom=True)
+
+
+def png_bytes(canvas: Canvas, *, exact: bool = False) -> bytes:
+    """exact: all grey levels of the images shown. 256 colours do for charts, at half the size."""
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    agg: Any = FigureCanvasAgg(canvas)  # which has no types
+    agg.draw()
+    stream = io.BytesIO()
+    image = Image.fromarray(np.asarray(agg.buffer_rgba())[..., :3])
+    if not exact:
+        image = image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    image.save(stream, format="png", dpi=(_DPI, _DPI), compress_level=_COMPRESSION)
+    return stream.getvalue()
+
+
+def read_picture(run: Run, name: str, problems: list[Problem]) -> Any | None:
+    """Pixels of a PNG in the run's folder; None, and a problem, where it cannot be used."""
+    import numpy as np
+    from PIL import Image
+
+    try:
+        with Image.open(run.folder / name, formats=["PNG"]) as image:
+            if max(image.size) > _MAX_SAMPLE_PIXELS:
+                raise ValueError("too large")
+            return np.asarray(image.convert("RGB" if image.mode == "RGB" else "L"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        problems.append(Problem(run.name, f"{name} is not a usable PNG"))
+        return None
+
+
+def show_picture(axes: Axes, pixels: Any, title: str) -> None:
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(title, loc="left")
+
+
+def join_true(*sentences: str | bool) -> str:
+    """Those of the sentences that are true of this figure."""
+    return " ".join(each for each in sentences if isinstance(each, str) and each)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import TypeAlias
 
 from lungan.errors import ConfigError
 from lungan.results import numbers
@@ -19,6 +20,8 @@ _FACTS = ("used.precision", "data_hash")
 """What the config leaves open and still shapes the weights; the precision is the one used."""
 _DRAWN = "drawn from "
 """With the source's name in place of the hash of a fraction of it, which differs by draw."""
+
+_Rank: TypeAlias = tuple[int, int | float, str]
 
 
 @dataclass(slots=True, eq=False)
@@ -53,14 +56,21 @@ def group(collection: Collection, asked: Sequence[str] = ()) -> Grouping:
     Raises: ConfigError where no run has a column that was asked for.
     """
     known = [run for run in collection.runs if run.status != "missing"] or collection.runs
-    # Runs that were copied together do not differ by where they were made.
     varying = _varying_columns(known)
-    candidates = _candidates(varying, collection.swept)
-    for fact in _FACTS:
-        if len({_value(run, fact) for run in known} - {None}) > 1:
-            candidates.append(fact)
-    factors = _fewest(known, candidates)
-    groups: dict[tuple[tuple[bool, Scalar], ...], Group] = {}
+    facts = [key for key in _FACTS if len({_value(run, key) for run in known} - {None}) > 1]
+    factors = []
+    keys: list[tuple[_Rank, ...]] = [() for _ in known]
+    for column in (*_candidates(varying, collection.swept), *facts):
+        finer = [(*key, _rank(_value(run, column))) for key, run in zip(keys, known, strict=True)]
+        if len(set(finer)) > len(set(keys)):
+            factors.append(column)
+            keys = finer
+    groups: dict[tuple[_Rank, ...], Group] = {}
+
+    def home(values: tuple[Scalar, ...]) -> Group:
+        new = Group(values, label(factors, values))
+        return groups.setdefault(tuple(map(_rank, values)), new)
+
     uncertain = []
     for run in collection.runs:
         values = tuple(_value(run, factor) for factor in factors)
@@ -68,14 +78,17 @@ def group(collection: Collection, asked: Sequence[str] = ()) -> Grouping:
         if lacks_fact or (run.status == "missing" and known is not collection.runs):
             uncertain.append((run, values))
         else:
-            groups.setdefault(_key(values), Group(values, "")).runs.append(run)
-    certain = dict(groups)
+            home(values).runs.append(run)
+    certain = list(groups.values())
     for run, values in uncertain:
-        home = groups.get(_key(values)) or _only_fit(values, certain.values())
-        (home or groups.setdefault(_key(values), Group(values, ""))).runs.append(run)
-    ordered = sorted(groups.values(), key=lambda group: [_rank(value) for value in group.values])
-    for each in ordered:
-        each.label = label(factors, each.values)
+        # Those that agree with all that is known of it; of several, none is taken.
+        fits = [
+            each
+            for each in certain
+            if all(v in (None, w) for v, w in zip(values, each.values, strict=True))
+        ]
+        (fits[0] if len(fits) == 1 else home(values)).runs.append(run)
+    ordered = [groups[key] for key in sorted(groups)]
     return Grouping(factors, ordered, _columns(collection.runs, varying, asked))
 
 
@@ -129,28 +142,6 @@ def _candidates(varying: Sequence[str], swept: Sequence[str]) -> list[str]:
     return [key for key in first if key in shaping]
 
 
-def _fewest(runs: Sequence[Run], candidates: Sequence[str]) -> list[str]:
-    """The candidates that split the runs further than those before them do."""
-    factors = []
-    values: list[tuple[Scalar, ...]] = [() for _ in runs]
-    for candidate in candidates:
-        finer = [(*own, _value(run, candidate)) for own, run in zip(values, runs, strict=True)]
-        if len(set(map(_key, finer))) > len(set(map(_key, values))):
-            factors.append(candidate)
-            values = finer
-    return factors
-
-
-def _only_fit(values: Sequence[Scalar], groups: Iterable[Group]) -> Group | None:
-    """The one group that agrees with all the values that are known."""
-    fits = [
-        each
-        for each in groups
-        if all(v in (None, w) for v, w in zip(values, each.values, strict=True))
-    ]
-    return fits[0] if len(fits) == 1 else None
-
-
 def _columns(runs: Sequence[Run], varying: Sequence[str], asked: Sequence[str]) -> list[str]:
     known = set().union(*(run.config for run in runs))
     for column in asked:
@@ -168,13 +159,9 @@ def _value(run: Run, factor: str) -> Scalar:
     return run.facts.get(factor) if factor in _FACTS else run.config.get(factor)
 
 
-def _key(values: Sequence[Scalar]) -> tuple[tuple[bool, Scalar], ...]:
-    """True and 1 are different values of a config, 1 and 1.0 are not."""
-    return tuple((isinstance(value, bool), value) for value in values)
-
-
-def _rank(value: Scalar) -> tuple[int, int | float, str]:
-    """Numbers by size before words by letter; what is absent comes last."""
+def _rank(value: Scalar) -> _Rank:
+    """Numbers by size before words by letter; what is absent comes last. True and 1 are different
+    values of a config, 1 and 1.0 are not."""
     if value is None:
         return 2, 0, ""
     if isinstance(value, int | float) and not isinstance(value, bool):

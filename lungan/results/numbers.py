@@ -23,7 +23,7 @@ def number(value: float, digits: int = 4) -> str:
 def interval(value: Interval) -> str:
     """``12.34 ± 0.56``, as many decimals as the half-width has in two digits; ``3.1 (1.2 to 8.0)``
     where the interval is not even, as of a geometric mean or at the end of what is possible."""
-    if value.low is None or value.high is None or value.low == value.high:
+    if not value.low < value.high:
         return number(value.center)
     half_width = (value.high - value.low) / 2
     if not math.isclose(value.low + half_width, value.center, rel_tol=1e-9, abs_tol=1e-12):

@@ -147,13 +147,13 @@ def collect(store: Path, sweep: str | None = None) -> Collection:
     folders = run_folders(store)
     if sweep is not None:
         return _of_sweep(store, sweep, folders)
+    if not any(map(_is_a_run, folders)):
+        raise RunFolderError(f"the store {store} holds no run; train first, or give another store")
     runs: list[Run] = []
     problems: list[Problem] = []
     for folder in folders:
         with noting(problems, folder.name):
             runs.append(read_run(folder))
-    if not any(map(_is_a_run, folders)):
-        raise RunFolderError(f"the store {store} holds no run; train first, or give another store")
     return Collection(store=store, runs=runs, problems=problems)
 
 
@@ -177,15 +177,13 @@ def _of_sweep(store: Path, sweep: str, folders: Sequence[Path]) -> Collection:
         overrides = _overrides(entry)
         swept |= dict.fromkeys(overrides)
         attempt = attempts.get(run_id, {})
-        named = str(entry.get("folder") or attempt.get("folder") or "")
-        # A manifest cannot point out of the store.
-        is_inside = named and named == Path(named).name != ".."
-        unnamed = f"(no folder) {run_id[:_HASH_DIGITS]}"
-        folder = by_hash.get(run_id[:_HASH_DIGITS], store / unnamed)
+        # By its id alone, so that a manifest cannot point out of the store.
+        digits = run_id[:_HASH_DIGITS]
+        folder = by_hash.get(digits, store / f"(no folder) {digits}")
         missing = Run(
-            name=one_line(named or folder.name),
+            name=one_line(entry.get("folder") or attempt.get("folder") or folder.name),
             status="missing",
-            folder=store / named if is_inside else folder,
+            folder=folder,
             config=overrides,
             facts={"run_id": run_id},
         )
@@ -231,10 +229,8 @@ def _overrides(entry: dict[str, Any]) -> dict[str, Scalar]:
 
 def _typed(value: Scalar) -> Scalar:
     """``"0.001"`` on a command line is the number that the config holds."""
-    if not isinstance(value, str):
-        return value
     try:
-        parsed = json.loads(value)
+        parsed = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         return value
     return parsed if parsed is None or isinstance(parsed, int | float | bool) else value
@@ -308,18 +304,17 @@ def _neutral_values(group: str, name: Scalar) -> list[tuple[str, Scalar]]:
 
 
 def _finished(folder: Path, summary: dict[str, Any]) -> Run:
-    facts = flatten({key: summary.get(key) for key in _FACTS})
-    facts |= flatten({key: summary.get(key) for key in ("device", "precision")}, "used.")
-    for key in ("seconds", "num_parameters", "versions"):
-        facts |= flatten(summary.get(key) or {}, f"{key}.")
     scoring = summary.get("scores") or {}
-    settings = _read_settings(scoring, facts, folder.parent) if scoring else {}
     values = scoring.get("values", {})
     if any(value is not None and _MAX_NUMBER < abs(value) < math.inf for value in values.values()):
         raise RunFolderError(
             f"{SUMMARY} is damaged: a score is above {_MAX_NUMBER:g}; score the run again with "
             "python -m lungan.score"
         )
+    known = {key: summary.get(key) for key in _FACTS}
+    known["used"] = {key: summary.get(key) for key in ("device", "precision")}
+    known |= {key: summary.get(key) or {} for key in ("seconds", "num_parameters", "versions")}
+    facts = flatten(known)
     return Run(
         name=folder.name,
         status=summary["status"],
@@ -331,7 +326,7 @@ def _finished(folder: Path, summary: dict[str, Any]) -> Run:
             key: None if value is None or not math.isfinite(value) else float(value)
             for key, value in values.items()
         },
-        settings=settings,
+        settings=_read_settings(scoring, facts, folder.parent) if scoring else {},
     )
 
 
@@ -339,10 +334,9 @@ def _read_settings(
     scoring: dict[str, Any], facts: dict[str, Scalar], store: Path
 ) -> dict[str, tuple[Scalar, ...]]:
     """What each encoder's scores can be compared under; adds what else is known to ``facts``."""
-    about = ("num_images", "epoch", "scoring_id")
-    facts |= flatten({key: scoring.get(key) for key in about}, "scores.")
-    facts |= flatten(scoring.get("reference", {}), "reference.")
     catalogue.add_recorded(scoring.get("extra", {}))
+    about = {key: scoring.get(key) for key in ("num_images", "epoch", "scoring_id")}
+    facts |= flatten({"scores": about, "reference": scoring.get("reference", {})})
     reasons = sorted(scoring.get("reasons", {}).items())
     said = "; ".join(f"{key}: {why}" for key, why in reasons)
     facts["scores.reasons"] = to_publish(said, store)

@@ -22,7 +22,7 @@ error, and the noncentral t is a scaled chi. Its series takes up to 40 ms there 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with its confidence interval; std (n - 1), low and high are None for a single value.
+    """A mean with its confidence interval; std (n - 1), low and high are NaN for a single value.
 
     center: what the interval is about, the mean or, of positive and skewed values, the geometric
     mean.
@@ -30,23 +30,16 @@ class Interval:
 
     n: int
     mean: float
-    std: float | None
-    low: float | None
-    high: float | None
+    std: float
+    low: float
+    high: float
     center: float
 
     @property
     def reach(self) -> tuple[float, float]:
-        """How far it goes below and above its center; NaN for a single value."""
-        if self.low is None or self.high is None:
-            return math.nan, math.nan
-        return self.center - self.low, self.high - self.center
-
-    def leaves(self, low: float, high: float) -> bool:
-        """Whether it goes beyond an axis from low to high."""
-        return (self.low is not None and self.low < low) or (
-            self.high is not None and self.high > high
-        )
+        """How far it goes below and above its center."""
+        # No less than nothing, where a plug-in's values are not those that it says are possible.
+        return max(self.center - self.low, 0.0), max(self.high - self.center, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +65,11 @@ class Difference:
     is_ratio: bool = False
 
     @property
+    def size(self) -> float:
+        """How large the effect is in either direction; of a ratio, its logarithm's."""
+        return abs(math.log(self.effect) if self.is_ratio else self.effect)
+
+    @property
     def ratio(self) -> float | None:
         return self.effect if self.is_ratio else None
 
@@ -92,13 +90,13 @@ def mean_interval(
     """
     n, mean = len(values), fmean(values)
     if n == 1:
-        return Interval(1, mean, None, None, None, mean)
+        return Interval(1, mean, math.nan, math.nan, math.nan, mean)
     std = math.sqrt(variance(values))
-    center, half = mean, _critical(n - 1) * std / math.sqrt(n)
+    center, half = mean, critical(n - 1) * std / math.sqrt(n)
     low, high = center - half, center + half
     if logarithmic:
         logs = [math.log(value) for value in values]
-        half = _critical(n - 1) * math.sqrt(variance(logs) / n)
+        half = critical(n - 1) * math.sqrt(variance(logs) / n)
         low, center, high = (_exp(fmean(logs) + shift) for shift in (-half, 0.0, half))
     low = low if least is None else max(low, least)
     high = high if greatest is None else min(high, greatest)
@@ -146,7 +144,7 @@ def compare(
         # Each part as a share of the sum, so that tiny variances do not underflow when squared.
         shares = [square / sum(squares) for square in squares]
         dof = 1 / sum(share**2 / (len(own) - 1) for share, own in zip(shares, samples, strict=True))
-    half = _critical(dof) * error
+    half = critical(dof) * error
     ends = [shift - half, shift, shift + half]
     low, effect, high = map(_exp, ends) if logarithmic else ends
     return Difference(
@@ -213,7 +211,7 @@ def variance(values: Sequence[float]) -> float:
 
 
 @functools.lru_cache(maxsize=1024)
-def _critical(dof: float) -> float:
+def critical(dof: float) -> float:
     """Student's t that leaves 2.5 % on either side."""
     from scipy.special import stdtrit
 

@@ -144,17 +144,11 @@ def summary_csv(summaries: Sequence[Summary], grouping: Grouping) -> bytes:
     header += ["runs", *STATUSES]
     counts = {group: [len(group.runs), *map(group.count, STATUSES)] for group in grouping.groups}
     values = attrgetter(*_SUMMARY_COLUMNS.values())
-    rows = (
-        [
-            summary.group.label,
-            *summary.group.values,
-            summary.score,
-            catalogue.describe(summary.score).direction,
-            *values(summary),
-            *counts[summary.group],
-        ]
-        for summary in summaries
-    )
+    rows = []
+    for each in summaries:
+        better = catalogue.describe(each.score).direction
+        what = [each.group.label, *each.group.values, each.score, better]
+        rows.append([*what, *values(each), *counts[each.group]])
     return write_csv(header, rows)
 
 
@@ -190,29 +184,23 @@ def runs_table(runs: Sequence[Run], names: Mapping[Run, str]) -> Table:
     header = ["run", "status", *map(catalogue.title, scores), "N", "time", "reason"]
     rows = []
     for run in runs[:MAX_ROWS]:
-        num_images, total = map(run.facts.get, ("scores.num_images", "seconds.total"))
-        seconds = total if isinstance(total, int | float) else None
-        rows.append(
-            [
-                Cell(names[run]),
-                Cell(run.status),
-                *(_number(run.scores.get(key)) for key in scores),
-                Cell(numbers.scalar(num_images), num_images),
-                Cell("" if seconds is None else numbers.seconds(seconds), seconds),
-                Cell(run.reason),
-            ]
-        )
+        num_images, seconds = map(run.facts.get, ("scores.num_images", "seconds.total"))
+        time = numbers.seconds(seconds) if isinstance(seconds, int | float) else ""
+        row = [Cell(names[run]), Cell(run.status)]
+        row += [_number(run.scores.get(key)) for key in scores]
+        row += [Cell(numbers.scalar(num_images), num_images), Cell(time, seconds), Cell(run.reason)]
+        rows.append(row)
     return Table(header, rows, _more(len(runs), MAX_ROWS, "runs", "results.csv"))
 
 
 def run_names(grouping: Grouping) -> dict[Run, str]:
     """What sets each run apart, as ``adam / 50 epochs, seed 0``; with the hash of its folder where
     that leaves two alike."""
-    names = {}
-    for group in grouping.groups:
-        for run in group.runs:
-            seed = run.config.get("seed")
-            names[run] = group.label + ("" if seed is None else f", seed {seed}")
+    names = {
+        run: group.label + ("" if (seed := run.config.get("seed")) is None else f", seed {seed}")
+        for group in grouping.groups
+        for run in group.runs
+    }
     counts = Counter(names.values())
     return {
         run: name if counts[name] == 1 else f"{name} ({run.name[-8:]})"
@@ -281,12 +269,9 @@ def problems_table(problems: Sequence[Problem]) -> Table:
 def score_columns(runs: Iterable[Run]) -> list[str]:
     """All flat score keys, each score before its own spread and floor."""
     keys: set[str] = set().union(*(run.scores for run in runs))
-
-    def position(key: str) -> tuple[tuple[str, float, str], int]:
-        base = key if catalogue.is_score(key) else key.rpartition(".")[0]
-        return catalogue.order(base), _SUFFIXES.index(key.removeprefix(base))
-
-    return sorted(keys, key=position)
+    scores = {key if catalogue.is_score(key) else key.rpartition(".")[0] for key in keys}
+    ordered = sorted(scores, key=catalogue.order)
+    return [key for score in ordered for end in _SUFFIXES if (key := score + end) in keys]
 
 
 def markdown_text(text: str) -> str:

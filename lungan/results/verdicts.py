@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,7 +13,6 @@ from lungan.results.comparisons import (
     Comparison,
     Side,
     Summary,
-    better,
     leaders,
     mean_of,
     ranks,
@@ -70,11 +68,14 @@ def answer(
     known = set(members)
     family = [each for each in comparisons if each.first in known]
     supported = [each for each in family if each.significant]
+    clearest = min(supported, key=lambda each: each.p_holm or 0.0, default=None)
     # A group that beats all others is named with the least of its leads, else the pair of least p.
-    leads = Counter(better(each)[0].group for each in supported)
-    best, num_beaten = leads.most_common(1)[0] if leads else (None, 0)
-    is_best = num_beaten == len(members) - 1 > 1
-    of_best = [each for each in supported if better(each)[0].group is best]
+    leads: defaultdict[Group, list[Comparison]] = defaultdict(list)
+    for each in supported:
+        leads[each.order[0].group].append(each)
+    of_best = max(leads.values(), key=len, default=[])
+    if is_best := len(of_best) == len(members) - 1 > 1:
+        clearest = min(of_best, key=lambda each: each.result.size)
     (line,) = render(
         "answer.txt.j2",
         any_done=any(run.status == "done" for run in runs),
@@ -89,11 +90,7 @@ def answer(
         supported=supported,
         num_significant=sum(each.significant for each in comparisons),
         is_best=is_best,
-        clearest=(
-            min(of_best, key=_lead)
-            if is_best
-            else min(supported, key=lambda each: each.p_holm or 0.0, default=None)
-        ),
+        clearest=clearest,
         inception_encoders=_inception_encoders(summaries),
     )
     return line
@@ -101,30 +98,22 @@ def answer(
 
 def render(template: str, package: str = "lungan.results", **values: Any) -> list[str]:
     """The lines of a package's template, in which every value is one line."""
-    return _environment(package).get_template(template).render(values).splitlines()
+    environment = templates(package, finalize=one_line)
+    return environment.get_template(template).render(values).splitlines()
 
 
 @lru_cache
-def _environment(package: str) -> Environment:
+def templates(package: str, **options: Any) -> Environment:
+    """A package's templates, with the words for numbers and scores. options: more of jinja2's."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader(package),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        finalize=one_line,
+        loader=PackageLoader(package), undefined=StrictUndefined, trim_blocks=True, **options
     )
     environment.filters |= {"moment": numbers.moment, "scalar": numbers.scalar}
-    environment.globals |= {
-        "better": better,
-        "by_how_much": _by_how_much,
-        "describe": catalogue.describe,
-        "interval": numbers.interval,
-        "missed": _missed,
-        "number": numbers.number,
-        "title": catalogue.title,
-        "titles": _titles,
-    }
+    words = (_by_how_much, _missed, _titles, catalogue.describe, catalogue.title)
+    functions = (*words, numbers.interval, numbers.number)
+    environment.globals |= {each.__name__.lstrip("_"): each for each in functions}
     return environment
 
 
@@ -132,11 +121,6 @@ def _inception_encoders(summaries: Sequence[Summary]) -> list[str]:
     """Whose features Inception Scores are taken of; only Inception's own are published ones."""
     scores = {each.score for each in summaries if catalogue.is_inception_score(each.score)}
     return sorted(map(catalogue.encoder_of, scores))
-
-
-def _lead(comparison: Comparison) -> float:
-    result = comparison.result
-    return abs(math.log(result.effect) if result.is_ratio else result.effect)
 
 
 def _differences(comparisons: Sequence[Comparison]) -> dict[str, Any]:
@@ -167,18 +151,14 @@ def _differences(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 
 
 def _by_how_much(comparison: Comparison) -> str:
-    result = comparison.result
-    ends = (result.low or 0.0, result.high or 0.0)
-    if result.is_ratio:
-        turned = result.effect < 1
-        effect = 1 / result.effect if turned else result.effect
-        low, high = sorted(1 / end if turned and end else end for end in ends)
-        size = f"by a factor of {numbers.number(effect, 3)}"
-    else:
-        low, high = sorted(abs(end) for end in ends)
-        size = f"by {numbers.number(abs(result.difference), 3)}"
-    p = numbers.p_relation(comparison.p_holm or 0.0)
-    return f"{size} (95 % CI {numbers.span(low, high)}, corrected p {p})"
+    result, p = comparison.result, numbers.p_relation(comparison.p_holm or 0.0)
+    sizes = [result.effect, result.low or 0.0, result.high or 0.0]
+    if result.is_ratio and result.effect < 1:
+        sizes = [1 / size if size else size for size in sizes]
+    effect, one, other = map(abs, sizes)
+    size = f"{'a factor of ' if result.is_ratio else ''}{numbers.number(effect, 3)}"
+    span = numbers.span(min(one, other), max(one, other))
+    return f"by {size} (95 % CI {span}, corrected p {p})"
 
 
 def _num_apart(summaries: Sequence[Summary]) -> int:
@@ -190,13 +170,11 @@ def _missed(family: Sequence[Comparison]) -> str:
     """What could have been there unseen: the largest of what its pairs would have found."""
     tested = [each for each in family if each.detectable is not None]
     largest = max(tested, key=lambda each: each.detectable or 0.0)
-    found = largest.detectable or 0.0
+    found, is_ratio = largest.detectable or 0.0, largest.result.is_ratio
     values = [value for each in tested for value in (*each.first.values, *each.second.values)]
-    is_ratio = largest.result.is_ratio
     if found > (max(values) / min(values) if is_ratio else max(values) - min(values)):
         return "so few seeds would miss even one as large as between the best and the worst run"
-    size = numbers.number(found, 2)
-    what = f"a ratio of {size}" if is_ratio else f"a difference of {size}"
+    what = f"a {'ratio' if is_ratio else 'difference'} of {numbers.number(found, 2)}"
     return f"{what} would be found in four of five studies, a smaller one less often"
 
 
@@ -206,7 +184,7 @@ def _by_pair(supported: Sequence[Comparison]) -> list[tuple[str, str, list[tuple
     pairs = defaultdict(lambda: {"better": [], "worse": [], "higher": [], "lower": []})
     opposite = {"better": "worse", "higher": "lower"}
     for comparison in supported:
-        first, _, word = better(comparison)
+        first, _, word = comparison.order
         said = word if first is comparison.first else opposite[word]
         labels = comparison.first.group.label, comparison.second.group.label
         pairs[labels][said].append(first.score)
@@ -271,24 +249,22 @@ def caveats(
     problems: Sequence[Problem],
 ) -> list[str]:
     """What a reader has to know before trusting a table, in the words of caveats.txt.j2."""
-    inception = [each for each in summaries if catalogue.is_inception_score(each.score)]
-    reals = [each.real for each in inception if each.real is not None]
     done = [run for run in runs if run.status == "done"]
     reasons = Counter(str(why) for run in done if (why := run.facts.get("scores.reasons")))
-    sizes = [len(group.done) for group in groups if group.done]
+    inception = [each for each in summaries if catalogue.is_inception_score(each.score)]
     return render(
         "caveats.txt.j2",
         counts=Counter(run.status for run in runs),
-        num_problems=len(problems),
-        sizes=[min(sizes), max(sizes)] if sizes else [],
+        problems=problems,
+        sizes=sorted(len(group.done) for group in groups if group.done),
         num_images=sorted({str(s.num_images) for s in summaries if s.is_main and s.settings}),
         num_apart=_num_apart(summaries),
-        has_comparisons=bool(comparisons),
+        comparisons=comparisons,
+        groups=groups,
         max_paired=MAX_PAIRED_GROUPS,
-        first_of_many=groups[0].label if len(groups) > MAX_PAIRED_GROUPS else "",
         has_floor=any(each.floor is not None for each in summaries),
         inception_encoders=_inception_encoders(summaries),
-        real=numbers.number(reals[0]) if reals else "",
+        reals=[each.real for each in inception if each.real is not None],
         encoders={catalogue.encoder_of(each.score) for each in summaries},
         reasons=reasons.most_common(5),
         num_unscored=sum(not run.scores for run in done),

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from lungan.results import numbers
 from lungan.results.comparisons import Summary
-from lungan.results.drawing import (
+from lungan.results.figures import (
     Figure,
-    limit,
     panels_of,
     png_bytes,
     read_picture,
@@ -89,7 +88,8 @@ def _draw_curves(utility: Utility) -> Figure | None:
     values = [one for summary in summaries for one in summary.values]
     room = max(0.6 * (max(values) - min(values)), 0.005)
     most = min(max(values) + room, 1 + room / 20)  # no AUC is above 1
-    limit(grid[0].set_ylim, grid[0].get_ylim(), min(values) - room, most)
+    low, high = grid[0].get_ylim()
+    grid[0].set_ylim(max(low, min(values) - room), min(high, most))
     grid[0].set_ylabel(f"{catalogue.title(PRIMARY_SCORE)} on {utility.measured_on} images")
     handles, labels = grid[0].get_legend_handles_labels()
     canvas.legend(handles, labels, loc="outside lower center", ncols=min(2, len(labels)))
@@ -97,7 +97,8 @@ def _draw_curves(utility: Utility) -> Figure | None:
     caption = (
         "Mean over seeds with the 95 % interval; points of one number stand beside each other. "
     )
-    if any(summary.interval.leaves(*grid[0].get_ylim()) for summary in summaries):
+    low, high = grid[0].get_ylim()
+    if any(each.interval.low < low or each.interval.high > high for each in summaries):
         caption += "Intervals of too few seeds are cut at the edge. "
     if len(panels) > MAX_PANELS:
         caption += f"The first {MAX_PANELS} of {len(panels)} panels are shown. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lungan.results import numbers
-from lungan.results.drawing import Figure
+from lungan.results.figures import Figure
 from lungan.results.groups import Group
 from lungan.results.read import Problem, Run
 from lungan.results.tables import (

@@ -101,7 +101,8 @@ def test_untrusted_text_stays_text(store: Any, tmp_path: Path) -> None:
     attack = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
     config = store.config()
     config["optimizer"]["name"] = attack.replace("/", "")
-    store.run(config, name="run-<b onclick=x>", status="failed", reason=attack)
+    digits = store.run_hash(config)[:8]
+    store.run(config, name=f"run-<b onclick=x>-{digits}", status="failed", reason=attack)
     for seed in range(3):
         store.run(
             store.config(seed=seed), values={f"domain.{attack}": seed + 0.5}, git_commit=attack
@@ -113,7 +114,7 @@ def test_untrusted_text_stays_text(store: Any, tmp_path: Path) -> None:
     assert page.tags.count("img") == page.tags.count("b") == page.tags.count("figure") > 0
     assert page.handlers == []
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
-    assert "../runs/run-%3Cb%20onclick%3Dx%3E/" in page.links
+    assert f"../runs/run-%3Cb%20onclick%3Dx%3E-{digits}/" in page.links
 
 
 def test_page_needs_nothing_from_outside(written_study: Results) -> None:
@@ -352,6 +353,13 @@ def test_captions_speak_of_seeds_where_there_are_several(
     assert all(("over seeds" in each) == (num_seeds > 1) for each in captions)
     is_cut = ["Intervals of too few seeds are cut" in each for each in captions]
     assert is_cut == [num_seeds > 1, False], "a floor's band that is cut is no interval of seeds"
+
+
+def test_a_score_outside_what_is_said_to_be_possible_is_drawn(store: Any, tmp_path: Path) -> None:
+    for seed in range(2):
+        store.run(store.config(seed=seed), values={"domain.density": -1.0 - seed})
+    results = write_results(store.path, None, tmp_path / "out")
+    assert "scores.png" in [figure.file for figure in results.figures]
 
 
 def test_losses_that_are_not_finite_are_drawn_to_where_they_end(store: Any, tmp_path: Path) -> None:

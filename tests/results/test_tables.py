@@ -7,7 +7,7 @@ import pytest
 from lungan.results import numbers
 from lungan.results.groups import group
 from lungan.results.read import collect
-from lungan.results.statistics import Interval
+from lungan.results.statistics import Interval, mean_interval
 from lungan.results.tables import Cell, Table, run_names
 
 NASTY = r"a|b_c $x$ 50% & <b> \end{tabular} # ~^ {z}" + "\nnext ∞"
@@ -77,7 +77,7 @@ def test_interval_has_the_decimals_of_its_half_width() -> None:
 
     assert numbers.interval(even(12.3456, 0.5641)) == "12.35 ± 0.56"
     assert numbers.interval(even(1234.5, 21.4)) == "1234 ± 21"
-    assert numbers.interval(Interval(1, 0.5, None, None, None, 0.5)) == "0.5000"
+    assert numbers.interval(mean_interval([0.5])) == "0.5000"
     assert numbers.interval(Interval(3, 9.0, 1.0, 1.2, 40.0, 7.0)) == "7.00 (1.2 to 40.0)"
     assert numbers.span(1.234, 12.34) == "1.2 to 12.3"
     assert numbers.span(-0.001, 0.0123) == "-0.0010 to 0.0123"
