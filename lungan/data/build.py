@@ -60,10 +60,11 @@ def read_images(
 
     Raises: DataError where there are none, one cannot be read, or they are not alike.
     """
-    from lungan.data.npz import read_npz
+    from lungan.data.cache import read_arrays
+    from lungan.data.npz import fit_arrays
 
     if path.suffix == ".npz" or not path.exists():
-        return read_npz(path, size, channels)[0]
+        return fit_arrays(read_arrays(path), path, size, channels)[0]
     if not path.is_dir():
         raise DataError(
             f"{path} must be a folder of images, an .npz, a generator's .safetensors or a run "
@@ -88,11 +89,9 @@ def read_array(
 
     Raises: DataError for arrays of a wrong kind.
     """
-    from lungan.data.npz import check_arrays, fit_parts
+    from lungan.data.npz import fit_arrays
 
     array = np.asarray(images.cpu() if hasattr(images, "cpu") else images)
     if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
         array = np.moveaxis(array, 1, 3)
-    place = Path(name)
-    image_set, _ = fit_parts(check_arrays({"images": array}, place), place, size, channels)
-    return image_set
+    return fit_arrays({"images": array}, Path(name), size, channels)[0]

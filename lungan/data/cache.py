@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungan import memory
-from lungan.data.stored import ANY_BYTES, MAX_RATIO
 from lungan.errors import DataError, LunganError
 from lungan.files import cache_folder, cached
 
 Arrays = dict[str, NDArray[Any]]
+
+ANY_BYTES = 2**26
+MAX_RATIO = 100
+"""What a file may unpack to: any file to so many bytes, a larger one to so many times its size.
+Deflate packs 1032 equal bytes into one, which only a file of nothing but them comes near."""
 
 
 def load_or_make(key: str, names: set[str], make: Callable[[], Arrays]) -> Arrays:

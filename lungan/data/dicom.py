@@ -21,7 +21,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
 
-from lungan.data.stored import (
+from lungan.data.decode import (
     DICOM_EXTRA,
     BadImageError,
     StoredImage,
@@ -111,17 +111,18 @@ def _stored_pixels(dataset: Any, index: int) -> NDArray[Any]:
     # pylibjpeg's decoder of run lengths ends the process over damaged files.
     plugin = "pydicom" if syntax == uid.RLELossless else ""
 
-    def read(bits: int) -> NDArray[Any]:
-        dataset.BitsStored = bits  # pydicom leaves out what is above, and no bits below
+    def read() -> NDArray[Any]:
         return np.asarray(pixel_array(dataset, index=index, decoding_plugin=plugin))
 
-    bits = int(dataset.get("BitsStored") or 0)
+    bits, stored = int(dataset.get("BitsStored") or 0), read()
     high_bit = min(int(dataset.get("HighBit") or 0), dataset.BitsAllocated - 1)
     if not bits or high_bit < bits or (syntax and syntax.is_encapsulated):
-        return np.asarray(pixel_array(dataset, index=index, decoding_plugin=plugin))
+        return stored
     # PS3.5, 8.1.1, before 2014: the highest bit stands higher than the number of bits says.
-    shifted, shift = read(high_bit + 1), high_bit + 1 - bits
-    stored = read(bits)
+    # pydicom leaves out the bits above those stored, and none below.
+    dataset.BitsStored = high_bit + 1
+    shifted, shift = read(), high_bit + 1 - bits
+    dataset.BitsStored = bits
     if not (shifted & (2**shift - 1)).any():
         return np.asarray(shifted >> shift)
     if -(2 ** (bits - 1)) <= shifted.min() and shifted.max() < 2**bits:

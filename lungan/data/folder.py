@@ -47,7 +47,7 @@ def load_folder(config: FolderConfig, *, progress: bool = True) -> ImageSet:
     """
     with_classes = config.labels != "none"
     listing = read_layout(at_home(config.path), config.exclude, config.group, with_classes)
-    return load_listing(listing, config, progress)
+    return load_listing(listing, config, config.group, progress)
 
 
 def read_layout(
@@ -71,32 +71,36 @@ def read_layout(
         number = many(len(found) - len(paths), "file")
         facts.notes.append(f"data.exclude={exclude} left out {number}")
         but, empty = f" but those that data.exclude={exclude} leaves out", []
-    documents = ["/".join(path) for path in paths if _suffix(path) in _DOCUMENTS]
+    documents = {path for path in paths if Path(path[-1]).suffix.lower() in _DOCUMENTS}
     if 0 < len(documents) < len(paths):
-        number = many(len(documents), "file")
-        facts.notes.append(f"{number} left out, no image by name: {first(documents)}")
-        paths = [path for path in paths if _suffix(path) not in _DOCUMENTS]
+        names = ["/".join(path) for path in paths if path in documents]
+        facts.notes.append(f"{many(len(names), 'file')} left out, no image by name: {first(names)}")
+        paths = [path for path in paths if path not in documents]
     if not paths:
         raise DataError(f"data.path must hold images, {root} has none{but}")
-    top = level = _look_inside(root, paths, group, facts.notes)
-    has_splits = _check_splits(root, {_folder(path, top) for path in paths} - {""})
-    if has_splits:
-        paths = _without_strays(root, paths, top)
-        level += 1
-    labels = [""] * len(paths)
-    if with_classes:
+    top = _look_inside(root, paths, group, facts.notes)
+    tops = {_folder(path, top) for path in paths} - {""}
+    splits = {name for name in tops if name.lower() in SPLIT_WORDS}
+    if splits and splits != tops:
+        raise DataError(
+            f"{root} must hold class folders or only the splits {', '.join(SPLITS)}, got "
+            f"{', '.join(sorted(splits))} beside {', '.join(sorted(tops - splits)[:5])}; move the "
+            "others away, or leave them out by data.exclude"
+        )
+    below = top + bool(splits) + with_classes
+    for level in range(top, below):
         paths = _without_strays(root, paths, level)
-        labels = [_folder(path, level) for path in paths]
-        level += 1
+    labels = [_folder(path, below - 1) if with_classes else "" for path in paths]
+    if with_classes:
         _check_classes(root.joinpath(*paths[0][:top]), set(labels), facts.warnings)
         # A folder is empty where there is no file below it, however deep it is.
-        for path in sorted({path[:level] for path in empty} - {path[:level] for path in paths}):
-            if len(path) == level:
+        for path in sorted({path[:below] for path in empty} - {path[:below] for path in paths}):
+            if len(path) == below:
                 raise DataError(
                     f"class folder {'/'.join(path)} of {root} is empty; remove or fill it"
                 )
-    _check_below(root, paths, level, level - 1 if len(set(labels)) > 1 else level)
-    folders = [_folder(path, level) for path in paths]
+    _check_below(root, paths, below, below - 1 if len(set(labels)) > 1 else below)
+    folders = [_folder(path, below) for path in paths]
     if group == "folder" and not any(folders):
         raise DataError(
             f"data.group=folder needs a sub-folder for each patient, and {root} has none; where "
@@ -107,8 +111,8 @@ def read_layout(
             path=root.joinpath(*path),
             name="/".join(path),
             label=label or ONLY_CLASS,
-            split=SPLIT_WORDS[path[top].lower()] if has_splits else "",
-            folder=folder,
+            split=SPLIT_WORDS[path[top].lower()] if splits else "",
+            patient=folder,
         )
         for path, label, folder in zip(paths, labels, folders, strict=True)
     ]
@@ -118,10 +122,6 @@ def read_layout(
 def _folder(path: Parts, level: int) -> str:
     """The folder of the path at this level, or nothing where the file itself stands there."""
     return path[level] if len(path) > level + 1 else ""
-
-
-def _suffix(path: Parts) -> str:
-    return Path(path[-1]).suffix.lower()
 
 
 def _look_inside(root: Path, paths: Sequence[Parts], group: str | None, notes: list[str]) -> int:
@@ -143,18 +143,6 @@ def _look_inside(root: Path, paths: Sequence[Parts], group: str | None, notes: l
         depth += 1
         notes.append(f"{name} is the only folder of {root}: read as if data.path were {here}")
     return depth
-
-
-def _check_splits(root: Path, tops: set[str]) -> bool:
-    """Whether the top folders are splits. Raises: DataError where only some are."""
-    splits = {top for top in tops if top.lower() in SPLIT_WORDS}
-    if splits and splits != tops:
-        raise DataError(
-            f"{root} must hold class folders or only the splits {', '.join(SPLITS)}, got "
-            f"{', '.join(sorted(splits))} beside {', '.join(sorted(tops - splits)[:5])}; move the "
-            "others away, or leave them out by data.exclude"
-        )
-    return bool(splits)
 
 
 def _without_strays(root: Path, paths: list[Parts], level: int) -> list[Parts]:

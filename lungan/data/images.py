@@ -91,13 +91,13 @@ class ImageSet:
             )
         if self.images.shape[1] not in (1, 3):
             raise DataError(f"images must have 1 or 3 channels, got {self.images.shape[1]}")
-        indices = [
+        for name, index, names in (
             ("labels", self.labels, self.class_names),
             ("splits", self.splits, self.split_names),
-        ]
-        if self.groups is not None:
-            indices.append(("groups", self.groups, self.group_names))
-        for name, index, names in indices:
+            ("groups", self.groups, self.group_names),
+        ):
+            if index is None:
+                continue
             if index.shape != (len(self.images),) or index.dtype != np.int64:
                 raise DataError(
                     f"{name} must be ({len(self.images)},) int64, got {index.shape} {index.dtype}"

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from lungan.config.data import FilesConfig
 from lungan.data.cache import Arrays, load_or_make
+from lungan.data.decode import BadImageError
 from lungan.data.images import (
     ONLY_SPLIT,
     SPLITS,
@@ -35,8 +36,7 @@ from lungan.data.images import (
     many,
     say_reasons,
 )
-from lungan.data.scale import Wanted, check_alike, read_image, scale_images
-from lungan.data.stored import BadImageError, quiet, read_bytes
+from lungan.data.scale import Wanted, check_alike, quiet, read_bytes, read_image, scale_images
 from lungan.errors import DataError
 from lungan.files import is_folder_name
 
@@ -63,16 +63,16 @@ class ImageFile(NamedTuple):
     """An image file with what its place or its table says.
 
     name: what people know it by. label: its class's name. split: among ``SPLITS``, or empty.
-    group: of whose images it is one; None where nobody said, empty where this file's is not known.
-    folder: the sub-folder that may be a patient's, or empty.
+    patient: the sub-folder that may be a patient's, or what the table says, or empty. group: of
+    whose images it is one, where the groups are known, which ``load_listing`` finds out.
     """
 
     path: Path
     name: str
     label: str
     split: str = ""
-    group: str | None = None
-    folder: str = ""
+    patient: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +95,13 @@ class Listing:
         return bool(self.files[0].split)
 
 
-def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> ImageSet:
+def load_listing(
+    listing: Listing, config: FilesConfig, group: str | None, progress: bool
+) -> ImageSet:
     """The image set of these files, in their order.
+
+    group: how to find a file's group: ``folder`` for its ``patient``, or a pattern, as in the
+    config; None where nobody said.
 
     Raises: DataError for files that cannot be used where ``on_bad_image`` is ``error``, and for
     groups that stand in two given splits where ``straddle`` is; ConfigError for shares of a split
@@ -105,7 +110,8 @@ def load_listing(listing: Listing, config: FilesConfig, progress: bool) -> Image
     # Before decoding, which may take long.
     check_names("data.splits", config.splits, SPLITS)
     check_names("data.classes", config.classes, listing.class_names)
-    listing = replace(listing, files=_with_groups(listing, config.group))
+    if group is not None:
+        listing = replace(listing, files=_with_groups(listing, group))
     val, test = config.val_fraction, config.test_fraction
     if listing.has_splits:
         check_shares(listing.where, val, test)
@@ -177,7 +183,7 @@ def decode_files(
         class_names=listing.class_names,
         split_names=split_names,
         source=f"folder of {many(len(files), 'image')}",
-        groups=_number([file.group or "" for file in files], group_names) if group_names else None,
+        groups=_number([file.group for file in files], group_names) if group_names else None,
         group_names=group_names,
         facts=facts,
     )
@@ -207,17 +213,16 @@ def _number(names: Sequence[str], known: Sequence[str]) -> NDArray[np.int64]:
     return np.array([index[name] for name in names], dtype=np.int64)
 
 
-def _with_groups(listing: Listing, rule: str | None) -> Sequence[ImageFile]:
-    """The files with groups, by ``data.group`` or as the listing has them; a file without one is a
-    group of its own. Raises: DataError naming the files in which a pattern finds none."""
-    files = listing.files
-    if rule is None and files[0].group is None:
-        return files
-    groups = [file.group for file in files] if rule is None else _find_groups(files, rule)
+def _with_groups(listing: Listing, rule: str) -> list[ImageFile]:
+    """The files with their groups; a file without one is a group of its own.
+
+    Raises: DataError naming the files in which a pattern finds none.
+    """
+    files, groups = listing.files, _find_groups(listing.files, rule)
     alone = [file.name for file, group in zip(files, groups, strict=True) if not group]
-    if alone and rule not in (None, "folder"):
+    if alone and rule != "folder":
         raise DataError(
-            f"data.group='{rule}' finds no group in the {'paths' if '/' in str(rule) else 'names'} "
+            f"data.group='{rule}' finds no group in the {'paths' if '/' in rule else 'names'} "
             f"of {len(alone)} of {len(files)} files: {first(alone)}; it must be a regular "
             "expression whose one pair of parentheses is round the patient"
         )
@@ -233,10 +238,10 @@ def _with_groups(listing: Listing, rule: str | None) -> Sequence[ImageFile]:
 
 
 def _find_groups(files: Sequence[ImageFile], rule: str) -> list[str]:
-    """Each file's sub-folder, or what a pattern finds in its name, or in its path if the pattern
+    """Each file's ``patient``, or what a pattern finds in its name, or in its path if the pattern
     has a ``/``; empty where there is none."""
     if rule == "folder":
-        return [file.folder for file in files]
+        return [file.patient for file in files]
     texts = [file.name if "/" in rule else file.name.rpartition("/")[2] for file in files]
     return [found[1] if (found := re.search(rule, text)) else "" for text in texts]
 
@@ -247,7 +252,7 @@ def _check_patients(listing: Listing, straddle: str) -> None:
     Drawn splits hold whole groups.
     """
     grouped = [file for file in listing.files if file.group]  # all, or none
-    found = _straddling([f.group or "" for f in grouped], [f.split for f in grouped])
+    found = _straddling([file.group for file in grouped], [file.split for file in grouped])
     if not found:
         return
     said = (

@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 
 from lungan.config.data import PneumoniaMnistConfig
+from lungan.data.cache import read_arrays
 from lungan.data.images import SPLITS, ImageSet
-from lungan.data.npz import read_npz
+from lungan.data.npz import fit_arrays
 from lungan.errors import DataError
 from lungan.files import at_home, cache_folder, lock
 
@@ -48,7 +49,7 @@ def load_pneumoniamnist(config: PneumoniaMnistConfig, *, progress: bool = True) 
     Raises: DataError where no file is found and none can be had, or it is not the data set.
     """
     path = _find(config) or _download(config, progress)
-    image_set, _ = read_npz(path)
+    image_set, _ = fit_arrays(read_arrays(path), path)
     if image_set.size != config.size:
         raise DataError(
             f"data.size is {config.size}, but {path} holds images of {image_set.size}x"

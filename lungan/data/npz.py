@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lungan.config.data import NpzConfig
 from lungan.data.cache import Arrays, read_arrays
+from lungan.data.decode import display
 from lungan.data.images import (
     ONLY_CLASS,
     ONLY_SPLIT,
@@ -22,12 +23,8 @@ from lungan.data.images import (
     say_path,
 )
 from lungan.data.scale import check_alike, fit_image, scale_images
-from lungan.data.stored import display
 from lungan.errors import DataError
 from lungan.files import at_home
-
-Part = tuple[NDArray[np.uint8], NDArray[np.int64] | None]
-"""Images (N, H, W) or (N, H, W, 3), H = W, and labels (N,) or None."""
 
 
 def load_npz(config: NpzConfig, *, progress: bool = True) -> ImageSet:  # noqa: ARG001
@@ -41,9 +38,9 @@ def load_npz(config: NpzConfig, *, progress: bool = True) -> ImageSet:  # noqa: 
     path = at_home(config.path)
     if not path.is_file() or path.suffix.lower() in (".csv", ".tsv"):
         raise DataError(f"data.path must be an .npz file, {say_path(path)}")
-    with_labels = config.labels != "none"
-    image_set, places = read_npz(
-        path, config.size, config.channels, with_labels, config.label_column
+    arrays, with_labels = read_arrays(path), config.labels != "none"
+    image_set, places = fit_arrays(
+        arrays, path, config.size, config.channels, with_labels, config.label_column
     )
     if image_set.split_names == ONLY_SPLIT:
         return draw_splits(image_set, places, config.val_fraction, config.test_fraction)
@@ -51,77 +48,21 @@ def load_npz(config: NpzConfig, *, progress: bool = True) -> ImageSet:  # noqa: 
     return image_set
 
 
-def read_npz(
+def fit_arrays(
+    arrays: Arrays,
     path: Path,
     size: int | None = None,
     channels: int | None = None,
     with_labels: bool = True,
     label_column: int | None = None,
 ) -> tuple[ImageSet, list[float]]:
-    """The images of ``path`` by its own splits; one split, ``all``, where it has none; and their
-    ``place_of``.
+    """The image set of the arrays, cropped, resized and converted, and its images' ``place_of``.
+    Its splits are those that the arrays' names say, or ``ONLY_SPLIT``.
 
-    size, channels: None keeps the images' own. label_column: which of several labels an image.
+    path: for messages. size, channels: None keeps the images' own. label_column: which of several
+    labels an image.
 
-    Raises: DataError for a file that cannot be used.
-    """
-    parts = check_arrays(read_arrays(path), path, with_labels, label_column)
-    return fit_parts(parts, path, size, channels)
-
-
-def fit_parts(
-    parts: dict[str, Part], path: Path, size: int | None, channels: int | None
-) -> tuple[ImageSet, list[float]]:
-    """The image set of the parts by split, cropped, resized and converted, and its images'
-    ``place_of``. path: for messages."""
-    counts = [len(images) for images, _ in parts.values()]
-    if not sum(counts):
-        raise DataError(f"{path} holds no images")
-    if size is not None:
-        check_memory(sum(counts), channels or 1, size, path)
-    fitted = [
-        fit_image(display(image, 8), size, channels)
-        for images, _ in parts.values()
-        for image in images
-    ]
-    names = [
-        f"{path}: {name} image {index}"
-        for name, count in zip(parts, counts, strict=True)
-        for index in range(count)
-    ]
-    check_alike(names, fitted, size, channels)
-    images, facts = scale_images(fitted)
-    labels = np.zeros(len(images), dtype=np.int64)
-    class_names: tuple[str, ...] = (ONLY_CLASS,)
-    if given := {name: labels for name, (_, labels) in parts.items() if labels is not None}:
-        if lacking := [name for name in parts if name not in given]:
-            raise DataError(
-                f"{path} lacks {lacking[0]}_labels; every split must have labels, or none"
-            )
-        values, labels = np.unique(np.concatenate([*given.values()]), return_inverse=True)
-        class_names = tuple(map(str, values))
-    split_names = ONLY_SPLIT if tuple(parts) == ONLY_SPLIT else SPLITS
-    side = images.shape[2]
-    image_set = ImageSet(
-        images=images,
-        labels=labels,
-        splits=np.repeat([split_names.index(name) for name in parts], counts),
-        class_names=class_names,
-        split_names=split_names,
-        source=f"{path.name} ({many(len(images), 'image')}), at {side}x{side}",
-        facts=facts,
-    )
-    return image_set, [image.place for image in fitted]
-
-
-def check_arrays(
-    arrays: Arrays, path: Path, with_labels: bool = True, label_column: int | None = None
-) -> dict[str, Part]:
-    """Images and labels by split; all by that of ``ONLY_SPLIT`` where the arrays name none.
-
-    path: for messages. label_column: which of several labels an image.
-
-    Raises: DataError for arrays of a wrong kind.
+    Raises: DataError for arrays that cannot be used.
     """
     prefixes = {split: f"{split}_" for split in SPLITS
                 if {f"{split}_images", f"{split}_labels"} & set(arrays)}  # fmt: skip
@@ -134,16 +75,47 @@ def check_arrays(
             f"{path} must hold images, or train_images, val_images and test_images; "
             f"it holds {', '.join(sorted(arrays)[:10]) or 'nothing'}"
         )
-    parts: dict[str, Part] = {}
+    images, given = {}, {}
     for split, prefix in prefixes.items():
         if f"{prefix}images" not in arrays:
             raise DataError(f"{path} has {prefix}labels but no {prefix}images")
-        images = _check_images(arrays[f"{prefix}images"], f"{path}: {prefix}images")
-        labels = arrays.get(f"{prefix}labels") if with_labels else None
-        if labels is not None:
-            labels = _check_labels(labels, len(images), label_column, f"{path}: {prefix}labels")
-        parts[split] = (images, labels)
-    return parts
+        images[split] = _check_images(arrays[f"{prefix}images"], f"{path}: {prefix}images")
+        if with_labels and (labels := arrays.get(f"{prefix}labels")) is not None:
+            name = f"{path}: {prefix}labels"
+            given[split] = _check_labels(labels, len(images[split]), label_column, name)
+    counts = [len(part) for part in images.values()]
+    if not sum(counts):
+        raise DataError(f"{path} holds no images")
+    if size is not None:
+        check_memory(sum(counts), channels or 1, size, path)
+    fitted = {
+        f"{path}: {split} image {index}": fit_image(display(image, 8), size, channels)
+        for split, part in images.items()
+        for index, image in enumerate(part)
+    }
+    check_alike(list(fitted), list(fitted.values()), size, channels)
+    pixels, facts = scale_images(list(fitted.values()))
+    labels = np.zeros(len(pixels), dtype=np.int64)
+    class_names: tuple[str, ...] = (ONLY_CLASS,)
+    if given:
+        if lacking := [split for split in images if split not in given]:
+            raise DataError(
+                f"{path} lacks {lacking[0]}_labels; every split must have labels, or none"
+            )
+        values, labels = np.unique(np.concatenate([*given.values()]), return_inverse=True)
+        class_names = tuple(map(str, values))
+    split_names = SPLITS if ONLY_SPLIT[0] not in images else ONLY_SPLIT
+    side = pixels.shape[2]
+    image_set = ImageSet(
+        images=pixels,
+        labels=labels,
+        splits=np.repeat([split_names.index(split) for split in images], counts),
+        class_names=class_names,
+        split_names=split_names,
+        source=f"{path.name} ({many(len(pixels), 'image')}), at {side}x{side}",
+        facts=facts,
+    )
+    return image_set, [image.place for image in fitted.values()]
 
 
 def _check_images(images: NDArray[Any], name: str) -> NDArray[np.uint8]:

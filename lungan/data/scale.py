@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import stat
+import warnings
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lungan.data.decode import decode
+from lungan.data.decode import MAX_BYTES, BadImageError, StoredImage, Values, decode
 from lungan.data.images import NUM_NAMED, Facts, many, place_of
-from lungan.data.stored import BadImageError, StoredImage, Values, read_bytes
 from lungan.errors import DataError
 
 Scale = str | Sequence[float]
@@ -60,8 +63,34 @@ class Wanted(NamedTuple):
     frame: int | None = None
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, the libraries' warnings and log lines about single files reach nobody: what matters
+    in them is an error. Enter it around the threads that decode, as warnings are the process's."""
+    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
+        warnings.simplefilter("ignore")
+        for name in ("PIL", "imagecodecs", "tifffile", "pydicom", "pylibjpeg"):
+            logger = logging.getLogger(name)
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.CRITICAL + 1)
+        yield
+
+
+def read_bytes(path: Path) -> bytes:
+    """Raises: BadImageError where ``path`` cannot be opened, is no plain file, or is too large."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # A pipe would wait for someone to write into it.
+            raise BadImageError("not a plain file")
+        if status.st_size > MAX_BYTES:
+            raise BadImageError(f"larger than {MAX_BYTES // 2**20} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadImageError(f"cannot be opened: {error.strerror or error}") from error
+
+
 def read_image(path: Path, wanted: Wanted) -> FittedImage | str:
-    """The image at ``path``, or in words why it cannot be used. Call it inside ``stored.quiet``.
+    """The image at ``path``, or in words why it cannot be used. Call it inside ``quiet``.
 
     Raises: DataError where an extra is not installed.
     """

@@ -56,11 +56,6 @@ def load_table(config: TableConfig, *, progress: bool = True) -> ImageSet:
     Raises: DataError for a table that cannot be read or used, and rows that cannot where
     ``on_bad_image`` is ``error``; ConfigError for columns that it does not have.
     """
-    return load_listing(read_listing(config), config, progress)
-
-
-def read_listing(config: TableConfig) -> Listing:
-    """Raises: as ``load_table``."""
     path, facts = at_home(config.path), Facts()
     label_names = config.label_column
     if not isinstance(label_names, list):
@@ -79,9 +74,9 @@ def read_listing(config: TableConfig) -> Listing:
     for (row, cells), place, name, (label, wrong) in zip(
         rows.items(), places, image_names, labels, strict=True
     ):
-        group = None if config.group_column is None else cells[config.group_column]
+        patient = "" if config.group_column is None else cells[config.group_column]
         # Where a cell is empty, programs write the whole column as 7.0: the patient of 7.
-        group = group and re.sub(r"^(\d+)\.0+$", r"\1", group)
+        patient = re.sub(r"^(\d+)\.0+$", r"\1", patient)
         said = "" if config.split_column is None else cells[config.split_column]
         split = SPLIT_WORDS.get(said.casefold(), "")
         if place is None:
@@ -94,7 +89,7 @@ def read_listing(config: TableConfig) -> Listing:
             bad[row] = wrong
             continue
         known_as = os.path.relpath(place, root).replace(os.sep, "/")
-        file = ImageFile(place, known_as, label, split, group)
+        file = ImageFile(place, known_as, label, split, patient)
         before, other = files.setdefault(place.absolute().as_posix(), (row, file))
         if before != row:
             repeated.append(f"{row} names the file of {before} ({name})")
@@ -117,24 +112,26 @@ def read_listing(config: TableConfig) -> Listing:
     if repeated:
         number = many(len(repeated), "row")
         facts.warnings.append(f"left out {number} whose file another row names: {first(repeated)}")
-    return Listing(where=path, files=[files[path][1] for path in sorted(files)], facts=facts)
+    listed = [files[place][1] for place in sorted(files)]
+    group = config.group if config.group_column is None else "folder"
+    return load_listing(Listing(where=path, files=listed, facts=facts), config, group, progress)
 
 
 def _rows_to_use(config: TableConfig, path: Path, labels: list[str], notes: list[str]) -> Rows:
     """The rows that ``data.where`` chooses. Raises: for columns and settings that do not fit."""
-    given = [("data.image_column", config.image_column),
+    asked = [("data.image_column", config.image_column),
              ("data.group_column", config.group_column),
              ("data.split_column", config.split_column),
              *(("data.label_column", name) for name in labels)]  # fmt: skip
-    columns, rows = _read_rows(path, [name for _, name in given if name is not None], notes)
+    given = [(key, name) for key, name in asked if name is not None]
+    columns, rows = _read_rows(path, [name for _, name in given], notes)
     if config.image_column is None:
         raise ConfigError(
             f"data.image_column must name the column of files, one of {first(columns)}"
             f"{_guess_column(columns, rows)}"
         )
     for key, name in given:
-        if name is not None:
-            _check_column(columns, name, key)
+        _check_column(columns, name, key)
     if config.group == "folder":
         raise ConfigError("data.group must be a pattern in a table, or give data.group_column")
     if config.group is not None and config.group_column is not None:
@@ -201,8 +198,7 @@ def _read_rows(path: Path, given: Sequence[str], notes: list[str]) -> tuple[list
                 "separator in it"
             )
         filled = ["" if cell.casefold() in _NO_VALUES else cell for cell in cells]
-        filled += [""] * (len(columns) - len(cells))
-        rows[row] = dict(zip(columns, filled, strict=False))
+        rows[row] = dict.fromkeys(columns, "") | dict(zip(columns, filled, strict=False))
     return columns, rows
 
 

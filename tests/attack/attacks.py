@@ -39,8 +39,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lungan.cli import FAILED, INTERRUPTED
 from lungan.data.build import read_images
-from lungan.data.scale import Wanted, read_image
-from lungan.data.stored import quiet
+from lungan.data.scale import Wanted, quiet, read_image
 from lungan.errors import ConfigError, LunganError
 from lungan.models.saving import load_generator
 from lungan.runs.folder import read_config

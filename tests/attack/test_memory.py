@@ -90,7 +90,8 @@ import json, sys
 from pathlib import Path
 import lungan.data.build
 import pydicom.pixels.decoders, tifffile
-from lungan.data.npz import read_npz
+from lungan.data.cache import read_arrays
+from lungan.data.npz import fit_arrays
 from lungan.data.scale import Wanted, read_image
 from lungan.errors import DataError
 def peak():  # not getrusage's, which begins at what the process that started this one had
@@ -99,8 +100,10 @@ def peak():  # not getrusage's, which begins at what the process that started th
 before, said = peak(), {}
 for path in map(Path, sys.argv[1:]):
     try:
-        is_set = path.suffix == ".npz"
-        said[path.name] = read_npz(path, 28, 1) if is_set else read_image(path, Wanted(28, 1))
+        if path.suffix == ".npz":
+            said[path.name] = fit_arrays(read_arrays(path), path, 28, 1)
+        else:
+            said[path.name] = read_image(path, Wanted(28, 1))
     except DataError as error:
         said[path.name] = str(error)
     said[path.name] = [str(said[path.name]), peak() - before]

@@ -23,9 +23,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from lungan.data.decode import decode
-from lungan.data.scale import fit_image, scale_images
-from lungan.data.stored import BadImageError, StoredImage, check_size, quiet, read_bytes
+from lungan.data.decode import BadImageError, StoredImage, check_size, decode
+from lungan.data.scale import fit_image, quiet, read_bytes, scale_images
 from lungan.errors import DataError
 
 rng = np.random.default_rng(0)

@@ -26,10 +26,9 @@ from pydicom.uid import (  # noqa: E402
     JPEGBaseline8Bit,
 )
 
-from lungan.data import stored  # noqa: E402
-from lungan.data.decode import decode  # noqa: E402
-from lungan.data.scale import fit_image, scale_images  # noqa: E402
-from lungan.data.stored import BadImageError, quiet  # noqa: E402
+from lungan.data import decode as decoding  # noqa: E402
+from lungan.data.decode import BadImageError, decode  # noqa: E402
+from lungan.data.scale import fit_image, quiet, scale_images  # noqa: E402
 from lungan.errors import DataError  # noqa: E402
 
 RAMP = np.arange(0, 4096, 4, dtype=np.uint16).reshape(32, 32)
@@ -464,7 +463,7 @@ def test_without_preamble(syntax: str) -> None:
 def test_a_deflated_data_set_that_unpacks_to_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     data = dicom(np.zeros((2048, 1024), np.uint16), syntax=DeflatedExplicitVRLittleEndian)
     assert decode(data).values.shape == (2048, 1024)
-    monkeypatch.setattr(stored, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(decoding, "MAX_BYTES", 2**20)
     with pytest.raises(BadImageError, match="unpacks to more than 1 MiB"):
         decode(data)
 

@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 import tifffile
 
-from lungan.data.scale import FittedImage, Scale, Wanted, fit_image, read_image, scale_images
-from lungan.data.stored import StoredImage, quiet
+from lungan.data.decode import StoredImage
+from lungan.data.scale import (
+    FittedImage,
+    Scale,
+    Wanted,
+    fit_image,
+    quiet,
+    read_image,
+    scale_images,
+)
 
 rng = np.random.default_rng(0)
 GREY = rng.integers(0, 256, (40, 60), dtype=np.uint8)

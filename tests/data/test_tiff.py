@@ -12,9 +12,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from lungan.data.decode import decode
-from lungan.data.scale import fit_image, scale_images
-from lungan.data.stored import BadImageError, quiet
+from lungan.data.decode import BadImageError, decode
+from lungan.data.scale import fit_image, quiet, scale_images
 
 SIZE = 24
 GREY = np.add.outer(np.arange(SIZE), np.arange(SIZE)) / (2 * SIZE - 2)
