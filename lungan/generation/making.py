@@ -211,7 +211,9 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 def check_new(out: Path) -> None:
     """Raises: ConfigError where ``out`` is there and is not an empty folder."""
-    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
+    if not os.path.lexists(out):  # unlike Path.exists, also where the name is too long
+        return
+    if out.is_symlink() or not out.is_dir() or any(out.iterdir()):
         raise ConfigError(
             f"--out must not exist yet, {out} does; nothing is overwritten: give another name, or "
             "remove it"

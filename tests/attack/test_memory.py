@@ -145,10 +145,12 @@ def archive(folder: Path) -> None:
 
 
 NOTHING = str
+SPECTRAL = "discriminator.spectral_norm=true"
 FILMS = ["data=folder", "data.path=films", "data.size=224", "batch_size=2"]
 REFUSED = [
     (0.004, ["generator.width=64"], NOTHING, "generator.width=64 and discriminator.width=8 with "),
     (0.004, ["generator.width=64"], NOTHING, "choose narrower networks"),
+    (0.004, ["generator.width=64", SPECTRAL], NOTHING, "choose narrower networks"),
     (0.05, ["batch_size=20000"], NOTHING, "batch_size=20000 at data.size=28 with generator.width"),
     (0.05, ["batch_size=20000"], NOTHING, "choose a smaller batch_size"),
     (0.02, ["data.num_images=100000"], NOTHING, "data.num_images=100000 and data.num_test=20 at "),

@@ -265,6 +265,14 @@ def test_nothing_is_overwritten(
     assert content(out) == before
 
 
+def test_a_name_that_no_disk_takes(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate(runs["pneumonia"], tmp_path / ("a" * 300), "--num-images", 2) == 2
+    assert "cannot be written: File name too long; nothing is left" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
 @pytest.mark.parametrize("layout", [[], ["--npz"]])
 def test_a_full_disk_or_an_interrupt_leaves_nothing(
