@@ -31,8 +31,8 @@ from lungan.files import at_home
 
 if TYPE_CHECKING:
     from lungan.runs.folder import Run
+    from lungan.runs.jobs import Launcher
     from lungan.runs.sweep import Settings
-    from lungan.runs.tasks import Launcher
 
 log = logging.getLogger(__name__)
 
@@ -227,8 +227,7 @@ def sweep(
         print(how)
     sys.stdout.flush()
     if dry_run:
-        for run_id, called in plan.names().items():
-            print(f"  {plan.state[run_id]:9} {called}")
+        print(plan.list_runs())
         return 0
     command = shlex.join(["python", "-m", "lungan.train", *(sys.argv[1:])])
     try:

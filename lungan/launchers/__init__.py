@@ -9,31 +9,27 @@ set.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
 from lungan.config import presets, rules
 from lungan.errors import ConfigError, shown
-from lungan.runs.tasks import Launcher
+from lungan.runs.jobs import Launcher
 
 GROUP = "hydra/launcher"
 PREFIX = "hydra.launcher."
 
-_CHOICES = {
-    "local": ("local", "LocalLauncher", None),
-    "slurm": ("slurm", "SlurmLauncher", "submitit"),
-    "submitit_local": ("slurm", "SubmititLocal", "submitit"),
-    "ray": ("ray", "RayLauncher", "ray"),
+_CHOICES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "local": ("local", "LocalLauncher", {}),
+    "slurm": ("slurm", "SlurmLauncher", {}),
+    "submitit_local": ("slurm", "SubmititLocal", {}),
+    "ray": ("ray", "RayLauncher", {}),
+    # Hydra's names of launchers, with what is set as in Hydra's.
+    "basic": ("local", "LocalLauncher", {"n_jobs": 1}),
+    "joblib": ("local", "LocalLauncher", {}),
+    "submitit_slurm": ("slurm", "SlurmLauncher", {}),
 }
-"""The module of each, its class, and the package of its engine, which the extra of the module's
-name brings."""
-_ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "basic": ("local", {"n_jobs": 1}),
-    "joblib": ("local", {}),
-    "submitit_slurm": ("slurm", {}),
-}
-"""Hydra's names of launchers: lungan's own, and what is set as in Hydra's."""
+"""The module of each, its class, and values on top of the class's YAML file."""
 
 
 def build(overrides: Sequence[tuple[str, Any]]) -> Launcher:
@@ -41,25 +37,25 @@ def build(overrides: Sequence[tuple[str, Any]]) -> Launcher:
 
     Raises: ConfigError for a launcher that is unknown or not installed, or a wrong setting.
     """
-    choices = sorted([*_CHOICES, *_ALIASES])
+    choices = sorted(_CHOICES)
     chosen = [value for key, value in overrides if key == GROUP]
     if overrides and not chosen:
         raise ConfigError(f"{overrides[0][0]} needs {GROUP}={'|'.join(choices)} beside it")
     name = chosen[-1] if chosen else "local"
     if name not in choices:
         raise ConfigError(f"{GROUP} must be one of {', '.join(choices)}, got {shown(name)}")
-    name, own_values = _ALIASES.get(name, (name, {}))
-    module, launcher, package = _CHOICES[name]
-    if package is not None and importlib.util.find_spec(package) is None:
+    module, launcher, own_values = _CHOICES[name]
+    try:
+        kind: Any = getattr(importlib.import_module(f"lungan.launchers.{module}"), launcher)
+    except ModuleNotFoundError as error:
         raise ConfigError(
-            f"{GROUP}={name} is not installed, there is no module {package}: "
+            f"{GROUP}={name} is not installed, there is no module {error.name}: "
             f"pip install 'lungan[{module}]'"
-        )
-    values = presets.values(GROUP, name) | own_values
+        ) from error
+    values = presets.values(GROUP, kind.name) | own_values
     for key, value in overrides:
         if key != GROUP:
             _set(values, key.removeprefix(PREFIX), value)
-    kind: Any = getattr(importlib.import_module(f"lungan.launchers.{module}"), launcher)
     settings = rules.parse(kind.settings, values, PREFIX)
     rules.check_fields(settings, PREFIX)
     built: Launcher = kind(settings)

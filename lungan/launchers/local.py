@@ -20,9 +20,8 @@ import torch
 from lungan import memory, registry
 from lungan.config.rules import rule
 from lungan.device import cores
-from lungan.launchers.jobs import STOP, JobLauncher, Place, run_job
+from lungan.runs.jobs import STOP, Launcher, Place, Tasks, do_jobs, run_job
 from lungan.runs.run import StopSignal
-from lungan.runs.tasks import Tasks, do_jobs
 
 PROCESS_MEMORY = 2**30
 """Bytes that -1 leaves for each process; one that trains the report's networks holds 0.6 GiB."""
@@ -37,7 +36,7 @@ class LocalConfig:
     n_jobs: int = rule("at least 1, or -1 for all", lambda value: value != 0)
 
 
-class LocalLauncher(JobLauncher):
+class LocalLauncher(Launcher):
     name = "local"
     elsewhere = False
     settings = LocalConfig
@@ -48,7 +47,7 @@ class LocalLauncher(JobLauncher):
     def place(self, jobs: Sequence[Tasks], /) -> Place:
         # Of all jobs, done ones too: after a stop, the same command has the same threads again.
         processes = min(self._processes(jobs), len(jobs))
-        return Place(processes, max(1, cores() // processes), wait_seconds=0)
+        return Place(processes, max(1, cores() // processes))
 
     def describe(self, jobs: Sequence[Tasks], /) -> str:
         place = self.place(jobs)

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from lungan.config.rules import rule
-from lungan.launchers.jobs import JobLauncher, Place, run_job
+from lungan.runs.jobs import Launcher, Place, run_job
 
 
 @dataclass(kw_only=True, slots=True)
@@ -26,7 +26,7 @@ class RayConfig:
     )
 
 
-class RayLauncher(JobLauncher):
+class RayLauncher(Launcher):
     name = "ray"
     elsewhere = True
     settings = RayConfig

@@ -18,8 +18,7 @@ from submitit.helpers import DelayedSubmission
 
 from lungan.config.rules import at_least
 from lungan.errors import ConfigError
-from lungan.launchers.jobs import JobLauncher, Place, run_job
-from lungan.runs.tasks import Tasks
+from lungan.runs.jobs import Launcher, Place, Tasks, run_job
 
 COMMAND_SECONDS = 60.0
 TERMINATION_SECONDS = 60.0
@@ -65,26 +64,34 @@ class SlurmConfig(SubmititConfig):
     additional_parameters: dict | None = None  # type: ignore[type-arg]
 
 
-class SubmititLocal(JobLauncher):
+class SubmititLocal(Launcher):
     """A cluster's path on this machine: each job is a process with a time limit, which is told to
     stop before the limit and begun again."""
 
     name = "submitit_local"
     elsewhere = False
-    settings: type[SubmititConfig] = SubmititConfig
+    settings = SubmititConfig
 
     def __init__(self, config: SubmititConfig) -> None:
         self._config = config
 
     def place(self, jobs: Sequence[Tasks], /) -> Place:
         processes = min(self._config.array_parallelism, len(jobs))
-        return Place(processes, self._config.cpus_per_task, wait_seconds=0)
+        return Place(processes, self._config.cpus_per_task)
 
     def launch(self, folder: Path, num_jobs: int, _place: Place) -> None:
+        config = self._config
+        executor = submitit.LocalExecutor(
+            folder / SUBMITTED, max_num_timeout=config.max_num_timeout
+        )
+        executor.update_parameters(
+            timeout_min=config.timeout_min,
+            signal_delay_s=config.signal_delay_s,
+            gpus_per_node=config.gpus_per_node or 0,
+        )
         jobs: list[submitit.Job[None]] = []
-        executor = self._executor(folder)
         for number in range(num_jobs):
-            while sum(not job.done() for job in jobs) >= self._config.array_parallelism:
+            while sum(not job.done() for job in jobs) >= config.array_parallelism:
                 time.sleep(POLL_SECONDS)
             # A terminal's Ctrl-C reaches all its processes: the sweep's own decides for the others.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -95,20 +102,8 @@ class SubmititLocal(JobLauncher):
         for job in jobs:
             job.result()
 
-    def _executor(self, folder: Path) -> submitit.Executor:
-        config = self._config
-        executor = submitit.LocalExecutor(
-            folder / SUBMITTED, max_num_timeout=config.max_num_timeout
-        )
-        executor.update_parameters(
-            timeout_min=config.timeout_min,
-            signal_delay_s=config.signal_delay_s,
-            gpus_per_node=config.gpus_per_node or 0,
-        )
-        return executor
 
-
-class SlurmLauncher(SubmititLocal):
+class SlurmLauncher(Launcher):
     """An array job on a SLURM cluster."""
 
     name = "slurm"
@@ -116,16 +111,31 @@ class SlurmLauncher(SubmititLocal):
     settings = SlurmConfig
 
     def __init__(self, config: SlurmConfig) -> None:
-        check_commands(f"hydra/launcher={self.name}")
-        super().__init__(config)
+        for command in ("sbatch", "srun", "squeue", "scancel"):
+            if shutil.which(command) is None:
+                raise ConfigError(
+                    f"hydra/launcher={self.name} needs a SLURM cluster and finds no {command} "
+                    "here; run it where jobs are submitted from, or try the jobs here by "
+                    "hydra/launcher=submitit_local"
+                )
+        self._config = config
         self._job_name = ""
 
-    def place(self, jobs: Sequence[Tasks], /) -> Place:
-        return JobLauncher.place(self, jobs)
-
     def launch(self, folder: Path, num_jobs: int, _place: Place) -> None:
-        self._job_name = _name(folder)
-        executor = self._executor(folder)
+        # Of all jobs of a launch, in the queue: the sweep's and the launch's own.
+        self._job_name = f"lungan-{folder.parents[1].name}-{folder.name}"
+        values = dataclasses.asdict(self._config)
+        executor = submitit.AutoExecutor(
+            folder / SUBMITTED,
+            cluster="slurm",
+            slurm_max_num_timeout=values.pop("max_num_timeout"),
+        )
+        general = ("timeout_min", "cpus_per_task", "mem_gb", "gpus_per_node")
+        executor.update_parameters(
+            name=self._job_name,
+            **{key: values.pop(key) for key in general},
+            **{f"slurm_{key}": value for key, value in values.items()},
+        )
         for job in executor.map_array(Job(), [folder] * num_jobs, range(num_jobs)):
             job.result()
 
@@ -141,26 +151,6 @@ class SlurmLauncher(SubmititLocal):
             _call("scancel", "--state=PENDING", f"--name={self._job_name}")
         except (OSError, subprocess.SubprocessError) as error:
             log.warning("jobs that wait stay queued, and end when begun: %s", error)
-
-    def _executor(self, folder: Path) -> submitit.Executor:
-        values = dataclasses.asdict(self._config)
-        executor = submitit.AutoExecutor(
-            folder / SUBMITTED,
-            cluster="slurm",
-            slurm_max_num_timeout=values.pop("max_num_timeout"),
-        )
-        general = ("timeout_min", "cpus_per_task", "mem_gb", "gpus_per_node")
-        executor.update_parameters(
-            name=_name(folder),
-            **{key: values.pop(key) for key in general},
-            **{f"slurm_{key}": value for key, value in values.items()},
-        )
-        return executor
-
-
-def _name(folder: Path) -> str:
-    """Of all jobs of a launch, in the queue: the sweep's and the launch's own."""
-    return f"lungan-{folder.parents[1].name}-{folder.name}"
 
 
 class Job:
@@ -183,16 +173,6 @@ class Job:
     def checkpoint(self, folder: Path, number: int) -> DelayedSubmission:
         """What submitit queues again."""
         return DelayedSubmission(self, folder, number)
-
-
-def check_commands(asked_by: str) -> None:
-    """Raises: ConfigError where jobs cannot be submitted from this machine."""
-    for command in ("sbatch", "srun", "squeue", "scancel"):
-        if shutil.which(command) is None:
-            raise ConfigError(
-                f"{asked_by} needs a SLURM cluster and finds no {command} here; run it where "
-                "jobs are submitted from, or try the jobs here by hydra/launcher=submitit_local"
-            )
 
 
 def _call(*command: str) -> str:

@@ -48,7 +48,6 @@ PLUGIN = "# plug-in: "
 METRICS = "metrics.jsonl"
 SAMPLES = "samples"
 FIGURES = "figures"
-LOSSES = "losses.png"
 GENERATOR = "generator.safetensors"
 CHECKPOINT = "checkpoint.pt"
 SCORES = "scores.json"
@@ -176,15 +175,15 @@ def open_run(folder: Path) -> Run:
         raise RunFolderError(
             f"{folder} is not a run's folder, it has no {CONFIG}; give a folder such as runs/<run>"
         )
+    return read_run(folder)
+
+
+def read_run(folder: Path) -> Run:
+    """The run in a folder as far as it has come; where there is no folder, it is unfinished.
+
+    Raises: RunFolderError where its summary is damaged.
+    """
     return Run(folder, read_summary(folder) or {})
-
-
-def run_so_far(folder: Path) -> Run:
-    """The run in a folder that may be absent, or damaged: its summary is then empty."""
-    summary = None
-    with contextlib.suppress(RunFolderError):
-        summary = read_summary(folder)
-    return Run(folder, summary or {})
 
 
 def run_folders(store: Path) -> list[Path]:
@@ -204,14 +203,12 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
     """Dotted keys to scalars; a list becomes its JSON text."""
     flat: dict[str, Scalar] = {}
     for key, value in nested.items():
-        if type(value) in _SCALAR_TYPES:
-            flat[f"{prefix}{key}"] = value
-        elif isinstance(value, dict):
-            flat.update(flatten(value, f"{prefix}{key}."))
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
         elif isinstance(value, list):
             flat[f"{prefix}{key}"] = json.dumps(value, default=str)
         else:
-            flat[f"{prefix}{key}"] = str(value)
+            flat[f"{prefix}{key}"] = value if type(value) in _SCALAR_TYPES else str(value)
     return flat
 
 
@@ -241,7 +238,7 @@ def real_images_path(folder: Path) -> Path:
 
 
 def losses_path(folder: Path) -> Path:
-    return folder / FIGURES / LOSSES
+    return folder / FIGURES / "losses.png"
 
 
 def pairs_path(folder: Path, encoder: str) -> Path:

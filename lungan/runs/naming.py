@@ -38,8 +38,7 @@ def name_in_sweep(store: Path, sweep: str | None, run_id: str) -> str:
         runs = read_manifest(store, sweep)["runs"] if sweep else []
     except RunFolderError:
         return ""
-    settings = {run["run_id"]: {"epochs": run["epochs"], **run["overrides"]} for run in runs}
-    return display_names(settings).get(run_id, "")
+    return display_names(runs).get(run_id, "")
 
 
 def beside_folder(name: str, folder: str) -> str:
@@ -47,12 +46,11 @@ def beside_folder(name: str, folder: str) -> str:
     return f"{name} ({folder})" if name else folder
 
 
-def display_names(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Display names by run id. settings: what a sweep sets, by run id and dotted key."""
+def display_names(runs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Display names by run id. runs: as a sweep's manifest has them."""
+    settings = {run["run_id"]: {"epochs": run["epochs"], **run["overrides"]} for run in runs}
     varied = varied_keys(settings.values())
-    return {
-        run_id: name for run_id, given in settings.items() if (name := display_name(given, varied))
-    }
+    return {run_id: display_name(given, varied) for run_id, given in settings.items()}
 
 
 def varied_keys(settings: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -85,19 +83,13 @@ def display_name(settings: Mapping[str, Any], keys: Iterable[str]) -> str:
 
 
 def name_by_differences(config: Mapping[str, Any]) -> str:
-    """The display name of a run outside of sweeps: what its config sets otherwise than conf/.
-
-    config: as config.yaml holds it.
-    """
-    found = differences(config)
-    return display_name(found, found) or DEFAULTS
-
-
-def differences(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys and values of a saved config that conf/ sets otherwise; a choice by its group.
+    """The display name of a run outside of sweeps: what its config sets otherwise than conf/, a
+    choice by its group.
 
     The settings of a choice are held against those that conf/ gives this choice. What says where
     things lie, and the scores and trackers, are left out.
+
+    config: as config.yaml holds it.
     """
     usual, found = presets.defaults(), {}
     for key, value in config.items():
@@ -114,7 +106,7 @@ def differences(config: Mapping[str, Any]) -> dict[str, Any]:
             dotted = f"{key}.{inner}"
             if given != of_choice.get(inner, given) and dotted not in NOT_SHAPING:
                 found[dotted] = given
-    return found
+    return display_name(found, found) or DEFAULTS
 
 
 def _choice_defaults(group: str, name: str, config: Mapping[str, Any]) -> dict[str, Any]:

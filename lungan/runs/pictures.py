@@ -30,14 +30,11 @@ log = logging.getLogger(__name__)
 def grid(images: NDArray[np.uint8], columns: int = GRID_COLUMNS) -> NDArray[np.uint8]:
     """images: (N, C, H, W) uint8 in rows of ``columns``; gives (rows, columns, C) uint8."""
     count, channels, height, width = images.shape
-    rows = -(-count // columns)
-    shape = (rows * (height + GAP_PIXELS) - GAP_PIXELS, columns * (width + GAP_PIXELS) - GAP_PIXELS)
-    sheet = np.full((*shape, channels), 255, dtype=np.uint8)
-    for index, image in enumerate(images):
-        top = index // columns * (height + GAP_PIXELS)
-        left = index % columns * (width + GAP_PIXELS)
-        sheet[top : top + height, left : left + width] = image.transpose(1, 2, 0)
-    return sheet
+    rows, cell = -(-count // columns), (height + GAP_PIXELS, width + GAP_PIXELS)
+    cells = np.full((rows * columns, *cell, channels), 255, dtype=np.uint8)
+    cells[:count, :height, :width] = images.transpose(0, 2, 3, 1)
+    sheet = cells.reshape(rows, columns, *cell, channels).swapaxes(1, 2)
+    return sheet.reshape(rows * cell[0], -1, channels)[:-GAP_PIXELS, :-GAP_PIXELS]
 
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:

@@ -3,12 +3,14 @@ code and machine its result is made."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import logging
 import math
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,17 +20,18 @@ from pathlib import Path
 import torch
 
 import lungan
-from lungan.config import DataConfig, RunConfig
-from lungan.config.run import trajectory_id
+from lungan.config import RunConfig
+from lungan.config.run import run_id, trajectory_id
 from lungan.data import build as data
 from lungan.data.images import ImageSet
 from lungan.device import resolve_device, resolve_precision
 from lungan.errors import ConfigError
-from lungan.runs.store import RunIdentity, identify
+from lungan.runs.store import RunIdentity
 from lungan.training.memory import check_networks
 from lungan.training.training_data import classes_of
 
-LoadSets = Callable[[DataConfig], tuple[ImageSet, ImageSet]]
+Sets = tuple[ImageSet, ImageSet]
+"""All images of the data, and those to train on."""
 
 log = logging.getLogger(__name__)
 
@@ -48,18 +51,19 @@ class Prepared:
     share: int = 0
 
 
-def load_sets(config: DataConfig) -> tuple[ImageSet, ImageSet]:
-    """All images of the data, and those to train on. Raises: DataError, ConfigError."""
-    image_set = data.load(config, say=log.info)
-    return image_set, image_set.select(config.splits, config.classes)
+def load_sets(config: RunConfig) -> Sets:
+    """Read the data. Raises: DataError, ConfigError."""
+    _check_batch_size(config, data.most_images(config.data), "at most ")  # before decoding
+    image_set = data.load(config.data, say=log.info)
+    return image_set, image_set.select(config.data.splits, config.data.classes)
 
 
-def reader_of_sets(most: float = math.inf) -> LoadSets:
+def reader_of_sets(most: float = math.inf) -> Callable[[RunConfig], Sets]:
     """``load_sets`` that reads a data set once as long as it is among the ``most`` last read."""
-    kept: dict[str, tuple[ImageSet, ImageSet]] = {}
+    kept: dict[str, Sets] = {}
 
-    def load(config: DataConfig) -> tuple[ImageSet, ImageSet]:
-        key = repr(config)
+    def load(config: RunConfig) -> Sets:
+        key = repr(config.data)
         if key not in kept:
             if len(kept) >= most:  # before the next takes memory too
                 del kept[next(iter(kept))]
@@ -73,9 +77,18 @@ load_and_keep = reader_of_sets(most=1)
 """For the runs of one process, which come one after another."""
 
 
+def _check_batch_size(config: RunConfig, num_images: float, bound: str = "") -> None:
+    """Raises: ConfigError."""
+    if config.batch_size > num_images:
+        raise ConfigError(
+            f"batch_size must be at most the number of training images ({bound}{num_images}), "
+            f"got {config.batch_size}"
+        )
+
+
 def prepare(
     config: RunConfig,
-    load: LoadSets = load_sets,
+    load: Callable[[RunConfig], Sets] = load_sets,
     *,
     here: bool = True,
     share: int = 0,
@@ -95,12 +108,8 @@ def prepare(
     for message in _without_effect(config):
         _say_once(message)
     began = time.perf_counter()
-    image_set, training_set = load(config.data)
-    if config.batch_size > len(training_set):
-        raise ConfigError(
-            f"batch_size must be at most the number of training images ({len(training_set)}), "
-            f"got {config.batch_size}"
-        )
+    image_set, training_set = load(config)
+    _check_batch_size(config, len(training_set))
     names = classes_of(training_set).names
     config.generator.check_classes(names)
     if len(names) > 1 and not config.generator.conditional:
@@ -109,7 +118,13 @@ def prepare(
             f"({', '.join(names[:10])}) as one: data.classes=[{names[0]}] trains on one, "
             "generator.conditional=true makes images of each"
         )
-    identity = identify(config, trajectory_id(config, training_set.content_hash, precision))
+    trajectory = trajectory_id(config, training_set.content_hash, precision)
+    slug = (
+        f"{config.data.name}{config.data.size}-{config.generator.name}-{config.loss.name}"
+        f"-{config.optimizer.name}-lr{config.optimizer.generator_lr:g}-{config.epochs}ep"
+        f"-s{config.seed}"
+    )
+    identity = RunIdentity(trajectory, run_id(trajectory, config.epochs), config.epochs, slug)
     seconds = time.perf_counter() - began
     return Prepared(config, device, precision, image_set, training_set, identity, seconds, share)
 
@@ -135,10 +150,8 @@ def versions() -> dict[str, str]:
     """Of Python, lungan and what shapes its numbers."""
     found = {"lungan": lungan.__version__, "python": platform.python_version()}
     for package in ("torch", "torchvision", "numpy", "scipy", "opencv-python-headless"):
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -149,30 +162,20 @@ def git_commit() -> str | None:
     root = Path(lungan.__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return None
-    try:
-        described = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--match="],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
+    describe = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--match="]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        said = subprocess.check_output(
+            describe, cwd=root, stderr=subprocess.DEVNULL, text=True, timeout=10
         )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip()
+        return said.strip()
+    return None
 
 
 @functools.cache
 def machine() -> str:
     """Processor, its cores, and the system, such as ``Xeon 8480 (2 cores), Linux``."""
-    return f"{_processor()} ({os.cpu_count()} cores), {platform.system()} {platform.machine()}"
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown processor"
+    processor = platform.processor() or "unknown processor"
+    with contextlib.suppress(OSError):
+        found = re.search(r"^model name\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        processor = found[1].strip() if found else processor
+    return f"{processor} ({os.cpu_count()} cores), {platform.system()} {platform.machine()}"

@@ -36,13 +36,7 @@ from lungan.runs.naming import beside_folder, name_in_sweep
 from lungan.runs.prepare import Prepared, git_commit, machine, versions
 from lungan.runs.scoring import RunScorer, build_scorer
 from lungan.runs.sinks import FolderSink, LogFile, ProgressSink, rewind_metrics
-from lungan.runs.store import (
-    Claimed,
-    Finished,
-    Store,
-    adopt,
-    store_path,
-)
+from lungan.runs.store import Claimed, Store, adopt, store_path
 from lungan.tracking.live import Followers, chosen
 from lungan.tracking.records import describe_run
 from lungan.tracking.upload import replay_for_agent
@@ -145,7 +139,7 @@ def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None
     """
     config, identity = prepared.config, prepared.identity
     found = Store(store_path(config)).claim(identity, retry_diverged=config.retry == "diverged")
-    if isinstance(found, Finished):
+    if isinstance(found, Run):
         result = _score_again(prepared, found)
         replay_for_agent(config, result)
         return result
@@ -154,7 +148,7 @@ def run(prepared: Prepared, *, sweep: str | None = None, stop: StopSignal | None
         return _ActiveRun(prepared, found, sweep, closing).run(stop or StopSignal())
 
 
-def _score_again(prepared: Prepared, found: Finished) -> Run:
+def _score_again(prepared: Prepared, found: Run) -> Run:
     """A finished run as it is, with the scores that this config asks for and it has not."""
     folder, summary = found.folder, found.summary
     scorer = build_scorer(prepared, folder) if summary["status"] == "done" else None
@@ -188,8 +182,9 @@ class _ActiveRun:
         self._threads_before = 0  # of the checkpoint that the run goes on from
         self._scorer: RunScorer | None = None
         self._seconds = {"data": prepared.data_seconds, "training": 0.0, "scoring": 0.0}
-        log_file = closing.enter_context(contextlib.closing(LogFile(self._folder)))
+        log_file = LogFile(self._folder)
         logging.getLogger("lungan").addHandler(log_file)
+        closing.callback(log_file.close)
         closing.callback(logging.getLogger("lungan").removeHandler, log_file)
 
     def run(self, stop: StopSignal) -> Run:
@@ -280,7 +275,7 @@ class _ActiveRun:
         state = build_state(self._config, images.size, images.channels, prepared.device, classes)
         self._load(state)
         shorter = self._claimed.shorter
-        if shorter is not None and state.epoch < shorter.epochs:
+        if shorter is not None and state.epoch < shorter.summary["epochs_done"]:
             adopt(shorter.folder, folder)
             self._load(state)
         rewind_metrics(folder, state.epoch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ from lungan.runs.folder import (
     SUMMARY,
     pairs_path,
     read_config,
+    read_run,
     read_scores,
-    read_summary,
 )
 from lungan.runs.prepare import Prepared, load_and_keep
 from lungan.runs.store import claimed_finished
@@ -38,6 +39,7 @@ from lungan.scores.encoders import Encoder
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Scorer:
     """Scores images against the real ones that their generator was trained on.
 
@@ -48,21 +50,15 @@ class Scorer:
     encoder that must be there is not.
     """
 
-    def __init__(
-        self,
-        config: ScoreConfig,
-        image_set: ImageSet,
-        splits: Sequence[str],
-        classes: Sequence[str],
-        device: torch.device,
-        folder: Path | None,
-    ) -> None:
-        self._config = config
-        self._image_set = image_set
-        self._splits, self._classes = splits, classes
-        self._device = device
-        self._folder = folder
-        self.names, self.reasons = encoders.resolve(config)
+    config: ScoreConfig
+    image_set: ImageSet
+    splits: Sequence[str]
+    classes: Sequence[str]
+    device: torch.device
+    folder: Path | None
+
+    def __post_init__(self) -> None:
+        self.names, self.reasons = encoders.resolve(self.config)
 
     def announce(self) -> None:
         """Say which scores there will not be, and why."""
@@ -71,20 +67,20 @@ class Scorer:
 
     def reference(self) -> ImageSet:
         """The real images trained on. Raises: ConfigError, DataError as ``ImageSet.select``."""
-        return self._image_set.select(self._splits, self._classes)
+        return self.image_set.select(self.splits, self.classes)
 
     def sample(self, generator: nn.Module) -> Tensor:
         """As many images as are scored, (N, C, H, W) uint8 on the scorer's device.
 
         Raises: DataError where there are too few real ones.
         """
-        count = evaluate.num_images_a_side(len(self.reference()), self._config)
-        return sample_images(generator, count, self._config.seed, self._device)
+        count = evaluate.num_images_a_side(len(self.reference()), self.config)
+        return sample_images(generator, count, self.config.seed, self.device)
 
     @cached_property
     def encoders(self) -> list[Encoder]:
         """Those that can be had; what these images leave unfit is said. Raises: WeightsError."""
-        built, unfit = encoders.build_all(self.names, self._config, self._image_set, self._device)
+        built, unfit = encoders.build_all(self.names, self.config, self.image_set, self.device)
         for name, reason in unfit.items():
             log.warning("no %s scores: %s", name, reason)
         self.reasons |= unfit
@@ -99,10 +95,10 @@ class Scorer:
         """
         return evaluate.score_images(
             generated,
-            self._image_set,
-            splits=self._splits,
-            classes=self._classes,
-            config=self._config,
+            self.image_set,
+            splits=self.splits,
+            classes=self.classes,
+            config=self.config,
             encoders=self.encoders,
             reasons=self.reasons,
             epoch=epoch,
@@ -112,15 +108,15 @@ class Scorer:
     def _write_pairs(
         self, encoder: str, generated: NDArray[np.uint8], training: NDArray[np.uint8]
     ) -> None:
-        if self._folder is not None:
+        if self.folder is not None:
             with pictures.spared(f"closest pairs of {encoder}"):
-                pictures.write_pairs(pairs_path(self._folder, encoder), generated, training)
+                pictures.write_pairs(pairs_path(self.folder, encoder), generated, training)
 
 
 class RunScorer(Scorer):
     """Scores generators of the run in ``folder``; its scores.json keeps the results."""
 
-    _folder: Path
+    folder: Path
 
     def score(self, generator: nn.Module, epoch: int) -> dict[str, Any]:
         """The result of the generator after ``epoch``, added to scores.json.
@@ -128,8 +124,8 @@ class RunScorer(Scorer):
         Raises: DataError where images cannot be scored, RunFolderError.
         """
         result = self.measure(self.sample(generator), epoch)
-        path = self._folder / SCORES
-        scores = read_scores(self._folder)
+        path = self.folder / SCORES
+        scores = read_scores(self.folder)
         scores[result["scoring_id"]] = result
         write_json(path, scores)
         return result
@@ -141,22 +137,21 @@ class RunScorer(Scorer):
 
         Raises: as ``score``; BusyError where another process has the run.
         """
-        with claimed_finished(self._folder):
-            summary = read_summary(self._folder)
-            assert summary is not None
+        with claimed_finished(self.folder):
+            summary = read_run(self.folder).summary
             epochs = summary["epochs_done"]
             result = None if anew else self.find(epochs)
             if result is None:
                 self.announce()
-                result = self.score(load_generator(self._folder / GENERATOR), epochs)
+                result = self.score(load_generator(self.folder / GENERATOR), epochs)
             summary["scores"] = result
-            write_json(self._folder / SUMMARY, summary)
+            write_json(self.folder / SUMMARY, summary)
         return summary
 
     def find(self, epoch: int) -> dict[str, Any] | None:
         """What scores.json has for this epoch under this config and these encoders."""
-        wanted = evaluate.shaping(self._config)
-        for result in read_scores(self._folder).values():
+        wanted = evaluate.shaping(self.config)
+        for result in read_scores(self.folder).values():
             if (
                 result["epoch"] == epoch
                 and result.get("version") == encoders.VERSION
@@ -175,14 +170,15 @@ class RunScorer(Scorer):
         image chooses anything.
         """
         rows: dict[int, dict[str, Any]] = {}
-        for result in read_scores(self._folder).values():
+        for result in read_scores(self.folder).values():
             values, epoch = result["values"], result["epoch"]
             keys = (f"{name}.{catalogue.LEADING}" for name in self.names)
             key = next((key for key in keys if values.get(key) is not None), None)
             if key is not None and epoch is not None:
                 rows[epoch] = {"epoch": epoch, "score": key, "value": values[key]}
-        in_order = [rows[epoch] for epoch in sorted(rows)]
-        return min(in_order, key=lambda row: float(row["value"])) if len(rows) > 1 else None
+        # Of equal scores, the first epoch's.
+        by_score = sorted(rows.values(), key=lambda row: (float(row["value"]), row["epoch"]))
+        return by_score[0] if len(by_score) > 1 else None
 
 
 def build_scorer(prepared: Prepared, folder: Path) -> RunScorer | None:
@@ -209,24 +205,21 @@ def score_runs(
     ConfigError, DataError, WeightsError.
     """
     chosen_device = resolve_device(device)
-    skipped: list[str] = []
-    found = False
+    skipped, num_scored = [], 0
     for folder in map(Path, folders):
-        summary = read_summary(folder) if folder.is_dir() else None
-        if summary is None or summary["status"] != "done":
-            ending = (
-                "has no finished run" if summary is None else f"holds a {summary['status']} run"
-            )
+        run = read_run(folder)
+        if run.status != "done":
+            ending = f"holds a {run.status} run" if run.summary else "has no finished run"
             skipped.append(f"{folder} {ending}")
             continue
         config = read_config(folder)
-        image_set, _ = load_and_keep(config.data)  # runs of a sweep come together
+        image_set, _ = load_and_keep(config)  # runs of a sweep come together
         scores = presets.load_score(score, config.score, changes)
         splits, classes = config.data.splits, config.data.classes
         scorer = RunScorer(scores, image_set, splits, classes, chosen_device, folder)
-        found = True
+        num_scored += 1
         yield folder, scorer.score_finished(anew=True)["scores"]
-    if not found:
+    if not num_scored:
         raise RunFolderError(
             f"nothing to score: {', '.join(skipped)}; give folders of finished runs"
         )

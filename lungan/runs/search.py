@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import logging
 import math
 import time
@@ -30,12 +31,12 @@ from lungan.config.compose import split_sweeps
 from lungan.config.rules import at_least, rule
 from lungan.errors import ConfigError, RunFolderError
 from lungan.files import DamagedError, unwritable
-from lungan.runs.folder import SWEEPS, exclusive, run_so_far, write_manifest
+from lungan.runs.folder import SWEEPS, Run, exclusive, write_manifest
+from lungan.runs.jobs import do_tasks, wait_for
 from lungan.runs.prepare import load_and_keep, prepare
 from lungan.runs.run import StopSignal
 from lungan.runs.store import Owner, Store, live_owner
 from lungan.runs.sweep import PlannedRun
-from lungan.runs.tasks import do_tasks, wait_for
 
 FOREIGN_SECONDS = 3600.0
 """How long a trial of another machine may show no live run before it is asked for again."""
@@ -99,12 +100,10 @@ class Search:
     def describe(self) -> str:
         """What was found, for a terminal."""
         trials = self.study.get_trials(deepcopy=False)
-        count = {
-            state.name.lower(): sum(trial.state is state for trial in trials)
-            for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-        }
-        said = ", ".join(f"{number} {name}" for name, number in count.items() if number)
-        if not count["complete"]:
+        count = collections.Counter(trial.state for trial in trials)
+        ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        said = ", ".join(f"{count[each]} {each.name.lower()}" for each in ended if count[each])
+        if not count[TrialState.COMPLETE]:
             return f"search {self.request.sweep}: {said}; no trial has a score"
         best = self.study.best_trial
         values = " ".join(f"{key}={_text(value)}" for key, value in best.params.items())
@@ -112,7 +111,7 @@ class Search:
             f"search {self.request.sweep}: {said}\n"
             f"best: {self.request.objective} {best.value:.6g} with {values} "
             f"({best.user_attrs['folder']})\n"
-            f"It is the best of {count['complete'] + count['pruned']} by this very score, so its "
+            f"It is the best of {count[ended[0]] + count[ended[1]]} by this very score, so its "
             "score flatters it: repeat it and a\nrival with new seeds before comparing: "
             f"python -m lungan.train --multirun {values} seed=1,2,3,4,5 ..."
         )
@@ -123,10 +122,8 @@ class Search:
         with exclusive(self.store):
             path.parent.mkdir(exist_ok=True)
             study = self._read_study(path)
-            for key, value in {
-                "objective": self.request.objective,
-                "rungs": self.request.rungs,
-            }.items():
+            for key in ("objective", "rungs"):
+                value = getattr(self.request, key)
                 self._check_same(f"--{key}", study.user_attrs.get(key, value), value)
                 study.set_user_attr(key, value)
         self._check_same("--direction", study.direction.name.lower(), self.request.direction)
@@ -201,65 +198,59 @@ class Search:
         return folder is None or live_owner(self.store / folder) is None
 
     def _try(self, trial: Trial) -> None:
-        """Train and score one trial, rung by rung, and tell the study."""
+        """Train and score one trial, and tell the study. Raises: ConfigError where no run has the
+        objective."""
+        try:
+            state, score = self._train(trial)
+        except ConfigError:
+            self.study.tell(trial, state=TrialState.FAIL)
+            raise
+        self.num_failed += state is TrialState.FAIL
+        self.study.tell(trial, score, state)
+
+    def _train(self, trial: Trial) -> tuple[TrialState, float | None]:
+        """Rung by rung; gives what to tell the study."""
         values = {key: _text(value) for key, value in trial.params.items()}
-        said = " ".join(f"{key}={value}" for key, value in values.items())
-        log.info("trial %d: %s", trial.number, said)
-        score = math.nan
+        log.info("trial %d: %s", trial.number, " ".join(map("=".join, values.items())))
+        objective, score = self.request.objective, math.nan
         for epochs in self.request.rungs or (None,):
-            summary = self._run(trial, values | ({"epochs": str(epochs)} if epochs else {}))
-            if summary is None or summary["status"] == "diverged":
-                # A diverged trial is told as the worst, so that the search turns away from it.
-                state = TrialState.FAIL if summary is None else TrialState.PRUNED
-                self.num_failed += summary is None
-                self.study.tell(trial, state=state)
-                return
-            found = self._score(trial, summary)
-            if found is None:
-                return
-            score = found
-            log.info("trial %d: %s %.6g", trial.number, self.request.objective, score)
+            run = self._run(trial, values | ({"epochs": str(epochs)} if epochs else {}))
+            if run is None or not run.has_result:
+                return TrialState.FAIL, None
+            if run.status == "diverged":  # told as the worst, so that the search turns away from it
+                return TrialState.PRUNED, None
+            if objective not in run.scores:
+                have = ", ".join(key for key in run.scores if "." in key) or "no scores"
+                raise ConfigError(
+                    f"--objective must be a score of the runs ({have}), got {objective}"
+                )
+            if run.scores[objective] is None:
+                reasons = run.summary["scores"]["reasons"]
+                log.error("trial %d: %s is null: %s", trial.number, objective, reasons)
+                return TrialState.FAIL, None
+            score = float(run.scores[objective])
+            log.info("trial %d: %s %.6g", trial.number, objective, score)
             if epochs is not None:
                 trial.report(score, epochs)
                 if epochs != self.request.rungs[-1] and not self._is_promising(epochs, score):
                     log.info("trial %d: not among the best at %d epochs", trial.number, epochs)
-                    self.study.tell(trial, state=TrialState.PRUNED)
-                    return
-        self.study.tell(trial, score)
+                    return TrialState.PRUNED, None
+        return TrialState.COMPLETE, score
 
-    def _run(self, trial: Trial, overrides: dict[str, str]) -> dict[str, Any] | None:
-        """The summary of the run that the values stand for; None where it failed."""
+    def _run(self, trial: Trial, overrides: dict[str, str]) -> Run | None:
+        """The run that the values stand for, whatever became of it; None where there is none."""
         try:
             config = self.compose(overrides)
-            planned = PlannedRun(prepare(config, load_and_keep), overrides, config.device)
+            planned = PlannedRun.of(prepare(config, load_and_keep), overrides, config.device)
         except ConfigError as error:
             log.error("trial %d: %s", trial.number, error)
             return None
-        store = Store(self.store)
-        entry = planned.entry(store.folders())
+        entry = planned.entry(Store(self.store))
         write_manifest(self.store, self.request.sweep, "", self.command, [entry])
         trial.set_user_attr("folder", entry["folder"])
         busy = do_tasks([planned], self.request.sweep, self.stop)
         wait_for(busy, self.request.sweep, self.stop)
-        run = run_so_far(planned.folder(store.folders()))
-        return run.summary if run.has_result else None
-
-    def _score(self, trial: Trial, summary: dict[str, Any]) -> float | None:
-        """The objective; None, and the trial is told as failed, where the run has none.
-
-        Raises: ConfigError where no run has it.
-        """
-        objective = self.request.objective
-        values = (summary["scores"] or {}).get("values", {})
-        if values.get(objective) is not None:
-            return float(values[objective])
-        self.num_failed += 1
-        self.study.tell(trial, state=TrialState.FAIL)
-        if objective not in values:
-            have = ", ".join(key for key in values if "." in key) or "no scores"
-            raise ConfigError(f"--objective must be a score of the runs ({have}), got {objective}")
-        log.error("trial %d: %s is null: %s", trial.number, objective, summary["scores"]["reasons"])
-        return None
+        return Store(self.store).run(planned.identity)
 
     def _is_promising(self, epochs: int, score: float) -> bool:
         """Asynchronous successive halving: is it among the best of those that came this far?

@@ -45,8 +45,6 @@ class FolderSink:
                 with write_whole(self._folder / CHECKPOINT) as stream:
                     threads = torch.get_num_threads()
                     torch.save({"state": event.state, "threads": threads, **self._origin}, stream)
-            case _:
-                pass
 
 
 def rewind_metrics(folder: Path, epoch: int) -> None:
@@ -106,8 +104,6 @@ class ProgressSink:
                 self._bar.update()
             case EpochEnd():
                 self._epoch(event)
-            case _:
-                pass
 
     def close(self) -> None:
         if self._bar is not None:

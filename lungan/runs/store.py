@@ -23,7 +23,6 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lungan.config import RunConfig
 from lungan.config.run import run_id
@@ -36,8 +35,9 @@ from lungan.runs.folder import (
     SAMPLES,
     SCORES,
     SUMMARY,
+    Run,
     exclusive,
-    read_summary,
+    read_run,
     remove_unfinished,
 )
 
@@ -59,39 +59,13 @@ class RunIdentity:
 
     @property
     def name(self) -> str:
-        """The run folder's name."""
-        return f"{self.slug}-{self.digits}"
-
-    @property
-    def digits(self) -> str:
-        """What the run folder's name ends in."""
-        return self.run[:HASH_DIGITS]
-
-    def folder_among(self, folders: dict[str, str]) -> str:
-        """The folder's name in a store of these folders, which an earlier version may have made."""
-        return folders.get(self.digits, self.name)
-
-
-def identify(config: RunConfig, trajectory: str) -> RunIdentity:
-    slug = (
-        f"{config.data.name}{config.data.size}-{config.generator.name}-{config.loss.name}"
-        f"-{config.optimizer.name}-lr{config.optimizer.generator_lr:g}-{config.epochs}ep"
-        f"-s{config.seed}"
-    )
-    return RunIdentity(trajectory, run_id(trajectory, config.epochs), config.epochs, slug)
+        """The name that a new folder of the run gets."""
+        return f"{self.slug}-{self.run[:HASH_DIGITS]}"
 
 
 def store_path(config: RunConfig) -> Path:
     """The store's folder; ``~`` is the user's own."""
     return at_home(config.store)
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The run is done, diverged or failed before: its summary is the result."""
-
-    folder: Path
-    summary: dict[str, Any]
 
 
 class BusyError(RunFolderError):
@@ -105,79 +79,88 @@ class BusyError(RunFolderError):
 
 
 @dataclass(frozen=True, slots=True)
-class Shorter:
-    """The longest finished run of fewer epochs on the same trajectory."""
-
-    folder: Path
-    epochs: int
-
-
-@dataclass(frozen=True, slots=True)
 class Claimed:
-    """The run is this process's to do. ``shorter``: what it can go on from; its own checkpoint,
-    where it has one, may lie behind or ahead of that."""
+    """The run is this process's to do. ``shorter``: the finished run that it can go on from; its
+    own checkpoint, where it has one, may lie behind or ahead of that one's."""
 
     folder: Path
     claim: Claim
-    shorter: Shorter | None
+    shorter: Run | None
 
 
 class Store:
+    """A store as it is when it is looked at, at construction and at each claim. ``names``: its run
+    folders by the hash that their names end in, whatever people or earlier versions put before.
+
+    Raises: RunFolderError where it cannot be read.
+    """
+
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.names = self._look()
 
-    def claim(self, identity: RunIdentity, *, retry_diverged: bool = False) -> Finished | Claimed:
-        """Decide who does the run. A failed run is always retried, a diverged one when asked.
+    def _look(self) -> dict[str, str]:
+        try:
+            with os.scandir(self.root) as entries:
+                names = [each.name for each in entries if each.is_dir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except OSError as error:
+            raise RunFolderError(
+                f"store={self.root} cannot be read: {error.strerror}; choose another with "
+                "store=<folder>, or make this one readable"
+            ) from error
+        by_hash = {name.rpartition("-")[2]: name for name in names}
+        return {digits: by_hash[digits] for digits in by_hash if len(digits) == HASH_DIGITS}
+
+    def folder(self, identity: RunIdentity) -> Path:
+        return self.root / self.names.get(identity.run[:HASH_DIGITS], identity.name)
+
+    def run(self, identity: RunIdentity) -> Run:
+        """The run as far as it has come; one that is absent or damaged is unfinished."""
+        folder = self.folder(identity)
+        with contextlib.suppress(RunFolderError):
+            return read_run(folder)
+        return Run(folder, {})
+
+    def claim(self, identity: RunIdentity, *, retry_diverged: bool = False) -> Run | Claimed:
+        """Decide who does the run; gives its result where it has one. A failed run is always
+        retried, a diverged one when asked.
 
         Raises: BusyError where another process has the run, or a shorter one of its trajectory;
         RunFolderError where the store cannot be read or written.
         """
         with exclusive(self.root):
-            by_hash = self.folders()
-            folder = self.root / identity.folder_among(by_hash)
-            summary = read_summary(folder)
-            if summary is not None and summary["run_id"] != identity.run:
+            self.names = self._look()
+            folder = self.folder(identity)
+            run = read_run(folder)
+            if (found := run.summary.get("run_id", identity.run)) != identity.run:
                 raise RunFolderError(
-                    f"{folder} belongs to run {summary['run_id'][:16]}, not {identity.run[:16]}: "
+                    f"{folder} belongs to run {found[:16]}, not {identity.run[:16]}: "
                     "their ids begin alike; use another store=<folder> for this run"
                 )
-            again = ("failed", "diverged") if retry_diverged else ("failed",)
-            if summary is not None and summary["status"] not in again:
-                return Finished(folder, summary)
+            if run.status == "done" or (run.status == "diverged" and not retry_diverged):
+                return run
             check_free(folder)
-            shorter = self.shorter(identity, by_hash)
+            shorter = self.shorter(identity)
             claim = Claim(folder)
             remove_unfinished(folder)
-            if summary is not None:
-                (folder / SUMMARY).unlink()
-                if summary["status"] == "diverged":
-                    (folder / CHECKPOINT).unlink(missing_ok=True)
+            (folder / SUMMARY).unlink(missing_ok=True)
+            if run.status == "diverged":
+                (folder / CHECKPOINT).unlink(missing_ok=True)
             return Claimed(folder, claim, shorter)
 
-    def folders(self) -> dict[str, str]:
-        """Run folders by the hash that their names end in."""
-        folders: dict[str, str] = {}
-        if not self.root.is_dir():
-            return folders
-        with os.scandir(self.root) as entries:
-            for entry in entries:
-                digits = entry.name.rpartition("-")[2]
-                if len(digits) == HASH_DIGITS and entry.is_dir():
-                    folders[digits] = entry.name
-        return folders
-
-    def is_busy(self, identity: RunIdentity, folders: dict[str, str]) -> bool:
-        """Whether a process is at work on the run, or on a shorter one of its trajectory.
-        folders: the store's."""
+    def is_busy(self, identity: RunIdentity) -> bool:
+        """Whether a process is at work on the run, or on a shorter one of its trajectory."""
         try:
-            check_free(self.root / identity.folder_among(folders))
-            self.shorter(identity, folders)
+            check_free(self.folder(identity))
+            self.shorter(identity)
         except BusyError:
             return True
         return False
 
-    def shorter(self, identity: RunIdentity, folders: dict[str, str]) -> Shorter | None:
-        """What the run can go on from. folders: the store's.
+    def shorter(self, identity: RunIdentity) -> Run | None:
+        """The longest finished run of fewer epochs on the trajectory, to go on from.
 
         Raises: BusyError where a process is at work on a shorter one, since whoever trains beside
         it does its epochs twice.
@@ -186,23 +169,19 @@ class Store:
         # by name, with no index to keep.
         for epochs in range(identity.epochs - 1, 0, -1):
             sibling = run_id(identity.trajectory, epochs)
-            name = folders.get(sibling[:HASH_DIGITS])
+            name = self.names.get(sibling[:HASH_DIGITS])
             if name is None:
                 continue
             folder = self.root / name
             check_free(folder)
             try:
-                summary = read_summary(folder)
+                run = read_run(folder)
             except RunFolderError as error:
                 log.warning("%s", error)
                 continue
-            if (
-                summary is not None
-                and summary["run_id"] == sibling
-                and summary["status"] == "done"
-                and (folder / CHECKPOINT).exists()
-            ):
-                return Shorter(folder, epochs)
+            is_whole = run.status == "done" and (folder / CHECKPOINT).exists()
+            if is_whole and run.summary["run_id"] == sibling:
+                return run
         return None
 
 

@@ -26,15 +26,14 @@ from lungan.runs.folder import (
     Run,
     check_name,
     read_metrics,
-    read_summary,
-    run_so_far,
+    read_run,
     write_manifest,
 )
+from lungan.runs.jobs import Launcher, Task
 from lungan.runs.naming import beside_folder, display_names, name_in_sweep
 from lungan.runs.prepare import Prepared, load_and_keep, prepare, reader_of_sets
 from lungan.runs.run import StopSignal, run
-from lungan.runs.store import BusyError, RunIdentity, Store, store_path
-from lungan.runs.tasks import Launcher, Task
+from lungan.runs.store import BusyError, Store, store_path
 
 MAX_RUNS_TIMED = 50
 
@@ -44,30 +43,25 @@ Settings = Sequence[tuple[RunConfig, dict[str, str]]]
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRun(Task):
     """One run of the sweep. ``overrides``: the swept keys and their values as typed. ``device``:
     the config's own, where the plan was made for other machines."""
 
     prepared: Prepared
     overrides: dict[str, str]
-    device: str
 
-    @property
-    def identity(self) -> RunIdentity:
-        return self.prepared.identity
-
-    @property
-    def store(self) -> Path:
-        return store_path(self.prepared.config)
-
-    @property
-    def retries_diverged(self) -> bool:
-        return self.prepared.config.retry == "diverged"
-
-    @property
-    def uses_cpu(self) -> bool:
-        return self.prepared.device.type == "cpu"
+    @classmethod
+    def of(cls, prepared: Prepared, overrides: dict[str, str], device: str) -> Self:
+        return cls(
+            identity=prepared.identity,
+            store=store_path(prepared.config),
+            device=device,
+            uses_cpu=prepared.device.type == "cpu",
+            retries_diverged=prepared.config.retry == "diverged",
+            prepared=prepared,
+            overrides=overrides,
+        )
 
     def describe(self, sweep: str, /) -> str:
         name = name_in_sweep(self.store, sweep, self.identity.run)
@@ -85,14 +79,14 @@ class PlannedRun(Task):
     def again(cls, values: Mapping[str, Any], device: str, share: int, /) -> Self:
         config: RunConfig = rules.parse(RunConfig, values["config"])
         config = dataclasses.replace(config, device=device)
-        return cls(prepare(config, load_and_keep, share=share), values["overrides"], device)
+        return cls.of(prepare(config, load_and_keep, share=share), values["overrides"], device)
 
-    def entry(self, folders: dict[str, str]) -> dict[str, Any]:
-        """The run in the sweep's manifest. folders: the store's."""
+    def entry(self, store: Store) -> dict[str, Any]:
+        """The run in the sweep's manifest."""
         return {
             "run_id": self.identity.run,
             "trajectory_id": self.identity.trajectory,
-            "folder": self.identity.folder_among(folders),
+            "folder": store.folder(self.identity).name,
             "overrides": self.overrides,
             "epochs": self.identity.epochs,
         }
@@ -113,7 +107,8 @@ _STATES = {
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a sweep has to do. ``sweep``: its name, one made of the runs where it was given none.
-    ``state``: done, diverged, failed, continue or start, by run id."""
+    ``state``: done, diverged, failed, continue or start, by run id. ``images_per_second``: at which
+    runs of the same networks in the store were trained; None where there is none."""
 
     sweep: str
     trajectories: tuple[Trajectory, ...]
@@ -131,17 +126,10 @@ class Plan:
     def store(self) -> Path:
         return self.runs[0].store
 
-    def names(self) -> dict[str, str]:
-        """What sets each run apart, and its folder's name, by run id."""
-        runs = {run.identity.run: run for run in self.runs}
-        settings = {
-            run_id: {"epochs": run.identity.epochs, **run.overrides} for run_id, run in runs.items()
-        }
-        shown = display_names(settings)
-        return {
-            run_id: beside_folder(shown.get(run_id, ""), run.identity.name)
-            for run_id, run in runs.items()
-        }
+    def entries(self) -> list[dict[str, Any]]:
+        """The runs in the sweep's manifest."""
+        store = Store(self.store)
+        return [run.entry(store) for run in self.runs]
 
     def describe(self) -> str:
         """The plan as lines for a terminal."""
@@ -161,6 +149,14 @@ class Plan:
                 f"from shorter or stopped runs; {how_long}"
             )
         return lines
+
+    def list_runs(self) -> str:
+        """A line for each run: its state, what sets it apart, and its folder's name."""
+        names = display_names(self.entries())
+        return "\n".join(
+            f"  {self.state[each.run]:9} {beside_folder(names[each.run], each.name)}"
+            for each in (run.identity for run in self.runs)
+        )
 
 
 def plan_sweep(
@@ -194,7 +190,7 @@ def plan_sweep(
     for config, overrides in configs:
         # Devices of other machines are not looked for on this one.
         there = dataclasses.replace(config, device="auto") if elsewhere else config
-        planned = PlannedRun(prepare(there, load, here=not elsewhere), overrides, config.device)
+        planned = PlannedRun.of(prepare(there, load, here=not elsewhere), overrides, config.device)
         of_trajectory = by_trajectory.setdefault(planned.identity.trajectory, {})
         of_trajectory[planned.identity.epochs] = planned
     trajectories = tuple(
@@ -217,66 +213,61 @@ def against_store(sweep: str, trajectories: tuple[Trajectory, ...]) -> Plan:
     to_train = saved = to_show = 0
     first = trajectories[0][0]
     store = Store(first.store)
-    folders = store.folders()
     for trajectory in trajectories:
         # Runs of this plan are counted below; an earlier sweep may have left shorter ones.
         reached = 0
         with contextlib.suppress(BusyError):
-            if shorter := store.shorter(trajectory[0].identity, folders):
-                reached = shorter.epochs
+            if shorter := store.shorter(trajectory[0].identity):
+                reached = shorter.summary["epochs_done"]
         for planned in trajectory:
-            state, epochs = _state_in_store(planned, folders)
+            state, epochs = _state_in_store(planned, store)
             reached = max(reached, epochs)
             if state not in ("done", "diverged"):
                 begun = min(reached, planned.identity.epochs)
-                state = "failed" if state == "failed" else "continue" if begun else "start"
+                state = state or ("continue" if begun else "start")
                 to_train += planned.identity.epochs - begun
                 saved += begun
                 to_show += (planned.identity.epochs - begun) * len(planned.prepared.training_set)
                 reached = planned.identity.epochs
             states[planned.identity.run] = state
-    speed = _speed(first.prepared.config, store, folders)
+    speed = _speed(first.prepared.config, store)
     return Plan(sweep, trajectories, states, to_train, saved, to_show, speed)
 
 
-def _state_in_store(planned: PlannedRun, folders: dict[str, str]) -> tuple[str, int]:
-    """``done``, ``diverged``, ``failed``, which is tried again, or ``start``; and the epochs that
-    can be gone on from, about: an unfinished run's metrics may be ahead of its checkpoint."""
-    folder = planned.folder(folders)
+def _state_in_store(planned: PlannedRun, store: Store) -> tuple[str, int]:
+    """``done``, ``diverged``, ``failed``, which is tried again, or empty where it has not ended;
+    and the epochs that can be gone on from, about: an unfinished run's metrics may be ahead of its
+    checkpoint."""
+    folder = store.folder(planned.identity)
     try:
-        summary = read_summary(folder)
-        state = summary["status"] if summary else "start"
-        if state in ("start", "failed"):
+        run = read_run(folder)
+        if run.status in ("unfinished", "failed"):
             kept = len(read_metrics(folder)) if (folder / CHECKPOINT).exists() else 0
-            return state, kept
+            return run.status.replace("unfinished", ""), kept
     except RunFolderError as error:
         log.warning("%s", error)
         return "failed", 0
-    if state == "diverged" and planned.retries_diverged:
+    if run.status == "diverged" and planned.retries_diverged:
         return "failed", 0
-    assert summary is not None
-    return state, summary["epochs_done"]
+    return run.status, run.summary["epochs_done"]
 
 
-def _speed(config: RunConfig, store: Store, folders: dict[str, str]) -> float | None:
+def _speed(config: RunConfig, store: Store) -> float | None:
     """Median images/s of finished runs of the same networks, the store's newest; None without."""
 
     def shape(config: RunConfig) -> list[Any]:
         return [config.generator, config.discriminator, config.loss, config.batch_size]
 
-    paths = (store.root / name / SUMMARY for name in folders.values())
+    own = shape(config)
+    paths = (store.root / name / SUMMARY for name in store.names.values())
     found = sorted((path.stat().st_mtime, path.parent) for path in paths if path.exists())
     speeds = []
     for _, folder in found[-MAX_RUNS_TIMED:]:
-        try:
-            summary = read_summary(folder)
-            if summary is None or summary["status"] != "done":
-                continue
+        with contextlib.suppress(RunFolderError, ConfigError, LookupError):
+            run = read_run(folder)
             # Parsed, so that keys which came after the run stand at their neutral values.
-            if shape(rules.parse(RunConfig, summary["config"])) == shape(config):
+            if run.status == "done" and shape(rules.parse(RunConfig, run.summary["config"])) == own:
                 speeds.append(read_metrics(folder)[-1]["images_per_second"])
-        except (RunFolderError, ConfigError, LookupError):
-            continue
     return statistics.median(speeds) if speeds else None
 
 
@@ -294,13 +285,11 @@ def run_sweep(
     call goes on with what is left.
     """
     stop = stop or StopSignal()
-    folders = Store(plan.store).folders()
-    runs = [planned.entry(folders) for planned in plan.runs]
-    write_manifest(plan.store, plan.sweep, question, command, runs)
+    write_manifest(plan.store, plan.sweep, question, command, plan.entries())
     with stop.installed():
         launcher.run(plan.trajectories, plan.sweep, stop)
-    folders = Store(plan.store).folders()
-    return [run_so_far(planned.folder(folders)) for planned in plan.runs]
+    store = Store(plan.store)
+    return [store.run(planned.identity) for planned in plan.runs]
 
 
 def write_results(store: Path, sweep: str) -> Path | None:

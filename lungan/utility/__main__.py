@@ -19,7 +19,7 @@ from lungan.utility.manifest import ENDING, Design, manifest_path, manifests, re
 
 if TYPE_CHECKING:
     from lungan.classifiers.train import Recipe
-    from lungan.runs.tasks import Launcher
+    from lungan.runs.jobs import Launcher
     from lungan.utility.generators import Generators
     from lungan.utility.images import RealImages
     from lungan.utility.trial import Settings
@@ -182,10 +182,11 @@ def _from_runs(
     store: Path = options.store or runs[0].resolve().parent
     gone = [path for path in runs if not path.is_file() and not (path / GENERATOR).is_file()]
     if gone and manifest_path(store, options.study).is_file():
+        as_given = options.store or (runs[0].parent if runs[0].name else store)
         raise ConfigError(
             f"RUN must be finished run folders, and {gone[0]} has no generator; the page of the "
             f"trials that study {options.study} has is written again by lungan utility --study "
-            f"{options.study} --store {store}"
+            f"{options.study} --store {as_given}"
         )
     scenarios = None
     if options.fractions is not None or options.imbalance is not None:

@@ -21,9 +21,9 @@ from lungan.device import choose_threads, resolve_device
 from lungan.errors import LunganError, RunFolderError
 from lungan.generation.source import Source, read_source
 from lungan.runs.folder import SWEEPS, Run
+from lungan.runs.jobs import Launcher, Task
 from lungan.runs.run import StopSignal
-from lungan.runs.store import Finished, RunIdentity, Store
-from lungan.runs.tasks import Launcher, Task
+from lungan.runs.store import Store
 from lungan.training.loop import Interrupted
 from lungan.utility.arms import ARMS
 from lungan.utility.generators import GeneratorSet
@@ -37,36 +37,44 @@ PLAIN = ("positive", "precision", "tested_on", "tuned", "first_seed")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialTask(Task):
-    """root: the trials' store. threads: of the CPU; 0 is a job's share of the cores."""
+    """threads: of the CPU; 0 is a job's share of the cores."""
 
     trial: Trial
     settings: Settings
-    root: Path
     runner: TrialRunner
-    device: str
     threads: int
 
-    @property
-    def identity(self) -> RunIdentity:
-        return self.trial.identity(self.settings)
-
-    @property
-    def store(self) -> Path:
-        return self.root
-
-    @property
-    def uses_cpu(self) -> bool:
-        return self.settings.device.type == "cpu"
+    @classmethod
+    def of(
+        cls,
+        trial: Trial,
+        settings: Settings,
+        root: Path,
+        runner: TrialRunner,
+        device: str,
+        threads: int,
+    ) -> Self:
+        """root: the trials' store."""
+        return cls(
+            identity=trial.identity(settings),
+            store=root,
+            device=device,
+            uses_cpu=settings.device.type == "cpu",
+            trial=trial,
+            settings=settings,
+            runner=runner,
+            threads=threads,
+        )
 
     def describe(self, _study: str, /) -> str:
         return self.trial.describe()
 
     def do(self, _study: str, _stop: StopSignal, /) -> Run:
-        found = Store(self.root).claim(self.identity)
-        if isinstance(found, Finished):
-            return Run(found.folder, found.summary)
+        found = Store(self.store).claim(self.identity)
+        if isinstance(found, Run):
+            return found
         try:
             return Run(found.folder, self.runner.do(self.trial, found.folder), reused=False)
         except LunganError:
@@ -107,7 +115,8 @@ class TrialTask(Task):
             made["weights"] = {name: one.weights_hash for name, one in made["by_class"].items()}
         generators = GeneratorSet(**made)
         trial = Trial(ARMS[values["arm"]], generators, values["ratio"], values["seed"])
-        return cls(trial, settings, Path(values["store"]), runner, device, values["threads"])
+        root = Path(values["store"])
+        return cls.of(trial, settings, root, runner, device, values["threads"])
 
 
 @functools.lru_cache(maxsize=1)
@@ -137,7 +146,7 @@ def plan_jobs(
     """A job for the trials of one seed and scenario, which lie beside each other and share real and
     synthetic images and the real-only classifier. root: the trials' store."""
     runner = TrialRunner(settings, root)
-    tasks = [TrialTask(trial, settings, root, runner, device, threads) for trial in trials]
+    tasks = [TrialTask.of(trial, settings, root, runner, device, threads) for trial in trials]
 
     def shared(task: TrialTask) -> tuple[int, Scenario]:
         return task.trial.seed, task.trial.generators.scenario
@@ -150,15 +159,15 @@ def do_trials(jobs: Jobs, study: str, launcher: Launcher) -> None:
 
     Raises: RunFolderError where a trial has no result then; KeyboardInterrupt where it was stopped.
     """
-    store, tasks = Store(jobs[0][0].root), list(itertools.chain(*jobs))
+    root, tasks = jobs[0][0].store, list(itertools.chain(*jobs))
 
     def lacking() -> list[TrialTask]:
-        folders = store.folders()
-        return [task for task in tasks if not task.has_result(folders)]
+        store = Store(root)
+        return [task for task in tasks if not store.run(task.identity).has_result]
 
     if not lacking():
         return
-    (store.root / SWEEPS).mkdir(parents=True, exist_ok=True)
+    (root / SWEEPS).mkdir(parents=True, exist_ok=True)
     stop = StopSignal(after="the trials under way")
     try:
         with stop.installed():
@@ -168,6 +177,6 @@ def do_trials(jobs: Jobs, study: str, launcher: Launcher) -> None:
     if left := lacking():
         raise RunFolderError(
             f"{len(left)} of {len(tasks)} trials have no result, such as {left[0].identity.name}; "
-            f"why is in {store.root / SWEEPS / study}.ledger.jsonl, and the same command tries "
+            f"why is in {root / SWEEPS / study}.ledger.jsonl, and the same command tries "
             "them again"
         )

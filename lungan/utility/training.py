@@ -12,10 +12,10 @@ from lungan.config import RunConfig, compose
 from lungan.data.images import ONLY_CLASS, ImageSet
 from lungan.errors import RunFolderError
 from lungan.runs import sweep as sweeps
+from lungan.runs.jobs import Launcher
 from lungan.runs.prepare import Prepared
 from lungan.runs.run import StopSignal
 from lungan.runs.sweep import Plan, PlannedRun, against_store
-from lungan.runs.tasks import Launcher
 from lungan.training.events import Event, StepEnd
 from lungan.training.loop import Interrupted, train
 from lungan.training.state import build_state

@@ -139,9 +139,9 @@ class Command:
 
 _COMMAND = """
 import importlib, os, sys
-import lungan.runs.tasks
+import lungan.runs.jobs
 from lungan.cli import INTERRUPTED, run_as_program
-lungan.runs.tasks.POLL_SECONDS = 0.2
+lungan.runs.jobs.POLL_SECONDS = 0.2
 main = importlib.import_module(module).main
 os.chdir(cwd)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -93,9 +93,9 @@ def start_train() -> Start:
     def start(*arguments: str) -> Any:
         code = (
             "import sys\n"
-            "import lungan.runs.tasks\n"
+            "import lungan.runs.jobs\n"
             "import lungan.train\n"
-            "lungan.runs.tasks.POLL_SECONDS = 0.2\n"
+            "lungan.runs.jobs.POLL_SECONDS = 0.2\n"
             f"sys.exit(lungan.train.main({list(arguments)!r}))\n"
         )
         process = context.Process(target=exec, args=(code, {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from lungan.runs import run as runs
 from lungan.runs.folder import Run
 from lungan.runs.prepare import prepare
 from lungan.runs.run import StopSignal, run
-from lungan.runs.store import BusyError, Claimed, Finished, Store, claimed_finished
+from lungan.runs.store import BusyError, Claimed, Store, claimed_finished
 from lungan.runs.sweep import plan_sweep
 from lungan.training.loop import Interrupted
 
@@ -152,10 +153,10 @@ def test_a_live_owner_elsewhere_is_respected_and_a_silent_one_replaced(
     (folder / "claim.json").write_text(json.dumps(owner))
     with pytest.raises(BusyError, match="under way in process 1 on far"):
         run(prepared)
-    assert Store(tmp_path / "store").is_busy(prepared.identity, {})
+    assert Store(tmp_path / "store").is_busy(prepared.identity)
     silent = time.time() - 1000
     os.utime(folder / "claim.json", (silent, silent))
-    assert not Store(tmp_path / "store").is_busy(prepared.identity, {})
+    assert not Store(tmp_path / "store").is_busy(prepared.identity)
     assert run(prepared).summary["status"] == "done"
 
 
@@ -227,7 +228,18 @@ def test_a_run_is_found_by_its_id_whatever_its_folder_is_called(tiny: Tiny, tmp_
     renamed = result.folder.with_name("my-best-" + result.folder.name.rpartition("-")[2])
     result.folder.rename(renamed)
     found = Store(tmp_path / "store").claim(prepare(tiny("epochs=1")).identity)
-    assert isinstance(found, Finished) and found.folder == renamed
+    assert isinstance(found, Run) and found.folder == renamed
+
+
+def test_a_store_that_cannot_be_read_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(RunFolderError, match=r"store=.* cannot be read: Permission denied; choose"):
+        Store(tmp_path)
 
 
 def test_ids_that_begin_alike_are_told_apart(tiny: Tiny) -> None:

@@ -17,12 +17,12 @@ import pytest
 
 from lungan import train
 from lungan.cli import FAILED
-from lungan.config import DataConfig, RunConfig
+from lungan.config import RunConfig
 from lungan.errors import ConfigError
 from lungan.launchers.local import LocalConfig, LocalLauncher
+from lungan.runs import jobs, sweep
 from lungan.runs import prepare as prepared
 from lungan.runs import run as runs
-from lungan.runs import sweep, tasks
 from lungan.runs.prepare import prepare
 from lungan.runs.store import Claimed, Store, store_path
 
@@ -246,7 +246,7 @@ def test_a_run_that_another_process_has_is_waited_for_and_said_once(
     config = tiny("epochs=1")
     claimed = Store(store_path(config)).claim(prepare(config).identity)
     assert isinstance(claimed, Claimed)
-    monkeypatch.setattr(tasks, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.01)
     tries = []
 
     def released_at_the_third(*given: Any, **more: Any) -> object:
@@ -267,8 +267,8 @@ def test_a_run_that_another_process_has_is_waited_for_and_said_once(
 def test_a_data_set_is_read_once_while_it_is_kept(
     most: int, read: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sets = {"a": tiny("data.seed=1").data, "b": tiny("data.seed=2").data}
-    asked: list[DataConfig] = []
+    sets = {"a": tiny("data.seed=1"), "b": tiny("data.seed=2")}
+    asked: list[RunConfig] = []
     monkeypatch.setattr(prepared, "load_sets", asked.append)
     load = prepared.reader_of_sets(most)
     for name in "aabba":

@@ -24,10 +24,9 @@ from lungan.classifiers.train import Labelled
 from lungan.config import DataConfig
 from lungan.data.images import ImageSet
 from lungan.errors import ConfigError, DataError, DivergedError
-from lungan.launchers.jobs import STOP, _Jobs
 from lungan.launchers.local import LocalLauncher
 from lungan.results.report import write_results
-from lungan.runs import tasks
+from lungan.runs import jobs
 from lungan.runs.folder import (
     CLAIM,
     CLASSIFIER,
@@ -39,6 +38,7 @@ from lungan.runs.folder import (
     exclusive,
     read_config,
 )
+from lungan.runs.jobs import STOP, _Launches
 from lungan.runs.store import Claim
 from lungan.utility import batches, runner
 from lungan.utility.__main__ import main
@@ -243,7 +243,7 @@ def test_what_another_process_does_is_waited_for(
         for claim in claims:
             claim.release()
 
-    monkeypatch.setattr(tasks.time, "sleep", sleep)
+    monkeypatch.setattr(jobs.time, "sleep", sleep)
     capsys.readouterr()
     assert utility(tmp_path, pair, "--arms", "real") == 0
     assert capsys.readouterr().err.count("is under way in process") == 2
@@ -310,7 +310,7 @@ def test_ctrl_c_stops_a_study_in_other_processes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     begun = threading.Event()
-    real_report = _Jobs._report
+    real_report = _Launches._report
 
     def launch(_: Any, folder: Path, num_jobs: int, __: Any) -> None:
         assert num_jobs == 2
@@ -325,7 +325,7 @@ def test_ctrl_c_stops_a_study_in_other_processes(
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(LocalLauncher, "launch", launch)
-    monkeypatch.setattr(_Jobs, "_report", report)
+    monkeypatch.setattr(_Launches, "_report", report)
     assert utility(tmp_path, pair, "--arms", "real", "--processes", 2) == 130
     said = capsys.readouterr().err
     assert "SIGINT: stopping after the trials under way" in said
@@ -782,6 +782,9 @@ def test_a_page_is_made_again_without_the_generators(
         assert main([str(word) for word in wrong]) == 2
         said = capsys.readouterr().err
         assert words in said and len(said.splitlines()) == 1
+    monkeypatch.chdir(tmp_path.parent)
+    assert main([f"{tmp_path.name}/{runs[1].name}"]) == 2
+    assert f"by lungan utility --study study --store {tmp_path.name}\n" in capsys.readouterr().err
 
 
 def test_a_study_of_later_seeds_is_another_one(

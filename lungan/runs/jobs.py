@@ -1,9 +1,9 @@
-"""Jobs: a sweep's trajectories or a study's trials done by other processes, perhaps on other
-machines.
+"""Jobs: the runs of a sweep and the trials of a utility study, each done once by whoever claims it
+first, in this process or in others, perhaps on other machines.
 
-The command writes what each job has to do into one file of the store, hands the jobs to an engine,
-and watches the store. A job leaves what it made in the store; nothing is returned. Where an engine
-loses jobs, what they left undone is handed out again.
+For others, the command writes what each job has to do into one file of the store, hands the jobs
+to an engine, and watches the store. A job leaves what it made in the store; nothing is returned.
+Where an engine loses jobs, what they left undone is handed out again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import dataclasses
 import datetime
 import itertools
 import logging
+import math
 import os
 import pkgutil
 import signal
@@ -20,24 +21,25 @@ import socket
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, Self, TextIO
 
+import torch
 from filelock import FileLock, Timeout
 
 from lungan import registry
 from lungan.errors import ConfigError, RunFolderError
 from lungan.files import at_home, read_json, write_json
-from lungan.runs.folder import SWEEPS, read_ledger, read_metrics, record_attempt
+from lungan.runs.folder import SWEEPS, Run, read_ledger, read_metrics, record_attempt
 from lungan.runs.run import StopSignal
-from lungan.runs.store import LEASE_SECONDS, Store, live_owner
-from lungan.runs.tasks import POLL_SECONDS, Task, Tasks, do_tasks, wait_for
+from lungan.runs.store import LEASE_SECONDS, BusyError, RunIdentity, Store, live_owner
 from lungan.training.loop import Interrupted
 
 JOBS = "jobs.json"
 STOP = "stop"
+POLL_SECONDS = 5.0
 WATCH_SECONDS = 0.5
 QUEUE_SECONDS = 10.0
 GONE_SECONDS = 30.0
@@ -47,30 +49,60 @@ MOST_SHOWN = 8
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(ABC):
+    """What leaves one folder with a result in a store: a run of a sweep, or a trial of a utility
+    study. ``device``: as it was asked for."""
+
+    identity: RunIdentity
+    store: Path
+    device: str
+    uses_cpu: bool
+    retries_diverged: bool = False
+
+    @abstractmethod
+    def describe(self, sweep: str, /) -> str:
+        """What the log calls it."""
+
+    @abstractmethod
+    def do(self, sweep: str, stop: StopSignal, /) -> Run:
+        """Do it, or find that it was done.
+
+        Raises: BusyError where another process has it, KeyboardInterrupt where it was stopped.
+        """
+
+    @abstractmethod
+    def values(self) -> dict[str, Any]:
+        """What a job makes it again from, perhaps on another machine: plain values for JSON."""
+
+    @classmethod
+    @abstractmethod
+    def again(cls, values: Mapping[str, Any], device: str, share: int, /) -> Self:
+        """From ``values()``, on this device; another task where this machine's files are others.
+        share: the job's CPU cores; 0 where it has all."""
+
+
+Tasks = Sequence[Task]
+"""A job: what is done one after another, such as the runs of a trajectory, fewest epochs first."""
+
+
+class Place(NamedTuple):
     """Where jobs run. ``processes``: how many at a time share a machine and its GPUs; 0 where
     the launcher gives each job its own. ``threads``: of a job whose config leaves them open; 0
-    is all cores that it may use. ``wait_seconds``: how long a job waits for runs under way
-    elsewhere."""
+    is all cores that it may use."""
 
     processes: int
     threads: int
-    wait_seconds: float
 
 
-class JobLauncher(ABC):
-    """Does jobs in other processes. An engine's launcher says how they run.
-
-    ``elsewhere``: on machines that may differ from this one.
-    """
+class Launcher(ABC):
+    """How jobs are done. ``elsewhere``: on machines that may differ from this one."""
 
     name: str
     elsewhere: bool
 
     def place(self, _jobs: Sequence[Tasks], /) -> Place:
-        # Longer than a claim outlives an owner on another machine, which a requeued job had.
-        return Place(processes=0, threads=0, wait_seconds=LEASE_SECONDS + 30)
+        return Place(processes=0, threads=0)
 
     @abstractmethod
     def launch(self, folder: Path, num_jobs: int, place: Place) -> None:
@@ -84,66 +116,67 @@ class JobLauncher(ABC):
         """Take back the jobs of the last launch that have not begun, where that is possible."""
 
     def describe(self, jobs: Sequence[Tasks], /) -> str:
+        """How it will do them, as lines for a terminal; empty where there is nothing to say."""
         return f"by hydra/launcher={self.name}, in {len(jobs)} jobs"
 
     def run(self, jobs: Sequence[Tasks], sweep: str, stop: StopSignal) -> None:
-        _Jobs(jobs, sweep, self, stop).run()
+        """Return when every task has a result, has failed, or was lost by the engine. sweep: whose
+        ledger has what was tried.
+
+        Raises: ConfigError where the engine breaks off before any job has done anything;
+        Interrupted, KeyboardInterrupt.
+        """
+        _Launches(jobs, sweep, self, stop).run()
 
 
-class _Jobs:
-    """The command's side of its jobs: hand them out, watch the store, and see what is left."""
+class _Launches:
+    """The command's side of jobs in other processes: hand them out, watch the store, and see what
+    is left."""
 
     def __init__(
-        self, jobs: Sequence[Tasks], sweep: str, launcher: JobLauncher, stop: StopSignal
+        self, jobs: Sequence[Tasks], sweep: str, launcher: Launcher, stop: StopSignal
     ) -> None:
         self._jobs = jobs
         self._sweep = sweep
-        self._store = Store(jobs[0][0].store)
+        self._root = jobs[0][0].store
         self._launcher = launcher
         self._stop = stop
-        _, self._ledger = read_ledger(self._store.root, sweep, 0)
+        _, self._ledger = read_ledger(self._root, sweep, 0)
         self._failed: set[str] = set()
-        folders = self._store.folders()
+        store = Store(self._root)
         self._to_retry = {
             task.identity.run
             for task in itertools.chain(*jobs)
-            if task.retries_diverged and task.result(folders) == "diverged"
+            if task.retries_diverged and store.run(task.identity).status == "diverged"
         }
-        self._left = self._epochs_left()
 
     def run(self) -> None:
-        """Return when every task has a result, has failed, or was lost by the launcher.
-
-        Raises: ConfigError where the launcher breaks off before any job has done anything;
-        Interrupted, KeyboardInterrupt.
-        """
-        pending = self._unfinished(self._jobs)
-        any_done = False
+        pending, any_done = self._unfinished(self._jobs), False
         while pending:
+            left = sum(left for _, left in self._lacking())
             busy = self._busy(pending)
-            free = [tasks for tasks in pending if tasks not in busy]
-            if not free:
+            if len(busy) == len(pending):
                 log.info("what is left of %d jobs is under way elsewhere; waiting", len(busy))
                 pending = self._wait(busy)
                 continue
-            broke = self._launch(free)
+            broke = self._launch([tasks for tasks in pending if tasks not in busy])
             pending = self._unfinished(pending)
-            progressed = bool(broke) and self._progressed()
-            any_done |= progressed
-            if broke and not (any_done or self._failed or self._busy(pending)):
+            if broke and sum(now_left for _, now_left in self._lacking()) < left:
+                any_done = True
+                continue
+            now_busy = self._busy(pending)
+            if broke and not (any_done or self._failed or now_busy):
                 raise ConfigError(
                     f"hydra/launcher={self._launcher.name} got no job done: {broke}; give other "
                     "hydra.launcher.<key>=..., or another hydra/launcher"
                 )
-            if not progressed:
-                # What neither finished nor failed nor is under way was taken from the launcher.
-                now_busy = self._busy(pending)
-                pending = [each for each in pending if each in busy or each in now_busy]
+            # What neither finished nor failed nor is under way was taken from the launcher.
+            pending = [tasks for tasks in pending if tasks in busy or tasks in now_busy]
 
     def _launch(self, jobs: list[Tasks]) -> str:
         """Run the jobs; gives why the launcher broke off, or nothing."""
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
-        launches = self._store.root / SWEEPS / self._sweep / "launcher"
+        launches = self._root / SWEEPS / self._sweep / "launcher"
         folder = (launches / f"{stamp}-{os.getpid()}").resolve()
         place = self._launcher.place(self._jobs)
         write_jobs(folder, self._sweep, jobs, place)
@@ -174,13 +207,13 @@ class _Jobs:
         """Wait for the launcher, and for jobs that a launcher which broke off left queued."""
         asked = False
         looked = spoke = time.monotonic()
-        seen: float | None = None  # when a job was last known to be queued
+        seen = math.inf  # when a job was last known to be queued
         while True:
             thread.join(WATCH_SECONDS)
             self._report()
             if self._stop.requested() and not asked:
                 asked = True
-                stop_jobs(folder)
+                (folder / STOP).touch()
                 self._launcher.drop_waiting()
                 log.info("waiting for the jobs to stop; Ctrl-C again leaves them to it")
             now = time.monotonic()
@@ -192,16 +225,14 @@ class _Jobs:
             queued, looked = self._launcher.queued(), now
             if queued:
                 seen = now
-            elif not thread.is_alive():
-                return
-            elif queued is False and seen is not None and now - seen > GONE_SECONDS:
+            elif not thread.is_alive() or (queued is False and now - seen > GONE_SECONDS):
                 return  # for jobs that were taken away, their launcher would wait for ever
             if not thread.is_alive():
                 time.sleep(POLL_SECONDS)
 
     def _report(self) -> None:
         """Log what the ledger has got since the last time."""
-        lines, self._ledger = read_ledger(self._store.root, self._sweep, self._ledger)
+        lines, self._ledger = read_ledger(self._root, self._sweep, self._ledger)
         for line in lines:
             self._to_retry.discard(line["run_id"])
             if line["status"] == "failed":
@@ -213,20 +244,21 @@ class _Jobs:
     def _unfinished(self, jobs: Sequence[Tasks]) -> list[Tasks]:
         """The jobs with a task that has neither a result nor failed in this command."""
         self._report()
-        folders = self._store.folders()
+        store = Store(self._root)
 
         def is_left(task: Task) -> bool:
             run = task.identity.run
-            return run in self._to_retry or not (run in self._failed or task.has_result(folders))
+            has_ended = run in self._failed or store.run(task.identity).has_result
+            return run in self._to_retry or not has_ended
 
         return [tasks for tasks in jobs if any(map(is_left, tasks))]
 
     def _busy(self, jobs: Sequence[Tasks]) -> list[Tasks]:
         """The jobs with a task that another process is at work on."""
-        folders = self._store.folders()
+        store = Store(self._root)
 
         def is_busy(task: Task) -> bool:
-            return self._store.is_busy(task.identity, folders) and not task.has_result(folders)
+            return store.is_busy(task.identity) and not store.run(task.identity).has_result
 
         return [tasks for tasks in jobs if any(map(is_busy, tasks))]
 
@@ -240,40 +272,81 @@ class _Jobs:
                 jobs = self._unfinished(jobs)
         return jobs
 
-    def _progressed(self) -> bool:
-        """Whether fewer epochs are left than after the last launch."""
-        before = self._left
-        self._left = self._epochs_left()
-        return self._left < before
-
-    def _epochs_left(self) -> int:
-        return sum(task.identity.epochs - epochs for task, epochs in self._without_result())
-
-    def _without_result(self) -> list[tuple[Task, int]]:
-        """The tasks that have no result, each with the epochs that it has reached."""
-        folders, found = self._store.folders(), []
+    def _lacking(self) -> list[tuple[Task, int]]:
+        """The tasks without a result, each with the epochs that it lacks."""
+        store, found = Store(self._root), []
         for task in itertools.chain(*self._jobs):
-            if not task.has_result(folders):
-                epochs = 0
+            if not (run := store.run(task.identity)).has_result:
+                left = task.identity.epochs
                 with contextlib.suppress(RunFolderError):  # or the job will say why not
-                    epochs = len(read_metrics(task.folder(folders)))
-                found.append((task, epochs))
+                    left -= len(read_metrics(run.folder))
+                found.append((task, left))
         return found
 
     def _progress(self) -> str:
         """How many tasks have a result, and how far those are that are under way."""
-        count, folders = sum(map(len, self._jobs)), self._store.folders()
-        unfinished = self._without_result()
+        count, store, lacking = sum(map(len, self._jobs)), Store(self._root), self._lacking()
         under_way = [
-            task.describe(self._sweep) + (f" after epoch {epochs}" if epochs else "")
-            for task, epochs in unfinished
-            if live_owner(task.folder(folders)) is not None
+            task.describe(self._sweep)
+            + (f" after epoch {epochs}" if (epochs := task.identity.epochs - left) else "")
+            for task, left in lacking
+            if live_owner(store.folder(task.identity)) is not None
         ]
         more = f" and {len(under_way) - MOST_SHOWN} more" if len(under_way) > MOST_SHOWN else ""
         return (
-            f"{count - len(unfinished)} of {count} have a result; under way: "
+            f"{count - len(lacking)} of {count} have a result; under way: "
             f"{', '.join(under_way[:MOST_SHOWN]) or 'none'}{more}"
         )
+
+
+def do_jobs(jobs: Sequence[Tasks], sweep: str, stop: StopSignal) -> None:
+    """Do all jobs in this process, one after another, and wait for what others have."""
+    busy = []
+    for number, tasks in enumerate(jobs, start=1):
+        busy += do_tasks(tasks, sweep, stop, f"[{number}/{len(jobs)}] ")
+    wait_for(busy, sweep, stop)
+
+
+def wait_for(busy: Tasks, sweep: str, stop: StopSignal, seconds: float = math.inf) -> None:
+    """Wait for tasks that others are at work on, so long at most, and do those that they leave."""
+    began = time.monotonic()
+    while busy and time.monotonic() - began < seconds:
+        time.sleep(POLL_SECONDS)
+        busy = do_tasks(busy, sweep, stop, again=True)
+
+
+def do_tasks(
+    tasks: Iterable[Task], sweep: str, stop: StopSignal, prefix: str = "", *, again: bool = False
+) -> list[Task]:
+    """Do the tasks of one job that nobody has done; gives those under way elsewhere. prefix: of
+    lines in the log. again: the log has them under way.
+
+    A task that fails is written to the ledger and its log, and those after it are tried still.
+
+    Raises: KeyboardInterrupt.
+    """
+    busy = []
+    for task in tasks:
+        if stop.requested():
+            raise Interrupted
+        store, run_id, folder = task.store, task.identity.run, task.identity.name
+        called = prefix + task.describe(sweep)
+        try:
+            result = task.do(sweep, stop)
+            if not result.reused:
+                reason, seconds = result.summary["reason"], result.summary["seconds"]["total"]
+                folder = result.folder.name
+                record_attempt(store, sweep, run_id, folder, result.status, reason, seconds)
+            log.info("%s: %s", called, "was finished before" if result.reused else result.status)
+        except BusyError as error:
+            if not again:
+                log.info("%s: it, or a shorter one, is %s", called, error.state)
+            busy.append(task)
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            log.error("%s failed: %s", called, said)
+            record_attempt(store, sweep, run_id, folder, "failed", said)
+    return busy
 
 
 def write_jobs(folder: Path, sweep: str, jobs: Sequence[Tasks], place: Place) -> None:
@@ -287,17 +360,12 @@ def write_jobs(folder: Path, sweep: str, jobs: Sequence[Tasks], place: Place) ->
     values = {
         "sweep": sweep,
         "cwd": str(Path.cwd()),
-        "place": dataclasses.asdict(place),
+        "place": place._asdict(),
         "plugins": [dataclasses.asdict(plugin) for plugin in registry.loaded_files()],
         "kind": f"{kind.__module__}:{kind.__qualname__}",
         "jobs": [[described(task) for task in tasks] for tasks in jobs],
     }
     write_json(folder / JOBS, values)
-
-
-def stop_jobs(folder: Path) -> None:
-    """Tell all jobs of a launch, those that have not begun too, to stop with a checkpoint."""
-    (folder / STOP).touch()
 
 
 def run_job(
@@ -316,15 +384,15 @@ def run_job(
     path = folder / f"job-{number}.log"
     with path.open("a", encoding="utf-8") as stream, _log_to(stream), stop.installed(signals):
         try:
-            place = Place(**jobs["place"])
+            place = Place(jobs["place"]["processes"], jobs["place"]["threads"])
             with _slot(folder, place.processes) as slot:
-                _run(jobs, number, place, slot, stop)
+                _do_job(jobs, number, place, slot, stop)
         except KeyboardInterrupt:
             log.info("stopped; the same command goes on")
     return stop.received
 
 
-def _run(jobs: dict[str, Any], number: int, place: Place, slot: int, stop: StopSignal) -> None:
+def _do_job(jobs: dict[str, Any], number: int, place: Place, slot: int, stop: StopSignal) -> None:
     sweep, tasks = jobs["sweep"], []
     share = place.threads or int(os.environ.get("SLURM_CPUS_PER_TASK", 0))
     for item in jobs["jobs"][number]:
@@ -340,17 +408,15 @@ def _run(jobs: dict[str, Any], number: int, place: Place, slot: int, stop: StopS
             tasks.append(task)
         except Exception as error:
             log.exception("%s cannot be prepared on %s", item["name"], socket.gethostname())
-            reason = f"{type(error).__name__}: {error}"
-            record_attempt(
-                at_home(item["store"]), sweep, item["run_id"], item["name"], "failed", reason
-            )
-    wait_for(do_tasks(tasks, sweep, stop), sweep, stop, place.wait_seconds)
+            store, said = at_home(item["store"]), f"{type(error).__name__}: {error}"
+            record_attempt(store, sweep, item["run_id"], item["name"], "failed", said)
+    # An owner on another machine, which a requeued job had, is dead when its lease has ended.
+    patience = 0.0 if place.processes else LEASE_SECONDS + 30
+    wait_for(do_tasks(tasks, sweep, stop), sweep, stop, patience)
 
 
 def _placed(device: str, place: Place, slot: int) -> str:
     """The job's GPU, where ``device`` leaves that open and processes share a machine."""
-    import torch
-
     if device != "auto" or not place.processes or not torch.cuda.is_available():
         return device
     return f"cuda:{slot % torch.cuda.device_count()}"
@@ -363,16 +429,13 @@ def _slot(folder: Path, count: int) -> Iterator[int]:
         yield 0
         return
     for number in itertools.cycle(range(count)):
-        held = FileLock(folder / f"slot-{number}")
         try:
-            held.acquire(blocking=False)
+            held = FileLock(folder / f"slot-{number}").acquire(blocking=False)
         except Timeout:
             time.sleep(0.1)
             continue
-        try:
+        with held:
             yield number
-        finally:
-            held.release()
         return
 
 
