@@ -20,9 +20,8 @@ from lungan.config import presets
 from lungan.data.build import read_images
 from lungan.scores import catalogue
 from lungan.scores.domain import load_encoder
-from lungan.scores.evaluate import score_images
+from lungan.scores.evaluate import choose_real, score_images
 from lungan.scores.memorization import FEWEST_HELD_OUT_FOR_SHARE
-from lungan.scores.real_images import choose_real
 
 SPLITS = ["train", "val"]
 NORMAL, PNEUMONIA = "0", "1"

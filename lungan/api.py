@@ -198,7 +198,7 @@ def score(
     from lungan.device import resolve_device
     from lungan.models.saving import load_generator
     from lungan.runs.scoring import Scorer
-    from lungan.scores.real_images import check_generated
+    from lungan.scores.evaluate import check_generated
 
     chosen_device = resolve_device(device)
 

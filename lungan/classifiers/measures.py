@@ -109,24 +109,26 @@ def mean_area_under_curve(probabilities: Probabilities, labels: Labels) -> float
     return float(np.mean(areas)) if areas else None
 
 
-def bootstrap_interval(
+def with_interval(
     statistic: Callable[[NDArray[np.intp]], float | None],
     num_images: int,
     groups: NDArray[np.int64] | None,
-) -> tuple[float, float]:
-    """The 95 % percentile interval of ``statistic`` over images drawn again with replacement.
+) -> tuple[float, float, float] | None:
+    """``statistic`` of all images, and its 95 % percentile interval over images drawn again with
+    replacement; None where it is None of all.
 
     statistic: of rows (M,) of the images; draws for which it is None are left out.
     groups: (num_images,), where whole groups (patients) are drawn, else None.
     Source: Efron and Tibshirani 1993, section 13.3.
     """
+    value = statistic(np.arange(num_images))
+    if value is None:
+        return None
     draws = resamples(num_images, groups, np.random.default_rng(0))
     drawn = map(statistic, itertools.islice(draws, NUM_DRAWS))
-    values = [value for value in drawn if value is not None]
-    if not values:
-        return 0.0, 1.0
+    values = [each for each in drawn if each is not None]
     low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
+    return value, float(low), float(high)
 
 
 def resamples(

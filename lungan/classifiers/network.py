@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,14 +14,31 @@ from lungan.models.sampling import to_floats
 
 FEATURE_DIM = 128
 
+Network = TypeVar("Network", bound=nn.Module)
+
 _WIDTHS = (32, 64, 128)
 _LARGEST_SIZE = 64
 _LARGEST_SIZE_OF_FULL_STEM = 36
 
 
-class _AtWorkingSize(nn.Module):
-    """What every classifier here does first: larger images are averaged down to at most 64 pixels,
-    so that every size costs about the same, and no detail finer than ``working_size`` is seen."""
+class Classifier(nn.Module):
+    """uint8 images (B, C, H, W) -> features (B, D) and logits (B, K), both float32."""
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """images: uint8 -> float32 in [-1, 1], as ``classify`` takes them."""
+        return to_floats(images)
+
+    def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and logits. inputs: as ``preprocess`` gives them."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.classify(self.preprocess(images))
+
+
+class _AtWorkingSize(Classifier):
+    """Larger images are averaged down to at most 64 pixels, so that every size costs about the
+    same, and no detail finer than ``working_size`` is seen."""
 
     def __init__(self, image_size: int) -> None:
         super().__init__()
@@ -31,18 +49,11 @@ class _AtWorkingSize(nn.Module):
         """images: (B, C, H, W) uint8 -> (B, C, S, S) float32 in [-1, 1], S the working size."""
         if images.shape[2:] != (self.working_size, self.working_size):
             images = F.adaptive_avg_pool2d(images.float(), self.working_size)
-        return to_floats(images)
-
-    def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and logits in float32. inputs: as ``preprocess`` gives them."""
-        raise NotImplementedError
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self.classify(self.preprocess(images))
+        return super().preprocess(images)
 
 
 class SmallNetwork(_AtWorkingSize):
-    """uint8 images -> (features, logits), by six convolutions with residual sums.
+    """Six convolutions with residual sums.
 
     Above a working size of 36 pixels the first convolution has stride 2.
     """
@@ -87,8 +98,7 @@ def _convolution(num_inputs: int, width: int, stride: int) -> nn.Sequential:
 
 
 class Resnet18(_AtWorkingSize):
-    """uint8 images -> (features, logits), by torchvision's ResNet-18, untrained, with the 3x3 stem
-    that small images need.
+    """torchvision's ResNet-18, untrained, with the 3x3 stem that small images need.
 
     Source: He et al. 2016, arXiv:1512.03385; the stem as in their CIFAR networks.
     """
@@ -107,9 +117,9 @@ class Resnet18(_AtWorkingSize):
         return features.float(), head(features).float()
 
 
-class OnDiscriminator(nn.Module):
-    """uint8 images -> (features, logits), by a discriminator without its last layer and dropout,
-    and a new last layer, drawn from ``seed``. It sees images at their full size.
+class OnDiscriminator(Classifier):
+    """A discriminator without its last layer and dropout, and a new last layer, drawn from
+    ``seed``. It sees images at their full size.
 
     Source: after Radford et al. 2016, arXiv:1511.06434, section 5, who leave the features as they
     are.
@@ -121,23 +131,12 @@ class OnDiscriminator(nn.Module):
         rng = torch.Generator().manual_seed(seed)
         self.classifier = dense(discriminator.linear.in_features, num_classes, rng)
 
-    def preprocess(self, images: Tensor) -> Tensor:
-        """images: (B, C, S, S) uint8 -> float32 in [-1, 1]."""
-        return to_floats(images)
-
     def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         features = self.discriminator.features(inputs).float()
         return features, self.classifier(features)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self.classify(self.preprocess(images))
 
-
-Classifier = SmallNetwork | Resnet18 | OnDiscriminator
-CLASSIFIERS: dict[str, type[SmallNetwork | Resnet18]] = {
-    "small": SmallNetwork,
-    "resnet18": Resnet18,
-}
+CLASSIFIERS = {"small": SmallNetwork, "resnet18": Resnet18}
 
 
 def build_classifier(
@@ -149,10 +148,9 @@ def build_classifier(
         # torch.manual_seed would also seed the GPUs, which are not forked here.
         torch.default_generator.manual_seed(seed)
         network: Classifier = CLASSIFIERS[name](image_size, channels, num_classes)
-    in_channels_last(network)
-    return network
+    return in_channels_last(network)
 
 
-def in_channels_last(network: nn.Module) -> nn.Module:
+def in_channels_last(network: Network) -> Network:
     """The network with its kernels laid out as CPU and GPU convolve fastest."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

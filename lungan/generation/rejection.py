@@ -13,12 +13,12 @@ from lungan.data import build as data
 from lungan.errors import ConfigError, DataError
 from lungan.generation.source import Source
 from lungan.scores import encoders
-from lungan.scores.distances import Features, as_rows
+from lungan.scores.distances import Features
 from lungan.scores.encoders import Encoder, encode_real
+from lungan.scores.evaluate import RealSide, choose_real
 from lungan.scores.memorization import limit_of, too_few_for_limit
 from lungan.scores.near_copies import PixelAudit
 from lungan.scores.prdc import nearest
-from lungan.scores.real_images import RealSide, choose_real
 
 
 class Rejection:
@@ -34,14 +34,14 @@ class Rejection:
         self.num_held_out = len(real.held_out)
         self.caveat = too_few_for_limit(self.num_held_out)
         self._batch_size = batch_size
-        self._training = as_rows("training features", reference.features[real.distinct])
+        self._training = reference.features[real.distinct].astype(np.float64)
         self._audit = PixelAudit(real.reference.images[real.distinct])
         self.limits = [limit_of(distances) for distances in self.measure(real.held_out.images)]
 
     def measure(self, images: NDArray[np.uint8]) -> tuple[Features, Features]:
         """Of images (N, C, H, W): the distances to their nearest training image, both (N,)."""
         features = self.encoder.encode(images, self._batch_size).features
-        in_features, _ = nearest(as_rows("features", features), self._training)
+        in_features, _ = nearest(features.astype(np.float64), self._training)
         in_pixels, _ = self._audit.nearest(images)
         return in_features, in_pixels
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,6 @@ from lungan.errors import DataError
 from lungan.scores.catalogue import floor_key
 from lungan.scores.distances import (
     Features,
-    as_rows,
     frechet_distance,
     frechet_distance_infinity,
     inception_score,
@@ -53,10 +52,10 @@ Measured = dict[str, float | str]
 """By key: a value, or in words why there is none."""
 
 Rows = NDArray[np.int64]
-Values = NDArray[np.float64]
-Draws = Values | str
-"""A score's values between some pairs of sets, (S,), or in words why it has none."""
-Parts = list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]
+Draws = list[float | str]
+"""A score's values between some pairs of sets, or in words why it has none."""
+Parts = tuple[NDArray[np.bool_], NDArray[np.bool_]]
+"""Pairs of parts of a set of rows, (S, P) each."""
 
 
 def attempt(keys: Sequence[str], score: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
@@ -99,7 +98,8 @@ def reference_rows(count: int, num_images: int, config: ScoreConfig, groups: Row
 
     They are the same for the same seed and numbers: one half, which all seeds of a study share.
     """
-    return next(_pools(count, num_images, config, groups))[:num_images]
+    rng = np.random.default_rng([config.seed, count, num_images])
+    return _order(count, groups, rng)[:num_images]
 
 
 def floors(
@@ -115,25 +115,26 @@ def floors(
     # Where there are few more images than 2N, all pools would be nearly the same set.
     pools = 1 if count <= 2 * num_images + 1 else POOLS
     wanted = max(config.floor_splits, FEWEST_SPLITS)
-    halves, quarters = (defaultdict[str, list[Draws]](list) for _ in range(2))
+    of_halves, of_quarters = (defaultdict[str, Draws](list) for _ in range(2))
+    of_pools = np.random.default_rng([config.seed, count, num_images])
     rng = np.random.default_rng([config.seed, count, num_images, 1])
-    drawn = itertools.islice(_pools(count, num_images, config, groups), pools)
-    for number, rows in enumerate(tqdm(drawn, "floors", pools, leave=False, disable=None)):
-        of_pool = None if groups is None else groups[rows]
-        pool = _Pool(Encoded(real.features[rows], real.logits[rows]), config)
+    for number in tqdm(range(pools), "floors", leave=False, disable=None):
+        rows = _order(count, groups, of_pools)[: 2 * num_images]
+        its_groups = None if groups is None else groups[rows]
         num_splits = wanted * (number + 1) // pools - wanted * number // pools
-        parts = _halves(len(rows), of_pool, num_splits, rng)
+        halves = _halves(len(rows), its_groups, num_splits, rng)
         if number == 0:  # the reference of the comparison itself is among them
-            first = np.arange(len(rows)) < len(rows) // 2
-            parts[0] = first, ~first
-        for key, value in pool.compare_halves(parts).items():
-            halves[key].append(value)
-        parts = _quarters(len(rows), of_pool, max(num_splits // SPLITS_PER_DIVISION, 1), rng)
-        for key, value in pool.compare(parts).items():
-            quarters[key].append(value)
+            halves[0] = np.arange(len(rows)) < len(rows) // 2
+        divisions = max(num_splits // SPLITS_PER_DIVISION, 1)
+        quarters = _quarters(len(rows), its_groups, divisions, rng)
+        pool = Encoded(real.features[rows], real.logits[rows])
+        found = _compare_parts(pool, (halves, ~halves), quarters, config)
+        for draws, of_pool in zip((of_halves, of_quarters), found, strict=True):
+            for key, values in of_pool.items():
+                draws[key] += [values] if isinstance(values, str) else list(values)
     measured: Measured = {}
-    for key, values in halves.items():
-        measured |= as_floor(key, values, quarters[key], 3)
+    for key, half_draws in of_halves.items():
+        measured |= as_floor(key, half_draws, of_quarters[key], 3)
     return measured
 
 
@@ -151,23 +152,20 @@ def bootstrap_floors(
     Each draw of held-out images is compared with two draws of the others.
     """
     rng = np.random.default_rng([config.seed, num_held_out, num_images])
-    draws = defaultdict[str, list[Draws]](list)
+    draws = defaultdict[str, Draws](list)
     drawn_again = resamples(num_held_out, groups, rng)
     for unseen in itertools.islice(drawn_again, max(config.floor_splits, FEWEST_SPLITS)):
-        one, two = (score(rng.integers(0, num_held_out, num_images), unseen, rng) for _ in range(2))
-        for key in one:
-            pair = [one[key], two[key]]
-            reasons = [value for value in pair if isinstance(value, str)]
-            draws[key].append(reasons[-1] if reasons else np.array(pair, dtype=np.float64))
+        for _ in range(2):
+            found = score(rng.integers(0, num_held_out, num_images), unseen, rng)
+            for key, value in found.items():
+                draws[key].append(value)
     measured: Measured = {}
     for key, values in draws.items():
         measured |= as_floor(key, values, values, 2)
     return measured
 
 
-def as_floor(
-    key: str, draws: Sequence[Draws], of_shared: Sequence[Draws], num_sharing: int
-) -> Measured:
+def as_floor(key: str, draws: Draws, of_shared: Draws, num_sharing: int) -> Measured:
     """One score's floor, by key: median, 95 % range, standard deviation and shared variance.
 
     of_shared: draws of which each ``num_sharing`` in a row were compared with the same images.
@@ -175,17 +173,16 @@ def as_floor(
     name = floor_key(key)
     if reasons := [each for each in draws if isinstance(each, str)]:
         return {name: reasons[-1]}
-    values = np.concatenate([each for each in draws if not isinstance(each, str)])
+    values = np.array(draws, dtype=np.float64)
     low, middle, high = np.quantile(values, [0.025, 0.5, 0.975]).tolist()
     found: Measured = {name: middle, f"{name}_low": low, f"{name}_high": high}
     found[f"{name}_std"] = float(values.std())
     if shared := [each for each in of_shared if not isinstance(each, str)]:
-        table = np.concatenate(shared).reshape(-1, num_sharing)
-        found[f"{key}.floor_shared"] = shared_variance(table)
+        found[f"{key}.floor_shared"] = shared_variance(np.reshape(shared, (-1, num_sharing)))
     return found
 
 
-def shared_variance(values: Values) -> float:
+def shared_variance(values: Features) -> float:
     """The covariance of values (R, M) that share a reference, a row each, over their variance,
     from 0 to 1."""
     centered = values - values.mean()
@@ -194,13 +191,6 @@ def shared_variance(values: Values) -> float:
     products = centered.sum(axis=1) ** 2 - (centered**2).sum(axis=1)
     covariance = float(products.mean()) / (number * (number - 1))
     return min(max(covariance / variance, 0.0), 1.0) if variance > 0 else 0.0
-
-
-def _pools(count: int, num_images: int, config: ScoreConfig, groups: Rows | None) -> Iterator[Rows]:
-    """Random sets of 2N rows without end, of which the first N are the reference's first half."""
-    rng = np.random.default_rng([config.seed, count, num_images])
-    while True:
-        yield _order(count, groups, rng)[: 2 * num_images]
 
 
 def _order(count: int, groups: Rows | None, rng: np.random.Generator) -> Rows:
@@ -213,66 +203,67 @@ def _order(count: int, groups: Rows | None, rng: np.random.Generator) -> Rows:
     return order[np.argsort(place[group[order]], kind="stable")]
 
 
-def _halves(size: int, groups: Rows | None, number: int, rng: np.random.Generator) -> Parts:
-    """Random halves of ``size`` images, each beside the other half."""
+def _halves(
+    size: int, groups: Rows | None, number: int, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """(number, size): of each division of ``size`` images into random halves the first."""
     halves = np.zeros((number, size), dtype=bool)
     for member in halves:
         member[_order(size, groups, rng)[: size // 2]] = True
-    return [(half, ~half) for half in halves]
+    return halves
 
 
 def _quarters(size: int, groups: Rows | None, number: int, rng: np.random.Generator) -> Parts:
     """Of each of ``number`` divisions of ``size`` images into quarters the 12 pairs, in which each
     quarter is the reference of the three others in turn."""
-    parts: Parts = []
+    pairs: list[tuple[NDArray[np.bool_], ...]] = []
     for _ in range(number):
-        quarters = np.zeros((4, size), dtype=bool)
-        order = _order(size, groups, rng)[: size // 4 * 4]
-        for member, rows in zip(quarters, order.reshape(4, -1), strict=True):
-            member[rows] = True
-        parts += itertools.permutations(quarters, 2)
-    return parts
+        quarter = np.full(size, -1)
+        quarter[_order(size, groups, rng)[: size // 4 * 4]] = np.repeat(range(4), size // 4)
+        pairs += itertools.permutations(quarter == np.arange(4)[:, None], 2)
+    one, two = zip(*pairs, strict=True)
+    return np.array(one), np.array(two)
 
 
-class _Pool:
-    """Real images that are compared part with part; what all parts share is computed once."""
+def _compare_parts(
+    images: Encoded, halves: Parts, quarters: Parts, config: ScoreConfig
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """By score, its values between the two parts of each pair of ``images``, or in words why there
+    are none: for all scores between halves, and for those that have a reference between quarters.
 
-    def __init__(self, images: Encoded, config: ScoreConfig) -> None:
-        self._features = as_rows("real features", images.features)
-        self._logits = images.logits
-        self._compact = _compact(self._features)
-        self._neighborhoods = Neighborhoods(self._features, config.nearest_k)
-        self._config = config
+    What all parts share is computed once.
+    """
+    features = images.features.astype(np.float64)
+    compact = _compact(features)
+    neighborhoods = Neighborhoods(features, config.nearest_k)
+    affordable = int(MOST_OPERATIONS / compact.shape[1] ** 3)
+    most = max(FEWEST_SPLITS, affordable) // 3 * 3  # whole rows of comparisons that share
 
-    def compare(self, parts: Parts) -> dict[str, Draws]:
-        """By score: its values between the two parts of each pair."""
-        affordable = int(MOST_OPERATIONS / self._compact.shape[1] ** 3)
-        most = max(FEWEST_SPLITS, affordable) // 3 * 3  # whole rows of comparisons that share
-        one, two = (np.array(members) for members in zip(*parts, strict=True))
-        found = attempt(["frechet_distance"], _each, frechet_distance, self._compact, parts[:most])
-        found |= attempt(["kernel_distance"], kernel_distances, self._features, one, two)
-        found |= attempt(MANIFOLD, self._neighborhoods.scores, one, two)
-        for name in self._config.extra:
-            score = registry.builder("score", name)
-            found |= attempt([name], _each, score, self._features, parts)
+    def between(one: NDArray[np.bool_], two: NDArray[np.bool_]) -> dict[str, Any]:
+        some = one[:most], two[:most]
+        found = attempt(["frechet_distance"], _each, frechet_distance, compact, *some)
+        found |= attempt(["kernel_distance"], kernel_distances, features, one, two)
+        found |= attempt(MANIFOLD, neighborhoods.scores, one, two)
+        for name in config.extra:
+            found |= attempt([name], _each, registry.builder("score", name), features, one, two)
         return found
 
-    def compare_halves(self, parts: Parts) -> dict[str, Draws]:
-        """As ``compare``, with the scores that are taken between halves alone."""
-        found = self.compare(parts)
-        if self._config.extrapolate:
-            score = partial(frechet_distance_infinity, seed=self._config.seed)
-            some = parts[:MOST_EXTRAPOLATIONS]
-            found |= attempt(["frechet_distance_infinity"], _each, score, self._features, some)
-        return found | attempt(["inception_score"], self._inception_scores, parts)
+    def inception_scores(parts: NDArray[np.bool_]) -> list[float]:
+        return [inception_score(images.logits[one], config.inception_splits)[0] for one in parts]
 
-    def _inception_scores(self, parts: Parts) -> Values:
-        splits = self._config.inception_splits
-        return np.array([inception_score(self._logits[one], splits)[0] for one, _ in parts])
+    found = between(*halves)
+    if config.extrapolate:
+        score = partial(frechet_distance_infinity, seed=config.seed)
+        some = [part[:MOST_EXTRAPOLATIONS] for part in halves]
+        found |= attempt(["frechet_distance_infinity"], _each, score, features, *some)
+    found |= attempt(["inception_score"], inception_scores, halves[0])
+    return found, between(*quarters)
 
 
-def _each(score: Callable[..., float], rows: Features, parts: Parts) -> Values:
-    return np.array([float(score(rows[one], rows[two])) for one, two in parts])
+def _each(
+    score: Callable[..., float], rows: Features, first: NDArray[np.bool_], second: NDArray[np.bool_]
+) -> list[float]:
+    return [float(score(rows[one], rows[two])) for one, two in zip(first, second, strict=True)]
 
 
 def _compact(features: Features) -> Features:

@@ -21,46 +21,24 @@ EXTRAPOLATION_DIMENSIONS = 3
 """Smallest N of the fit, in feature dimensions: below, the distance is no line in 1/N."""
 
 
-def as_rows(name: str, rows: ArrayLike, at_least: int = 1) -> Features:
-    """``rows`` (N, D) as float64.
-
-    Raises: DataError where they are not two-dimensional, not finite, or fewer than ``at_least``.
-    """
-    array = np.asarray(rows, dtype=np.float64)
-    if array.ndim != 2 or array.shape[1] == 0:
-        raise DataError(f"{name} must be (N, D), got {array.shape}")
-    if len(array) < at_least:
-        raise DataError(f"{name} must be of at least {at_least} images, got {len(array)}")
-    if not np.isfinite(array).all():
-        bad = int((~np.isfinite(array).all(axis=1)).sum())
-        raise DataError(f"{name} must be finite, but {bad} of {len(array)} images give NaN or inf")
-    return array
-
-
-def as_pair(first: ArrayLike, second: ArrayLike, at_least: int = 1) -> tuple[Features, Features]:
-    """Two sets of rows of one width.
-
-    Raises: DataError where either is unfit or the widths differ.
-    """
-    one = as_rows("first", first, at_least)
-    two = as_rows("second", second, at_least)
-    if one.shape[1] != two.shape[1]:
-        raise DataError(
-            f"two sets of features must have the same width, got {one.shape[1]} and {two.shape[1]}"
-        )
-    return one, two
+def in_float64(*sets: ArrayLike) -> list[Features]:
+    """Encoders give float32, in which sums over many images and dimensions lose digits."""
+    return [np.asarray(rows, dtype=np.float64) for rows in sets]
 
 
 def frechet_distance(first: ArrayLike, second: ArrayLike) -> float:
     """|m1 - m2|² + tr(S1 + S2 - 2 (S1 S2)^½), with unbiased covariances, in float64.
 
-    first, second: (N, D) and (M, D), N and M at least 2. Biased upward at small N, most where N
-    is at most D, which leaves covariances without full rank: compare at equal N only.
+    first, second: (N, D) and (M, D). Biased upward at small N, most where N is at most D, which
+    leaves covariances without full rank: compare at equal N only.
 
+    Raises: DataError where a side has fewer than 2 images.
     Source: Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule", equation 6;
     Dowson and Landau 1982.
     """
-    one, two = as_pair(first, second, at_least=2)
+    one, two = in_float64(first, second)
+    if min(len(one), len(two)) < 2:
+        raise DataError("Fréchet distance needs at least 2 images a side")
     mean_one, mean_two = one.mean(axis=0), two.mean(axis=0)
     one, two = one - mean_one, two - mean_two
     variance = (one**2).sum() / (len(one) - 1) + (two**2).sum() / (len(two) - 1)
@@ -79,7 +57,7 @@ def frechet_distance_infinity(first: ArrayLike, second: ArrayLike, seed: int) ->
     Raises: DataError where there are too few images for the line, six for each dimension.
     Source: Chong and Forsyth 2020, "Effectively Unbiased FID and Inception Score", section 3.
     """
-    one, two = as_pair(first, second)
+    one, two = in_float64(first, second)
     largest, feature_dim = min(len(one), len(two)), one.shape[1]
     fewest = EXTRAPOLATION_DIMENSIONS * feature_dim
     if largest < 2 * fewest:
@@ -131,14 +109,12 @@ def kernel_distance(
     Raises: DataError where a side has fewer images than ``subset_size``, or that is below 2.
     Source: Bińkowski et al. 2018, "Demystifying MMD GANs", section 4 and lemma 6 (unbiased form).
     """
-    one, two = as_pair(first, second)
+    one, two = in_float64(first, second)
     if not 2 <= subset_size <= min(len(one), len(two)):
         raise DataError(
             f"kernel subset size must be from 2 to the number of images ({min(len(one), len(two))})"
             f", got {subset_size}"
         )
-    if subsets < 1:
-        raise DataError(f"kernel subsets must be at least 1, got {subsets}")
     rng = np.random.default_rng(seed)
     rows = np.concatenate([one, two])
     members = np.zeros((2, subsets, len(rows)), dtype=bool)
@@ -193,7 +169,7 @@ def inception_score(logits: NDArray[np.floating], splits: int) -> tuple[float, f
     """
     if logits.shape[1] < 2:
         raise DataError("the encoder has no classes: it was trained without labels of two or more")
-    log_p = log_softmax(as_rows("logits", logits), axis=1)
+    log_p = log_softmax(logits.astype(np.float64), axis=1)
     count = len(log_p)
     if count < splits:
         raise DataError(

@@ -24,12 +24,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from lungan.classifiers.augment import augment
-from lungan.classifiers.measures import bootstrap_interval, mean_area_under_curve
-from lungan.classifiers.network import FEATURE_DIM, SmallNetwork, build_classifier, in_channels_last
+from lungan.classifiers.measures import mean_area_under_curve, with_interval
+from lungan.classifiers.network import (
+    FEATURE_DIM,
+    Classifier,
+    SmallNetwork,
+    build_classifier,
+    in_channels_last,
+)
 from lungan.classifiers.train import Descent, descend, outputs_of, shuffled_batches
 from lungan.config import ScoreConfig
 from lungan.data.images import ImageSet, draw_share
@@ -76,11 +82,8 @@ class Recipe(Descent):
 RECIPE = Recipe()
 
 
-class DomainNetwork(nn.Module):
-    """A trained network with whitened features: uint8 images -> (features, logits).
-
-    Logits are (B, 0) where it was trained without labels.
-    """
+class DomainNetwork(Classifier):
+    """A trained network with whitened features; logits are (B, 0) where there were no labels."""
 
     mean: Tensor
     whitening: Tensor
@@ -92,8 +95,11 @@ class DomainNetwork(nn.Module):
         self.register_buffer("mean", torch.zeros(FEATURE_DIM))
         self.register_buffer("whitening", torch.eye(FEATURE_DIM))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features, logits = self.network(images)
+    def preprocess(self, images: Tensor) -> Tensor:
+        return self.network.preprocess(images)
+
+    def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        features, logits = self.network.classify(inputs)
         return (features - self.mean) @ self.whitening, logits[:, : self.num_classes]
 
 
@@ -158,22 +164,30 @@ def _train(
     trained, held_out = image_set.take(to_train), image_set.take(to_measure)
     uses_labels = len(np.unique(trained.labels)) > 1
     network = train(trained, device, recipe, uses_labels)
+    features, logits = outputs_of(network, held_out.images, device)
     auc = accuracy = None
     if uses_labels:
-        auc, accuracy = _measure_classes(network, held_out, device)
+        chances, labels = logits.softmax(dim=1).numpy(), held_out.labels
+        accuracy = float((chances.argmax(axis=1) == labels).mean())
+        auc = with_interval(
+            lambda rows: mean_area_under_curve(chances[rows], labels[rows]),
+            len(labels),
+            held_out.groups,
+        )
         if auc is None or auc[1] <= 0.5:
             uses_labels = False
             network = train(trained, device, recipe, uses_labels)
+            features, _ = outputs_of(network, held_out.images, device)
     record = {
         "num_train_images": len(trained),
         # The split that the measures are of, or ``holdout``; never trained on.
         "measured_on": measured_on,
         "num_measured_images": len(held_out),
-        # Of the classes, with its 95 % interval; None where there are no two classes.
+        # Of the classes, with its 95 % interval; None where no two classes are held out.
         "auc": auc,
         "accuracy": accuracy,
         "recognition": _measure_recognition(network, held_out, device),
-        "effective_dim": effective_dimension(outputs_of(network, held_out.images, device)[0]),
+        "effective_dim": effective_dimension(features),
         "uses_labels": uses_labels,
         "precision": "bf16" if native_dtype(device) == torch.bfloat16 else "fp32",
         "seconds": time.perf_counter() - started,
@@ -185,14 +199,14 @@ def _train(
 
 def _divide(image_set: ImageSet, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp], str]:
     """Indices to train on and to measure on, of other groups, and what the latter are."""
-    names = image_set.split_names
-    members = {name: image_set.splits == index for index, name in enumerate(names)}
-    if "train" not in members or not members["train"].any():
-        members = {"train": np.ones(len(image_set), dtype=bool)}
-    is_fresh = image_set.of_other_groups(members["train"])
-    to_train = np.flatnonzero(members["train"])
+    splits = np.array(image_set.split_names)[image_set.splits]
+    is_trained = splits == "train"
+    if not is_trained.any():
+        is_trained[:] = True
+    is_fresh = image_set.of_other_groups(is_trained)
+    to_train = np.flatnonzero(is_trained)
     for name in ("test", "val"):
-        if name in members and (held_out := members[name] & is_fresh).any():
+        if (held_out := (splits == name) & is_fresh).any():
             return to_train, np.flatnonzero(held_out), name
     labels = image_set.labels[to_train]
     if image_set.groups is not None:
@@ -347,44 +361,22 @@ def effective_dimension(features: NDArray[np.float64]) -> float:
     return float(np.trace(covariance)) ** 2 / squares if squares > 0 else 0.0
 
 
-def _measure_classes(
-    network: DomainNetwork, held_out: ImageSet, device: torch.device
-) -> tuple[tuple[float, float, float] | None, float]:
-    """AUC with its interval, None where one class is held out, and accuracy."""
-    _, logits = outputs_of(network, held_out.images, device)
-    probabilities, labels = logits.softmax(dim=1).numpy(), held_out.labels
-    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
-    value = mean_area_under_curve(probabilities, labels)
-    if value is None:
-        return None, accuracy
-    interval = bootstrap_interval(
-        lambda rows: mean_area_under_curve(probabilities[rows], labels[rows]),
-        len(labels),
-        held_out.groups,
-    )
-    return (value, *interval), accuracy
-
-
 def _measure_recognition(
     network: DomainNetwork, held_out: ImageSet, device: torch.device
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float] | None:
     """How often two views of an image are nearer than views of two images, with its interval."""
     rows = np.random.default_rng(0).permutation(len(held_out))[:_MOST_RECOGNIZED]
     shown = held_out.take(np.sort(rows))
     rng = torch.Generator().manual_seed(0)
-    small = network.network
-    inputs = small.preprocess(torch.from_numpy(shown.images))
-    views = []
-    for _ in range(2):
-        batches = torch.split(augment(inputs, rng), 256)
-        found = torch.cat([small.classify(batch.to(device))[0] for batch in batches])
-        views.append(((found - network.mean) @ network.whitening).double().cpu())
-    first, second = views
+    inputs = network.preprocess(torch.from_numpy(shown.images))
+    first, second = (
+        torch.cat([network.classify(batch.to(device))[0].double().cpu() for batch in batches])
+        for batches in (torch.split(augment(inputs, rng), 256) for _ in range(2))
+    )
     exact = "donot_use_mm_for_euclid_dist"
     distances = torch.cdist(first, second, compute_mode=exact).numpy()
     own = distances.diagonal()[:, None]
     others = ~np.eye(len(own), dtype=bool)
     nearer = ((own < distances) + 0.5 * (own == distances)) * others
     share = nearer.sum(axis=1) / max(len(own) - 1, 1)
-    interval = bootstrap_interval(lambda rows: float(share[rows].mean()), len(own), shown.groups)
-    return float(share.mean()), *interval
+    return with_interval(lambda rows: float(share[rows].mean()), len(own), shown.groups)

@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -19,11 +20,16 @@ from lungan.data.images import ImageSet
 from lungan.errors import DataError
 from lungan.files import cache_folder, cached
 from lungan.scores import catalogue, comparison, memorization, near_copies, texture
-from lungan.scores.comparison import Measured, Rows, bootstrap_floors
+from lungan.scores.comparison import (
+    FEWEST_SPLITS,
+    Measured,
+    Rows,
+    bootstrap_floors,
+    kernel_subset_size,
+)
 from lungan.scores.distances import Features
 from lungan.scores.encoders import VERSION, Encoded, Encoder, encode_real, hash_of, key_of
-from lungan.scores.memorization import share_near, too_few_for_limit
-from lungan.scores.real_images import RealSide, check_generated, choose_real, describe
+from lungan.scores.memorization import distinct, share_near, too_few_for_limit, unseen
 
 NOT_SHAPING = (
     "name",
@@ -37,6 +43,9 @@ NOT_SHAPING = (
 
 PAIRS = 16
 
+SMALL_PART = 50
+"""Images in a part of an Inception Score below which its limit is said."""
+
 ALL_ALIKE = "all training images are the same image"
 
 OnPairs = Callable[[str, NDArray[np.uint8], NDArray[np.uint8]], None]
@@ -46,6 +55,63 @@ to a training image, closest first, and these training images."""
 Closest = tuple[Features, Rows]
 """Each generated image's distance to its nearest training image, and which of the distinct ones
 that is; both (N,)."""
+
+
+@dataclass(frozen=True)
+class RealSide:
+    """The real images of one scoring.
+
+    reference: what the GAN trained on; ``distinct`` indexes its distinct images. held_out: of the
+    same classes in other splits, perhaps none; without copies of a reference image or of each
+    other, which ``num_leaked`` counts, and without images of groups (patients) that the reference
+    has, which ``num_related`` counts.
+    """
+
+    reference: ImageSet
+    distinct: NDArray[np.int64]
+    held_out: ImageSet
+    num_leaked: int
+    num_related: int
+
+
+def choose_real(image_set: ImageSet, splits: Sequence[str], classes: Sequence[str]) -> RealSide:
+    """The images of ``splits`` and ``classes`` (empty: all), and those held out from them.
+
+    Raises: ConfigError for an unknown name, DataError where no reference image is left.
+    """
+    reference = image_set.select(splits, classes)
+    is_reference = image_set.members(splits, classes)
+    is_other = image_set.members([], classes) & ~image_set.members(splits, [])
+    is_fresh = is_other & image_set.of_other_groups(is_reference)
+    fresh = image_set.take(is_fresh)
+    held_out = fresh.take(unseen(fresh.images, reference.images))
+    return RealSide(
+        reference=reference,
+        distinct=distinct(reference.images),
+        held_out=held_out,
+        num_leaked=len(fresh) - len(held_out),
+        num_related=int(is_other.sum() - is_fresh.sum()),
+    )
+
+
+def check_generated(generated: NDArray[np.uint8] | Tensor, reference: ImageSet) -> None:
+    """Raises: DataError where images (N, C, H, W) are of other channels or size than the
+    reference's."""
+    real, made = tuple(reference.images.shape[1:]), tuple(generated.shape[1:])
+    if real == made:
+        return
+    ways_out = ["--channels 1 makes both grey"] if real[0] != made[0] else []
+    if real[1:] != made[1:]:
+        ways_out.append(f"--size {max(16, min(*real[1:], *made[1:]))} resizes both")
+    kinds = {1: "grey (1 channel)", 3: "in colour (3 channels)"}
+    one, other = (
+        f"{height}x{width} {kinds.get(channels, f'with {channels} channels')}"
+        for channels, height, width in (real, made)
+    )
+    raise DataError(
+        "generated and real images must have the same channels and size: real are "
+        f"{one}, generated {other}; {', '.join(ways_out)}"
+    )
 
 
 def num_images_a_side(num_reference: int, config: ScoreConfig) -> int:
@@ -218,13 +284,12 @@ def _audit_features(
     """The memorization scores in the encoder's features, and their floors."""
     if len(real.distinct) < 2:
         return dict.fromkeys([*memorization.RELATIVE, "authenticity"], ALL_ALIKE), None
-    sets, held_out = [made.features], real.held_out
+    held_out, unseen = real.held_out, made.features[:0]
     if len(held_out):
-        sets.append(encode_real(held_out, encoder, config.batch_size).features)
+        unseen = encode_real(held_out, encoder, config.batch_size).features
+    sets = reference.features[real.distinct], [made.features, unseen]
     num_cells = memorization.suggested_cells(len(held_out))
-    training = reference.features[real.distinct]
-    near, *unseen = memorization.nearness(training, sets, num_cells, config.seed)
-    held_out_near = unseen[0] if unseen else None
+    near, held_out_near = memorization.nearness(*sets, num_cells, config.seed)
     found = memorization.compare_nearness(near, held_out_near, config, held_out.groups)
     return found, (near.distance, near.index)
 
@@ -245,3 +310,32 @@ def _audit_pixels(
         *(len(held_out), len(generated), config, held_out.groups),
     )
     return {key: share_near(near[0], unseen)} | floors, near
+
+
+def describe(
+    generated: NDArray[np.uint8],
+    real: RealSide,
+    config: ScoreConfig,
+    num_images: int,
+    encoders: Sequence[Encoder],
+) -> list[str]:
+    """What a reader of the scores should know of the images and their number, a line each, in the
+    words of notes.txt.j2."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("lungan.scores")
+    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True)
+    names = real.reference.class_names
+    notes = environment.get_template("notes.txt.j2").render(
+        config=config,
+        num_images=num_images,
+        real=real,
+        encoders=encoders,
+        classes=[" ".join(names[label].split()) for label in np.unique(real.reference.labels)],
+        num_distinct=len(distinct(generated)),
+        is_constant=(generated == generated[:, :, :1, :1]).all(),
+        subset=kernel_subset_size(num_images, config),
+        small_part=SMALL_PART,
+        fewest_splits=FEWEST_SPLITS,
+    )
+    return notes.splitlines()

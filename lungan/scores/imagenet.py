@@ -12,6 +12,7 @@ variant has no squeeze-and-excitation and clipped activations).
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from collections.abc import Callable
@@ -83,17 +84,14 @@ def load_inception(path: Path, sha256: str, device: torch.device, dtype: torch.d
     load_into(network, tensors, path)
     fold_batch_norm(network)
     children = dict(network.named_children())
-    names = list(children)
-    trunk = nn.Sequential(*(children[name] for name in names[: names.index("avgpool")]))
+    before_pool = itertools.takewhile(lambda name: name != "avgpool", children)
+    trunk = nn.Sequential(*(children[name] for name in before_pool))
     # The three channels of a grey image are equal after preprocessing too, so that the first
     # convolution may see one: its kernels summed over the channels.
-    first = trunk[0].get_submodule("conv")
-    assert isinstance(first, nn.Conv2d) and first.bias is not None
-    grey = nn.Conv2d(1, first.out_channels, 3, stride=2)
-    grey.weight = nn.Parameter(first.weight.sum(dim=1, keepdim=True), requires_grad=False)
-    grey.bias = nn.Parameter(first.bias.clone(), requires_grad=False)
-    one_channel = nn.Sequential(grey, nn.ReLU(inplace=True))
-    folded = FoldedNetwork(for_inception, trunk, children["fc"], dtype, one_channel)
+    grey = copy.deepcopy(trunk[0])
+    kernels = grey.get_parameter("conv.weight")
+    kernels.data = kernels.sum(dim=1, keepdim=True)
+    folded = FoldedNetwork(for_inception, trunk, children["fc"], dtype, grey)
     return _encoder("inception", sha256, notes, folded, 2048, device)
 
 
@@ -183,8 +181,7 @@ class FoldedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.preprocess = preprocess
-        self.trunk = trunk.to(dtype)
-        in_channels_last(self.trunk)
+        self.trunk = in_channels_last(trunk.to(dtype))
         self.grey = None if grey is None else in_channels_last(grey.to(dtype))
         self.classifier = classifier
         self.dtype = dtype

@@ -16,7 +16,7 @@ from lungan.classifiers.measures import count_above
 from lungan.config import ScoreConfig
 from lungan.errors import DataError
 from lungan.scores.comparison import Measured, Rows, attempt, bootstrap_floors
-from lungan.scores.distances import Features, as_pair, as_rows
+from lungan.scores.distances import Features, in_float64
 from lungan.scores.prdc import nearest
 
 SHARE_QUANTILE = 0.01
@@ -58,18 +58,15 @@ def nearness(
 ) -> list[Nearness]:
     """The nearness of each of several sets of features to one training set.
 
-    training: (N, D), exact duplicates left out (``distinct``), or a training image's own nearest
-    other is at distance 0 and every image counts as authentic. ``num_cells`` parts come from
-    k-means on the training features.
-
-    Raises: DataError for fewer than 2 training images or widths that differ.
+    training: (N, D), N at least 2, exact duplicates left out (``distinct``), or a training image's
+    own nearest other is at distance 0 and every image counts as authentic. ``num_cells`` parts come
+    from k-means on the training features.
     """
-    training = as_rows("training features", training, at_least=2)
+    training, *images = in_float64(training, *images)
     own_distance, _ = nearest(training)
     centroids, training_cell = _cells(training, num_cells, seed)
     found = []
-    for one in images:
-        _, rows = as_pair(training, one)
+    for rows in images:
         distance, index = nearest(rows, training)
         _, cell = nearest(rows, centroids)
         cell_distance = np.empty(len(rows))
@@ -174,7 +171,7 @@ RELATIVE: dict[str, Callable[[Nearness, Nearness], float]] = {
 
 def compare_nearness(
     generated: Nearness,
-    held_out: Nearness | None,
+    held_out: Nearness,
     config: ScoreConfig,
     groups: Rows | None = None,
 ) -> Measured:
@@ -185,16 +182,16 @@ def compare_nearness(
     score. groups: (H,) of the held-out images, which are then drawn whole.
     """
     found: Measured = {"authenticity": authenticity(generated)}
-    if held_out is None or len(held_out) < FEWEST_HELD_OUT:
-        reason = (
-            NONE_HELD_OUT
-            if held_out is None
-            else f"too few held-out images for a verdict: {len(held_out)}, at least "
-            f"{FEWEST_HELD_OUT} are needed"
+    number = len(held_out)
+    if number < FEWEST_HELD_OUT:
+        too_few = (
+            f"too few held-out images for a verdict: {number}, at least {FEWEST_HELD_OUT} are "
+            "needed"
         )
+        reason = too_few if number else NONE_HELD_OUT
         return found | dict.fromkeys([*RELATIVE, "authenticity.floor"], reason)
     wanted = dict(RELATIVE)
-    if reason := too_few_for_limit(len(held_out)):
+    if reason := too_few_for_limit(number):
         del wanted["memorization_share"]
         found["memorization_share"] = reason
 
@@ -211,7 +208,7 @@ def compare_nearness(
         return found | {"authenticity": authenticity(held_out.take(again))}
 
     found |= measure(generated, held_out)
-    return found | bootstrap_floors(draw, len(held_out), len(generated), config, groups)
+    return found | bootstrap_floors(draw, number, len(generated), config, groups)
 
 
 def distinct(images: NDArray[np.uint8]) -> Rows:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lungan.errors import DataError
-from lungan.scores.distances import Features, as_pair
+from lungan.scores.distances import Features, in_float64
 
 CHUNK_SIZE = 256
 
@@ -32,21 +32,13 @@ def manifold_scores(
     Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics" (density, coverage, and the open
     balls).
     """
-    real, generated = as_pair(real, generated)
-    real_radii = squared_radii(real, k) - tie_margin(real)
-    generated_radii = squared_radii(generated, k) - tie_margin(generated)
-    balls_held = np.zeros(len(generated), dtype=np.int64)
-    recalled = np.empty(len(real), dtype=bool)
-    covered = np.empty(len(real), dtype=bool)
-    for rows, squared in blocks(real, generated):
-        in_real_ball = squared < real_radii[rows, None]
-        balls_held += in_real_ball.sum(axis=0)
-        covered[rows] = in_real_ball.any(axis=1)
-        recalled[rows] = (squared < generated_radii).any(axis=1)
+    real, generated = in_float64(real, generated)
+    around_generated, covered = balls_around(generated, real, k)
+    around_real, _ = balls_around(real, generated, k)
     return (
-        float((balls_held > 0).mean()),
-        float(recalled.mean()),
-        float(balls_held.mean() / k),
+        float((around_generated > 0).mean()),
+        float((around_real > 0).mean()),
+        float(around_generated.mean() / k),
         float(covered.mean()),
     )
 
@@ -58,11 +50,25 @@ def densities(real: Features, generated: Features, k: int) -> Features:
     real, generated: (N, D) and (M, D). Raises: DataError where there are not more than ``k`` real
     images.
     """
-    radii = squared_radii(real, k) - tie_margin(real)
-    balls_held = np.zeros(len(generated))
-    for rows, squared in blocks(real, generated):
-        balls_held += (squared < radii[rows, None]).sum(axis=0)
-    return balls_held / k
+    around_generated, _ = balls_around(generated, real, k)
+    return around_generated / k
+
+
+def balls_around(
+    points: Features, centers: Features, k: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """How many of the centers' balls hold each point (M,), and whether each ball holds one (N,).
+
+    Raises: DataError where there are not more than ``k`` centers.
+    """
+    radii = squared_radii(centers, k) - tie_margin(centers)
+    number = np.zeros(len(points), dtype=np.int64)
+    is_filled = np.empty(len(centers), dtype=bool)
+    for rows, squared in blocks(centers, points):
+        inside = squared < radii[rows, None]
+        number += inside.sum(axis=0)
+        is_filled[rows] = inside.any(axis=1)
+    return number, is_filled
 
 
 class Neighborhoods:

@@ -27,7 +27,10 @@ def format_result(result: Mapping[str, Any]) -> str:
     ]
     notes = list(result["notes"])
     for name, encoder in result["encoders"].items():
-        rows = tabulate([HEADER, *_rows(name, values)], tablefmt="plain", disable_numparse=True)
+        keys = [key for key in values if catalogue.encoder_of(key) == name]
+        scores = sorted(filter(catalogue.is_score, keys), key=catalogue.order)
+        table = [HEADER, *(_row(key, values) for key in scores)]
+        rows = tabulate(table, tablefmt="plain", disable_numparse=True)
         lines += [
             "",
             f"{name}: {encoder['feature_dim']} features, weights {encoder['weights_hash'][:8]}",
@@ -41,24 +44,18 @@ def format_result(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", "notes:", *(f"  {note}" for note in notes)])
 
 
-def _rows(name: str, values: Mapping[str, float | None]) -> list[tuple[str, ...]]:
-    keys = [key for key in values if catalogue.encoder_of(key) == name]
-    rows: list[tuple[str, ...]] = []
-    for key in sorted(filter(catalogue.is_score, keys), key=catalogue.order):
-        score, value = catalogue.describe(key), values[key]
-        floor_key = catalogue.floor_key(key)
-        floor = values.get(floor_key)
-        has_ratio = not score.around_zero
-        rows.append(
-            (
-                catalogue.name_of(key),
-                _number(value, values.get(f"{key}.std")),
-                _floor(values, floor_key),
-                f"{value / floor:.3g}" if has_ratio and value is not None and floor else "-",
-                score.good or "-",
-            )
-        )
-    return rows
+def _row(key: str, values: Mapping[str, float | None]) -> tuple[str, ...]:
+    score, value = catalogue.describe(key), values[key]
+    floor_key = catalogue.floor_key(key)
+    floor = values.get(floor_key)
+    ratio = value / floor if value is not None and floor and not score.around_zero else None
+    return (
+        catalogue.name_of(key),
+        _number(value, values.get(f"{key}.std")),
+        _floor(values, floor_key),
+        "-" if ratio is None else f"{ratio:.3g}",
+        score.good or "-",
+    )
 
 
 def _floor(values: Mapping[str, float | None], key: str) -> str:
