@@ -192,33 +192,27 @@ def score_images(
     pixels = generated[rows]
     made = pixels.cpu().numpy() if isinstance(pixels, Tensor) else pixels
 
-    shown: dict[str, Any] = {}
-    found: dict[str, Measured] = {}
-    closest: dict[str, Closest | None] = {}
-    for encoder in encoders:
-        name = encoder.name
-        found[name], closest[name], shown[name] = _score_with(encoder, pixels, real, config)
+    found = {encoder.name: _score_with(encoder, pixels, real, config) for encoder in encoders}
     if config.memorization:
-        name = near_copies.NAME
-        found[name], closest[name] = _audit_pixels(made, real, config)
-        shown[name] = near_copies.DESCRIPTION
-    for name, near in closest.items():
+        found[near_copies.NAME] = *_audit_pixels(made, real, config), near_copies.DESCRIPTION
+    missing = dict(reasons or {})
+    values: dict[str, float | None] = {f"{name}.inception_score": None for name in missing}
+    for name, (measured, near, _) in found.items():
         if near is not None and on_pairs is not None:
             distance, index = near
             chosen = np.argsort(distance, kind="stable")[:PAIRS]
             on_pairs(name, made[chosen], reference.images[real.distinct[index[chosen]]])
-    measured = {f"{name}.{key}": one for name, of in found.items() for key, one in of.items()}
-    values: dict[str, float | None] = {f"{name}.inception_score": None for name in reasons or {}}
-    missing = dict(reasons or {})
-    for key, value in measured.items():
-        values[key] = None
-        if isinstance(value, str):
-            missing[key] = value
-        elif not math.isfinite(value):
-            missing[key] = "not a finite number"
-        else:
-            values[key] = float(value)
+        for key, value in measured.items():
+            full_key = f"{name}.{key}"
+            values[full_key] = None
+            if isinstance(value, str):
+                missing[full_key] = value
+            elif not math.isfinite(value):
+                missing[full_key] = "not a finite number"
+            else:
+                values[full_key] = float(value)
 
+    shown = {name: described for name, (_, _, described) in found.items()}
     hashes = {name: one["weights_hash"] for name, one in shown.items()}
     # What tables and verdicts need where the plug-ins are not at hand.
     extra = {name: dataclasses.asdict(catalogue.describe(name)) for name in config.extra}
