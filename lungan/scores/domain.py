@@ -369,12 +369,15 @@ def _measure_recognition(
     shown = held_out.take(np.sort(rows))
     rng = torch.Generator().manual_seed(0)
     inputs = network.preprocess(torch.from_numpy(shown.images))
-    first, second = (
-        torch.cat([network.classify(batch.to(device))[0].double().cpu() for batch in batches])
-        for batches in (torch.split(augment(inputs, rng), 256) for _ in range(2))
-    )
+
+    def view() -> Tensor:
+        batches = torch.split(augment(inputs, rng), 256)
+        return torch.cat(
+            [network.classify(batch.to(device))[0].double().cpu() for batch in batches]
+        )
+
     exact = "donot_use_mm_for_euclid_dist"
-    distances = torch.cdist(first, second, compute_mode=exact).numpy()
+    distances = torch.cdist(view(), view(), compute_mode=exact).numpy()
     own = distances.diagonal()[:, None]
     others = ~np.eye(len(own), dtype=bool)
     nearer = ((own < distances) + 0.5 * (own == distances)) * others
