@@ -23,13 +23,23 @@ COMMANDS = {
 }
 """The module of each command, which ``python -m`` runs too, and what it does."""
 
+HELP = """\
+usage: lungan COMMAND ...
+
+Find out, honestly, whether a GAN can augment a small medical image set.
+
+commands, each with --help:
+{commands}
+
+python -m lungan.COMMAND does the same. From Python: import lungan (docs/python.md)."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Gives its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     name, rest = (given[0], given[1:]) if given else ("--help", [])
     if name in ("-h", "--help"):
-        print(_help())
+        print(HELP.format(commands="\n".join(f"  {key:8}  {COMMANDS[key][1]}" for key in COMMANDS)))
         return 0
     if name == "--version":
         print(f"lungan {lungan.__version__}")
@@ -42,23 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.argv = [sys.argv[0], *rest]  # runs record the command that they come from
     code: int = importlib.import_module(COMMANDS[name][0]).main(rest)
     return code
-
-
-def _help() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {what}" for name, (_, what) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: lungan COMMAND ...",
-            "",
-            "Find out, honestly, whether a GAN can augment a small medical image set.",
-            "",
-            "commands, each with --help:",
-            *lines,
-            "",
-            "python -m lungan.COMMAND does the same. From Python: import lungan (docs/python.md).",
-        ]
-    )
 
 
 def program() -> None:

@@ -135,11 +135,9 @@ def sweep(
     from lungan import launchers
     from lungan.runs import sweep as sweeps
 
-    settings = [(launchers.GROUP, launcher)]
-    settings += [
-        (f"{launchers.PREFIX}{key}", _plain(value)) for key, value in launcher_settings.items()
-    ]
-    chosen = launchers.build(settings)
+    settings = [("launcher", launcher)]
+    settings += [(key, _plain(value)) for key, value in launcher_settings.items()]
+    chosen = launchers.build(settings, "launcher", prefix="")
     plan = sweeps.plan_sweep(swept.runs, chosen, swept.name if name is None else name)
     question = question or swept.question
     runs = sweeps.run_sweep(plan, chosen, question=question, command="lungan.sweep(...)")

@@ -15,13 +15,14 @@ import traceback
 import types
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, NoReturn, TextIO, get_type_hints
+from typing import Any, NoReturn, TextIO
 
 from tqdm import tqdm
 
 import lungan
 from lungan import registry
 from lungan.config import GROUPS, RunConfig, presets, rules
+from lungan.config.presets import EXPERIMENT
 from lungan.errors import ConfigError, LunganError, shown
 
 FAILED = 1
@@ -61,16 +62,19 @@ class _Refuse(argparse.Action):
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Reports a wrong option in one line, as every other mistake is reported.
+    """Of ``python -m lungan.<name>``, with examples in its epilog. Reports a wrong option in one
+    line, as every other mistake is reported.
 
     Every command takes ``--plugin FILE`` and ``--version``.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, name: str, description: str, epilog: str) -> None:
         super().__init__(
+            prog=f"python -m lungan.{name}",
+            description=description,
+            epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             conflict_handler="resolve",  # a command's own option takes the place of Hydra's
-            **options,
         )
         for option in HYDRAS:
             self.add_argument(
@@ -79,7 +83,7 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument(
             "--plugin",
             metavar="FILE",
-            type=_load_plugin,
+            type=registry.load_file,  # at once, so that what it brings can be named
             default=argparse.SUPPRESS,
             help="a Python file whose networks, losses, ... can be named (docs/extend.md)",
         )
@@ -88,16 +92,6 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         text = " ".join(message.split())
         self.exit(ConfigError.exit_code, f"ConfigError: {text}; see {self.prog} --help\n")
-
-
-def _load_plugin(path: str) -> str:
-    """Load a plug-in as soon as it is read, so that what it brings can be named."""
-    try:
-        registry.load_file(path)
-    except LunganError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    return path
 
 
 def run_as_program(main: Callable[[], int]) -> NoReturn:
@@ -120,20 +114,13 @@ def add_config_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_command(command: Callable[[], int], *, verbose: bool = False) -> int:
-    """Run a command with the log on stderr; gives the exit code.
-
-    verbose: the log's finer messages too, and where an error arose.
+def run_command(command: Callable[[], int]) -> int:
+    """Run a command, which reads its arguments itself, with the log on stderr; gives the exit code.
 
     A LunganError becomes one line and its code, an interrupt 130. Any other error is a fault of
     lungan's own and keeps its traceback. Output that cannot be written changes nothing.
     """
-    with (
-        _unbreakable_output(),
-        _log_on_stderr(verbose),
-        _interrupts_that_python_drops_raised_again(),
-        _noticed_interrupts() as interrupts,
-    ):
+    with _unbreakable_output(), _log_on_stderr(), _interrupts() as interrupts:
         try:
             return command()
         except LunganError as error:
@@ -162,57 +149,47 @@ def _interrupted(text: str = "") -> int:
 
 
 @contextlib.contextmanager
-def _noticed_interrupts() -> Iterator[list[int]]:
-    """A list that is empty until an interrupt comes, which raises KeyboardInterrupt as ever."""
+def _interrupts() -> Iterator[list[int]]:
+    """A list that is empty until an interrupt comes, which raises KeyboardInterrupt as ever.
+
+    Where one meets a callback or a finalizer, imports have many, Python prints it with a traceback
+    and goes on: it is raised again.
+    """
     noticed: list[int] = []
 
     def notice(number: int, _frame: FrameType | None) -> None:
         noticed.append(number)
         raise KeyboardInterrupt
 
-    before = signal.getsignal(signal.SIGINT)
-    is_ours = before is signal.default_int_handler
-    if not is_ours or threading.current_thread() is not threading.main_thread():
-        yield noticed
-        return
-    signal.signal(signal.SIGINT, notice)
-    try:
-        yield noticed
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _interrupts_that_python_drops_raised_again() -> Iterator[None]:
-    """Where an interrupt meets a callback or a finalizer, imports have many, Python prints it with
-    a traceback and goes on."""
-    before = sys.unraisablehook
-
     def raise_again(dropped: sys.UnraisableHookArgs) -> None:
         if issubclass(dropped.exc_type, KeyboardInterrupt):
             # Once this call is over; here the interrupt would be dropped as well.
             threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
         else:
-            before(dropped)
+            unraisable(dropped)
 
-    sys.unraisablehook = raise_again
+    unraisable, sys.unraisablehook = sys.unraisablehook, raise_again
+    is_main = threading.current_thread() is threading.main_thread()
+    is_ours = is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_ours:
+        signal.signal(signal.SIGINT, notice)
     try:
-        yield
+        yield noticed
     finally:
-        sys.unraisablehook = before
+        if is_ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = unraisable
 
 
 class _Output:
     """A text stream that need not be read: once it cannot be written, the rest is dropped."""
 
     def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream
-        if stream is None:  # Closed by the parent: the next file opened must not take its number.
-            self._lose()
+        self._stream = stream or self._null()  # None: closed by the parent
 
     def write(self, text: str) -> int:
         try:
-            return self._stream.write(text) if self._stream is not None else len(text)
+            return self._stream.write(text)
         except UnicodeEncodeError as error:
             return self.write(text.encode(error.encoding, "backslashreplace").decode("ascii"))
         except (OSError, ValueError):  # the latter: a stream that was closed
@@ -221,25 +198,24 @@ class _Output:
 
     def flush(self) -> None:
         try:
-            if self._stream is not None:
-                self._stream.flush()
+            self._stream.flush()
         except (OSError, ValueError):
             self._lose()
-
-    def isatty(self) -> bool:
-        return self._stream is not None and self._stream.isatty()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def _lose(self) -> None:
         """Send what is still buffered, and what other code writes, to the null device."""
+        null = self._null()
         with contextlib.suppress(OSError, ValueError):
-            null = os.open(os.devnull, os.O_WRONLY)
-            if self._stream is not None:
-                os.dup2(null, self._stream.fileno())
-                os.close(null)
-        self._stream = None
+            os.dup2(null.fileno(), self._stream.fileno())
+        self._stream = null
+
+    @staticmethod
+    def _null() -> TextIO:
+        # Open to the process's end: no other file must take its number, which may be stdout's.
+        return open(os.open(os.devnull, os.O_WRONLY), "w", closefd=False)
 
 
 @contextlib.contextmanager
@@ -263,15 +239,20 @@ class _Handler(logging.Handler):
 
 
 @contextlib.contextmanager
-def _log_on_stderr(verbose: bool) -> Iterator[None]:
+def _log_on_stderr() -> Iterator[None]:
     handler = _Handler()
     log.addHandler(handler)
-    log.setLevel(logging.DEBUG if verbose else logging.INFO)
+    log.setLevel(logging.INFO)
     log.propagate = False
     try:
         yield
     finally:
         log.removeHandler(handler)
+
+
+def say_more() -> None:
+    """Let the log have its finer messages too, and where an error arose."""
+    log.setLevel(logging.DEBUG)
 
 
 COMPLETION = {
@@ -327,39 +308,31 @@ def _candidates(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
     if sign:
         # What comes after a comma is a value of its own.
         before = word.removesuffix(value.rpartition(",")[2])
-        return [f"{before}{each}" for each in _values(key, words)]
-    return _keys(words)
-
-
-def _keys(words: list[str]) -> list[str]:
-    names = [field.name for field in dataclasses.fields(RunConfig)]
+        return [f"{before}{each}" for each in _values(key.lstrip("+"), words)]
     below = [
-        f"{group}.{field.name}="
+        f"{group}.{name}="
         for group in GROUPS
-        for field in dataclasses.fields(_schema(group, words))
-        if field.name != "name"
+        for name in rules.types_of(_schema(group, words))
+        if name != "name"
     ]
-    return sorted([*(f"{name}=" for name in names), f"{presets.EXPERIMENT}=", *below])
+    return sorted([*(f"{name}=" for name in (*rules.types_of(RunConfig), EXPERIMENT)), *below])
 
 
 def _values(key: str, words: list[str]) -> list[str]:
-    key = key.lstrip("+")
-    if key in (*GROUPS, presets.EXPERIMENT, presets.SWEEPS, "hydra/launcher"):
+    if key in (*GROUPS, EXPERIMENT, presets.SWEEPS, "hydra/launcher"):
         return presets.choices(key)
     group, _, name = key.rpartition(".")
     schema = _schema(group, words) if group in GROUPS else RunConfig
-    for field in dataclasses.fields(schema):
-        if field.name == name:
-            if get_type_hints(schema)[name] is bool:
-                return ["false", "true"]
-            return [shown(value) for value in field.metadata.get(rules.CHOICES, ())]
-    return []
+    if rules.types_of(schema).get(name) is bool:
+        return ["false", "true"]
+    fields = {field.name: field for field in dataclasses.fields(schema)}
+    choices = fields[name].metadata.get("choices", ()) if name in fields else ()
+    return [shown(value) for value in choices]
 
 
 def _schema(group: str, words: list[str]) -> Any:
-    """The dataclass of what the line chooses, else of the default; a plug-in's is not loaded."""
+    """The dataclass of what the line chooses, else of the default. No plug-in is loaded for it: of
+    one's choice, it is what all of the group have."""
     chosen = dict(presets.defaults())
     chosen |= dict(word.split("=", 1) for word in words[:-1] if "=" in word)
-    name = str(chosen[group])
-    known = group == "score" or name in registry.known(group)
-    return rules.schema(GROUPS[group], group, name if known else registry.known(group)[0])
+    return registry.configs(group).get(str(chosen[group]), GROUPS[group])

@@ -22,7 +22,7 @@ from lungan import registry
 from lungan.config import GROUPS, RunConfig, compose
 from lungan.data import build as data
 from lungan.data.images import ImageSet
-from lungan.errors import ConfigError
+from lungan.errors import ConfigError, shown
 from lungan.models.build import Classes, build_discriminator, build_generator
 from lungan.scores import encoders
 from lungan.tracking.records import Epoch, TrackedRun
@@ -39,6 +39,8 @@ CLASSES = Classes(("a", "b"), (0.5, 0.5))
 
 def check(name: str, settings: dict[str, Any]) -> None:
     """See ``lungan.registry.check``."""
+    if not isinstance(name, str):
+        raise ConfigError(f"name must be text, such as optimizer=lion, got {shown(name)}")
     group, sign, choice = name.partition("=")
     groups = [group] if sign else [each for each in registry.PARTS if name in registry.names(each)]
     if not groups:

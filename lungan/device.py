@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -48,14 +49,9 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """``fp32`` or ``bf16``; ``auto`` is bf16 where the hardware computes in it natively.
-
-    Raises: ConfigError for another name.
-    """
+    """``fp32`` or ``bf16``; ``auto`` is bf16 where the hardware computes in it natively."""
     if name == "auto":
         return "bf16" if has_native_bf16(device) else "fp32"
-    if name not in ("fp32", "bf16"):
-        raise ConfigError(f"precision must be one of auto, fp32, bf16, got {name}")
     return name
 
 
@@ -76,12 +72,9 @@ def native_dtype(device: torch.device) -> torch.dtype:
 
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
     """Instruction-set flags of this machine's CPU; none where the system does not list them."""
-    if not cpuinfo.is_file():
-        return set()
-    for line in cpuinfo.read_text().splitlines():
-        if line.startswith("flags"):
-            return set(line.partition(":")[2].split())
-    return set()
+    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    flags = re.search("^flags.*?:(.*)$", text, re.MULTILINE)
+    return set(flags[1].split()) if flags else set()
 
 
 def choose_threads(wanted: int | str, share: int = 0) -> int:

@@ -128,20 +128,29 @@ def is_folder_name(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A new binary file that takes the name ``path`` at the end, or leaves nothing behind.
+def write_whole(path: Path) -> Iterator[BinaryIO]:
+    """A new binary file that appears at ``path`` whole, and on disk, or not at all.
 
-    Raises: OSError where the folder is absent or cannot be written, or the disk is full.
+    Raises: RunFolderError, from the OSError, where the folder cannot be written or the disk is
+    full.
     """
     temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except BaseException as error:
+        # torch.save puts an error of its own in front of the disk's.
+        for disk in (error, error.__context__):
+            if isinstance(disk, OSError):
+                raise unwritable(path, disk) from disk
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 @contextlib.contextmanager
@@ -180,30 +189,12 @@ def cached(
             log.warning("%s is damaged and made again: %s", path, error)
         value = make()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(path) as file:
+            with write_whole(path) as file:
                 write(file, value)
-        except OSError as error:
-            log.warning("%s is not cached (set LUNGAN_CACHE to a writable folder): %s", path, error)
+        except RunFolderError as error:
+            why = error.__cause__
+            log.warning("%s is not cached (set LUNGAN_CACHE to a writable folder): %s", path, why)
     return value
-
-
-@contextlib.contextmanager
-def write_whole(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears at ``path`` whole, and on disk, or not at all.
-
-    Raises: RunFolderError where the folder cannot be written or the disk is full.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as stream:
-            yield stream
-    except BaseException as error:
-        # torch.save puts an error of its own in front of the disk's.
-        for disk in (error, error.__context__):
-            if isinstance(disk, OSError):
-                raise unwritable(path, disk) from error
-        raise
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lungan.cli import INTERRUPTED, CallableModule, CommandParser, run_as_program, run_command
+from lungan.cli import CallableModule, CommandParser, run_as_program, run_command
 from lungan.config.rules import check_fields
 
 EXAMPLES = """examples:
@@ -25,23 +25,12 @@ More in docs/generate.md. Exit codes: 0 good, 2 bad input, 130 interrupted (noth
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Gives its exit code."""
-    options = _parser().parse_args(arguments)
-
-    def command() -> int:
-        try:
-            return _generate(options)
-        except KeyboardInterrupt:
-            print("interrupted; nothing was left behind", file=sys.stderr)
-            return INTERRUPTED
-
-    return run_command(command)
+    return run_command(lambda: _generate(_parser().parse_args(arguments)))
 
 
 def _parser() -> CommandParser:
     parser = CommandParser(
-        prog="python -m lungan.generate",
-        description="Make a data set of images with the generator of a finished run.",
-        epilog=EXAMPLES,
+        "generate", "Make a data set of images with the generator of a finished run.", EXAMPLES
     )
     parser.add_argument(
         "run", metavar="RUN", type=Path, help="folder of a finished run, or a .safetensors"
@@ -87,7 +76,10 @@ def _generate(options: argparse.Namespace) -> int:
     check_new(options.out)
     device = resolve_device(options.device)
     asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(Request)}
-    made = make_images(read_source(options.run), Request(**asked), device)
+    try:
+        made = make_images(read_source(options.run), Request(**asked), device)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt("interrupted; nothing was left behind") from error
     listed = ", ".join(f"{count} {name}" for name, count in made.counts.items())
     print(f"{options.num_images} images in {options.out} ({listed})")
     if made.rejection is not None:

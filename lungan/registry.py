@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lungan.errors import ConfigError
+from lungan.errors import ConfigError, shown
 from lungan.files import at_home
 
 ENTRY_POINTS = "lungan.plugins"
@@ -65,8 +65,6 @@ class Choice:
     """One name of a group. ``config``: the dataclass of its settings, where it has any.
     ``builder``: what makes it, or ``"module:function"``. ``plugin``: None for lungan's own."""
 
-    group: str
-    name: str
     config: type[Any] | None
     builder: Callable[..., Any] | str
     plugin: Plugin | None = None
@@ -88,30 +86,23 @@ def register(
     """
 
     def add(builder: Registered) -> Registered:
-        _add(group, name, builder, config, builder.__module__)
+        declare(group, name, builder, config)
         return builder
 
     return add
 
 
-def declare(group: str, name: str, builder: str, config: type[Any] | None = None) -> None:
-    """Register ``name`` of ``group`` by its builder's place, ``"module:function"``.
+def declare(
+    group: str, name: str, builder: Callable[..., Any] | str, config: type[Any] | None = None
+) -> None:
+    """Register ``name`` of ``group`` by its builder, or the builder's place ``"module:function"``.
 
     Raises: ConfigError as ``register``.
     """
-    _add(group, name, builder, config, builder.partition(":")[0])
-
-
-def _add(
-    group: str,
-    name: str,
-    builder: Callable[..., Any] | str,
-    config: type[Any] | None,
-    module: str,
-) -> None:
     if group not in PARTS:
         raise ConfigError(f"group must be one of {', '.join(PARTS)}, got {group}")
-    plugin = _origin(module)
+    place = builder if isinstance(builder, str) else builder.__module__
+    plugin = _origin(place.partition(":")[0])
     if known := _choices.get((group, name)):
         owner = known.plugin
         # A notebook's cell may run again.
@@ -120,9 +111,7 @@ def _add(
                 f"{group}={name} comes from {owner or 'lungan itself'}; a plug-in needs another "
                 "name"
             )
-    _choices[group, name] = Choice(
-        group=group, name=name, config=config, builder=builder, plugin=plugin
-    )
+    _choices[group, name] = Choice(config=config, builder=builder, plugin=plugin)
 
 
 def find(group: str, name: str) -> Choice:
@@ -130,11 +119,12 @@ def find(group: str, name: str) -> Choice:
 
     Raises: ConfigError with the names that there are.
     """
-    if (group, name) not in _choices and f"{group}.{name}" in _entry_points():
-        _load_entry_point(f"{group}.{name}")
-    if (group, name) not in _choices:
-        raise ConfigError(f"{group}.name must be one of {', '.join(names(group))}, got {name}")
-    return _choices[group, name]
+    if isinstance(name, str):  # a saved config may hold anything
+        if (group, name) not in _choices and f"{group}.{name}" in _entry_points():
+            _load_entry_point(f"{group}.{name}")
+        if choice := _choices.get((group, name)):
+            return choice
+    raise ConfigError(f"{group}.name must be one of {', '.join(names(group))}, got {shown(name)}")
 
 
 def builder(group: str, name: str) -> Callable[..., Any]:
@@ -161,6 +151,13 @@ def known(group: str) -> list[str]:
     return sorted(name for other, name in _choices if other == group)
 
 
+def configs(group: str) -> dict[str, Any]:
+    """The dataclasses of settings of those choices of a group that are registered by now and have
+    any, by name, sorted."""
+    found = {name: find(group, name).config for name in known(group)}
+    return {name: config for name, config in found.items() if config is not None}
+
+
 def load_file(path: Path | str) -> Plugin:
     """Run a plug-in's file, whose registrations become choices; once for the same content.
 
@@ -168,10 +165,10 @@ def load_file(path: Path | str) -> Plugin:
 
     Raises: ConfigError where it cannot be read or run, or registers nothing.
     """
-    file = at_home(path).resolve()
+    file = at_home(path, "a plug-in").resolve()
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "does not exist"
-        raise ConfigError(f"--plugin must be a Python file, {path} {what}")
+        raise ConfigError(f"a plug-in must be a Python file, {path} {what}")
     if file in _files:
         loaded, sources = _files[file]
         if loaded.sha256 == _hash(sources):
@@ -189,11 +186,11 @@ def load_file(path: Path | str) -> Plugin:
         except ConfigError:
             raise
         except (Exception, SystemExit) as error:  # a script's own sys.exit() would end the command
-            raise ConfigError(f"--plugin {path} {_failure(file, error)}") from error
+            raise ConfigError(f"plug-in {path} {_failure(file, error)}") from error
         finally:
             sys.path.remove(str(file.parent))
         if len(_choices) == len(before):
-            raise ConfigError(f"--plugin {path} registers nothing; see docs/extend.md")
+            raise ConfigError(f"plug-in {path} registers nothing; see docs/extend.md")
     found = (getattr(sys.modules[name], "__file__", None) for name in set(sys.modules) - modules)
     beside = {Path(each) for each in found if each and "site-packages" not in each} - {file}
     sources = [file, *sorted(each for each in beside if each.is_relative_to(file.parent))]

@@ -30,11 +30,7 @@ example:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Gives the exit code: 0, or 2 for a sweep, folder or project that will not do."""
-    parser = CommandParser(
-        prog="python -m lungan.report",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-    )
+    parser = CommandParser("report", DESCRIPTION, EXAMPLES)
     parser.add_argument("--sweep", metavar="NAME", required=True, help="the sweep to report on")
     parser.add_argument(
         "--store", type=Path, default=Path("runs"), help="folder of runs (default: runs)"
@@ -44,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write (default: results/NAME)"
     )
-    options = parser.parse_args(arguments)
-    return run_command(lambda: _report(options))
+    return run_command(lambda: _report(parser.parse_args(arguments)))
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -28,15 +28,12 @@ What the scores mean: docs/scores.md. Exit codes: 0 good, 2 bad input, 130 inter
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Gives its exit code."""
-    options = _parser().parse_args(arguments)
-    return run_command(lambda: _score(options))
+    return run_command(lambda: _score(_parser().parse_args(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
-        prog="python -m lungan.score",
-        description="Score finished runs, or any generated images against any real ones.",
-        epilog=EXAMPLES,
+        "score", "Score finished runs, or any generated images against any real ones.", EXAMPLES
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="folder of a finished run")
     parser.add_argument("--real", metavar="PATH", help="real images: a folder or an .npz")

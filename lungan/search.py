@@ -45,9 +45,7 @@ Exit codes: 0 good, 1 a trial failed, 2 bad input, 130 interrupted (resumable)."
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Gives its exit code."""
     parser = CommandParser(
-        prog="python -m lungan.search",
-        description="Search settings for the best score, by Optuna, over a store of runs.",
-        epilog=EXAMPLES,
+        "search", "Search settings for the best score, by Optuna, over a store of runs.", EXAMPLES
     )
     parser.add_argument("overrides", nargs="+", metavar="key=value", help="settings and ranges")
     add_config_dir(parser)
@@ -68,8 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--reduction", type=int, metavar="N", default=3, help="one of N goes on from a rung (3)"
     )
-    options = parser.parse_intermixed_args(arguments)
-    return run_command(lambda: _search(options))
+    return run_command(lambda: _search(parser.parse_intermixed_args(arguments)))
 
 
 def _rungs(text: str) -> list[int]:

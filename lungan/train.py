@@ -23,6 +23,7 @@ from lungan.cli import (
     complete,
     run_as_program,
     run_command,
+    say_more,
 )
 from lungan.config import GROUPS, presets
 from lungan.config.run import AGENT_VARIABLE
@@ -68,14 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     if given[:1] == ["--complete"]:
         return complete(parser, given[1])
-    options = parser.parse_intermixed_args(given)
-    verbose = [text for text in options.overrides if text.partition("=")[0] == "hydra.verbose"]
-    options.overrides = [text for text in options.overrides if text not in verbose]
-    options.verbose |= any(not text.endswith("=false") for text in verbose)
-    if options.shell_completion:
-        print(COMPLETION[options.shell_completion])
-        return 0
-    return run_command(lambda: _train(options), verbose=options.verbose)
+    return run_command(lambda: _train(parser.parse_intermixed_args(given)))
 
 
 def _parser() -> CommandParser:
@@ -84,11 +78,9 @@ def _parser() -> CommandParser:
         for group in (*GROUPS, presets.EXPERIMENT)
     ]
     parser = CommandParser(
-        prog="python -m lungan.train",
-        description="Train a GAN on a small medical image set and score what it makes.",
-        epilog=EPILOG.format(
-            groups="\n".join(groups), sweeps=", ".join(presets.files(presets.SWEEPS))
-        ),
+        "train",
+        "Train a GAN on a small medical image set and score what it makes.",
+        EPILOG.format(groups="\n".join(groups), sweeps=", ".join(presets.files(presets.SWEEPS))),
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
     parser.add_argument(
@@ -127,6 +119,13 @@ def _parser() -> CommandParser:
 
 
 def _train(options: argparse.Namespace) -> int:
+    if options.shell_completion:
+        print(COMPLETION[options.shell_completion])
+        return 0
+    verbose = [text for text in options.overrides if text.partition("=")[0] == "hydra.verbose"]
+    options.overrides = [text for text in options.overrides if text not in verbose]
+    if options.verbose or any(not text.endswith("=false") for text in verbose):
+        say_more()
     if not options.multirun and (options.sweep or options.dry_run or options.processes is not None):
         raise ConfigError("--sweep, --processes and --dry-run belong to a sweep: add --multirun")
     if options.multirun and options.cfg:

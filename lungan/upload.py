@@ -29,11 +29,7 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Gives the exit code: 0, or 2 where W&B or the store will not do."""
-    parser = CommandParser(
-        prog="python -m lungan.upload",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-    )
+    parser = CommandParser("upload", DESCRIPTION, EXAMPLES)
     parser.add_argument(
         "store", type=Path, nargs="?", default=Path("runs"), help="folder of runs (default: runs)"
     )
@@ -54,8 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--offline", action="store_true", help="send nothing: record for a later wandb sync"
     )
-    options = parser.parse_args(arguments)
-    return run_command(lambda: _upload(options))
+    return run_command(lambda: _upload(parser.parse_args(arguments)))
 
 
 def _upload(options: argparse.Namespace) -> int:

@@ -81,10 +81,10 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], dict[str, tuple[str, tuple[int, ...]]
             "overrides": ("overrides", (2,)),
             "name": ("the sweep's name", (0,)),
             "question": ("question", (3,)),
-            "launcher": ("hydra/launcher", ()),
+            "launcher": ("launcher", ()),
             "start": ("start", (0,)),
             "config_dirs": ("config_dirs", (2,)),
-            "n_jobs": (r"hydra\.launcher\.n_jobs", (1,)),
+            "n_jobs": ("n_jobs", (1,)),
         },
     ),
     "open": ({}, {"run": ("run", ())}),
@@ -256,7 +256,7 @@ def test_a_sweep_takes_a_launcher_and_its_settings(
     assert done.name == "seeds" and [run.config.seed for run in done.runs] == [1, 2]
     assert [run.summary["status"] for run in done.runs] == ["done", "done"]
     assert list((tmp_path / "sweeps").glob("*/launcher/*/jobs.json"))
-    with pytest.raises(lungan.LunganError, match="n_job is not a key; did you mean"):
+    with pytest.raises(lungan.LunganError, match="The keys of launcher=local are n_jobs"):
         lungan.sweep(overrides, n_job=2)
 
 
@@ -291,7 +291,7 @@ def test_images_are_scored_against_real_ones(
     [
         ("lungan.train(['lrr=1'])", "lrr is not a key"),
         ("lungan.train(['lr=-1'])", "lr must be greater than 0, got -1"),
-        ("lungan.sweep(['lr=1,2'], launcher='jobli')", "hydra/launcher must be one of"),
+        ("lungan.sweep(['lr=1,2'], launcher='jobli')", "^launcher must be one of"),
         ("lungan.train(['data=npz', 'data.path=x\\udce9'])", "data.path must be text that UTF-8"),
         ("lungan.train(3)", "overrides must be a list of text"),
         ("lungan.train([], config_dirs='conf')", r"config_dirs must be a list .* \[\"conf\"\]"),

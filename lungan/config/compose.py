@@ -23,9 +23,9 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lungan import registry
@@ -42,7 +42,6 @@ ESCAPED = re.compile(r"\\([ ()\[\]{}:=,])")
 """Signs that Hydra's grammar, and a shell, let people escape."""
 
 ABSENT = re.compile(r"Could not find '(\w+)/([^']*)' *Available options in '\w+': (.*)")
-REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 OWN_CHOICE = "--plugin FILE adds one of your own"
 OWN_FILE = "--config-dir DIR adds YAML of your own"
@@ -67,20 +66,6 @@ INSTEAD = {
 """What serves instead of Hydra's own settings, by how their keys begin."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """One override. ``value``: where it is a sweep, Hydra's description of the sweep."""
-
-    text: str
-    key: str
-    value: Any
-    sweep: Override | None = None
-
-    @property
-    def is_group(self) -> bool:
-        return self.key in (*GROUPS, EXPERIMENT)
-
-
 @contextlib.contextmanager
 def composer(config_dirs: Sequence[str | Path] = ()) -> Iterator[None]:
     """Hydra made ready for ``compose`` and ``expand`` inside. config_dirs: more folders of YAML.
@@ -88,25 +73,24 @@ def composer(config_dirs: Sequence[str | Path] = ()) -> Iterator[None]:
     Raises: ConfigError for a folder that is none of YAML.
     """
     with presets.searching(config_dirs):
-        store = ConfigStore.instance()
-        of_plugins = [
+        # A caller may be a Hydra application itself, which goes on as it was.
+        state, store = GlobalHydra.instance(), ConfigStore.instance()
+        before, state.hydra = state.hydra, None
+        without_file = [
             (group, name)
             for group in GROUPS
             for name in set(presets.choices(group)) - set(presets.files(group))
         ]
-        for group, name in of_plugins:
+        for group, name in without_file:
             store.store(group=group, name=name, node={"name": name})
         _compose_groups.cache_clear()  # files may have changed since the last time
-        # A caller may be a Hydra application itself, which goes on as it was.
-        before, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
         try:
             with hydra.initialize_config_dir(str(presets.conf_folder()), version_base="1.3"):
                 yield
         finally:
-            GlobalHydra.instance().hydra = before
-            for group, name in of_plugins:
+            state.hydra = before
+            for group, name in without_file:
                 store.repo[group].pop(f"{name}.yaml", None)
-            _compose_groups.cache_clear()
 
 
 def compose(
@@ -122,16 +106,16 @@ def compose(
     given = [_read(text) for text in overrides]
     for each in given:
         _check_override(each, sweeping)
+    chosen = {each.key_or_group: each.value() for each in given if _is_group(each)}
     # experiment=null is the default, which Hydra takes from the file and not as an override.
-    groups = [each for each in given if each.is_group and each.value is not None]
-    chosen = tuple(f"{each.key}={each.value}" for each in groups)
-    config = copy.deepcopy(_compose_groups(chosen))
+    groups = [f"{key}={value}" for key, value in chosen.items() if value is not None]
+    values = copy.deepcopy(_compose_groups(tuple(groups)))
     if start is not None:
-        config = _changed(start, config, {each.key for each in given if each.is_group})
+        values = _changed(start, values, set(chosen))
     for each in given:
-        if not each.is_group:
-            _set(config, each)
-    parsed: RunConfig = parse(RunConfig, _resolved(config))
+        if not _is_group(each):
+            _set(values, each)
+    parsed: RunConfig = parse(RunConfig, _resolved(values))
     parsed.check()
     return parsed
 
@@ -142,10 +126,11 @@ def show(config: RunConfig, package: str | None = None) -> str:
     Raises: ConfigError for a package that it does not hold.
     """
     values: Any = dataclasses.asdict(config)
-    for part in (package or "").split(".") if package else ():
-        if not isinstance(values, dict) or part not in values:
-            raise ConfigError(f"--package must be a key of the config, got {package}")
-        values = values[part]
+    if package:
+        try:
+            values = _below(values, package)
+        except LookupError as error:
+            raise ConfigError(f"--package must be a key of the config, got {package}") from error
     text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     return text.removesuffix("...\n")
 
@@ -159,17 +144,17 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     for text in overrides:
         given = _read(text)
         values = [text]
-        if given.sweep is not None:
-            if not given.sweep.is_discrete_sweep():
-                raise _no_steps(given)
+        if given.is_sweep_override():
+            if not given.is_discrete_sweep():
+                raise _no_steps(given, "")
             try:
-                each = given.sweep.sweep_string_iterator()
-                values = [f"{given.key}={value}" for value in each]
+                each = given.sweep_string_iterator()
+                values = [f"{given.key_or_group}={value}" for value in each]
             except COMPLAINTS as error:
                 raise ConfigError(f"{text} cannot be swept over: {_one_line(error)}") from error
         if not values:
             raise ConfigError(f"{text} is an empty sweep; give at least one value")
-        alternatives[given.key] = values
+        alternatives[given.key_or_group] = values
     return [list(job) for job in itertools.product(*alternatives.values())]
 
 
@@ -191,34 +176,28 @@ def compose_sweep(overrides: Sequence[str], start: RunConfig | None = None) -> S
     """
     files = [text for text in overrides if text.partition("=")[0] in ("+sweeps", "sweeps")]
     own = [text for text in overrides if text not in files]
-    name, question, jobs = None, "", []
-    if files:
-        file = files[-1].partition("=")[2]
-        sweep = presets.read_sweep(file)
-        name, question = Path(file).stem, sweep["question"]
-        given = {text.partition("=")[0].lstrip("+~") for text in own}
-        for more in sweep["runs"]:
-            values = {**sweep["overrides"], **more}
-            before = [
-                f"{key}={'' if value == '' else shown(value)}"
-                for key, value in values.items()
-                if key not in given
-            ]
-            jobs += expand([*before, *own])
-    else:
-        jobs = expand(own)
-    runs = [
-        (compose(job, start), dict(text.lstrip("+").split("=", 1) for text in job)) for job in jobs
-    ]
-    return Sweep(name, question, runs)
+    given = {text.partition("=")[0].lstrip("+~") for text in own}
+    file = files[-1].partition("=")[2] if files else ""
+    sweep = presets.read_sweep(file) if files else presets.NO_SWEEP
+    runs = []
+    for more in sweep["runs"]:
+        before = [
+            f"{key}={'' if value == '' else shown(value)}"
+            for key, value in {**sweep["overrides"], **more}.items()
+            if key not in given
+        ]
+        for job in expand([*before, *own]):
+            typed = dict(text.lstrip("+").split("=", 1) for text in job)
+            runs.append((compose(job, start), typed))
+    return Sweep(Path(file).stem or None, sweep["question"], runs)
 
 
 def split_sweeps(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """The keys that are given several values or a range, as Hydra describes them, and the other
     overrides. Raises: ConfigError where an override cannot be parsed."""
-    given = [_read(text) for text in overrides]
-    sweeps = {each.key: each.sweep for each in given if each.sweep is not None}
-    return sweeps, [each.text for each in given if each.sweep is None]
+    given = {text: _read(text) for text in overrides}
+    sweeps = {each.key_or_group: each for each in given.values() if each.is_sweep_override()}
+    return sweeps, [text for text, each in given.items() if not each.is_sweep_override()]
 
 
 def split_launcher(
@@ -239,9 +218,9 @@ def split_launcher(
         if key != "hydra/launcher" and not key.startswith("hydra.launcher."):
             raise refusal(key)
         given = _read(text)
-        if given.sweep is not None:
-            raise ConfigError(f"{given.key} has one value for all runs of a sweep, got {text}")
-        settings.append((given.key, given.value))
+        if given.is_sweep_override():
+            raise ConfigError(f"{key} has one value for all runs of a sweep, got {text}")
+        settings.append((key, given.value()))
     if processes is None:
         return others, settings
     if processes < 1:
@@ -258,7 +237,7 @@ def refusal(key: str) -> ConfigError:
     return ConfigError(f"{key} is not a setting of lungan: {serves}; see docs/hydra.md")
 
 
-def _read(text: str) -> _Given:
+def _read(text: str) -> Override:
     """What Hydra's grammar rejects is taken as typed, but for lists.
 
     Raises: ConfigError for what is no override at all.
@@ -267,7 +246,7 @@ def _read(text: str) -> _Given:
     key = key.lstrip("+")
     try:
         loader = GlobalHydra.instance().config_loader()
-        (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([text])
+        (given,) = OverridesParser.create(config_loader=loader).parse_overrides([text])
     except COMPLAINTS:
         if not sign or not key:
             wrong = shown(text) if text else "an empty word"
@@ -277,29 +256,30 @@ def _read(text: str) -> _Given:
             quoted = ",".join(_quote(item.strip().strip("'\"")) for item in items)
             typed = shlex.quote(f"{key}=[{quoted}]")
             raise ConfigError(f"{text} cannot be read; type {typed}") from None
-        return _Given(text, key, ESCAPED.sub(r"\1", raw))
-    name = parsed.key_or_group
-    if parsed.package is not None:
+        raw = ESCAPED.sub(r"\1", raw)
+        return Override(OverrideType.CHANGE, key, ValueType.ELEMENT, raw, input_line=text)
+    name = given.key_or_group
+    if given.package is not None:
         raise ConfigError(f"{text}: a group has one place here; write {name}=<choice>")
-    if parsed.type is OverrideType.DEL:
+    if given.type is OverrideType.DEL:
         raise ConfigError(f"{name} cannot be removed: every run has it; choose another value")
-    if parsed.is_sweep_override():
-        return _Given(text, name, parsed.value(), parsed)
-    value = parsed.value()
-    is_other = value is not None and not isinstance(value, str)
-    kinds = _takes(name)
+    value, kinds = given.value(), _takes(name)
+    is_other = not given.is_sweep_override() and value is not None and not isinstance(value, str)
     if is_other and str in kinds and not {list, type(value)} & kinds:
-        value = raw  # 0001, 1e5 and [new] are names like others
-    return _Given(text, name, value)
+        return dataclasses.replace(given, _value=raw)  # 0001, 1e5 and [new] are names like others
+    return given
+
+
+def _is_group(given: Override) -> bool:
+    return given.key_or_group in (*GROUPS, EXPERIMENT)
 
 
 def _takes(key: str) -> set[type[Any]]:
     """The types that a dotted key takes (``list``, ``str``, ...), by the choices that have it."""
     group, _, name = key.rpartition(".")
-    schemas: list[Any] = [RunConfig] if not group else [ScoreConfig] if group == "score" else []
-    if group in GROUPS and not schemas:
-        schemas = [registry.find(group, each).config for each in registry.known(group)]
-    hints = [types_of(each)[name] for each in schemas if each and name in types_of(each)]
+    schemas = registry.configs(group) | ({} if group else {"": RunConfig})
+    schemas |= {"": ScoreConfig} if group == "score" else {}
+    hints = [types_of(each)[name] for each in schemas.values() if name in types_of(each)]
     return {kind for hint in hints for kind in (get_origin(hint) or hint, *get_args(hint))}
 
 
@@ -308,50 +288,48 @@ def _quote(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _check_override(given: _Given, sweeping: str) -> None:
-    if given.sweep is not None:
-        if given.sweep.is_interval_sweep():
-            raise _no_steps(given)
+def _check_override(given: Override, sweeping: str) -> None:
+    text, key, value = given.input_line, given.key_or_group, given.value()
+    if given.is_interval_sweep():
+        raise _no_steps(given, f", and {sweeping}")
+    if given.is_sweep_override():
         whole = "quote a value with a comma"
-        if str in _takes(given.key):
-            raw = given.text.partition("=")[2]
-            whole = f"for one value type {shlex.quote(f'{given.key}={_quote(raw)}')}"
-        raise ConfigError(f"{given.text} is a sweep: {sweeping}, or {whole}")
-    if given.key == presets.SWEEPS:
-        raise ConfigError(f"{given.text} is a sweep: {sweeping}")
-    group, _, name = given.key.rpartition(".")
+        if str in _takes(key):
+            typed = f"{key}={_quote(str(text).partition('=')[2])}"
+            whole = f"for one value type {shlex.quote(typed)}"
+        raise ConfigError(f"{text} is a sweep: {sweeping}, or {whole}")
+    if key == presets.SWEEPS:
+        raise ConfigError(f"{text} is a sweep: {sweeping}")
+    group, _, name = key.rpartition(".")
     if name == "name" and group in GROUPS:
-        raise ConfigError(
-            f"{given.key} is set by {group}=<choice>, one of "
-            f"{', '.join(presets.choices(group))}; got {given.text}"
-        )
-    if given.is_group:
-        options, own = list(presets.files(EXPERIMENT)), OWN_FILE
-        if given.key != EXPERIMENT:
-            options, own = presets.choices(given.key), OWN_CHOICE
-        if given.value not in options and not (given.key == EXPERIMENT and given.value is None):
-            raise ConfigError(
-                f"{given.key} must be one of {', '.join(options)}, got {shown(given.value)}; {own}"
-            )
+        choices = ", ".join(presets.choices(group))
+        raise ConfigError(f"{key} is set by {group}=<choice>, one of {choices}; got {text}")
+    if key == EXPERIMENT:
+        options, own = [*presets.files(EXPERIMENT), None], OWN_FILE
+    elif key in GROUPS:
+        options, own = [*presets.choices(key)], OWN_CHOICE
+    else:
+        return
+    if value not in options:
+        listed = ", ".join(filter(None, options))
+        raise ConfigError(f"{key} must be one of {listed}, got {shown(value)}; {own}")
 
 
-def _no_steps(given: _Given) -> ConfigError:
+def _no_steps(given: Override, ending: str) -> ConfigError:
     return ConfigError(
-        f"{given.text} is a range without steps, which python -m lungan.search chooses from; "
-        f"give values to sweep over, such as {given.key}=0.0001,0.001, with --multirun"
+        f"{given.input_line} is a range without steps, which python -m lungan.search chooses from; "
+        f"give values to sweep over, such as {given.key_or_group}=0.0001,0.001{ending}"
     )
 
 
 @functools.cache
-def _compose_groups(overrides: tuple[str, ...]) -> DictConfig:
-    """What Hydra puts together of the chosen files. It takes 0.2 s and is done once a choice: most
-    runs of a sweep differ in values only."""
+def _compose_groups(overrides: tuple[str, ...]) -> dict[str, Any]:
+    """What Hydra puts together of the chosen files, references unresolved. It takes 0.2 s and is
+    done once a choice: most runs of a sweep differ in values only."""
     added = ",".join(_quote(f"file://{folder}") for folder in presets.added_folders)
     searching = [f"hydra.searchpath=[{added}]"] if added else []
     try:
-        config = hydra.compose(
-            config_name="config", overrides=[*overrides, *searching], return_hydra_config=True
-        )
+        values = _hydras([*overrides, *searching])
     except COMPLAINTS as error:
         text = _one_line(error)
         if absent := ABSENT.search(text):  # an experiment's own defaults name it
@@ -359,92 +337,86 @@ def _compose_groups(overrides: tuple[str, ...]) -> DictConfig:
             names = ", ".join(options.split())
             text = f"{group} must be one of {names}, got {name}; {OWN_CHOICE}"
         raise ConfigError(text) from error
-    own = config.hydra
-    with open_dict(config):
-        del config["hydra"]
+    own = values.pop("hydra")
     if any(text.startswith(EXPERIMENT) for text in overrides):
         _check_hydra(own)
     for group, base in GROUPS.items():
-        part = config[group]
-        with open_dict(part):
-            part.setdefault("name", own.runtime.choices[group])
-            for field in dataclasses.fields(schema(base, group, part.name)):
-                follows = field.metadata.get("follows")
-                if field.name in part:
-                    continue
-                if follows:
-                    part[field.name] = f"${{{follows}}}"
-                elif field.default is not dataclasses.MISSING:
-                    part[field.name] = field.default
-    return config
+        part = values[group]
+        part.setdefault("name", own["runtime"]["choices"][group])
+        for field in dataclasses.fields(schema(base, group, part["name"])):
+            if "follows" in field.metadata:
+                part.setdefault(field.name, f"${{{field.metadata['follows']}}}")
+            elif field.default is not dataclasses.MISSING:
+                part.setdefault(field.name, field.default)
+    return values
 
 
-def _check_hydra(own: DictConfig) -> None:
+def _hydras(overrides: list[str]) -> dict[str, Any]:
+    config = hydra.compose(config_name="config", overrides=overrides, return_hydra_config=True)
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+
+
+def _check_hydra(own: dict[str, Any]) -> None:
     """Refuse what an experiment's file sets of Hydra's own: nothing would read it."""
-    plain = hydra.compose(config_name="config", overrides=[], return_hydra_config=True).hydra
+    plain = _hydras([])["hydra"]
     for section in ("sweeper", "launcher", "run", "sweep", "verbose", "mode", "callbacks"):
-        set_here, default = (
-            cast(Any, OmegaConf.to_container(each, resolve=False))[section] for each in (own, plain)
-        )
-        if set_here != default:
-            changed = set_here if isinstance(set_here, dict) else {}
+        here, default = own[section], plain[section]
+        if here != default:
+            changed = here if isinstance(here, dict) else {}
             keys = [key for key in changed if changed[key] != (default or {}).get(key)]
             raise refusal(".".join(["hydra", section, *keys[:1]]))
 
 
-def _changed(start: RunConfig, composed: DictConfig, groups: set[str]) -> DictConfig:
+def _changed(start: RunConfig, composed: dict[str, Any], groups: set[str]) -> dict[str, Any]:
     """A saved config with the groups that are chosen anew; what followed a key follows it still."""
     if EXPERIMENT in groups:
         raise ConfigError("experiment=... is a start of its own: leave it out, or the saved config")
     # Saved values may be anybody's: a text that looks like a reference refers to nothing.
     saved = json.dumps(dataclasses.asdict(start)).replace("${", r"\\${")
-    config: DictConfig = OmegaConf.create(json.loads(saved))
-    for group in GROUPS:
-        if group in groups:
-            config[group] = composed[group]
-            continue
+    values: dict[str, Any] = json.loads(saved) | {group: composed[group] for group in groups}
+    for group in set(GROUPS) - groups:
         for field in dataclasses.fields(getattr(start, group)):
             key = field.metadata.get("follows")
-            if key and config[group][field.name] == config[key]:
-                config[group][field.name] = f"${{{key}}}"
-    return config
+            if key and values[group][field.name] == values[key]:
+                values[group][field.name] = f"${{{key}}}"
+    return values
 
 
-def _set(config: DictConfig, given: _Given) -> None:
-    *above, _ = given.key.split(".")
-    for key in itertools.accumulate(above, "{}.{}".format):
-        if not isinstance(OmegaConf.select(config, key, default={}), DictConfig | dict):
-            raise ConfigError(f"{given.key} is not a key: {key} has none below it")
+def _set(values: dict[str, Any], given: Override) -> None:
+    *above, last = given.key_or_group.split(".")
+    for number, key in enumerate(above, start=1):
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            leaf = ".".join(above[:number])
+            raise ConfigError(f"{given.key_or_group} is not a key: {leaf} has none below it")
     try:
-        OmegaConf.update(config, given.key, given.value, merge=False, force_add=True)
+        OmegaConf.create({last: given.value()})
     except COMPLAINTS as error:
-        raise ConfigError(
-            f"{shown(given.key)} cannot be {shown(given.value)}: {_one_line(error)}"
-        ) from error
+        text = f"{shown(given.key_or_group)} cannot be {shown(given.value())}: {_one_line(error)}"
+        raise ConfigError(text) from error
+    values[last] = given.value()
 
 
-def _resolved(config: DictConfig) -> Any:
+def _resolved(values: dict[str, Any]) -> Any:
+    """The values with those of other keys in the place of references to them."""
+    # Keys of the whole run first: the error lies in them, not in what follows them.
+    in_order = dict(sorted(values.items(), key=lambda item: item[0] in GROUPS))
     try:
-        return OmegaConf.to_container(config, resolve=True)
+        return OmegaConf.to_container(OmegaConf.create(in_order), resolve=True)
     except COMPLAINTS as error:
         key = getattr(error, "full_key", None) or "a key"
-        unresolved: Any = OmegaConf.to_container(config, resolve=False)
-        raw = _below(unresolved, key)
-        # What only follows another key is not to blame: the error lies in what that key refers to.
-        passed = {key}
-        while (found := REFERENCE.fullmatch(str(raw))) and found[1] not in passed:
-            below = _below(unresolved, found[1])
-            if "${" not in str(below):
-                break
-            key, raw = found[1], below
-            passed.add(key)
-        text = f"{shown(key)} refers to {shown(raw) if raw else 'a key'}"
-        raise ConfigError(f"{text}, which is not there") from error
+        raw = "a key"
+        with contextlib.suppress(LookupError):
+            raw = shown(_below(values, key))
+        raise ConfigError(f"{shown(key)} refers to {raw}, which is not there") from error
 
 
 def _below(values: Any, key: str) -> Any:
+    """What nested mappings hold under a dotted key. Raises: LookupError."""
     for part in key.split("."):
-        values = values.get(part) if isinstance(values, dict) else None
+        if not isinstance(values, dict):
+            raise KeyError(part)
+        values = values[part]
     return values
 
 

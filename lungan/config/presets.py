@@ -21,6 +21,8 @@ from lungan.files import at_home, read_yaml
 
 EXPERIMENT = "experiment"
 SWEEPS = "sweeps"
+NO_SWEEP: dict[str, Any] = {"question": "", "overrides": {}, "runs": [{}]}
+"""What a sweep's file leaves out."""
 _OF_DIRS = "--config-dir (config_dirs in Python)"
 
 added_folders: tuple[Path, ...] = ()
@@ -127,11 +129,10 @@ def read_sweep(name: str) -> dict[str, Any]:
         "a sweep has overrides: {key: value}, and, if need be, question: text and "
         "runs: [{key: value}]"
     )
-    empty: dict[str, Any] = {"question": "", "overrides": {}, "runs": [{}]}
     given = read_yaml(path, form, {"question?": str, "overrides?": dict, "runs?": [dict]})
-    for key in given.keys() - empty.keys():
+    for key in given.keys() - NO_SWEEP.keys():
         raise ConfigError(f"{path} has a key {shown(key)}; {form}")
-    return empty | given
+    return NO_SWEEP | given
 
 
 def _checked(folder: Path) -> Path:

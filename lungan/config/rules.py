@@ -21,12 +21,6 @@ from lungan.errors import ConfigError, shown
 if TYPE_CHECKING:
     from lungan.config.run import RunConfig
 
-CHOICES = "choices"
-"""Field metadata: the values of a key that has few, for a shell's completion."""
-
-MOST = "most"
-"""Field metadata: the largest value of a number that would else be tried without end."""
-
 NEUTRAL = "neutral"
 """Field metadata of a key that came after runs had been named without it: its value that means
 what was before. At that value the key is left out of every id, so that stores outlive new keys."""
@@ -110,9 +104,10 @@ def filled(what: str, **metadata: Any) -> Any:
 
 
 def one_of(*choices: Any, **metadata: Any) -> Any:
+    """choices: what a shell's completion offers, too."""
     text = ", ".join(map(str, choices))
     text = text if len(choices) == 1 else f"one of {text}"
-    return rule(text, lambda value: value in choices, **{CHOICES: choices}, **metadata)
+    return rule(text, lambda value: value in choices, choices=choices, **metadata)
 
 
 def subset_of(*choices: str, group: str = "", **metadata: Any) -> Any:
@@ -144,20 +139,20 @@ def schema(base: type[Part], group: str, name: str) -> Any:
     return config
 
 
-def parse(kind: Any, values: Any, prefix: str = "") -> Any:
+def parse(kind: Any, values: Any, prefix: str = "", whole: str = "the config") -> Any:
     """The dataclass ``kind`` of plain nested values, its keys and types checked, its rules not.
 
-    prefix: stands before the keys that errors name.
+    prefix: stands before the keys that errors name. whole: what has keys without a prefix.
 
     Raises: ConfigError for a key that is missing or unknown, or a value of a wrong type.
     """
     if not isinstance(values, Mapping):
-        whole = prefix.rstrip(".") or "the config"
+        whole = prefix.rstrip(".") or whole
         raise ConfigError(f"{whole} must be a mapping of keys to values, got {shown(values)}")
     hints, parsed = types_of(kind), {}
     for key in values:
         if key not in hints:
-            raise ConfigError(_unknown(prefix, str(key), list(hints)))
+            raise ConfigError(_unknown(prefix, whole, str(key), list(hints)))
     for field in sorted(dataclasses.fields(kind), key=lambda field: is_part(hints[field.name])):
         key, value = field.name, values.get(field.name, MISSING)
         if value != MISSING:
@@ -170,10 +165,7 @@ def parse(kind: Any, values: Any, prefix: str = "") -> Any:
 
 def parse_choice(base: type[Part], group: str, values: Any) -> Any:
     """The dataclass of the choice of a group that ``values`` name. Raises: as ``parse``."""
-    name = values.get("name") if isinstance(values, Mapping) else None
-    if not isinstance(name, str):
-        choices = ", ".join(registry.names(group))
-        raise ConfigError(f"{group}.name must be one of {choices}, got {shown(name)}")
+    name: Any = values.get("name") if isinstance(values, Mapping) else None
     return parse(schema(base, group, name), values, f"{group}.")
 
 
@@ -202,8 +194,9 @@ def check_fields(config: Any, prefix: str = "") -> None:
             text = text if isinstance(text, str) else text()
             text += ", or null" if takes_null and prefix != "--" else ""
             raise ConfigError(f"{key} must be {text}, got {shown(value)}")
-        if MOST in field.metadata and value > field.metadata[MOST]:
-            raise ConfigError(f"{key} must be at most {field.metadata[MOST]}, got {shown(value)}")
+        most = field.metadata.get("most")
+        if most is not None and value > most:
+            raise ConfigError(f"{key} must be at most {most}, got {shown(value)}")
     # Afterwards, so that a wrong lr is named, not what takes its value from it.
     for value, inner in below:
         check_fields(value, inner)
@@ -252,16 +245,13 @@ def _typed(hint: Any, key: str, value: Any) -> Any:
     raise ConfigError(f"{key} must be {' or '.join(names)}, got {shown(value)}")
 
 
-def _unknown(prefix: str, name: str, known: list[str]) -> str:
+def _unknown(prefix: str, whole: str, name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {prefix}{close[0]}? The" if close else "the"
-    where = prefix.rstrip(".") or "the config"
+    where = prefix.rstrip(".") or whole
     key = shown(prefix + name) if prefix + name else "an empty name"
-    others = []
-    for choice in registry.known(where):
-        config: Any = registry.find(where, choice).config
-        if config is not None and name in types_of(config):
-            others.append(f"{where}={choice}")
+    configs = registry.configs(where)
+    others = [f"{where}={choice}" for choice in configs if name in types_of(configs[choice])]
     if others:
         return (
             f"{key} is a key of {', '.join(others)}, not of the {where} that is chosen: give "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
 from lungan.cli import CommandParser, run_as_program, run_command
@@ -22,32 +23,29 @@ docs/data.md shows each step. Exit codes: 0 good, 2 the images cannot be used as
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Gives its exit code."""
     parser = CommandParser(
-        prog="python -m lungan.data",
-        description="See what lungan takes of your images, before it trains.",
-        epilog=EXAMPLES,
+        "data", "See what lungan takes of your images, before it trains.", EXAMPLES
     )
     parser.add_argument("path", metavar="PATH", help="a folder, a .csv table or an .npz")
     # default: argparse calls a list without one required.
     parser.add_argument(
         "overrides", nargs="*", default=[], metavar="data.key=value", help="settings to change"
     )
-    options = parser.parse_intermixed_args(arguments)
-    return run_command(lambda: _inspect(options.path, options.overrides))
+    return run_command(lambda: _inspect(parser.parse_intermixed_args(arguments)))
 
 
-def _inspect(text: str, overrides: Sequence[str]) -> int:
+def _inspect(options: argparse.Namespace) -> int:
     # Here, so that --help need not wait for Hydra.
     from lungan.config import compose
     from lungan.data.build import load
     from lungan.data.images import READERS
 
-    path = at_home(text)
+    path = at_home(options.path)
     reader = "folder" if path.is_dir() else READERS.get(path.suffix.lower())
     if reader is None:
         what = "is none of these" if path.exists() else "does not exist"
         raise DataError(f"give a folder of images, a .csv table or an .npz; {path} {what}")
     with compose.composer():
-        config = compose.compose([f"data={reader}", "data.path=.", *overrides]).data
+        config = compose.compose([f"data={reader}", "data.path=.", *options.overrides]).data
     config.path = str(path)  # type: ignore[attr-defined]
     load(config, say=print)
     return 0

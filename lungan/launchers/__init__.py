@@ -32,41 +32,45 @@ _CHOICES: dict[str, tuple[str, str, dict[str, Any]]] = {
 """The module of each, its class, and values on top of the class's YAML file."""
 
 
-def build(overrides: Sequence[tuple[str, Any]]) -> Launcher:
+def build(
+    overrides: Sequence[tuple[str, Any]], group: str = GROUP, prefix: str = PREFIX
+) -> Launcher:
     """The launcher that overrides, as keys and values, choose and set; none: ``local``.
+
+    group, prefix: the key of the choice, and what stands before those of its settings.
 
     Raises: ConfigError for a launcher that is unknown or not installed, or a wrong setting.
     """
     choices = sorted(_CHOICES)
-    chosen = [value for key, value in overrides if key == GROUP]
+    chosen = [value for key, value in overrides if key == group]
     if overrides and not chosen:
-        raise ConfigError(f"{overrides[0][0]} needs {GROUP}={'|'.join(choices)} beside it")
+        raise ConfigError(f"{overrides[0][0]} needs {group}={'|'.join(choices)} beside it")
     name = chosen[-1] if chosen else "local"
     if name not in choices:
-        raise ConfigError(f"{GROUP} must be one of {', '.join(choices)}, got {shown(name)}")
+        raise ConfigError(f"{group} must be one of {', '.join(choices)}, got {shown(name)}")
     module, launcher, own_values = _CHOICES[name]
     try:
         kind: Any = getattr(importlib.import_module(f"lungan.launchers.{module}"), launcher)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"{GROUP}={name} is not installed, there is no module {error.name}: "
+            f"{group}={name} is not installed, there is no module {error.name}: "
             f"pip install 'lungan[{module}]'"
         ) from error
     values = presets.values(GROUP, kind.name) | own_values
     for key, value in overrides:
-        if key != GROUP:
-            _set(values, key.removeprefix(PREFIX), value)
-    settings = rules.parse(kind.settings, values, PREFIX)
-    rules.check_fields(settings, PREFIX)
+        if key != group:
+            _set(values, key.removeprefix(prefix), value, prefix)
+    settings = rules.parse(kind.settings, values, prefix, f"{group}={name}")
+    rules.check_fields(settings, prefix)
     built: Launcher = kind(settings)
     return built
 
 
-def _set(values: dict[str, Any], key: str, value: Any) -> None:
+def _set(values: dict[str, Any], key: str, value: Any, prefix: str) -> None:
     """Set a dotted key in nested mappings."""
     *above, last = key.split(".")
     for part in above:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"{PREFIX}{key} is not a key: {part} has none below it")
+            raise ConfigError(f"{prefix}{key} is not a key: {part} has none below it")
     values[last] = value

@@ -23,11 +23,7 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Gives the exit code: 0, or 2 for a store, sweep, column or folder that will not do."""
-    parser = CommandParser(
-        prog="python -m lungan.results",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-    )
+    parser = CommandParser("results", DESCRIPTION, EXAMPLES)
     parser.add_argument(
         "store", nargs="?", type=Path, default=Path("runs"), help="folder of runs (default: runs)"
     )
@@ -44,11 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=Path,
         help="where to write (default: results/NAME, or results/all without a sweep)",
     )
-    options = parser.parse_args(arguments)
-    columns = [column.strip() for column in options.columns.split(",") if column.strip()]
-    out = options.out or Path("results") / (options.sweep or "all")
 
     def command() -> int:
+        options = parser.parse_args(arguments)
+        columns = [column.strip() for column in options.columns.split(",") if column.strip()]
+        out = options.out or Path("results") / (options.sweep or "all")
         # Collections would walk through every run read so far, and all are kept to the end.
         was_enabled = gc.isenabled()
         gc.disable()

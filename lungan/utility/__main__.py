@@ -47,15 +47,19 @@ Exit codes: 0 good, 2 bad input, 130 interrupted (resumable)."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Gives its exit code."""
     parser = _parser()
-    options = parser.parse_intermixed_args(arguments)
-    return run_command(lambda: _study(options) if options.given else _from_store(options, parser))
+
+    def command() -> int:
+        options = parser.parse_intermixed_args(arguments)
+        return _study(options) if options.given else _from_store(options, parser)
+
+    return run_command(command)
 
 
 def _parser() -> CommandParser:
     parser = CommandParser(
-        prog="python -m lungan.utility",
-        description="Train classifiers with and without generated images, and compare them.",
-        epilog=f"arms (--arms):\n{_arms()}\n\n{EXAMPLES}",
+        "utility",
+        "Train classifiers with and without generated images, and compare them.",
+        f"arms (--arms):\n{_arms()}\n\n{EXAMPLES}",
     )
     parser.add_argument(
         "given",

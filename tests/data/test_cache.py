@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from lungan.data.cache import Arrays, load_or_make
-from lungan.files import atomic_write, cache_folder
+from lungan.errors import RunFolderError
+from lungan.files import cache_folder, write_whole
 
 
 def some_arrays(seed: int = 0) -> Arrays:
@@ -128,7 +129,7 @@ def test_without_a_writable_cache_it_works_and_says_so(
 def test_a_failed_write_leaves_neither_entry_nor_remains(tmp_path: Path) -> None:
     path = tmp_path / "entry"
     path.write_text("old")
-    with pytest.raises(OSError, match="no space"), atomic_write(path) as file:
+    with pytest.raises(RunFolderError, match="no space"), write_whole(path) as file:
         file.write(b"half")
         raise OSError("no space")
     assert path.read_text() == "old"
