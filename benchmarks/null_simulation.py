@@ -112,8 +112,7 @@ def simulate(case: Case, rng: np.random.Generator) -> list[str]:
             )
         groups.append(Group((number,), f"group {number}", runs))
     summaries = summarize(groups)
-    runs = [run for group in groups for run in group.runs]
-    return headlines(runs, groups, summaries, compare_groups(summaries))
+    return headlines(groups, summaries, compare_groups(summaries))
 
 
 def simulate_features(case: Case, rng: np.random.Generator) -> list[str]:
@@ -149,8 +148,7 @@ def simulate_features(case: Case, rng: np.random.Generator) -> list[str]:
             )
         groups.append(Group((number,), f"group {number}", runs))
     summaries = summarize(groups)
-    runs = [run for group in groups for run in group.runs]
-    return headlines(runs, groups, summaries, compare_groups(summaries))
+    return headlines(groups, summaries, compare_groups(summaries))
 
 
 def score(name: str, unit: float, scatter: str, collapsed: bool) -> dict[str, float | None]:

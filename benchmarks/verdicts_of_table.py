@@ -49,8 +49,7 @@ def read_groups(path: Path) -> list[Group]:
 def judge(groups: list[Group]) -> tuple[list[str], list[Comparison]]:
     summaries = summarize(groups)
     comparisons = compare_groups(summaries)
-    runs = [run for group in groups for run in group.runs]
-    return headlines(runs, groups, summaries, comparisons), comparisons
+    return headlines(groups, summaries, comparisons), comparisons
 
 
 def write(path: Path) -> Path:

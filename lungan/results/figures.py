@@ -240,13 +240,15 @@ def draw_samples(groups: list[Group], left_out: str, problems: list[Problem]) ->
     classes = set()
     for group in groups:
         run = next((run for run in group.done if run.config.get("seed") == seed), group.done[0])
-        grids = (run.folder / SAMPLES).glob("epoch_*.png")
-        newest = max(grids, default=None, key=lambda path: (len(path.name), path.name))
-        image = None if newest is None else read_picture(run, f"{SAMPLES}/{newest.name}", problems)
-        if newest is None or image is None:
+        grids = [path.stem for path in (run.folder / SAMPLES).glob("epoch_*.png")]
+        if not grids:
+            continue
+        newest = max(grids, key=lambda name: (len(name), name))
+        image = read_picture(run, f"{SAMPLES}/{newest}.png", problems)
+        if image is None:
             continue
         own = f", seed {run.config.get('seed')}" if seed is None else ""
-        epoch = newest.stem.removeprefix("epoch_").lstrip("0") or "0"
+        epoch = newest.removeprefix("epoch_").lstrip("0") or "0"
         shown.append((f"{group.label}{own}, after epoch {epoch}", image))
         with noting(problems, run.name):
             classes.add(grid_classes(run.folder))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeAlias
@@ -62,7 +62,7 @@ def group(collection: Collection, asked: Sequence[str] = ()) -> Grouping:
     keys: list[tuple[_Rank, ...]] = [() for _ in known]
     for column in (*_candidates(varying, collection.swept), *facts):
         finer = [(*key, _rank(_value(run, column))) for key, run in zip(keys, known, strict=True)]
-        if len(set(finer)) > len(set(keys)):
+        if len(set(finer)) > len(set(keys)):  # it splits further than those before it do
             factors.append(column)
             keys = finer
     groups: dict[tuple[_Rank, ...], Group] = {}
@@ -109,18 +109,17 @@ def label(factors: Sequence[str], values: Sequence[Scalar]) -> str:
     return " / ".join(words) or "all runs"
 
 
-def _varying_columns(runs: Iterable[Run]) -> list[str]:
+def _varying_columns(runs: Sequence[Run]) -> list[str]:
     """Config columns in which two of the runs differ, one of them lacking it included.
 
     Not ``store``: runs that were copied together do not differ by where they were made.
     """
-    configs = [run.config for run in runs]
-    same = configs[0] if configs else {}
-    for config in configs:
-        if not same.items() <= config.items():
-            same = {k: v for k, v in same.items() if k in config and config[k] == v}
-    hidden = {*same, "store"}
-    return [key for key in dict.fromkeys(chain.from_iterable(configs)) if key not in hidden]
+    same = set(runs[0].config.items()) if runs else set()
+    for run in runs:
+        same.intersection_update(run.config.items())
+    hidden = {"store", *(key for key, _ in same)}
+    found = dict.fromkeys(chain.from_iterable(run.config for run in runs))
+    return [key for key in found if key not in hidden]
 
 
 def status_counts(runs: Sequence[Run]) -> dict[str, int]:

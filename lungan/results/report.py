@@ -123,14 +123,14 @@ def write_results(
     leads = study is not None or not summaries
     findings = of_utility.verdicts[:1] if of_utility is not None and leads else []
     if runs or not findings:  # a study without synthetic images has no generators to speak of
-        findings += headlines(runs, groups, summaries, comparisons)
+        findings += headlines(groups, summaries, comparisons)
     results = Results(
         out=out,
         collection=collection,
         names=names,
         comparisons=comparisons,
         findings=findings,
-        caveats=caveats(runs, groups, summaries, comparisons, problems),
+        caveats=caveats(groups, summaries, comparisons, problems),
         tables={
             "results": tables.runs_table(runs, names),
             "summary": tables.summary_table(summaries, [each for each in groups if each.done]),

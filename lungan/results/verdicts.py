@@ -18,7 +18,7 @@ from lungan.results.comparisons import (
     ranks,
 )
 from lungan.results.groups import Group, status_counts
-from lungan.results.read import Problem, Run, one_line
+from lungan.results.read import Problem, one_line
 from lungan.scores import catalogue
 
 if TYPE_CHECKING:
@@ -30,18 +30,16 @@ _MAX_BEST = 3
 
 
 def headlines(
-    runs: Sequence[Run],
-    groups: Sequence[Group],
-    summaries: Sequence[Summary],
-    comparisons: Sequence[Comparison],
+    groups: Sequence[Group], summaries: Sequence[Summary], comparisons: Sequence[Comparison]
 ) -> list[str]:
     """The answer, then the findings in the words of findings.txt.j2, those that a test supports
     first; nothing is ranked that is not."""
+    runs = [run for group in groups for run in group.runs]
     inception_alone = all(catalogue.is_inception_score(summary.score) for summary in summaries)
     counts = {"done": 0, **status_counts(runs)}
     several = len({summary.group for summary in summaries}) > 1
     return [
-        answer(runs, summaries, comparisons),
+        answer(groups, summaries, comparisons),
         *render(
             "findings.txt.j2",
             num_runs=len(runs),
@@ -57,7 +55,7 @@ def headlines(
 
 
 def answer(
-    runs: Sequence[Run], summaries: Sequence[Summary], comparisons: Sequence[Comparison]
+    groups: Sequence[Group], summaries: Sequence[Summary], comparisons: Sequence[Comparison]
 ) -> str:
     """One or two sentences for a reader who knows no statistics, in the words of answer.txt.j2.
 
@@ -78,7 +76,7 @@ def answer(
         clearest = min(of_best, key=lambda each: each.result.size)
     (line,) = render(
         "answer.txt.j2",
-        any_done=any(run.status == "done" for run in runs),
+        any_done=any(group.done for group in groups),
         num_groups=len({summary.group for summary in summaries}),
         num_apart=_num_apart(summaries),
         members=members,
@@ -242,19 +240,18 @@ def _titles(scores: Sequence[str]) -> str:
 
 
 def caveats(
-    runs: Sequence[Run],
     groups: Sequence[Group],
     summaries: Sequence[Summary],
     comparisons: Sequence[Comparison],
     problems: Sequence[Problem],
 ) -> list[str]:
     """What a reader has to know before trusting a table, in the words of caveats.txt.j2."""
-    done = [run for run in runs if run.status == "done"]
+    done = [run for group in groups for run in group.done]
     reasons = Counter(str(why) for run in done if (why := run.facts.get("scores.reasons")))
     inception = [each for each in summaries if catalogue.is_inception_score(each.score)]
     return render(
         "caveats.txt.j2",
-        counts=Counter(run.status for run in runs),
+        counts=Counter(run.status for group in groups for run in group.runs),
         problems=problems,
         sizes=sorted(len(group.done) for group in groups if group.done),
         num_images=sorted({str(s.num_images) for s in summaries if s.is_main and s.settings}),

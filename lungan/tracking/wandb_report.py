@@ -80,7 +80,7 @@ def build_report(collection: Collection, where: Place) -> Any:
 
     grouping = group(collection)
     summaries = summarize(grouping.groups)
-    verdicts = headlines(collection.runs, grouping.groups, summaries, compare_groups(summaries))
+    verdicts = headlines(grouping.groups, summaries, compare_groups(summaries))
     # What a run found out by itself is no config key, and W&B does not know it.
     known = {key for each in grouping.groups for run in each.runs for key in run.config}
     factors = [key for key in grouping.factors if key in known]

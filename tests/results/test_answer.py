@@ -23,12 +23,11 @@ def fill(store: Any, by_lr: dict[float, list[float]], score: str = DISTANCE) -> 
 
 
 def answered(store: Any) -> str:
-    collection = collect(store.path)
-    groups = group(collection).groups
+    groups = group(collect(store.path)).groups
     summaries = summarize(groups)
     comparisons = compare_groups(summaries)
-    told = answer(collection.runs, summaries, comparisons)
-    assert headlines(collection.runs, groups, summaries, comparisons)[0] == told
+    told = answer(groups, summaries, comparisons)
+    assert headlines(groups, summaries, comparisons)[0] == told
     return told
 
 

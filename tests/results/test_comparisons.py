@@ -31,10 +31,9 @@ def compared(store: Any) -> list[Comparison]:
 
 
 def said(store: Any) -> list[str]:
-    collection = collect(store.path)
-    groups = group(collection).groups
+    groups = group(collect(store.path)).groups
     summaries = summarize(groups)
-    return headlines(collection.runs, groups, summaries, compare_groups(summaries))
+    return headlines(groups, summaries, compare_groups(summaries))
 
 
 def test_summary_by_hand(store: Any) -> None:
@@ -134,7 +133,7 @@ def test_scores_of_another_number_of_images_are_not_compared(store: Any) -> None
     assert compared(store) == []
     summaries = summarize(group(collect(store.path)).groups)
     assert [(each.num_images, each.is_main) for each in summaries] == [(624, True), (500, False)]
-    assert "3 runs were scored with another N" in " ".join(caveats([], [], summaries, [], []))
+    assert "3 runs were scored with another N" in " ".join(caveats([], summaries, [], []))
 
 
 @pytest.mark.parametrize("seed", [0, None])
@@ -217,12 +216,12 @@ def test_headlines_of_the_study(study: Any) -> None:
     collection = collect(study.path, "study")
     groups = group(collection).groups
     summaries = summarize(groups)
-    lines = headlines(collection.runs, groups, summaries, compare_groups(summaries))
+    lines = headlines(groups, summaries, compare_groups(summaries))
     assert lines[1].startswith(
         "15 of 20 runs finished; 1 diverged (rmsprop / 50 epochs: 1 of 5); 1 failed"
     )
     assert "adam / 50 epochs is better than rmsprop / 50 epochs" in lines[2]
-    notes = " ".join(caveats(collection.runs, groups, summaries, [], collection.problems))
+    notes = " ".join(caveats(groups, summaries, [], collection.problems))
     assert "shows its lucky ones" in notes
     assert "n = 2 to 5 finished runs in a group" in notes
     assert "least that an Inception Score can be is 1, and the real images have 1.620 here" in notes

@@ -41,14 +41,12 @@ def group(label: str, scores: dict[str, float], **changes: Any) -> Group:
 
 def said(groups: list[Group]) -> list[str]:
     summaries = summarize(groups)
-    runs = [run for each in groups for run in each.runs]
-    return headlines(runs, groups, summaries, compare_groups(summaries))
+    return headlines(groups, summaries, compare_groups(summaries))
 
 
 def noted(groups: list[Group], problems: list[Problem] | None = None) -> list[str]:
     summaries = summarize(groups)
-    runs = [run for each in groups for run in each.runs]
-    return caveats(runs, groups, summaries, compare_groups(summaries), problems or [])
+    return caveats(groups, summaries, compare_groups(summaries), problems or [])
 
 
 def test_further_scores_of_an_encoder_are_said_pair_by_pair() -> None:
