@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungan.results.statistics import paired
-from lungan.utility.resampling import draw_patients, measure_draws, resample_difference
+from lungan.utility.patients import draw_patients, measure_draws, resample_difference
 
 NUM_PATIENTS = 60
 IMAGES_A_PATIENT = 3

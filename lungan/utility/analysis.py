@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from lungan.errors import RunFolderError
 from lungan.results import numbers
-from lungan.results.comparisons import Comparison, Summary, correct, summarize
+from lungan.results.comparisons import Comparison, Summary, correct, mean_of, summarize
 from lungan.results.groups import Group, Grouping
 from lungan.results.read import Problem, Run, noting, read_run
 from lungan.results.statistics import SIGNIFICANCE, Difference, holm, mean_interval, paired
@@ -264,8 +264,8 @@ def num_real(group: Group) -> Scalar:
 
 def average(group: Group, key: str) -> float | None:
     """The mean over its trials of a number that may differ between them."""
-    found = [one for run in group.runs if isinstance(one := run.config.get(key), int | float)]
-    return sum(found) / len(found) if found else None
+    found = (one for run in group.runs if isinstance(one := run.config.get(key), int | float))
+    return mean_of(found)
 
 
 def place(group: Group) -> str:
@@ -330,23 +330,18 @@ def repeat(trial: Run) -> tuple[Scalar, Scalar]:
 
 
 def _pool(summary: Summary) -> Summary:
-    """With one value for each repeat, since further sets of generators are no further seeds."""
-    values = _by_repeat(summary)
-    if len(values) == len(summary.values):
-        return summary
-    first = {repeat(run): run for run in reversed(summary.runs)}
-    score = catalogue.describe(summary.score)
-    interval = mean_interval(list(values.values()), least=score.low, greatest=score.high)
-    runs = [first[one] for one in values]
-    return dataclasses.replace(summary, runs=runs, values=list(values.values()), interval=interval)
-
-
-def _by_repeat(summary: Summary) -> dict[tuple[Scalar, Scalar], float]:
-    """The mean over its sets of generators, where a repeat has several."""
-    found: dict[tuple[Scalar, Scalar], list[float]] = {}
+    """With one value for each repeat, the mean over its sets of generators, since further sets are
+    no further seeds."""
+    found: dict[tuple[Scalar, Scalar], list[tuple[Run, float]]] = {}
     for run, one in zip(summary.runs, summary.values, strict=True):
-        found.setdefault(repeat(run), []).append(one)
-    return {one: sum(members) / len(members) for one, members in found.items()}
+        found.setdefault(repeat(run), []).append((run, one))
+    if len(found) == len(summary.values):
+        return summary
+    score = catalogue.describe(summary.score)
+    values = [sum(one for _, one in of) / len(of) for of in found.values()]
+    interval = mean_interval(values, least=score.low, greatest=score.high)
+    runs = [members[0][0] for members in found.values()]
+    return dataclasses.replace(summary, runs=runs, values=values, interval=interval)
 
 
 def _float(number: Scalar) -> float:
@@ -377,18 +372,18 @@ def _compare(
 
 
 def _answer(tested: Sequence[Tested], question: tuple[str, tuple[str, ...]]) -> list[Answer]:
+    """Of each place that has every control: without one, nothing is answered."""
     places: dict[int, list[Tested]] = {}
     for one, over in tested:
         if is_asked(one, question):
             places.setdefault(id(one.first.group), []).append((one, over))
     found = []
     for against in places.values():
-        if len(against) < len(question[1]):
-            continue  # a control is missing, and without it nothing is answered
-        p_values = [one.result.p for one, _ in against]
-        p_values += [over.results[PRIMARY_SCORE].p for _, over in against if over is not None]
-        known = [p for p in p_values if p is not None]
-        found.append(Answer(against, max(known) if len(known) == len(p_values) else None))
+        if len(against) == len(question[1]):
+            ps = [one.result.p for one, _ in against]
+            ps += [over.results[PRIMARY_SCORE].p for _, over in against if over is not None]
+            known = [p for p in ps if p is not None]
+            found.append(Answer(against, max(known) if len(known) == len(ps) else None))
     adjusted = iter(holm([one.p for one in found if one.p is not None]))
     return [one if one.p is None else dataclasses.replace(one, p=next(adjusted)) for one in found]
 
@@ -414,7 +409,9 @@ def _comparable(first: Summary, second: Summary) -> bool:
 
 def _paired(first: Summary, second: Summary) -> Difference:
     """Over the repeats that both have: the same images, initial weights and order of batches."""
-    of_first, of_second = _by_repeat(first), _by_repeat(second)
+    of_first, of_second = (
+        dict(zip(map(repeat, side.runs), side.values, strict=True)) for side in (first, second)
+    )
     common = [one for one in of_first if one in of_second]
     if not common:
         return paired([first.interval.mean], [second.interval.mean])

@@ -11,7 +11,6 @@ from typing import Any
 class Arm:
     """What a classifier is trained on, and how.
 
-    compared_to: the names of its controls, at the same fraction, ratio and seeds.
     synthetic: how generated images take part, ``ratio`` of them for each real one: ``mixed`` into
     batches of the usual size, ``on_top`` of batches that hold as many real images as without them,
     ``first`` for half of the updates with the real ones after them, ``only``, or not at all.
@@ -32,7 +31,6 @@ class Arm:
 
     name: str
     title: str
-    compared_to: str = ""
     synthetic: str = ""
     chosen: str = ""
     duration: str = ""
@@ -43,10 +41,6 @@ class Arm:
     network: str = ""
     source: str = ""
     labels: str = ""
-
-    @property
-    def controls(self) -> tuple[str, ...]:
-        return tuple(self.compared_to.split())
 
     @property
     def uses_generator(self) -> bool:
@@ -72,8 +66,8 @@ class Arm:
         # Fields that arms got after the first ids were given do not shape an arm without them: its
         # trials keep their ids.
         later = [key for key in ("network", "source", "labels") if not getattr(self, key)]
-        words = ("title", "compared_to", *later)
-        return {key: one for key, one in dataclasses.asdict(self).items() if key not in words}
+        fields = dataclasses.asdict(self).items()
+        return {key: one for key, one in fields if key not in ("title", *later)}
 
 
 BASELINE = "real"
@@ -81,124 +75,72 @@ PRIMARY_SCORE = "auc"
 
 _ARMS = (
     Arm("real", "real only"),
-    Arm(
-        "real_shorter", "real only, shown as often as beside synthetic", "real", duration="shorter"
-    ),
-    Arm("real_classical", "real, classical augmentation", "real", classical=True),
-    Arm(  # Frid-Adar et al. 2018, arXiv:1803.01229
-        "real_synthetic",
-        "real + synthetic",
-        "real real_shorter real_classical oversampled real_mixup",
-        "mixed",
-    ),
+    Arm("real_shorter", "real only, shown as often as beside synthetic", duration="shorter"),
+    Arm("real_classical", "real, classical augmentation", classical=True),
+    # Frid-Adar et al. 2018, arXiv:1803.01229
+    Arm("real_synthetic", "real + synthetic", "mixed"),
     Arm(
         "real_classical_synthetic",
         "real + synthetic, classical augmentation",
-        "real_classical",
         "mixed",
         classical=True,
     ),
     # Ravuri and Vinyals 2019, arXiv:1905.10887
-    Arm("synthetic", "synthetic only", "real", "only"),
+    Arm("synthetic", "synthetic only", "only"),
     Arm(
         "real_synthetic_longer",
         "real + synthetic, real ones shown as often as alone",
-        "real",
         "mixed",
         duration="longer",
     ),
-    Arm("synthetic_on_top", "real, synthetic on top of each batch", "real", "on_top"),
+    Arm("synthetic_on_top", "real, synthetic on top of each batch", "on_top"),
     # Buda et al. 2018, arXiv:1710.05381
-    Arm("oversampled", "real, rarer classes oversampled", "real", balanced=True),
+    Arm("oversampled", "real, rarer classes oversampled", balanced=True),
     Arm(
         "oversampled_classical",
         "real, rarer classes oversampled, classical augmentation",
-        "oversampled",
         balanced=True,
         classical=True,
     ),
     # King and Zeng 2001, doi:10.1093/oxfordjournals.pan.a004868
-    Arm("class_weights", "real, class weights", "real", weighted=True),
+    Arm("class_weights", "real, class weights", weighted=True),
     # Zhang et al. 2018, arXiv:1710.09412
-    Arm("real_mixup", "real, mixup", "real", mixup=True),
-    Arm(  # Mariani et al. 2018, arXiv:1803.09655
-        "oversampled_synthetic",
-        "rarer classes filled up with synthetic",
-        "real oversampled class_weights oversampled_classical",
-        "mixed",
-        balanced=True,
-    ),
+    Arm("real_mixup", "real, mixup", mixup=True),
+    # Mariani et al. 2018, arXiv:1803.09655
+    Arm("oversampled_synthetic", "rarer classes filled up with synthetic", "mixed", balanced=True),
     Arm(
         "oversampled_classical_synthetic",
         "rarer classes filled up with synthetic, classical augmentation",
-        "oversampled_classical",
         "mixed",
         balanced=True,
         classical=True,
     ),
     # Xue et al. 2019, arXiv:1907.10655
-    Arm(
-        "real_filtered",
-        "real + filtered synthetic",
-        "real real_synthetic",
-        "mixed",
-        chosen="believed",
-    ),
-    Arm(  # Naeem et al. 2020, arXiv:2002.09797
-        "real_dense",
-        "real + synthetic amid real ones",
-        "real real_synthetic",
-        "mixed",
-        chosen="dense",
-    ),
-    Arm(  # Brock et al. 2019, arXiv:1809.11096
-        "real_truncated",
-        "real + synthetic of truncated latents",
-        "real real_synthetic",
-        "mixed",
-        chosen="truncated",
-    ),
+    Arm("real_filtered", "real + filtered synthetic", "mixed", chosen="believed"),
+    # Naeem et al. 2020, arXiv:2002.09797
+    Arm("real_dense", "real + synthetic amid real ones", "mixed", chosen="dense"),
+    # Brock et al. 2019, arXiv:1809.11096
+    Arm("real_truncated", "real + synthetic of truncated latents", "mixed", chosen="truncated"),
     # He et al. 2023, arXiv:2210.07574
-    Arm("pretrained", "synthetic, then real", "real real_synthetic", "first"),
-    Arm(  # Radford et al. 2016, arXiv:1511.06434
-        "discriminator",
-        "real only, pretrained discriminator",
-        "real discriminator_untrained",
-        network="discriminator",
-    ),
-    Arm(
-        "discriminator_untrained",
-        "real only, untrained discriminator",
-        "real",
-        network="untrained",
-    ),
-    Arm(  # Hinton et al. 2015, arXiv:1503.02531
-        "real_soft",
-        "real + synthetic, soft labels",
-        "real real_synthetic real_classical_soft",
-        "mixed",
-        labels="soft",
-    ),
+    Arm("pretrained", "synthetic, then real", "first"),
+    # Radford et al. 2016, arXiv:1511.06434
+    Arm("discriminator", "real only, pretrained discriminator", network="discriminator"),
+    Arm("discriminator_untrained", "real only, untrained discriminator", network="untrained"),
+    # Hinton et al. 2015, arXiv:1503.02531
+    Arm("real_soft", "real + synthetic, soft labels", "mixed", labels="soft"),
     Arm(
         "real_classical_soft",
         "real + moved real, soft labels",
-        "real",
         "mixed",
         source="moved",
         labels="soft",
     ),
-    Arm(  # Lee 2013, ICML workshop on challenges in representation learning
-        "real_pseudo",
-        "real + unlabelled real",
-        "real",
-        "mixed",
-        source="left_out",
-        labels="believed",
-    ),
-    Arm(  # Lucic et al. 2019, arXiv:1903.02271
+    # Lee 2013, ICML workshop on challenges in representation learning
+    Arm("real_pseudo", "real + unlabelled real", "mixed", source="left_out", labels="believed"),
+    # Lucic et al. 2019, arXiv:1903.02271
+    Arm(
         "real_unlabelled",
         "real + synthetic of unlabelled",
-        "real real_pseudo",
         "mixed",
         source="of_all",
         labels="believed",
@@ -216,8 +158,34 @@ RARE = (
 )
 """The arms of a study in which a class is rare: there generators make that class alone."""
 
-QUESTIONS = tuple((arm.name, control) for arm in _ARMS for control in arm.controls)
-"""Each arm with a control that it is compared to."""
+_CONTROLS = {
+    "real_shorter": "real",
+    "real_classical": "real",
+    "real_synthetic": "real real_shorter real_classical oversampled real_mixup",
+    "real_classical_synthetic": "real_classical",
+    "synthetic": "real",
+    "real_synthetic_longer": "real",
+    "synthetic_on_top": "real",
+    "oversampled": "real",
+    "oversampled_classical": "oversampled",
+    "class_weights": "real",
+    "real_mixup": "real",
+    "oversampled_synthetic": "real oversampled class_weights oversampled_classical",
+    "oversampled_classical_synthetic": "oversampled_classical",
+    "real_filtered": "real real_synthetic",
+    "real_dense": "real real_synthetic",
+    "real_truncated": "real real_synthetic",
+    "pretrained": "real real_synthetic",
+    "discriminator": "real discriminator_untrained",
+    "discriminator_untrained": "real",
+    "real_soft": "real real_synthetic real_classical_soft",
+    "real_classical_soft": "real",
+    "real_pseudo": "real",
+    "real_unlabelled": "real real_pseudo",
+}
+
+QUESTIONS = tuple((arm, control) for arm, of in _CONTROLS.items() for control in of.split())
+"""Each arm with a control that it is compared to, at the same fraction, ratio and seeds."""
 
 PRIMARY = {
     "real_synthetic": ("real", "real_shorter"),

@@ -45,7 +45,7 @@ class Synthetic:
         self._blocks: dict[str, list[NDArray[np.uint8]]] = {}
 
     def take(self, class_name: str, count: int) -> NDArray[np.uint8]:
-        source = self._generators.by_class[class_name]
+        source = self._generators.source(class_name)
         blocks = self._blocks.setdefault(class_name, [])
         source.generator.to(self._device).eval()
         while len(blocks) * BLOCK_SIZE < count:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from lungan.classifiers.network import OnDiscriminator
 from lungan.config import DiscriminatorConfig, RunConfig
 from lungan.data.images import ONLY_CLASS, keep_fraction
-from lungan.errors import ConfigError, DataError
+from lungan.errors import ConfigError, DataError, RunFolderError
 from lungan.generation.source import Source, read_source
+from lungan.models.build import Classes, build_discriminator
+from lungan.models.layers import Discriminator
+from lungan.runs.folder import CHECKPOINT
+from lungan.training.randomness import weights_rng
 from lungan.utility.arms import Arm
 from lungan.utility.images import (
     TRAIN,
@@ -32,8 +40,34 @@ _NOT_SHAPING = (
 )
 
 
-Key = tuple[float, int, int]
-"""Fraction, fraction seed and seed of a run."""
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """A run that makes images: a finished one, or one that a study plans.
+
+    weights: the hash of its generator's file, empty where it is not known. data_hash: of the images
+    that a finished run was trained on, empty of a planned one.
+    """
+
+    folder: Path
+    config: RunConfig
+    weights: str = ""
+    data_hash: str = ""
+
+    @property
+    def key(self) -> tuple[float, int, int]:
+        """Fraction, fraction seed and seed."""
+        fraction = self.config.data.fraction
+        return fraction, self.config.data.fraction_seed if fraction < 1 else 0, self.config.seed
+
+    @property
+    def has_no_classes(self) -> bool:
+        """Whether it makes images of several classes and cannot be asked for one."""
+        return not self.config.generator.conditional and len(self.config.data.classes) != 1
+
+    def makes(self, class_names: Sequence[str]) -> list[str]:
+        """Those of ``class_names`` that it can be asked for."""
+        own = () if self.has_no_classes else self.config.data.classes or class_names
+        return [name for name in own if name in class_names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +77,8 @@ class GeneratorSet:
 
     name: the same for sets that differ only in seed, choice of images and fraction, if they were
     trained on equally many images, each counted as often as it was seen. discriminator: of the
-    first run. weights: hashes, by class. by_class: empty where no image is to be made, and the runs
-    may be gone.
+    first run. folders, weights: of the runs, and hashes of their generators, by class; hashes are
+    empty where they are not known.
     """
 
     name: str
@@ -52,12 +86,27 @@ class GeneratorSet:
     fraction_seed: int
     seed: int
     discriminator: DiscriminatorConfig
+    folders: dict[str, str]
     weights: dict[str, str]
-    by_class: dict[str, Source]
 
     @property
     def runs(self) -> list[str]:
-        return list(dict.fromkeys(source.name for source in self.by_class.values()))
+        """The names of their folders."""
+        return list(dict.fromkeys(Path(folder).name for folder in self.folders.values()))
+
+    def source(self, class_name: str) -> Source:
+        """What makes images of the class. Raises: RunFolderError where it is another by now."""
+        return _read_source(self.folders[class_name], self.weights[class_name])
+
+
+@functools.lru_cache(maxsize=8)
+def _read_source(folder: str, weights: str) -> Source:
+    source = read_source(Path(folder))
+    if source.weights_hash != weights:
+        raise RunFolderError(
+            f"{folder} has another generator than when the study was planned; repeat the command"
+        )
+    return source
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,43 +128,16 @@ class Generators:
         other = self.of_all[number % len(self.of_all)]
         return dataclasses.replace(other, scenario=scenario, fraction_seed=own.fraction_seed)
 
-    def replaced_by(self, others: Generators) -> Generators:
-        """With the sets of ``others`` in place of those of the same scenario and seed."""
-        of_all = {one.seed: one for one in others.of_all}
-        by_key = {(scenario, one.seed): one for scenario, of in others.sets.items() for one in of}
-        sets = {
-            scenario: [by_key.get((scenario, one.seed), one) for one in of]
-            for scenario, of in self.sets.items()
-        }
-        return Generators(self.real, sets, [of_all.get(one.seed, one) for one in self.of_all])
 
-
-def without_runs(
-    real: RealImages,
-    scenarios: Sequence[Scenario],
-    seeds: Sequence[int],
-    discriminator: DiscriminatorConfig,
-    weights: Mapping[tuple[Scenario, int], dict[str, str]],
-) -> Generators:
-    """The choices of real images, with the hashes of the generators' weights by scenario and seed,
-    as far as they are known: they name the trials, of which none that uses them can be done."""
-
-    def sets(scenario: Scenario) -> list[GeneratorSet]:
-        whole = min(scenario.fractions(real.image_set).values()) == 1
-        return [
-            GeneratorSet(
-                name="",
-                scenario=scenario,
-                fraction_seed=0 if whole else seed,
-                seed=seed,
-                discriminator=discriminator,
-                weights=weights.get((scenario, seed), {}),
-                by_class={},
-            )
-            for seed in seeds
-        ]
-
-    return Generators(real, {scenario: sets(scenario) for scenario in scenarios}, sets(WHOLE))
+def read_generator(path: Path) -> Generator:
+    """Of a finished run. Raises: ConfigError for another file; as ``read_source``."""
+    source = read_source(path)
+    if source.config is None or source.summary is None:
+        raise ConfigError(
+            f"utility needs run folders, since a generator's file does not say which images it was "
+            f"trained on; got {path}"
+        )
+    return Generator(source.path, source.config, source.weights_hash, source.summary["data_hash"])
 
 
 def read_generators(
@@ -125,31 +147,38 @@ def read_generators(
     *,
     unlabelled: bool = False,
 ) -> Generators:
-    """Read the runs and their data, check that they fit together and that nothing leaks.
+    """Read finished runs and their data, and put the runs together as ``arrange`` does.
 
-    scenarios: None for all fractions that the runs were trained on. data_path: where the data lies
-    now, in place of the runs' data.path. unlabelled: whether runs without classes may be among them
-    that were trained on images which the classifiers have no labels of.
+    data_path: where the data lies now, in place of the runs' data.path.
 
     Raises: ConfigError, DataError, RunFolderError or WeightsError saying what to give instead.
     """
-    runs = []
-    for path in paths:
-        source = read_source(path)
-        if source.config is None or source.summary is None:
-            raise ConfigError(
-                f"utility needs run folders, since a generator's file does not say which images "
-                f"it was trained on; got {path}"
-            )
-        runs.append(_Trained(source, source.config, source.summary))
+    runs = [read_generator(path) for path in paths]
     real = _read_data([run.config for run in runs], data_path)
-    of_all: list[_Trained] = []
-    by_key: dict[Key, list[_Trained]] = {}
+    return arrange(runs, scenarios, real, unlabelled=unlabelled)
+
+
+def arrange(
+    runs: Sequence[Generator],
+    scenarios: Sequence[Scenario] | None,
+    real: RealImages,
+    *,
+    unlabelled: bool,
+) -> Generators:
+    """The sets of the runs. Checks that they fit together, and that no finished one leaks.
+
+    scenarios: None for all fractions that the runs were trained on. unlabelled: whether runs
+    without classes may be among them that were trained on images which the classifiers have no
+    labels of.
+
+    Raises: ConfigError or DataError saying what to give instead.
+    """
+    of_all: list[Generator] = []
+    by_key: dict[tuple[float, int, int], list[Generator]] = {}
     for run in runs:
-        of_key = by_key.setdefault(run.key, [])
-        (of_all if unlabelled and run.has_no_classes else of_key).append(run)
-    by_key = {key: of_key for key, of_key in by_key.items() if of_key}
-    if not by_key and scenarios != []:
+        apart = unlabelled and run.has_no_classes
+        (of_all if apart else by_key.setdefault(run.key, [])).append(run)
+    if not by_key:
         raise ConfigError(
             "the study needs runs that make each class too, by one for each or by "
             "generator.conditional=true: they say which real images the classifiers have"
@@ -164,29 +193,11 @@ def read_generators(
     for run in of_all:
         _check(run, real, WHOLE)
     of_all.sort(key=lambda run: run.config.seed)
-    made = [_assemble(run.key, {ONLY_CLASS: run.source}, WHOLE, [ONLY_CLASS]) for run in of_all]
-    return Generators(real, sets, made)
-
-
-@dataclass(frozen=True, slots=True)
-class _Trained:
-    source: Source
-    config: RunConfig
-    summary: dict[str, Any]
-
-    @property
-    def key(self) -> Key:
-        fraction = self.config.data.fraction
-        return fraction, self.config.data.fraction_seed if fraction < 1 else 0, self.config.seed
-
-    @property
-    def has_no_classes(self) -> bool:
-        """Whether it makes images of several classes and cannot be asked for one."""
-        return not self.source.conditional and len(self.config.data.classes) != 1
+    return Generators(real, sets, [_assemble({ONLY_CLASS: run}, WHOLE) for run in of_all])
 
 
 def _sets_of(
-    scenario: Scenario, by_key: dict[Key, list[_Trained]], real: RealImages
+    scenario: Scenario, by_key: dict[tuple[float, int, int], list[Generator]], real: RealImages
 ) -> list[GeneratorSet]:
     class_names = [scenario.rare] if scenario.rare else list(real.image_set.class_names)
     fraction = scenario.of_generators(real.image_set)
@@ -194,27 +205,35 @@ def _sets_of(
     for key in sorted(by_key):
         if key[0] != fraction:
             continue
-        by_class: dict[str, Source] = {}
+        by_class: dict[str, Generator] = {}
         for run in by_key[key]:
-            made = [name for name in run.source.class_names if name in class_names]
+            made = run.makes(class_names)
             if not made and scenario.rare:
                 continue
             if run.has_no_classes:
                 raise ConfigError(
-                    f"{run.source.name} makes images of several classes without labels; give one "
+                    f"{run.folder.name} makes images of several classes without labels; give one "
                     "run a class (data.classes=[...]), or one with generator.conditional=true"
                 )
             _check(run, real, scenario)
             for class_name in made:
-                other = by_class.setdefault(class_name, run.source)
-                if other is not run.source:
+                other = by_class.setdefault(class_name, run)
+                if other is not run:
                     raise ConfigError(
-                        f"{other.name} and {run.source.name} both make {class_name} for "
+                        f"{other.folder.name} and {run.folder.name} both make {class_name} for "
                         f"data.fraction={key[0]:g}, data.fraction_seed={key[1]} and seed={key[2]}; "
                         "give one of them"
                     )
-        if by_class or not scenario.rare:
-            sets.append(_assemble(key, by_class, scenario, class_names))
+        for class_name in class_names if by_class or not scenario.rare else []:
+            if class_name not in by_class:
+                have = ", ".join(run.folder.name for run in by_class.values())
+                raise ConfigError(
+                    f"no run makes {class_name} for data.fraction={fraction:g} and seed={key[2]}, "
+                    f"only {', '.join(by_class)} ({have}); give such a run, or one with "
+                    "generator.conditional=true"
+                )
+        if by_class:
+            sets.append(_assemble({name: by_class[name] for name in class_names}, scenario))
     if not sets:
         first = next(iter(by_key.values()))[0].config
         raise ConfigError(_missing(fraction, first, sorted({key[0] for key in by_key})))
@@ -241,65 +260,52 @@ def _read_data(configs: Sequence[RunConfig], data_path: str | None) -> RealImage
     return first
 
 
-def _check(run: _Trained, real: RealImages, scenario: Scenario) -> None:
+def _check(run: Generator, real: RealImages, scenario: Scenario) -> None:
+    """That a finished run was trained on images that the classifiers of the scenario have."""
+    if not run.data_hash:
+        return
     fraction, fraction_seed, _ = run.key
-    source, config = run.source, run.config
-    whole = real.image_set
+    data, whole = run.config.data, real.image_set
     if fraction < 1:
-        whole = keep_fraction(whole, config.data.splits, fraction, fraction_seed)
-    if whole.content_hash != run.summary["data_hash"]:
+        whole = keep_fraction(whole, data.splits, fraction, fraction_seed)
+    if whole.content_hash != run.data_hash:
         raise DataError(
-            f"the images of data={config.data.name} are not those that {source.name} was trained "
+            f"the images of data={data.name} are not those that {run.folder.name} was trained "
             "on, so nothing can be said of leaks; put these back, or give --data-path"
         )
-    trained_on = whole.select(config.data.splits, config.data.classes)
+    trained_on = whole.select(data.splits, data.classes)
     allowed = real.draw(TRAIN, scenario, fraction_seed)
-    check_no_leak(source.name, trained_on, real, allowed, scenario)
+    check_no_leak(run.folder.name, trained_on, real, allowed, scenario)
 
 
-def _assemble(
-    key: Key, by_class: dict[str, Source], scenario: Scenario, class_names: Sequence[str]
-) -> GeneratorSet:
-    fraction, fraction_seed, seed = key
-    for class_name in class_names:
-        if class_name not in by_class:
-            have = ", ".join(source.name for source in by_class.values())
-            raise ConfigError(
-                f"no run makes {class_name} for data.fraction={fraction:g} and seed={seed}, only "
-                f"{', '.join(by_class)} ({have}); give such a run, or one with "
-                "generator.conditional=true"
-            )
-    ordered = {name: by_class[name] for name in class_names}
-    config = ordered[class_names[0]].config
-    assert config is not None
+def _assemble(by_class: dict[str, Generator], scenario: Scenario) -> GeneratorSet:
+    first = next(iter(by_class.values()))
+    _, fraction_seed, seed = first.key
     return GeneratorSet(
-        name=_name(ordered),
+        name=_name(by_class),
         scenario=scenario,
         fraction_seed=fraction_seed,
         seed=seed,
-        discriminator=config.discriminator,
-        weights={name: source.weights_hash for name, source in ordered.items()},
-        by_class=ordered,
+        discriminator=first.config.discriminator,
+        folders={name: str(run.folder) for name, run in by_class.items()},
+        weights={name: run.weights for name, run in by_class.items()},
     )
 
 
-def _name(by_class: dict[str, Source]) -> str:
+def _name(by_class: dict[str, Generator]) -> str:
     """Of networks and loss, and 8 hex digits of all settings but seed and data.
 
     Of the epochs only how many images they are: ten times as many of a tenth are the same training.
     """
     parts = []
-    for class_name, source in by_class.items():
-        assert source.config is not None
-        settings = dataclasses.asdict(source.config)
+    for class_name, run in by_class.items():
+        settings = dataclasses.asdict(run.config)
         for key in (*_NOT_SHAPING, "data"):
             del settings[key]
-        settings["epochs"] = round(source.config.epochs * source.config.data.fraction, 6)
+        settings["epochs"] = round(run.config.epochs * run.config.data.fraction, 6)
         parts.append([class_name, settings])
-    text = json.dumps(parts, sort_keys=True)
+    digits = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
     config = next(iter(by_class.values())).config
-    assert config is not None
-    digits = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{config.generator.name}-{config.loss.name}-{digits}"
 
 
@@ -315,3 +321,61 @@ def _missing(fraction: float, config: RunConfig, have: Sequence[float]) -> str:
         f"on {listed}: a generator must be trained on the fraction that it helps. Train some with "
         f"python -m lungan.train {shlex.join(overrides)} and the other settings of these"
     )
+
+
+def network_name(config: DiscriminatorConfig) -> str:
+    """The discriminator's name and 8 hex digits of its settings."""
+    settings = json.dumps(dataclasses.asdict(config), sort_keys=True)
+    return f"{config.name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+
+
+def starting_network(
+    generators: GeneratorSet, real: RealImages, seed: int, *, trained: bool
+) -> OnDiscriminator:
+    """The network that a classifier begins with: the discriminator of the generators' run, or where
+    not ``trained`` one like it with weights drawn from ``seed``, which are those that the run of
+    this seed began with. The last layer is drawn from ``seed`` either way.
+
+    Raises: ConfigError where there are several runs, or the discriminator is a plug-in's that gives
+    no features; RunFolderError where the run has its discriminator no more.
+    """
+    classes: Classes | None = None
+    weights: dict[str, Any] | None = None
+    if trained:
+        if len(generators.runs) > 1:
+            raise ConfigError(
+                f"the arm discriminator takes the discriminator of one run, and "
+                f"{' and '.join(generators.runs[:2])} have one each; give a run with "
+                "generator.conditional=true"
+            )
+        source = generators.source(next(iter(generators.folders)))
+        if source.conditional:
+            classes = Classes(source.class_names, source.shares)
+        weights = _read_weights(source.path / CHECKPOINT)
+    network = build_discriminator(
+        generators.discriminator,
+        real.image_set.size,
+        real.image_set.channels,
+        weights_rng(seed, "discriminator"),
+        classes,
+    )
+    if not isinstance(network, Discriminator):
+        raise ConfigError(
+            f"discriminator={generators.discriminator.name} cannot be trained as a classifier: it "
+            "must be a lungan.models.layers.Discriminator, which has features"
+        )
+    if weights is not None:
+        network.load_state_dict(weights)
+    return OnDiscriminator(network, real.num_classes, seed)
+
+
+def _read_weights(checkpoint: Path) -> dict[str, Any]:
+    try:
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        weights: dict[str, Any] = saved["state"]["discriminator"]
+    except Exception as error:
+        raise RunFolderError(
+            f"the arm discriminator needs {checkpoint}, which cannot be read "
+            f"({type(error).__name__}); train the run again, or leave the arm out"
+        ) from error
+    return weights

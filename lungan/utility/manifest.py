@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from lungan.errors import ConfigError, shown
 from lungan.files import read_json, write_json
 from lungan.results.read import Run
-from lungan.runs.folder import UTILITY, Scalar
+from lungan.runs.folder import UTILITY, Scalar, flatten
 from lungan.utility.arms import ARMS
 
 ENDING = ".study.json"
@@ -71,6 +72,33 @@ class Design:
             for share in self.prevalences or [None]
             for ratio in (self.ratios if ARMS[arm].uses_ratio else [None])
         }
+
+    def check(self, num_classes: int, batch_size: int) -> None:
+        """Raises: ConfigError for an arm that is unknown or cannot be trained in this design."""
+        for name in self.arms:
+            if name not in ARMS:
+                raise ConfigError(f"--arms must be among {', '.join(ARMS)}, got {name}")
+            arm = ARMS[name]
+            if self.rare and arm.uses_generator and not arm.balanced:
+                fit = [
+                    other.name
+                    for other in ARMS.values()
+                    if other.balanced or not (other.uses_generator or other.is_unlabelled)
+                ]
+                raise ConfigError(
+                    f"--imbalance makes synthetic images of {self.rare} alone, which {name} has no "
+                    f"use for; --arms may have {', '.join(fit)}"
+                )
+            if arm.is_unlabelled and (self.rare or max(self.fractions) == 1):
+                raise ConfigError(
+                    f"{name} takes the training images that a fraction leaves out as unlabelled "
+                    "ones; give --fractions below 1, without --imbalance, or leave it out of --arms"
+                )
+            if arm.balanced and batch_size < 2 * num_classes:
+                raise ConfigError(
+                    f"--batch-size must be at least {2 * num_classes}, two images of each class, "
+                    f"for {name}; got {batch_size}"
+                )
 
     def holds(self, trial: Mapping[str, Scalar]) -> bool:
         """Whether a trial of this config is of the design, whatever its seed."""
@@ -132,6 +160,38 @@ class Manifest:
         """Whether seeds were added after a look at results."""
         return self.design.seeds > self.planned.seeds
 
+    def check_same(
+        self, design: Design, question: tuple[str, tuple[str, ...]] | None, settings: dict[str, Any]
+    ) -> None:
+        """Check that a command asks what this study asks; its fractions, ratios, arms and number of
+        seeds may be others. question: None for the study's.
+
+        Raises: ConfigError for another question, first seed or rare class, or other settings.
+        """
+
+        def asks(
+            design: Design, question: tuple[str, tuple[str, ...]], settings: dict[str, Any]
+        ) -> dict[str, Scalar]:
+            return flatten(settings) | {
+                "question": f"{question[0]}:{','.join(question[1])}",
+                "seed": design.first_seed,
+                "imbalance": design.rare or None,
+            }
+
+        own = self.asked, self.controls
+        had = asks(self.planned, own, {key: self.settings.get(key) for key in settings})
+        asked_now = asks(design, question or own, settings)
+        keys = dict.fromkeys([*asked_now, *had])
+        if differing := [key for key in keys if had.get(key) != asked_now.get(key)]:
+            before, after = (
+                ", ".join(f"{key}={shown(each.get(key))}" for key in differing)
+                for each in (had, asked_now)
+            )
+            raise ConfigError(
+                f"study {self.name} has {before}, and this command {after}; give --study NAME to "
+                "begin another study"
+            )
+
     def is_planned(self, trial: Run) -> bool:
         """Whether the trial was fixed before the first result."""
         return self.results_before == 0 and self.is_of_plan(trial)
@@ -150,6 +210,23 @@ class Manifest:
             found.setdefault(int(str(trial.config["seed"])), set()).add(_place(trial.config))
         places = self.planned.places
         return sorted(seed for seed, own in found.items() if own == places)
+
+
+def parse_question(text: str, arms: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The asked arm and its controls, from ``ASKED:CONTROL,CONTROL``.
+
+    Raises: ConfigError where an arm of the question is not among ``arms``.
+    """
+    asked, _, rest = text.partition(":")
+    controls = tuple(name.strip() for name in rest.split(",") if name.strip())
+    for name in (asked, *controls):
+        if name not in arms:
+            raise ConfigError(
+                f"--question must be of arms of the study, {', '.join(arms)}, got {name or 'none'}"
+            )
+    if not controls or asked in controls:
+        raise ConfigError(f"--question must be ASKED:CONTROL,CONTROL, got {text}")
+    return asked, controls
 
 
 def _place(trial: Mapping[str, Scalar]) -> Place:

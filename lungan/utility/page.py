@@ -169,20 +169,18 @@ def generators_table(runs: list[Run]) -> Table:
         and any(run.scores.get(key) is not None for run in runs)
     ]
     header = ["generator", "classes", "fraction", "seed", "trained on"]
-    header += [catalogue.title(key) for key in keys]
-    return Table(header, [_row(run, keys) for run in runs])
-
-
-def _row(run: Run, keys: list[str]) -> list[Cell]:
-    classes = str(run.config.get("data.classes", "[]")).strip("[]").replace('"', "") or "all"
-    fraction = run.config.get(FRACTION, 1.0)
-    trained_on, seed = run.facts.get("num_train_images"), run.config.get("seed")
-    row = [Cell(run.name), Cell(classes), Cell(numbers.scalar(fraction), fraction)]
-    row += [Cell(numbers.scalar(seed), seed), Cell(numbers.scalar(trained_on), trained_on)]
-    for key in keys:
-        score, floor = run.scores.get(key), run.scores.get(f"{key}.floor")
-        words = numbers.NOTHING if score is None else numbers.number(score, 3)
-        if score is not None and floor is not None:
-            words += f" (floor {numbers.number(floor, 3)})"
-        row.append(Cell(words, score))
-    return row
+    rows = []
+    for run in runs:
+        classes = str(run.config.get("data.classes", "[]")).strip("[]").replace('"', "") or "all"
+        fraction, seed = run.config.get(FRACTION, 1.0), run.config.get("seed")
+        row = [Cell(run.name), Cell(classes)]
+        about = (fraction, seed, run.facts.get("num_train_images"))
+        row += [Cell(numbers.scalar(number), number) for number in about]
+        for key in keys:
+            score, floor = run.scores.get(key), run.scores.get(f"{key}.floor")
+            words = numbers.NOTHING if score is None else numbers.number(score, 3)
+            if score is not None and floor is not None:
+                words += f" (floor {numbers.number(floor, 3)})"
+            row.append(Cell(words, score))
+        rows.append(row)
+    return Table([*header, *map(catalogue.title, keys)], rows)

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from lungan.config import RunConfig, compose
-from lungan.data.images import ONLY_CLASS, ImageSet
-from lungan.errors import RunFolderError
+from lungan.data.images import ImageSet
+from lungan.errors import RunFolderError, WeightsError
 from lungan.runs import sweep as sweeps
+from lungan.runs.folder import GENERATOR
 from lungan.runs.jobs import Launcher
 from lungan.runs.prepare import Prepared
-from lungan.runs.run import StopSignal
-from lungan.runs.sweep import Plan, PlannedRun, against_store
+from lungan.runs.store import Store
+from lungan.runs.sweep import Plan, against_store, plan_sweep
 from lungan.training.events import Event, StepEnd
 from lungan.training.loop import Interrupted, train
 from lungan.training.state import build_state
 from lungan.training.step import build_step
 from lungan.training.training_data import gather
 from lungan.utility.arms import ARMS
+from lungan.utility.generators import Generator, read_generator
 from lungan.utility.images import TRAIN, Scenario
 
 SCORING = ("score=fast", "score.memorization=true", "samples_every_epochs=0")
@@ -34,6 +37,9 @@ DiffAugment, without which the discriminator knows a few hundred images by heart
 
 SMALL_SIZE = 32
 """Up to so many pixels small_data serves, above them small_data_64."""
+
+SPEED_SECONDS = 5.0
+"""So long at most, after the first step, a speed is measured."""
 
 
 def base_config(overrides: Sequence[str]) -> RunConfig:
@@ -61,12 +67,13 @@ def generator_configs(
     image_set: ImageSet,
     scenarios: Sequence[Scenario],
     num_sets: int,
+    *,
     one_a_class: bool,
-    arms: Sequence[str],
-) -> list[tuple[RunConfig, dict[str, str]]]:
-    """The runs of all generators, with what sets them apart: for each seed, from the base's on,
-    and scenario one conditional generator, or one for each class, or one for the rare class; and
-    for each seed one without classes of all training images, where an arm uses such ones.
+    of_all: bool,
+) -> list[RunConfig]:
+    """The runs of all generators: for each seed, from the base's on, and scenario one conditional
+    generator, or one for each class, or one for the rare class. of_all: for each seed also one
+    without classes of all training images.
 
     ``base.epochs`` are of the whole training split: a run of fewer images has so many more that
     every generator sees as many images.
@@ -74,85 +81,76 @@ def generator_configs(
     Raises: ConfigError where a rare class has too few images.
     """
     training_images = image_set.select([TRAIN], [])
-    using = [ARMS[name] for name in arms if ARMS[name].uses_generator]
-    configs = []
+    configs: list[RunConfig] = []
+
+    def add(seed: int, fraction: float, classes: Sequence[str], conditional: bool) -> None:
+        share = int(training_images.members([], classes).sum()) / len(training_images)
+        data = dataclasses.replace(
+            base.data,
+            splits=[TRAIN],
+            classes=[*classes],
+            fraction=fraction,
+            fraction_seed=seed if fraction < 1 else 0,
+        )
+        generator = dataclasses.replace(base.generator, conditional=conditional)
+        epochs = max(1, round(base.epochs / (fraction * share)))
+        config = dataclasses.replace(base, data=data, generator=generator, epochs=epochs, seed=seed)
+        if config not in configs:
+            configs.append(config)
+
     for seed in range(base.seed, base.seed + num_sets):
-        if any(arm.source == "of_all" for arm in using):
-            config = dataclasses.replace(
-                base,
-                data=dataclasses.replace(base.data, splits=[TRAIN], classes=[], fraction=1.0),
-                generator=dataclasses.replace(base.generator, conditional=False),
-                seed=seed,
-            )
-            configs.append((config, {"generator.conditional": "false", "seed": str(seed)}))
-        for scenario in scenarios if any(arm.source == "" for arm in using) else []:
-            fraction = scenario.of_generators(image_set)
-            groups: list[list[str]] = [[]]
-            if scenario.rare:
-                groups = [[scenario.rare]]
-            elif one_a_class:
-                groups = [[name] for name in image_set.class_names]
-            for classes in groups:
-                share = int(training_images.members([], classes).sum()) / len(training_images)
-                wanted = dataclasses.replace(
-                    base.data,
-                    splits=[TRAIN],
-                    classes=classes,
-                    fraction=fraction,
-                    fraction_seed=seed if fraction < 1 else 0,
-                )
-                config = dataclasses.replace(
-                    base,
-                    data=wanted,
-                    generator=dataclasses.replace(base.generator, conditional=not classes),
-                    epochs=max(1, round(base.epochs / (fraction * share))),
-                    seed=seed,
-                )
-                apart = {"data.fraction": f"{fraction:g}", "seed": str(seed)}
-                configs.append((config, apart | ({"data.classes": classes[0]} if classes else {})))
+        if of_all:
+            add(seed, 1.0, [], conditional=False)
+        for scenario in scenarios:
+            alone = image_set.class_names if one_a_class else ()
+            for name in [scenario.rare] if scenario.rare else alone or [""]:
+                classes = [name] if name else []
+                add(seed, scenario.of_generators(image_set), classes, conditional=not classes)
     return configs
 
 
-def runs_by_set(
-    plan: Plan, image_set: ImageSet, scenarios: Sequence[Scenario], seeds: Sequence[int]
-) -> dict[tuple[Scenario, int], list[PlannedRun]]:
-    """The planned runs of each set, by scenario and seed."""
-    found = {}
-    for scenario in scenarios:
-        fraction = scenario.of_generators(image_set)
-        for seed in seeds:
-            found[scenario, seed] = [
-                run
-                for run in plan.runs
-                if (run.prepared.config.data.fraction, run.prepared.config.seed) == (fraction, seed)
-            ]
+def is_needed(config: RunConfig, arms: Sequence[str]) -> bool:
+    """Whether an arm takes the images or the discriminator of this run."""
+    sources = {ARMS[name].source for name in arms if ARMS[name].uses_generator}
+    return ("of_all" if _is_of_all(config) else "") in sources
+
+
+def plan_generators(configs: Sequence[RunConfig], launcher: Launcher, study: str) -> Plan:
+    """Raises: as ``plan_sweep``."""
+
+    def set_apart(config: RunConfig) -> dict[str, str]:
+        seed = {"seed": str(config.seed)}
+        if _is_of_all(config):
+            return {"generator.conditional": "false"} | seed
+        classes = {"data.classes": config.data.classes[0]} if config.data.classes else {}
+        return {"data.fraction": f"{config.data.fraction:g}"} | seed | classes
+
+    return plan_sweep([(config, set_apart(config)) for config in configs], launcher, study, print)
+
+
+def _is_of_all(config: RunConfig) -> bool:
+    return not (config.generator.conditional or config.data.classes)
+
+
+def planned_generators(plan: Plan, weights: Mapping[str, str]) -> list[Generator]:
+    """The generators of a plan. weights: hashes by run folder, as far as the study's manifest has
+    them; others are those of the finished runs in the store."""
+    store, found = Store(plan.store), []
+    for run in plan.runs:
+        folder = store.folder(run.identity)
+        known = weights.get(folder.name, "")
+        if not known and plan.state[run.identity.run] == "done":
+            with contextlib.suppress(OSError):  # training says what is wrong with it
+                known = hashlib.sha256((folder / GENERATOR).read_bytes()).hexdigest()
+        found.append(Generator(folder, run.prepared.config, known))
     return found
 
 
-def known_weights(
-    runs: Sequence[PlannedRun], by_run: Mapping[str, str], class_names: Sequence[str]
-) -> dict[str, str]:
-    """The hash of the weights that make each class in the set of these runs, as the study's
-    manifest has it by run folder; empty where it lacks one."""
-    names = [run.identity.name for run in runs]
-    return {
-        class_name: by_run[name]
-        for run, name in zip(runs, names, strict=True)
-        for class_name in _made_by(run.prepared.config, class_names)
-        if by_run.keys() >= set(names)
-    }
-
-
-def _made_by(config: RunConfig, class_names: Sequence[str]) -> Sequence[str]:
-    every = class_names if config.generator.conditional else [ONLY_CLASS]
-    return config.data.classes or every
-
-
-def only(plan: Plan, wanted: Sequence[PlannedRun]) -> Plan:
-    """The plan of some of its runs."""
-    ids = {run.identity.run for run in wanted}
+def only(plan: Plan, names: Collection[str]) -> Plan:
+    """The plan of the runs in the folders of these names."""
+    store = Store(plan.store)
     kept = (
-        tuple(run for run in trajectory if run.identity.run in ids)
+        tuple(run for run in trajectory if store.folder(run.identity).name in names)
         for trajectory in plan.trajectories
     )
     return against_store(plan.sweep, tuple(filter(None, kept)))
@@ -164,10 +162,6 @@ def describe_cost(plan: Plan) -> str:
         first = next(run for run in plan.runs if plan.state[run.identity.run] != "done")
         plan = dataclasses.replace(plan, images_per_second=measure_speed(first.prepared))
     return plan.describe()
-
-
-SPEED_SECONDS = 5.0
-"""So long at most, after the first step, a speed is measured."""
 
 
 def measure_speed(prepared: Prepared) -> float:
@@ -200,19 +194,33 @@ def measure_speed(prepared: Prepared) -> float:
     return sum(number for _, number in steps[1:]) / (steps[-1][0] - steps[0][0])
 
 
-def train_generators(
-    plan: Plan, launcher: Launcher, command: str, stop: StopSignal | None = None
-) -> list[Path]:
-    """Do what is lacking; gives the folders of all runs.
+def train_generators(plan: Plan, launcher: Launcher, command: str) -> list[Generator]:
+    """Do what is lacking; gives the generators of all runs.
 
-    Raises: RunFolderError where one has no result; KeyboardInterrupt where it was
-    stopped: the same call goes on.
+    Raises: RunFolderError where one has no result or no generator that can be used;
+    KeyboardInterrupt where it was stopped: the same call goes on.
     """
     question = "The generators of a utility study."
-    runs = sweeps.run_sweep(plan, launcher, question=question, command=command, stop=stop)
+    runs = sweeps.run_sweep(plan, launcher, question=question, command=command)
     if lacking := [run.folder.name for run in runs if not run.has_result]:
         raise RunFolderError(
             f"{len(lacking)} of {len(runs)} generators have no result, such as {lacking[0]}; why "
             "is in its log.txt, and the same command tries them again"
         )
-    return [run.folder for run in runs]
+    if diverged := [run.folder.name for run in runs if run.status == "diverged"]:
+        raise RunFolderError(
+            f"{len(diverged)} of {len(runs)} generators of study {plan.sweep} diverged, such as "
+            f"{diverged[0]}, and make no images; give other settings, such as a smaller lr=..."
+        )
+    return [_read(run.folder, plan.sweep) for run in runs]
+
+
+def _read(folder: Path, study: str) -> Generator:
+    try:
+        return read_generator(folder)
+    except WeightsError as error:
+        state = "is damaged" if (folder / GENERATOR).exists() else "is missing"
+        raise RunFolderError(
+            f"{folder / GENERATOR}, which makes images for study {study}, {state}; remove the "
+            f"folder {folder}, and the same command trains that generator again"
+        ) from error

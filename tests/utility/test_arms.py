@@ -27,14 +27,15 @@ from lungan.runs.folder import (
     read_config,
 )
 from lungan.training.state import build_state
-from lungan.utility import batches, discriminators, runner
-from lungan.utility import trial as trials
+from lungan.utility import batches, runner
+from lungan.utility import generators as generators_module
 from lungan.utility.__main__ import main
 from lungan.utility.arms import ARMS
 from lungan.utility.batches import moved
-from lungan.utility.generators import read_generators
+from lungan.utility.generators import read_generators, starting_network
 from lungan.utility.images import Scenario
 from lungan.utility.manifest import manifest_path, read_manifest
+from lungan.utility.trial import Trial
 
 CPU = torch.device("cpu")
 TINY = (
@@ -143,14 +144,14 @@ def test_an_untrained_discriminator_is_a_control_of_every_generator_with_such_a_
     generators = read_generators([run], None)
     ((one,),) = generators.sets.values()
     recipe = Recipe(updates=2, batch_size=8)
-    settings = trials.Settings(generators.real, recipe, 1, CPU, "fp32")
+    settings = runner.Settings(generators.real, recipe, 1, CPU, "fp32")
+    of_study = runner.TrialRunner(settings)
     wider = dataclasses.replace(one.discriminator, width=16)  # type: ignore[call-arg]
 
     def ids(arm: str) -> list[str]:
         sets = (one, dataclasses.replace(one, weights={"normal": "other"}))
         sets = (*sets, dataclasses.replace(one, discriminator=wider))
-        found = (trials.Trial(ARMS[arm], each, None, 0).identity(settings).run for each in sets)
-        return list(found)
+        return [Trial(ARMS[arm], each, None, 0, of_study).identity.run for each in sets]
 
     first, other_weights, other_network = ids("discriminator_untrained")
     assert first == other_weights != other_network
@@ -164,17 +165,16 @@ def test_discriminators_that_no_classifier_can_begin_with(
     arms = ("--arms", "discriminator")
     generators = read_generators([run], None)
     ((one,),) = generators.sets.values()
-    other = dataclasses.replace(one.by_class["normal"], path=Path("other"))
-    pair = dataclasses.replace(one, by_class=one.by_class | {"normal": other})
+    pair = dataclasses.replace(one, folders=one.folders | {"normal": "other"})
     with pytest.raises(ConfigError, match=f"other and {run.name} have one each; give a run with"):
-        discriminators.starting_network(pair, generators.real, 0, trained=True)
+        starting_network(pair, generators.real, 0, trained=True)
     gone = tmp_path / run.name
     shutil.copytree(run, gone, ignore=shutil.ignore_patterns(CHECKPOINT))
     said = refused(capsys, tmp_path, gone, *arms)
     assert f"needs {gone / CHECKPOINT}, which cannot be read (FileNotFoundError)" in said
     said = refused(capsys, tmp_path, *DATA, "--one-a-class", *arms)
     assert "--one-a-class trains a discriminator for each class" in said
-    monkeypatch.setattr(discriminators, "build_discriminator", lambda *_: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(generators_module, "build_discriminator", lambda *_: torch.nn.Linear(1, 1))
     for given in ([run], DATA):
         said = refused(capsys, tmp_path, *given, *arms)
         assert "discriminator=dcgan cannot be trained as a classifier" in said

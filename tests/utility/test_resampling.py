@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from lungan.utility.resampling import delong, draw_patients, measure_draws, resample_difference
+from lungan.utility.patients import delong, draw_patients, measure_draws, resample_difference
 
 
 def make(num_patients: int = 30, ties: bool = False) -> tuple[np.ndarray, ...]:

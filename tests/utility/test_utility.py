@@ -239,7 +239,8 @@ def test_what_another_process_does_is_waited_for(
         claims = [Claim(root / path.name) for path in theirs]
 
     def sleep(_: float) -> None:
-        shutil.copy(theirs[0] / SUMMARY, root / theirs[0].name / SUMMARY)
+        for name in (PREDICTIONS, SUMMARY):
+            shutil.copy(theirs[0] / name, root / theirs[0].name / name)
         for claim in claims:
             claim.release()
 
@@ -787,6 +788,46 @@ def test_a_page_is_made_again_without_the_generators(
     assert f"by lungan utility --study study --store {tmp_path.name}\n" in capsys.readouterr().err
 
 
+def test_what_a_store_has_is_counted_and_what_it_lost_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trials that another study did; a trial without predictions; a study's own generator."""
+    monkeypatch.setenv("LUNGAN_CACHE", str(tmp_path / "cache"))
+    design = ("--arms", "real_synthetic", "--seeds", 1)
+    assert one_command(tmp_path, *design) == 0
+    capsys.readouterr()
+    assert one_command(tmp_path, *design, "--study", "other", "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "generators: none, since all trials with synthetic images are done" in said
+    assert "2 trials, 2 of them done" in said
+
+    (lost,) = tmp_path.glob(f"{UTILITY}/real_synthetic-*/{PREDICTIONS}")
+    before = lost.read_bytes()
+    lost.unlink()
+    assert one_command(tmp_path, *design) == 0
+    assert "2 trials, 1 of them done" in capsys.readouterr().out
+    assert lost.read_bytes() == before
+
+    (generator,) = tmp_path.glob(f"phantom*/{GENERATOR}")
+    summary = generator.with_name(SUMMARY).read_text()
+    more = ("--arms", "synthetic", "--seeds", 1, "--study", "third")
+    for content, status, words in (
+        (None, "done", f"{generator}, which makes images for study third, is missing"),
+        (b"x", "done", f"{generator}, which makes images for study third, is damaged"),
+        (b"x", "diverged", "1 of 1 generators of study third diverged, such as"),
+    ):
+        generator.unlink(missing_ok=True)
+        if content:
+            generator.write_bytes(content)
+        generator.with_name(SUMMARY).write_text(summary.replace('"done"', f'"{status}"', 1))
+        assert one_command(tmp_path, *more) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert words in said
+    shutil.rmtree(generator.parent)
+    assert one_command(tmp_path, *more) == 0
+    assert "2 trials, 1 of them done" in capsys.readouterr().out
+
+
 def test_a_study_of_later_seeds_is_another_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -810,7 +851,9 @@ def test_a_study_of_later_seeds_is_another_one(
     assert collected is not None and all(map(manifest.is_planned, collected.trials))
     capsys.readouterr()
     assert one_command(tmp_path, *design) == 2
-    assert "study study begins with seed 20, and this command with 0" in capsys.readouterr().err
+    assert (
+        "study study has seed=20, and this command seed=0; give --study" in capsys.readouterr().err
+    )
 
 
 def test_a_tuned_classifier_has_the_best_recipe_on_its_own_validation_images(
