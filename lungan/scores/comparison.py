@@ -245,7 +245,8 @@ def _compare_parts(
         found |= attempt(["kernel_distance"], kernel_distances, features, one, two)
         found |= attempt(MANIFOLD, neighborhoods.scores, one, two)
         for name in config.extra:
-            found |= attempt([name], _each, registry.builder("score", name), features, one, two)
+            score = registry.builder("score", name)
+            found |= attempt([name], _each, score, images.features, one, two)
         return found
 
     def inception_scores(parts: NDArray[np.bool_]) -> list[float]:
@@ -253,9 +254,9 @@ def _compare_parts(
 
     found = between(*halves)
     if config.extrapolate:
-        score = partial(frechet_distance_infinity, seed=config.seed)
+        at_infinity = partial(frechet_distance_infinity, seed=config.seed)
         some = [part[:MOST_EXTRAPOLATIONS] for part in halves]
-        found |= attempt(["frechet_distance_infinity"], _each, score, features, *some)
+        found |= attempt(["frechet_distance_infinity"], _each, at_infinity, features, *some)
     found |= attempt(["inception_score"], inception_scores, halves[0])
     return found, between(*quarters)
 

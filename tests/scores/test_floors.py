@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lungan import registry
 from lungan.config import ScoreConfig, presets
 from lungan.scores import comparison, distances
 from lungan.scores.comparison import floors
@@ -116,6 +117,23 @@ def test_the_first_half_is_the_reference_of_the_comparison(config: ScoreConfig) 
     np.testing.assert_array_equal(rows, comparison.reference_rows(50, 20, config, None))
     few = dataclasses.replace(config, floor_splits=1)
     np.testing.assert_array_equal(rows, comparison.reference_rows(50, 20, few, None))
+
+
+def test_a_plug_ins_score_gets_floats_of_one_size_for_its_value_and_its_floor(
+    config: ScoreConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def spread(real: np.ndarray, generated: np.ndarray) -> float:
+        seen.append((real.dtype, generated.dtype))
+        return float(abs(real.std() - generated.std()))
+
+    monkeypatch.setattr(registry, "builder", lambda *_: spread)
+    config = dataclasses.replace(config, extra=["spread"])
+    comparison.compare(encode(20, 1), encode(20, 2), config)
+    assert len(seen) == 1
+    assert floors(encode(40, 1), 20, config)["spread.floor"] != 0
+    assert set(seen) == {(np.dtype("float32"), np.dtype("float32"))}
 
 
 def test_few_splits_are_raised_and_more_images_than_two_halves_are_all_used(
