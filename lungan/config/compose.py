@@ -74,8 +74,8 @@ def composer(config_dirs: Sequence[str | Path] = ()) -> Iterator[None]:
     """
     with presets.searching(config_dirs):
         # A caller may be a Hydra application itself, which goes on as it was.
-        state, store = GlobalHydra.instance(), ConfigStore.instance()
-        before, state.hydra = state.hydra, None
+        store = ConfigStore.instance()
+        before, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
         without_file = [
             (group, name)
             for group in GROUPS
@@ -88,7 +88,7 @@ def composer(config_dirs: Sequence[str | Path] = ()) -> Iterator[None]:
             with hydra.initialize_config_dir(str(presets.conf_folder()), version_base="1.3"):
                 yield
         finally:
-            state.hydra = before
+            GlobalHydra.instance().hydra = before  # Hydra makes a new instance meanwhile
             for group, name in without_file:
                 store.repo[group].pop(f"{name}.yaml", None)
 
