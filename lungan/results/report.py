@@ -122,7 +122,8 @@ def write_results(
     problems = [Problem(each.name, to_publish(each.text, store)) for each in problems]
     leads = study is not None or not summaries
     findings = of_utility.verdicts[:1] if of_utility is not None and leads else []
-    if runs or not findings:  # a study without synthetic images has no generators to speak of
+    # A study's generators are spoken of where they have scores.
+    if not findings or (runs if study is None else summaries):
         findings += headlines(groups, summaries, comparisons)
     results = Results(
         out=out,

@@ -696,6 +696,7 @@ def test_one_command_plans_trains_and_answers(
     said = capsys.readouterr().out
     assert "3 runs on 3 trajectories: 3 done" in said  # the fourth one's trials are all done
     assert "12 trials, 5 of them done" in said
+    assert "nothing to compare" not in said  # which is about scores of generators
     assert json.loads((tmp_path / UTILITY / "study.study.json").read_text()) == manifest
     configs = [json.loads(path.read_text())["config"] for path in tmp_path.glob(f"*/{SUMMARY}")]
     chosen = {(c["data"]["fraction"], c["data"]["fraction_seed"], c["seed"]) for c in configs}
