@@ -33,7 +33,9 @@ class LocalConfig:
     one for each CPU core that lungan may use, as far as free memory goes, or for each GPU
     where they are used; -2 is one fewer, and so on."""
 
-    n_jobs: int = rule("at least 1, or -1 for all", lambda value: value != 0)
+    n_jobs: int = rule(
+        "at least 1, or -1 for all cores, -2 for one fewer and so on", lambda value: value != 0
+    )
 
 
 class LocalLauncher(Launcher):
