@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,10 +62,15 @@ def read_recording(recording: Path) -> dict[str, Any]:
     # What `wandb leet inspect --json` runs, without the second that its command line takes.
     command = [get_core_path(), "leet", "inspect", "--no-observability", "--json"]
     command += ["--run-file", str(path), str(recording.parent)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    # On a busy machine a recording was once read before it held its first record, the run.
+    for _ in range(20):
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        if any(record["type"] == "run" for record in lines):
+            break
+        time.sleep(0.5)
     found: dict[str, Any] = {"history": [], "summary": {}, "metrics": {}, "exit_code": None}
-    for line in done.stdout.splitlines():
-        record = json.loads(line)
+    for record in lines:
         content = record.get(record["type"], {})
         match record["type"]:
             case "run":
