@@ -81,7 +81,7 @@ def group(collection: Collection, asked: Sequence[str] = ()) -> Grouping:
             home(values).runs.append(run)
     certain = list(groups.values())
     for run, values in uncertain:
-        # Those that agree with all that is known of it; of several, none is taken.
+        # A run joins the one group that agrees with all its known values; where several do, none.
         fits = [
             each
             for each in certain

@@ -238,7 +238,7 @@ class Search:
         return TrialState.COMPLETE, score
 
     def _run(self, trial: Trial, overrides: dict[str, str]) -> Run | None:
-        """The run that the values stand for, whatever became of it; None where there is none."""
+        """Train the run of these overrides; its result, None where it has none or cannot begin."""
         try:
             config = self.compose(overrides)
             planned = PlannedRun.of(prepare(config, load_and_keep), overrides, config.device)
