@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import TypeVar
 
 import torch
@@ -21,16 +22,16 @@ _LARGEST_SIZE = 64
 _LARGEST_SIZE_OF_FULL_STEM = 36
 
 
-class Classifier(nn.Module):
+class Classifier(nn.Module, ABC):
     """uint8 images (B, C, H, W) -> features (B, D) and logits (B, K), both float32."""
 
     def preprocess(self, images: Tensor) -> Tensor:
         """images: uint8 -> float32 in [-1, 1], as ``classify`` takes them."""
         return to_floats(images)
 
+    @abstractmethod
     def classify(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Features and logits. inputs: as ``preprocess`` gives them."""
-        raise NotImplementedError
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.classify(self.preprocess(images))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,7 @@ from typing import Any
 import numpy as np
 
 from lungan import registry
-from lungan.config.data import (
-    DataConfig,
-    FilesConfig,
-    FolderConfig,
-    PhantomConfig,
-    TableConfig,
-)
+from lungan.config.data import DataConfig, FilesConfig
 from lungan.data import inspect
 from lungan.data.images import ImageSet, keep_fraction
 from lungan.errors import DataError
@@ -52,24 +45,6 @@ def load(
         for line in inspect.describe(image_set, config):
             say(line)
     return image_set
-
-
-def most_images(config: DataConfig) -> float:
-    """How many images there are at most, before any is decoded or drawn; infinity where only
-    reading them tells.
-
-    Raises: DataError, ConfigError where the folder or table cannot be read.
-    """
-    from lungan.data import folder, table
-
-    match config:
-        case PhantomConfig():
-            return config.num_images + config.num_test
-        case FolderConfig():
-            return len(folder.list_files(config).files)
-        case TableConfig():
-            return table.count_rows(config)
-    return math.inf
 
 
 def read_images(

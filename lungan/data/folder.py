@@ -45,13 +45,9 @@ def load_folder(config: FolderConfig, *, progress: bool = True) -> ImageSet:
     Raises: DataError for a folder that cannot be used, or files that cannot where
     ``on_bad_image`` is ``error``; ConfigError for shares of a split where split folders are.
     """
-    return load_listing(list_files(config), config, config.group, progress)
-
-
-def list_files(config: FolderConfig) -> Listing:
-    """What ``config.path`` holds. Raises: DataError for a folder that cannot be used."""
     with_classes = config.labels != "none"
-    return read_layout(at_home(config.path), config.exclude, config.group, with_classes)
+    listing = read_layout(at_home(config.path), config.exclude, config.group, with_classes)
+    return load_listing(listing, config, config.group, progress)
 
 
 def read_layout(

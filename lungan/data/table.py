@@ -117,11 +117,6 @@ def load_table(config: TableConfig, *, progress: bool = True) -> ImageSet:
     return load_listing(Listing(where=path, files=listed, facts=facts), config, group, progress)
 
 
-def count_rows(config: TableConfig) -> int:
-    """How many rows ``data.where`` chooses. Raises: as ``load_table``."""
-    return len(_rows_to_use(config, at_home(config.path), [], []))
-
-
 def _rows_to_use(config: TableConfig, path: Path, labels: list[str], notes: list[str]) -> Rows:
     """The rows that ``data.where`` chooses. Raises: for columns and settings that do not fit."""
     asked = [("data.image_column", config.image_column),

@@ -26,6 +26,7 @@ from lungan.files import DamagedError, at_home, read_lines, read_yaml, without_p
 from lungan.runs.folder import (
     ATTEMPT,
     CONFIG,
+    HASH_DIGITS,
     SUMMARY,
     SWEEPS,
     Scalar,
@@ -46,7 +47,6 @@ STATUSES = ("done", "diverged", "failed", "unfinished", "missing")
 sweep without a folder that can be read is missing."""
 
 _MAX_NUMBER = 1e100
-_HASH_DIGITS = 8
 _FACTS = (
     *("run_id", "trajectory_id", "continued_from", "git_commit", "machine"),
     *("data_hash", "data_source", "epochs_done", "num_train_images"),
@@ -170,7 +170,7 @@ def _of_sweep(store: Path, sweep: str, folders: Sequence[Path]) -> Collection:
     manifest = read_manifest(store, sweep)
     problems: list[Problem] = []
     attempts = _last_attempts(ledger_path(store, sweep), problems)
-    by_hash = {folder.name[-_HASH_DIGITS:]: folder for folder in folders}
+    by_hash = {folder.name[-HASH_DIGITS:]: folder for folder in folders}
     runs: list[Run] = []
     swept: dict[str, None] = {}
     for run_id, entry in {each["run_id"]: each for each in manifest["runs"]}.items():
@@ -178,7 +178,7 @@ def _of_sweep(store: Path, sweep: str, folders: Sequence[Path]) -> Collection:
         swept |= dict.fromkeys(overrides)
         attempt = attempts.get(run_id, {})
         # By its id alone, so that a manifest cannot point out of the store.
-        digits = run_id[:_HASH_DIGITS]
+        digits = run_id[:HASH_DIGITS]
         folder = by_hash.get(digits, store / f"(no folder) {digits}")
         missing = Run(
             name=one_line(entry.get("folder") or attempt.get("folder") or folder.name),

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 SWEEPS = "sweeps"
 """The store's folder of manifests, ledgers and tables of sweeps."""
 
+HASH_DIGITS = 8
+"""The first so many digits of a run's id end the name of its folder."""
+
 CONFIG = "config.yaml"
 PLUGIN = "# plug-in: "
 METRICS = "metrics.jsonl"

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 import lungan
-from lungan.config import RunConfig
+from lungan.config import DataConfig, RunConfig
 from lungan.config.run import run_id, trajectory_id
 from lungan.data import build as data
 from lungan.data.images import ImageSet
@@ -51,19 +51,18 @@ class Prepared:
     share: int = 0
 
 
-def load_sets(config: RunConfig) -> Sets:
+def load_sets(config: DataConfig) -> Sets:
     """Read the data. Raises: DataError, ConfigError."""
-    _check_batch_size(config, data.most_images(config.data), "at most ")  # before decoding
-    image_set = data.load(config.data, say=log.info)
-    return image_set, image_set.select(config.data.splits, config.data.classes)
+    image_set = data.load(config, say=log.info)
+    return image_set, image_set.select(config.splits, config.classes)
 
 
-def reader_of_sets(most: float = math.inf) -> Callable[[RunConfig], Sets]:
+def reader_of_sets(most: float = math.inf) -> Callable[[DataConfig], Sets]:
     """``load_sets`` that reads a data set once as long as it is among the ``most`` last read."""
     kept: dict[str, Sets] = {}
 
-    def load(config: RunConfig) -> Sets:
-        key = repr(config.data)
+    def load(config: DataConfig) -> Sets:
+        key = repr(config)
         if key not in kept:
             if len(kept) >= most:  # before the next takes memory too
                 del kept[next(iter(kept))]
@@ -77,18 +76,9 @@ load_and_keep = reader_of_sets(most=1)
 """For the runs of one process, which come one after another."""
 
 
-def _check_batch_size(config: RunConfig, num_images: float, bound: str = "") -> None:
-    """Raises: ConfigError."""
-    if config.batch_size > num_images:
-        raise ConfigError(
-            f"batch_size must be at most the number of training images ({bound}{num_images}), "
-            f"got {config.batch_size}"
-        )
-
-
 def prepare(
     config: RunConfig,
-    load: Callable[[RunConfig], Sets] = load_sets,
+    load: Callable[[DataConfig], Sets] = load_sets,
     *,
     here: bool = True,
     share: int = 0,
@@ -108,8 +98,12 @@ def prepare(
     for message in _without_effect(config):
         _say_once(message)
     began = time.perf_counter()
-    image_set, training_set = load(config)
-    _check_batch_size(config, len(training_set))
+    image_set, training_set = load(config.data)
+    if config.batch_size > len(training_set):
+        raise ConfigError(
+            f"batch_size must be at most the number of training images ({len(training_set)}), "
+            f"got {config.batch_size}"
+        )
     names = classes_of(training_set).names
     config.generator.check_classes(names)
     if len(names) > 1 and not config.generator.conditional:

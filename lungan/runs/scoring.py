@@ -213,7 +213,7 @@ def score_runs(
             skipped.append(f"{folder} {ending}")
             continue
         config = read_config(folder)
-        image_set, _ = load_and_keep(config)  # runs of a sweep come together
+        image_set, _ = load_and_keep(config.data)  # runs of a sweep come together
         scores = presets.load_score(score, config.score, changes)
         splits, classes = config.data.splits, config.data.classes
         scorer = RunScorer(scores, image_set, splits, classes, chosen_device, folder)

@@ -31,6 +31,7 @@ from lungan.files import DamagedError, at_home, read_json, write_json, write_who
 from lungan.runs.folder import (
     CHECKPOINT,
     CLAIM,
+    HASH_DIGITS,
     METRICS,
     SAMPLES,
     SCORES,
@@ -43,7 +44,6 @@ from lungan.runs.folder import (
 
 BEAT_SECONDS = 10.0
 LEASE_SECONDS = 120.0
-HASH_DIGITS = 8
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ import torch
 
 from lungan import train
 from lungan.data import __main__ as inspect_command
-from lungan.data import listing
 from lungan.data.images import ImageSet
 from lungan.data.inspect import describe_images
 from lungan.runs import prepare
@@ -40,27 +39,6 @@ def films(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     threads = torch.get_num_threads()
     yield tmp_path / "films"
     torch.set_num_threads(threads)
-
-
-@pytest.mark.parametrize(
-    "source",
-    [["data.path=films"], ["data=table", "data.path=table.csv", "data.image_column=path"]],
-    ids=["folder", "table"],
-)
-def test_a_batch_of_more_images_than_there_are_is_refused_before_any_is_decoded(
-    source: list[str],
-    films: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(listing, "decode_files", None)
-    lines = ["path,label", *(f"{path},x" for path in sorted(films.rglob("*.png")))]
-    Path("table.csv").write_text("\n".join(lines))
-    assert train.main([*TINY, *source, "batch_size=26"]) == 2
-    assert capsys.readouterr().err == (
-        "ConfigError: batch_size must be at most the number of training images (at most 25), "
-        "got 26\n"
-    )
 
 
 def test_every_run_says_what_it_took_and_keeps_it(

@@ -17,7 +17,7 @@ import pytest
 
 from lungan import train
 from lungan.cli import FAILED
-from lungan.config import RunConfig
+from lungan.config import DataConfig, RunConfig
 from lungan.errors import ConfigError
 from lungan.launchers.local import LocalConfig, LocalLauncher
 from lungan.runs import jobs, sweep
@@ -267,8 +267,8 @@ def test_a_run_that_another_process_has_is_waited_for_and_said_once(
 def test_a_data_set_is_read_once_while_it_is_kept(
     most: int, read: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sets = {"a": tiny("data.seed=1"), "b": tiny("data.seed=2")}
-    asked: list[RunConfig] = []
+    sets = {"a": tiny("data.seed=1").data, "b": tiny("data.seed=2").data}
+    asked: list[DataConfig] = []
     monkeypatch.setattr(prepared, "load_sets", asked.append)
     load = prepared.reader_of_sets(most)
     for name in "aabba":
